@@ -1,0 +1,210 @@
+//! Names and their small numbers: queues, kinds, tenants.
+//!
+//! A process keeps what it has seen; numbers never change, so a hit needs no check. A miss reads the tables again, but at
+//! most once per [`MISS_INTERVAL`], so that a caller who mistypes a name in a loop costs nothing.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, Instant},
+};
+
+use sqlx::{PgConnection, Row};
+
+use crate::{
+    error::{Error, Outage, Refusal},
+    pg::{Pg, within},
+};
+
+/// How often unknown names may cause a read.
+const MISS_INTERVAL: Duration = Duration::from_millis(500);
+
+#[derive(Default)]
+struct Names {
+    by_name: HashMap<String, i32>,
+    by_id: HashMap<i32, Arc<str>>,
+}
+
+impl Names {
+    fn add(&mut self, id: i32, name: String) {
+        self.by_id.insert(id, name.as_str().into());
+        self.by_name.insert(name, id);
+    }
+}
+
+#[derive(Default)]
+struct Tables {
+    queues: Names,
+    kinds: Names,
+    tenants: Names,
+}
+
+/// The names of one installation. Cheap to clone.
+#[derive(Clone)]
+pub struct Catalog {
+    pg: Pg,
+    tables: Arc<RwLock<Tables>>,
+    last_read: Arc<Mutex<Option<Instant>>>,
+}
+
+/// The numbers of the names in one job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JobNames {
+    /// Number of the queue.
+    pub queue: i32,
+    /// Number of the kind.
+    pub kind: i32,
+    /// Number of the tenant.
+    pub tenant: i32,
+}
+
+impl Catalog {
+    /// An empty catalog that reads on first use.
+    pub fn new(pg: Pg) -> Self {
+        Self { pg, tables: Arc::default(), last_read: Arc::default() }
+    }
+
+    /// The numbers of a queue, a kind and a tenant; refuses unknown ones.
+    pub async fn resolve(&self, queue: &str, kind: &str, tenant: &str) -> Result<JobNames, Error> {
+        if let Some(names) = self.known(queue, kind, tenant) {
+            return Ok(names);
+        }
+        self.refresh_after_miss().await?;
+        self.known(queue, kind, tenant).ok_or_else(|| self.explain_miss(queue, kind, tenant).into())
+    }
+
+    /// The number of a tenant; refuses unknown ones.
+    pub async fn tenant(&self, name: &str) -> Result<i32, Error> {
+        let find = || self.read(|t| t.tenants.by_name.get(name).copied());
+        if let Some(id) = find() {
+            return Ok(id);
+        }
+        self.refresh_after_miss().await?;
+        find().ok_or_else(|| unknown("tenant", name).into())
+    }
+
+    /// The number of a queue; refuses unknown ones.
+    pub async fn queue(&self, name: &str) -> Result<i32, Error> {
+        let find = || self.read(|t| t.queues.by_name.get(name).copied());
+        if let Some(id) = find() {
+            return Ok(id);
+        }
+        self.refresh_after_miss().await?;
+        find().ok_or_else(|| unknown("queue", name).into())
+    }
+
+    /// The name of a queue number, if it has been read.
+    pub fn queue_name(&self, id: i32) -> Option<Arc<str>> {
+        self.read(|t| t.queues.by_id.get(&id).cloned())
+    }
+
+    /// The name of a kind number, if it has been read.
+    pub fn kind_name(&self, id: i32) -> Option<Arc<str>> {
+        self.read(|t| t.kinds.by_id.get(&id).cloned())
+    }
+
+    /// The number of a kind name, if it has been read.
+    pub fn kind_id(&self, name: &str) -> Option<i32> {
+        self.read(|t| t.kinds.by_name.get(name).copied())
+    }
+
+    /// All queues read so far, as (number, name), in the order of their numbers.
+    pub fn queues(&self) -> Vec<(i32, Arc<str>)> {
+        let mut all: Vec<_> = self.read(|t| t.queues.by_id.iter().map(|(id, name)| (*id, name.clone())).collect());
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// Makes kinds known that a program has handlers or typed payloads for, each with its default number of attempts.
+    pub async fn register_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Outage> {
+        let op = "registering kinds";
+        let mut lent = self.pg.main(op).await?;
+        for (name, max_attempts) in kinds {
+            let insert = sqlx::query("INSERT INTO millstream.kind (name, max_attempts) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+                .bind(name)
+                .bind(max_attempts);
+            within(op, insert.execute(lent.conn())).await?;
+        }
+        lent.done();
+        self.refresh().await
+    }
+
+    /// Reads all names again.
+    pub async fn refresh(&self) -> Result<(), Outage> {
+        let mut lent = self.pg.main("reading names").await?;
+        let tables = within("reading names", read_tables(lent.conn())).await?;
+        lent.done();
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        Ok(())
+    }
+
+    async fn refresh_after_miss(&self) -> Result<(), Outage> {
+        {
+            let mut last = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
+            if last.is_some_and(|at| at.elapsed() < MISS_INTERVAL) {
+                return Ok(());
+            }
+            *last = Some(Instant::now());
+        }
+        let read = self.refresh().await;
+        if read.is_err() {
+            // A failed read has told us nothing: the next miss may try again.
+            *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        read
+    }
+
+    fn known(&self, queue: &str, kind: &str, tenant: &str) -> Option<JobNames> {
+        self.read(|t| {
+            Some(JobNames {
+                queue: *t.queues.by_name.get(queue)?,
+                kind: *t.kinds.by_name.get(kind)?,
+                tenant: *t.tenants.by_name.get(tenant)?,
+            })
+        })
+    }
+
+    fn explain_miss(&self, queue: &str, kind: &str, tenant: &str) -> Refusal {
+        self.read(|t| {
+            if !t.queues.by_name.contains_key(queue) {
+                unknown("queue", queue)
+            } else if t.kinds.by_name.contains_key(kind) {
+                unknown("tenant", tenant)
+            } else {
+                unknown("kind", kind)
+            }
+        })
+    }
+
+    fn read<T>(&self, f: impl FnOnce(&Tables) -> T) -> T {
+        f(&self.tables.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn unknown(what: &'static str, name: &str) -> Refusal {
+    let hint = match what {
+        "queue" => "add it with \"millstream queues add NAME\"",
+        "tenant" => "add it with \"millstream tenants add NAME\"",
+        _ => "a kind is known once a worker has registered it; announce one earlier with \"millstream kinds add NAME\"",
+    };
+    Refusal::Unknown { what, name: crate::limits::bounded(name, 80), hint }
+}
+
+async fn read_tables(conn: &mut PgConnection) -> Result<Tables, sqlx::Error> {
+    let mut tables = Tables::default();
+    let rows = sqlx::query(
+        "SELECT 'q' AS which, id, name::text FROM millstream.queue UNION ALL SELECT 'k', id, name::text FROM millstream.kind
+         UNION ALL SELECT 't', id, name::text FROM millstream.tenant",
+    )
+    .fetch_all(conn)
+    .await?;
+    for row in rows {
+        let names = match row.get::<&str, _>(0) {
+            "q" => &mut tables.queues,
+            "k" => &mut tables.kinds,
+            _ => &mut tables.tenants,
+        };
+        names.add(row.get(1), row.get(2));
+    }
+    Ok(tables)
+}

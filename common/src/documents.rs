@@ -1,0 +1,37 @@
+//! The door for documents: a row with its five stages and the first job, in one transaction (P1, P2).
+//!
+//! The bytes are in the object store before this is called. Knows nothing of PDF.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// A stored file that is to go through the pipeline.
+#[derive(Debug, Clone)]
+pub struct NewDocument {
+    /// Made by the client; submitting the same id twice is harmless.
+    pub id: Uuid,
+    /// Number of the tenant.
+    pub tenant_id: i32,
+    /// File name, for people.
+    pub name: String,
+    /// Where the bytes are in the object store.
+    pub object_key: String,
+    /// Size of the file.
+    pub bytes: u64,
+    /// Hash of the file, in hexadecimal.
+    pub sha256: String,
+}
+
+/// Inserts the document, its stages and the extraction job.
+pub async fn submit(conn: &mut PgConnection, document: &NewDocument) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT millstream.submit_document($1, $2, $3, $4, $5, $6)")
+        .bind(document.id)
+        .bind(document.tenant_id)
+        .bind(&document.name)
+        .bind(&document.object_key)
+        .bind(document.bytes as i64)
+        .bind(&document.sha256)
+        .execute(conn)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,107 @@
+//! Errors by what the caller can do about them: mend the request ([`Refusal`]), or wait and repeat ([`Outage`]).
+
+/// The request can never succeed as it is. Nothing was written.
+#[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// A value is malformed or out of range.
+    #[error("{0}")]
+    Invalid(String),
+    /// A payload or metadata over the limit.
+    #[error("the {what} has {bytes} bytes, the limit is 65536: put the data into the object store and its address into the payload")]
+    TooLarge {
+        /// Which part of the job.
+        what: String,
+        /// How large it is.
+        bytes: usize,
+    },
+    /// A queue, kind or tenant that is not in the catalog.
+    #[error("unknown {what} \"{name}\": {hint}")]
+    Unknown {
+        /// `queue`, `kind` or `tenant`.
+        what: &'static str,
+        /// What was asked for.
+        name: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The id or idempotency key belongs to a job with another payload.
+    #[error("conflict: {0}")]
+    Conflict(String),
+    /// There is no such job, document or worker.
+    #[error("not found: {0}")]
+    NotFound(String),
+    /// The object is in a state that does not allow this.
+    #[error("refused: {0}")]
+    State(String),
+}
+
+/// A server could not be reached or did not answer in time. Repeating with the same id is safe.
+#[derive(Debug, thiserror::Error)]
+pub enum Outage {
+    /// Postgres; what was being done, and the cause.
+    #[error("Postgres failed while {op}")]
+    Postgres {
+        /// What was being done.
+        op: &'static str,
+        /// Why it failed.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// Postgres did not answer within the deadline.
+    #[error("Postgres did not answer in time while {op}")]
+    PostgresTimeout {
+        /// What was being done.
+        op: &'static str,
+    },
+    /// Redis; what was being done, and the cause.
+    #[error("Redis failed while {op}")]
+    Redis {
+        /// What was being done.
+        op: &'static str,
+        /// Why it failed.
+        #[source]
+        source: redis::RedisError,
+    },
+    /// Redis did not answer within the deadline, or no connection could be made.
+    #[error("Redis did not answer in time while {op}")]
+    RedisTimeout {
+        /// What was being done.
+        op: &'static str,
+    },
+    /// The database schema is not the one this program was built for.
+    #[error("{0}")]
+    Schema(String),
+}
+
+/// Anything that can go wrong at a door.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The request is at fault.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A server is at fault.
+    #[error(transparent)]
+    Outage(#[from] Outage),
+}
+
+impl Error {
+    /// The error with the causes behind it in one line, for logs and people. Contains no credentials: the causes are
+    /// texts of the servers, and neither driver prints its connection URL.
+    pub fn in_full(&self) -> String {
+        in_full(self)
+    }
+}
+
+/// Any error with its causes in one line.
+pub fn in_full(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let text = inner.to_string();
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        cause = inner.source();
+    }
+    line
+}

@@ -1,0 +1,178 @@
+//! What is asked for ([`NewJob`]) and how it is checked before anything is written (F1, F8).
+//!
+//! Knows nothing of Postgres or Redis.
+
+use std::{fmt, str::FromStr};
+
+use chrono::{DateTime, Utc};
+
+use crate::{
+    error::Refusal,
+    id::{JobId, new_job_id},
+    limits::{KEY_CHARS_MAX, PAYLOAD_BYTES_MAX},
+};
+
+/// How urgent a job is. The numbers are those of `millstream.job.priority`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[repr(i16)]
+pub enum Priority {
+    /// Read first, three times as often as low.
+    High = 0,
+    /// The default.
+    #[default]
+    Medium = 1,
+    /// Read last, yet never starved.
+    Low = 2,
+}
+
+impl Priority {
+    /// All priorities, most urgent first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Medium, Self::Low];
+
+    /// The number in the database.
+    pub fn number(self) -> i16 {
+        self as i16
+    }
+
+    /// The priority with this number, if there is one.
+    pub fn from_number(number: i16) -> Option<Self> {
+        Self::ALL.get(usize::try_from(number).ok()?).copied()
+    }
+
+    /// The name in JSON, keys and the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Medium => "medium",
+            Self::Low => "low",
+        }
+    }
+}
+
+impl fmt::Display for Priority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Priority {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        Self::ALL
+            .into_iter()
+            .find(|p| p.name() == text)
+            .ok_or_else(|| Refusal::Invalid(format!("unknown priority \"{text}\": use high, medium or low")))
+    }
+}
+
+/// A job to be enqueued. Names are checked against the catalog, the rest by [`NewJob::check`].
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Made here unless the caller brings one; enqueuing the same id twice writes one row.
+    pub id: JobId,
+    /// The handler's name.
+    pub kind: String,
+    /// The queue's name.
+    pub queue: String,
+    /// The tenant's name.
+    pub tenant: String,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// JSON text, at most [`PAYLOAD_BYTES_MAX`] bytes.
+    pub payload: String,
+    /// JSON text for people and filters; handlers do not depend on it.
+    pub metadata: Option<String>,
+    /// Not before this time.
+    pub run_at: Option<DateTime<Utc>>,
+    /// Enqueued once per tenant and key, whoever asks and however often.
+    pub idempotency_key: Option<String>,
+    /// Counted tries; the kind's default if absent.
+    pub max_attempts: Option<i16>,
+    /// W3C `traceparent` of the caller.
+    pub trace: Option<String>,
+    /// The pipeline stage that counts this job.
+    pub stage_id: Option<i64>,
+}
+
+impl NewJob {
+    /// A job of this kind with this JSON payload, in queue `default`, medium priority, at once.
+    pub fn new(kind: impl Into<String>, payload: impl Into<String>) -> Self {
+        Self {
+            id: new_job_id(),
+            kind: kind.into(),
+            queue: "default".into(),
+            tenant: "default".into(),
+            priority: Priority::Medium,
+            payload: payload.into(),
+            metadata: None,
+            run_at: None,
+            idempotency_key: None,
+            max_attempts: None,
+            trace: None,
+            stage_id: None,
+        }
+    }
+
+    /// Refuses what could never run: a payload that is no JSON or too large, a bad key, a bad number of attempts.
+    pub fn check(&self) -> Result<(), Refusal> {
+        check_json("payload", &self.payload)?;
+        if let Some(metadata) = &self.metadata {
+            check_json("metadata", metadata)?;
+        }
+        if let Some(key) = &self.idempotency_key
+            && (key.is_empty() || key.chars().count() > KEY_CHARS_MAX || key.contains('\0'))
+        {
+            return Err(Refusal::Invalid(format!("an idempotency key has 1 to {KEY_CHARS_MAX} characters, none of them NUL")));
+        }
+        if let Some(max) = self.max_attempts
+            && !(1..=1000).contains(&max)
+        {
+            return Err(Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {max}")));
+        }
+        if self.id.get_version_num() != 7 {
+            return Err(Refusal::Invalid(format!("job id {} is no UUIDv7", self.id)));
+        }
+        Ok(())
+    }
+}
+
+fn check_json(what: &str, text: &str) -> Result<(), Refusal> {
+    if text.len() > PAYLOAD_BYTES_MAX {
+        return Err(Refusal::TooLarge { what: what.into(), bytes: text.len() });
+    }
+    if let Err(e) = serde_json::from_str::<&serde_json::value::RawValue>(text) {
+        return Err(Refusal::Invalid(format!("the {what} is no JSON: {e}")));
+    }
+    // Postgres can neither store NUL in text nor its escape in jsonb; the SQL door refuses it as well.
+    if text.contains("\\u0000") {
+        return Err(Refusal::Invalid(format!("the {what} contains the NUL character \\u0000")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_payloads_are_refused_by_name() {
+        // F8
+        assert!(NewJob::new("echo", "{\"a\":1}").check().is_ok());
+        assert!(matches!(NewJob::new("echo", "{").check(), Err(Refusal::Invalid(m)) if m.contains("payload")));
+        let large = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES_MAX));
+        assert!(matches!(NewJob::new("echo", large).check(), Err(Refusal::TooLarge { .. })));
+        assert!(NewJob::new("echo", "\"\\u0000\"").check().is_err());
+    }
+
+    #[test]
+    fn priorities_have_names_and_numbers() {
+        for p in Priority::ALL {
+            assert_eq!(p.name().parse::<Priority>().unwrap(), p);
+            assert_eq!(Priority::from_number(p.number()), Some(p));
+        }
+        assert!("urgent".parse::<Priority>().is_err());
+    }
+}

@@ -1,0 +1,160 @@
+//! Persist: jobs become rows, with the parcels that announce them, in one statement (`millstream.persist`).
+//!
+//! Every Rust door ends here, and so does the fan-out of a pipeline stage; the SQL door calls the same function. The jobs
+//! exist exactly if the surrounding transaction commits. Nothing here talks to Redis.
+
+use std::collections::{HashMap, HashSet};
+
+use chrono::{DateTime, Utc};
+use sqlx::{PgConnection, Row, postgres::PgRow};
+
+use crate::{
+    catalog::JobNames,
+    error::Refusal,
+    id::JobId,
+    job::{NewJob, Priority},
+    state::State,
+};
+
+/// What became of one request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enqueued {
+    /// The job's id: the new one, or that of the job which the idempotency key belongs to.
+    pub id: JobId,
+    /// Where the job stands.
+    pub state: State,
+    /// The job existed before; nothing was written for this request.
+    pub duplicate: bool,
+}
+
+/// A parcel that was committed as `publishing`: the caller is to XADD it after COMMIT.
+#[derive(Debug, Clone)]
+pub struct Parcel {
+    /// Its row.
+    pub id: i64,
+    /// Number of the queue.
+    pub queue: i32,
+    /// Which of the queue's streams.
+    pub priority: Priority,
+    /// Jobs per stream entry.
+    pub chunk: usize,
+    /// The jobs with their epochs, in the order of their ids.
+    pub jobs: Vec<(JobId, i32)>,
+}
+
+/// Answers in the order of the requests, and the parcels to publish.
+#[derive(Debug, Default)]
+pub struct Persisted {
+    /// One answer per request.
+    pub answers: Vec<Result<Enqueued, Refusal>>,
+    /// To be published after COMMIT; empty unless `publish` was asked for.
+    pub parcels: Vec<Parcel>,
+}
+
+/// Writes up to `PARCEL_JOBS_MAX` checked jobs with their resolved names. `publish`: the caller promises to publish the parcels
+/// after COMMIT; otherwise the dispatch duty does within 50 ms.
+pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Persisted, sqlx::Error> {
+    let rows = insert(conn, jobs, publish).await?;
+    let mut inserted = HashSet::with_capacity(jobs.len());
+    let mut parcels = Vec::new();
+    for row in &rows {
+        let ids: Vec<JobId> = row.try_get("ids")?;
+        inserted.extend(ids.iter().copied());
+        if row.try_get::<bool, _>("publishing")? {
+            parcels.push(parcel(row, ids)?);
+        }
+    }
+    let answers = answer(conn, jobs, &inserted).await?;
+    Ok(Persisted { answers, parcels })
+}
+
+async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Vec<PgRow>, sqlx::Error> {
+    let column = |f: fn(&JobNames) -> i32| -> Vec<i32> { jobs.iter().map(|(_, names)| f(names)).collect() };
+    // Columns that no job of the batch uses travel as one null: most batches have neither keys nor metadata.
+    let keys: Option<Vec<Option<&str>>> = optional(jobs, |job| job.idempotency_key.as_deref());
+    let metadata: Option<Vec<Option<&str>>> = optional(jobs, |job| job.metadata.as_deref());
+    let traces: Option<Vec<Option<&str>>> = optional(jobs, |job| job.trace.as_deref());
+    let stages: Option<Vec<Option<i64>>> = optional(jobs, |job| job.stage_id);
+    let attempts: Option<Vec<Option<i16>>> = optional(jobs, |job| job.max_attempts);
+    let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at.filter(|at| *at > crate::clock::now()));
+    sqlx::query("SELECT * FROM millstream.persist($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
+        .bind(jobs.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
+        .bind(column(|names| names.queue))
+        .bind(column(|names| names.kind))
+        .bind(column(|names| names.tenant))
+        .bind(jobs.iter().map(|(job, _)| job.priority.number()).collect::<Vec<_>>())
+        .bind(jobs.iter().map(|(job, _)| job.payload.as_str()).collect::<Vec<_>>())
+        .bind(attempts)
+        .bind(ready)
+        .bind(keys)
+        .bind(metadata)
+        .bind(traces)
+        .bind(stages)
+        .bind(publish)
+        .fetch_all(conn)
+        .await
+}
+
+fn optional<'a, T>(jobs: &'a [(NewJob, JobNames)], field: impl Fn(&'a NewJob) -> Option<T>) -> Option<Vec<Option<T>>> {
+    let values: Vec<Option<T>> = jobs.iter().map(|(job, _)| field(job)).collect();
+    values.iter().any(Option::is_some).then_some(values)
+}
+
+fn parcel(row: &PgRow, ids: Vec<JobId>) -> Result<Parcel, sqlx::Error> {
+    Ok(Parcel {
+        id: row.try_get("parcel_id")?,
+        queue: row.try_get("queue_id")?,
+        priority: Priority::from_number(row.try_get("priority")?).unwrap_or_default(),
+        chunk: row.try_get::<i16, _>("chunk")?.max(1) as usize,
+        jobs: ids.into_iter().map(|id| (id, 0)).collect(),
+    })
+}
+
+async fn answer(
+    conn: &mut PgConnection,
+    jobs: &[(NewJob, JobNames)],
+    inserted: &HashSet<JobId>,
+) -> Result<Vec<Result<Enqueued, Refusal>>, sqlx::Error> {
+    let existing = if inserted.len() == jobs.len() { HashMap::new() } else { existing(conn, jobs, inserted).await? };
+    let mut written = HashSet::new();
+    let answers = jobs.iter().map(|(job, _)| {
+        // Two requests of one batch with the same new id: the second one is the duplicate.
+        if inserted.contains(&job.id) && written.insert(job.id) {
+            let state = if job.run_at.is_some_and(|at| at > crate::clock::now()) { State::Scheduled } else { State::Available };
+            return Ok(Enqueued { id: job.id, state, duplicate: false });
+        }
+        match existing.get(&job.id) {
+            Some((id, state, true)) => Ok(Enqueued { id: *id, state: *state, duplicate: true }),
+            Some((id, _, false)) => Err(Refusal::Conflict(format!("job {id} was enqueued with another payload"))),
+            None => Ok(Enqueued { id: job.id, state: State::Available, duplicate: true }),
+        }
+    });
+    Ok(answers.collect())
+}
+
+/// For the requests that wrote nothing: the job that was there before, its state, and whether its payload is the same.
+async fn existing(
+    conn: &mut PgConnection,
+    jobs: &[(NewJob, JobNames)],
+    inserted: &HashSet<JobId>,
+) -> Result<HashMap<JobId, (JobId, State, bool)>, sqlx::Error> {
+    let old: Vec<_> = jobs.iter().filter(|(job, _)| !inserted.contains(&job.id)).collect();
+    let rows = sqlx::query(
+        "SELECT a.id AS asked, j.id, j.state, COALESCE(k.payload_hash = sha256(convert_to(a.payload::jsonb::text, 'UTF8')), j.payload = a.payload) AS same
+         FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS a(id, tenant_id, key, payload)
+         LEFT JOIN millstream.job_key k ON k.tenant_id = a.tenant_id AND k.key = a.key
+         JOIN millstream.job j ON j.id = COALESCE(k.job_id, a.id)",
+    )
+    .bind(old.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
+    .bind(old.iter().map(|(_, names)| names.tenant).collect::<Vec<_>>())
+    .bind(old.iter().map(|(job, _)| job.idempotency_key.clone()).collect::<Vec<_>>())
+    .bind(old.iter().map(|(job, _)| job.payload.as_str()).collect::<Vec<_>>())
+    .fetch_all(conn)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let state = State::from_number(row.try_get("state")?).unwrap_or(State::Available);
+            Ok((row.try_get("asked")?, (row.try_get("id")?, state, row.try_get("same")?)))
+        })
+        .collect()
+}

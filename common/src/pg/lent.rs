@@ -1,0 +1,50 @@
+//! A borrowed connection that returns to the pool only if its use was seen to end well.
+//!
+//! Two traps of sqlx (see ARCHITECTURE.md, "Library traps") are closed here: a cancelled `begin()` leaves the connection
+//! inside a transaction, and a connection to a silently dead peer never gives its permit back. So whatever is cut short
+//! (cancelled, timed out, failed) closes its connection; a new one costs a few milliseconds, a lost write costs a job.
+
+use std::future::Future;
+
+use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+
+use crate::{error::Outage, limits::STATEMENT_DEADLINE};
+
+/// A connection on loan. Call [`Lent::done`] when the last answer has been read.
+pub struct Lent {
+    connection: Option<PoolConnection<Postgres>>,
+}
+
+impl Lent {
+    pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
+        Self { connection: Some(connection) }
+    }
+
+    /// The connection, for one statement or transaction.
+    #[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both consume the loan")]
+    pub fn conn(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("a loan holds its connection until it ends")
+    }
+
+    /// Gives the connection back for reuse.
+    pub fn done(mut self) {
+        drop(self.connection.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take() {
+            drop(connection.detach());
+        }
+    }
+}
+
+/// Awaits one statement at most [`STATEMENT_DEADLINE`] long and names what was being done in the error.
+pub async fn within<T>(op: &'static str, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Outage> {
+    match tokio::time::timeout(STATEMENT_DEADLINE, statement).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(source)) => Err(Outage::Postgres { op, source }),
+        Err(_) => Err(Outage::PostgresTimeout { op }),
+    }
+}

@@ -1,0 +1,98 @@
+//! The schema: embedded migrations, up and down, and the check that program and database agree.
+
+use sqlx::{Connection, PgConnection, migrate::Migrator};
+
+use super::connect_options;
+use crate::error::Outage;
+
+static EMBEDDED: Migrator = sqlx::migrate!("../migrations");
+
+/// The bookkeeping lives beside our tables, not in the user's `public` schema.
+const TABLE: &str = "millstream._migrations";
+
+/// How far a database is.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct SchemaStatus {
+    /// Newest migration applied; 0: none.
+    pub applied: i64,
+    /// Newest migration this program has.
+    pub wanted: i64,
+    /// Number and name of every migration this program has, and whether it is applied.
+    pub migrations: Vec<(i64, String, bool)>,
+}
+
+fn migrator() -> Migrator {
+    let mut migrator = Migrator { migrations: EMBEDDED.migrations.clone(), ..Migrator::DEFAULT };
+    migrator.dangerous_set_table_name(TABLE);
+    migrator.create_schema("millstream");
+    // A newer program may have migrated already; the old one must still start beside it.
+    migrator.set_ignore_missing(true);
+    migrator
+}
+
+async fn connect(url: &str) -> Result<PgConnection, Outage> {
+    let options = connect_options(url)?;
+    let op = "connecting for a migration";
+    tokio::time::timeout(crate::limits::ACQUIRE_DEADLINE, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| Outage::PostgresTimeout { op })?
+        .map_err(|source| Outage::Postgres { op, source })
+}
+
+fn failed(error: &sqlx::migrate::MigrateError) -> Outage {
+    Outage::Schema(format!("migration failed: {}", crate::error::in_full(error)))
+}
+
+/// Applies every missing migration. Safe when several processes call it at once (advisory lock).
+pub async fn migrate_up(url: &str) -> Result<SchemaStatus, Outage> {
+    let mut conn = connect(url).await?;
+    migrator().run_direct(None, &mut conn, false).await.map_err(|e| failed(&e))?;
+    status_on(&mut conn).await
+}
+
+/// Reverts down to `target` (0: everything). Destroys data.
+pub async fn migrate_down(url: &str, target: i64) -> Result<SchemaStatus, Outage> {
+    let mut conn = connect(url).await?;
+    migrator().undo(&mut conn, target).await.map_err(|e| failed(&e))?;
+    status_on(&mut conn).await
+}
+
+/// Reads how far the database is; changes nothing.
+pub async fn schema_status(url: &str) -> Result<SchemaStatus, Outage> {
+    status_on(&mut connect(url).await?).await
+}
+
+async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
+    let op = "reading the schema version";
+    let query = async {
+        let known: bool = sqlx::query_scalar("SELECT to_regclass('millstream._migrations') IS NOT NULL").fetch_one(&mut *conn).await?;
+        if !known {
+            return Ok(Vec::new());
+        }
+        sqlx::query_scalar::<_, i64>("SELECT version FROM millstream._migrations WHERE success").fetch_all(&mut *conn).await
+    };
+    let applied = super::within(op, query).await?;
+    let migrations: Vec<_> = EMBEDDED
+        .iter()
+        .filter(|m| m.migration_type.is_up_migration())
+        .map(|m| (m.version, m.description.to_string(), applied.contains(&m.version)))
+        .collect();
+    Ok(SchemaStatus {
+        applied: applied.into_iter().max().unwrap_or(0),
+        wanted: migrations.iter().map(|m| m.0).max().unwrap_or(0),
+        migrations,
+    })
+}
+
+/// Refuses to go on with a schema that lacks what this program needs. A newer schema is fine: migrations only add
+/// until the next release, so that old and new programs run side by side.
+pub async fn require_schema(url: &str) -> Result<(), Outage> {
+    let status = schema_status(url).await?;
+    if status.applied >= status.wanted {
+        return Ok(());
+    }
+    Err(Outage::Schema(format!(
+        "the database schema is at version {}, this program needs {}: run \"millstream migrate up\"",
+        status.applied, status.wanted
+    )))
+}

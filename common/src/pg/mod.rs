@@ -1,0 +1,11 @@
+//! Postgres: pools, the guard against poisoned connections, and the schema's version.
+
+mod lent;
+mod migrate;
+mod pool;
+
+pub use self::{
+    lent::{Lent, within},
+    migrate::{SchemaStatus, migrate_down, migrate_up, require_schema, schema_status},
+    pool::{Pg, connect_options},
+};

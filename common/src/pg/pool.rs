@@ -1,0 +1,101 @@
+//! Two pools: a small one whose sessions are tuned for the hot statements, and one for everything else.
+//!
+//! The hot sessions forbid plans that are right for an empty table and ruinous for a full one (hash join and sequential scan
+//! on a never analysed `job`), reuse one generic plan, and never start the JIT compiler, which the penalties would provoke.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    ConnectOptions, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::Lent;
+use crate::{
+    error::Outage,
+    limits::{ACQUIRE_DEADLINE, STATEMENT_DEADLINE},
+};
+
+/// Hot statements in flight per process: two or three batches suffice, the rest is claims and leases.
+const HOT_CONNECTIONS_MAX: u32 = 8;
+/// The server gives up a statement shortly after the client has.
+const STATEMENT_TIMEOUT_MS: u128 = STATEMENT_DEADLINE.as_millis() + 2_000;
+/// Waiting for a lock held by a migration or a person.
+const LOCK_TIMEOUT_MS: u64 = 3_000;
+/// Connections that idle longer are closed, so that a burst does not keep a server's memory.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Handles to Postgres. Cheap to clone.
+#[derive(Clone)]
+pub struct Pg {
+    hot: PgPool,
+    main: PgPool,
+}
+
+impl Pg {
+    /// Prepares both pools; connects on first use, so a server that is down is no error here.
+    pub fn new(url: &str, connections_max: u32) -> Result<Self, Outage> {
+        let options = connect_options(url)?;
+        let hot = options.clone().options([
+            ("jit", "off"),
+            ("plan_cache_mode", "force_generic_plan"),
+            ("enable_seqscan", "off"),
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+        ]);
+        Ok(Self { hot: pool(HOT_CONNECTIONS_MAX, hot), main: pool(connections_max, options) })
+    }
+
+    /// Borrows a connection for one statement of the hot path.
+    pub async fn hot(&self, op: &'static str) -> Result<Lent, Outage> {
+        borrow(&self.hot, op).await
+    }
+
+    /// Borrows a connection for anything else.
+    pub async fn main(&self, op: &'static str) -> Result<Lent, Outage> {
+        borrow(&self.main, op).await
+    }
+
+    /// The pool for reads that need no guard (lists, pages) and for the caller's own queries.
+    pub fn main_pool(&self) -> &PgPool {
+        &self.main
+    }
+
+    /// Name, open and idle connections of each pool, for metrics.
+    pub fn usage(&self) -> [(&'static str, usize, usize); 2] {
+        [("hot", self.hot.size() as usize, self.hot.num_idle()), ("main", self.main.size() as usize, self.main.num_idle())]
+    }
+
+    /// Closes all connections, waiting for those on loan.
+    pub async fn close(&self) {
+        self.hot.close().await;
+        self.main.close().await;
+    }
+}
+
+/// Options for one connection from a URL, with the settings every session of ours has.
+pub fn connect_options(url: &str) -> Result<PgConnectOptions, Outage> {
+    let options = PgConnectOptions::from_str(url).map_err(|source| Outage::Postgres { op: "reading the database URL", source })?;
+    Ok(options
+        .application_name("millstream")
+        .options([("statement_timeout", STATEMENT_TIMEOUT_MS.to_string()), ("lock_timeout", LOCK_TIMEOUT_MS.to_string())])
+        .log_slow_statements(tracing::log::LevelFilter::Debug, STATEMENT_DEADLINE))
+}
+
+fn pool(connections_max: u32, options: PgConnectOptions) -> PgPool {
+    PgPoolOptions::new()
+        .max_connections(connections_max)
+        .acquire_timeout(ACQUIRE_DEADLINE)
+        .idle_timeout(IDLE_TIMEOUT)
+        // A ping before each loan would double the round trips; a dead connection fails its statement and is closed.
+        .test_before_acquire(false)
+        .connect_lazy_with(options)
+}
+
+async fn borrow(pool: &PgPool, op: &'static str) -> Result<Lent, Outage> {
+    match tokio::time::timeout(ACQUIRE_DEADLINE, pool.acquire()).await {
+        Ok(Ok(connection)) => Ok(Lent::new(connection)),
+        Ok(Err(source)) => Err(Outage::Postgres { op, source }),
+        Err(_) => Err(Outage::PostgresTimeout { op }),
+    }
+}

@@ -1,0 +1,148 @@
+//! The connection to Redis, with a deadline on every command and a breaker that says whether it is worth trying.
+//!
+//! Commands share a small pool of multiplexed connections. A reader that blocks has a connection of its own, because a
+//! blocking read on a shared one stalls every other command, and its answer timeout must exceed the block (redis-rs has
+//! 500 ms by default, after which the server still hands the entry to the abandoned request).
+
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use deadpool_redis::{Manager, Pool, Runtime};
+use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
+
+use super::keys::Keys;
+use crate::{
+    error::Outage,
+    limits::{READ_BLOCK, REDIS_DEADLINE},
+};
+
+/// Connections for commands: they are multiplexed, so few carry much.
+const COMMAND_CONNECTIONS_MAX: usize = 4;
+/// A blocking read is given up when the answer is this late.
+const READ_MARGIN: Duration = Duration::from_secs(3);
+/// Failures in a row after which the breaker opens.
+const FAILURES_TO_OPEN: u32 = 3;
+
+/// Handle to Redis. Cheap to clone.
+#[derive(Clone)]
+pub struct Redis {
+    pool: Pool,
+    client: Client,
+    keys: Keys,
+    breaker: Arc<Breaker>,
+}
+
+#[derive(Default)]
+struct Breaker {
+    failures: AtomicU32,
+    open: AtomicBool,
+}
+
+impl Redis {
+    /// Prepares the pool; connects on first use, so a server that is down is no error here.
+    pub fn new(url: &str, keys: Keys) -> Result<Self, Outage> {
+        let op = "reading the Redis URL";
+        let client = Client::open(url).map_err(|source| Outage::Redis { op, source })?;
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_DEADLINE)).set_connection_timeout(Some(REDIS_DEADLINE));
+        let manager = Manager::new_with_config(url, config).map_err(|source| Outage::Redis { op, source })?;
+        let pool = Pool::builder(manager)
+            .max_size(COMMAND_CONNECTIONS_MAX)
+            .runtime(Runtime::Tokio1)
+            .wait_timeout(Some(REDIS_DEADLINE))
+            .create_timeout(Some(REDIS_DEADLINE))
+            .recycle_timeout(Some(REDIS_DEADLINE))
+            .build()
+            .map_err(|_| Outage::RedisTimeout { op })?;
+        Ok(Self { pool, client, keys, breaker: Arc::default() })
+    }
+
+    /// Names of keys.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// A connection for commands that do not block.
+    pub async fn connection(&self, op: &'static str) -> Result<deadpool_redis::Connection, Outage> {
+        match self.pool.get().await {
+            Ok(conn) => Ok(conn),
+            Err(deadpool_redis::PoolError::Backend(source)) => {
+                self.note_failure();
+                Err(Outage::Redis { op, source })
+            }
+            Err(_) => {
+                self.note_failure();
+                Err(Outage::RedisTimeout { op })
+            }
+        }
+    }
+
+    /// Awaits one command at most `REDIS_DEADLINE` long and tells the breaker how it went.
+    pub async fn within<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
+        match tokio::time::timeout(REDIS_DEADLINE, command).await {
+            Ok(Ok(value)) => {
+                self.note_success();
+                Ok(value)
+            }
+            Ok(Err(source)) => {
+                // An answer that is an error proves that the server lives, except for the ones that refuse all work.
+                if is_outage(&source) { self.note_failure() }
+                Err(Outage::Redis { op, source })
+            }
+            Err(_) => {
+                self.note_failure();
+                Err(Outage::RedisTimeout { op })
+            }
+        }
+    }
+
+    /// A connection of its own for blocking reads of `READ_BLOCK`.
+    pub async fn reader(&self, op: &'static str) -> Result<MultiplexedConnection, Outage> {
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(READ_BLOCK + READ_MARGIN))
+            .set_connection_timeout(Some(REDIS_DEADLINE));
+        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
+        self.within(op, connect).await
+    }
+
+    /// Whether commands are expected to fail: work goes on from Postgres.
+    pub fn is_down(&self) -> bool {
+        self.breaker.open.load(Ordering::Relaxed)
+    }
+
+    /// Asks the server whether it lives and may be written; closes or opens the breaker.
+    pub async fn probe(&self) -> Result<(), Outage> {
+        let op = "probing Redis";
+        let mut conn = self.connection(op).await?;
+        // A write, because a full disk or a lost primary answers PING and refuses work. Touches no work stream.
+        self.within(op, redis::cmd("SET").arg(self.keys.probe()).arg(1).arg("EX").arg(60).exec_async(&mut conn)).await
+    }
+
+    fn note_success(&self) {
+        self.breaker.failures.store(0, Ordering::Relaxed);
+        if self.breaker.open.swap(false, Ordering::Relaxed) {
+            tracing::info!("Redis is back: jobs travel over the streams again");
+        }
+    }
+
+    /// Counts one failure; the third in a row opens the breaker.
+    pub fn note_failure(&self) {
+        let failures = self.breaker.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        if failures >= FAILURES_TO_OPEN && !self.breaker.open.swap(true, Ordering::Relaxed) {
+            tracing::warn!("Redis is out of reach: jobs are accepted and worked straight from Postgres");
+        }
+    }
+}
+
+/// Errors that mean "no work can be done here now", as opposed to a wrong command.
+pub fn is_outage(error: &redis::RedisError) -> bool {
+    error.is_io_error()
+        || error.is_timeout()
+        || error.is_connection_refusal()
+        || matches!(error.code(), Some("LOADING" | "READONLY" | "MISCONF" | "OOM" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOREPLICAS"))
+}

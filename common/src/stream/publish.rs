@@ -1,0 +1,34 @@
+//! Publish: parcels whose `publishing` was committed become stream entries. Best effort: what is lost here, reconcile finds.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+use super::{GROUP, entry, link::Redis};
+use crate::{
+    error::Outage,
+    job::Priority,
+    limits::{CHUNK_JOBS_MAX, WINDOW_ENTRIES_MIN},
+    persist::Parcel,
+};
+
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish.lua")));
+
+/// Publishes parcels of one stream in order. Returns how many were accepted; the others found no room. An error leaves
+/// it open whether entries were added: the parcels must stay `publishing`.
+pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[Parcel]) -> Result<usize, Outage> {
+    let op = "publishing";
+    let mut conn = redis.connection(op).await?;
+    let mut call = SCRIPT.prepare_invoke();
+    call.key(redis.keys().stream(queue, priority)).key(redis.keys().window(queue));
+    call.arg(GROUP).arg(WINDOW_ENTRIES_MIN).arg(parcels.len());
+    for parcel in parcels {
+        let chunk = parcel.chunk.clamp(1, CHUNK_JOBS_MAX);
+        call.arg(parcel.id).arg(parcel.jobs.len().div_ceil(chunk));
+        for jobs in parcel.jobs.chunks(chunk) {
+            call.arg(entry::pack(jobs));
+        }
+    }
+    let (accepted, _length): (usize, u64) = redis.within(op, call.invoke_async(&mut conn)).await?;
+    Ok(accepted)
+}

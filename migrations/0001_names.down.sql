@@ -1,0 +1,2 @@
+DROP TABLE millstream.kind, millstream.queue, millstream.tenant;
+DROP DOMAIN millstream.name;

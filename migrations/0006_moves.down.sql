@@ -1,0 +1,2 @@
+DROP FUNCTION millstream.bury(uuid[], int[], text, text), millstream.retry_now(uuid[], text), millstream.cancel(uuid[], text), millstream.release_due(int);
+DROP TABLE millstream.audit;

@@ -1,0 +1,127 @@
+//! Enqueue: the doors of the library. Each checks first, so that a refusal has written nothing.
+
+use millstream_common::{
+    catalog::JobNames,
+    error::{Error, Outage, Refusal},
+    job::NewJob,
+    limits::PARCEL_JOBS_MAX,
+    persist::{Enqueued, Parcel, persist},
+    pg::within,
+};
+use sqlx::{Connection, PgConnection};
+
+use crate::{JobKind, Producer};
+
+const OP: &str = "enqueuing";
+
+impl Producer {
+    /// Enqueues one job. Callers that wait at the same time share one INSERT. After an [`Outage`] the outcome is unknown:
+    /// enqueue the same `NewJob` again, its id makes that safe.
+    pub async fn enqueue(&self, job: NewJob) -> Result<Enqueued, Error> {
+        let timer = self.parts.metrics.histograms.enqueue_duration.start_timer();
+        let names = self.admit(&job).await?;
+        let answer = self.coalescer.enqueue(job, names).await;
+        timer.observe_duration();
+        answer
+    }
+
+    /// Enqueues a typed payload; makes its kind known if no worker has registered it yet.
+    pub async fn enqueue_kind<K: JobKind>(&self, payload: &K) -> Result<Enqueued, Error> {
+        self.declare::<K>().await?;
+        self.enqueue(payload.to_job()?).await
+    }
+
+    /// Makes a typed kind known.
+    pub async fn declare<K: JobKind>(&self) -> Result<(), Error> {
+        if self.parts.catalog.kind_id(K::KIND).is_none() {
+            self.parts.catalog.register_kinds(&[(K::KIND, K::MAX_ATTEMPTS)]).await?;
+        }
+        Ok(())
+    }
+
+    /// Enqueues all of them in one transaction, or none. The answers are in the order of the jobs. A conflict of one
+    /// (an idempotency key used before with another payload) is its own answer's error and does not stop the others.
+    pub async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Enqueued, Refusal>>, Error> {
+        let mut named = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let names = self.admit(&job).await?;
+            named.push((job, names));
+        }
+        let publish = self.publisher.has_room();
+        let mut lent = self.parts.pg.hot(OP).await?;
+        let (answers, parcels) = if named.len() <= PARCEL_JOBS_MAX {
+            let done = within(OP, persist(lent.conn(), &named, publish)).await?;
+            (done.answers, done.parcels)
+        } else {
+            within_transaction(lent.conn(), &named, publish).await?
+        };
+        lent.done();
+        self.publisher.publish(parcels);
+        self.count(&named, &answers);
+        Ok(answers)
+    }
+
+    /// Enqueues in the caller's own transaction: the jobs exist exactly if it commits. They start within about 50 ms
+    /// of the COMMIT, when the dispatch duty sees them.
+    pub async fn enqueue_in(&self, transaction: &mut PgConnection, jobs: Vec<NewJob>) -> Result<Vec<Result<Enqueued, Refusal>>, Error> {
+        let mut answers = Vec::with_capacity(jobs.len());
+        let mut named = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let names = self.admit(&job).await?;
+            named.push((job, names));
+        }
+        for slice in named.chunks(PARCEL_JOBS_MAX) {
+            answers.extend(within(OP, persist(transaction, slice, false)).await?.answers);
+        }
+        Ok(answers)
+    }
+
+    async fn admit(&self, job: &NewJob) -> Result<JobNames, Error> {
+        job.check()?;
+        self.parts.catalog.resolve(&job.queue, &job.kind, &job.tenant).await
+    }
+
+    fn count(&self, jobs: &[(NewJob, JobNames)], answers: &[Result<Enqueued, Refusal>]) {
+        count_answers(&self.parts, jobs.iter().map(|(job, _)| job).zip(answers));
+    }
+}
+
+/// Adds to the counters what was written and what was there before.
+pub(crate) fn count_answers<'a>(parts: &crate::Parts, answers: impl Iterator<Item = (&'a NewJob, &'a Result<Enqueued, Refusal>)>) {
+    // One label lookup per run of equal jobs: a batch is mostly of one kind.
+    let mut run: Option<(&str, &str, u64, u64)> = None;
+    let flush = |(queue, kind, new, old): (&str, &str, u64, u64)| {
+        if new > 0 {
+            parts.metrics.job(queue, kind).enqueued(parts.source, new);
+        }
+        if old > 0 {
+            parts.metrics.queue(queue).deduplicated.inc_by(old);
+        }
+    };
+    for (job, answer) in answers {
+        let Ok(enqueued) = answer else { continue };
+        if let Some(old) = run.take_if(|(queue, kind, ..)| *queue != job.queue || *kind != job.kind) {
+            flush(old);
+        }
+        let (_, _, new, old) = run.get_or_insert((&job.queue, &job.kind, 0, 0));
+        *(if enqueued.duplicate { old } else { new }) += 1;
+    }
+    if let Some(last) = run {
+        flush(last);
+    }
+}
+
+type Many = (Vec<Result<Enqueued, Refusal>>, Vec<Parcel>);
+
+async fn within_transaction(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Many, Outage> {
+    let mut tx = within(OP, conn.begin()).await?;
+    let mut answers = Vec::with_capacity(jobs.len());
+    let mut parcels = Vec::new();
+    for slice in jobs.chunks(PARCEL_JOBS_MAX) {
+        let done = within(OP, persist(&mut tx, slice, publish)).await?;
+        answers.extend(done.answers);
+        parcels.extend(done.parcels);
+    }
+    within(OP, tx.commit()).await?;
+    Ok((answers, parcels))
+}

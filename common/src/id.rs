@@ -33,6 +33,12 @@ pub fn new_job_ids(count: usize) -> impl Iterator<Item = JobId> {
     (0..count as u128).map(move |i| compose(ms, first + i))
 }
 
+/// 64 random bits, for jitter.
+#[expect(clippy::disallowed_methods, reason = "the one place that asks for randomness")]
+pub fn entropy() -> u64 {
+    rand::random()
+}
+
 fn reserve(count: u128) -> (u64, u128) {
     let now_ms = clock::now().timestamp_millis().max(0) as u64;
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,0 +1,70 @@
+# Everything a person or CI does with this checkout; `make` alone lists it. Each target installs what it misses.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test chaos bench check fmt
+
+MILLSTREAM = target/release/millstream
+# cargo-deny and cargo-machete, if scripts/setup.sh had to install them.
+TOOLS = PATH="$$PATH:$(CURDIR)/target/tools/bin"
+# One --workspace build everywhere: a build of one package unifies features differently and compiles everything again.
+NEXTEST = cargo nextest run --workspace --locked
+
+# demo: a file or folder to work on, or several separated by spaces; none: samples that the command makes itself.
+INPUT =
+# demo: KEEP=1 leaves everything running.
+KEEP =
+# chaos: length, and the seed of a run to repeat.
+MINUTES = 10
+SEED =
+# bench: QUICK=1 for a first impression.
+QUICK =
+
+help:
+	@echo 'make demo    the whole system on real PDFs, with a private Postgres and Redis'
+	@echo '             INPUT="FILE-OR-FOLDER ..." your own PDFs; KEEP=1 leaves it running'
+	@echo 'make test    every test'
+	@echo 'make chaos   the long fault-injection runs; MINUTES=10 SEED=...'
+	@echo 'make bench   the benchmarks; QUICK=1 for short ones'
+	@echo 'make check   format, lints, docs, unused dependencies, licences'
+	@echo 'make build   $(MILLSTREAM)'
+	@echo 'make fmt     format the code'
+	@echo 'make setup   install what the others would install'
+
+setup:
+	@scripts/setup.sh test
+	@scripts/setup.sh check
+
+build:
+	@scripts/setup.sh run
+	cargo build --release --workspace --locked
+
+# INPUT reaches the shell as a variable, so that a name with spaces or quotes in it stays one name.
+demo: export INPUT_PATHS = $(INPUT)
+demo: build
+	@set -- --workers 2 $(if $(KEEP),,--exit-when-done); \
+	if [ -e "$$INPUT_PATHS" ]; then set -- "$$@" --input "$$INPUT_PATHS"; \
+	else for path in $$INPUT_PATHS; do set -- "$$@" --input "$$path"; done; fi; \
+	echo "$(MILLSTREAM) dev $$*"; exec $(MILLSTREAM) dev "$$@"
+
+test:
+	@scripts/setup.sh test
+	@if cargo nextest --version >/dev/null 2>&1; then set -x; $(NEXTEST); else set -x; cargo test --workspace --locked; fi
+
+chaos:
+	@scripts/setup.sh test
+	@cargo nextest --version >/dev/null 2>&1 || { echo 'make chaos needs cargo-nextest: cargo install --locked cargo-nextest' >&2; exit 1; }
+	MILLSTREAM_CHAOS_MINUTES=$(MINUTES) MILLSTREAM_CHAOS_SEED=$(SEED) $(NEXTEST) --profile chaos --no-capture
+
+bench: build
+	$(MILLSTREAM) bench $(if $(QUICK),--quick)
+
+check:
+	@scripts/setup.sh check
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --workspace --no-deps --locked
+	$(TOOLS) cargo machete
+	$(TOOLS) cargo deny --offline --locked --target "$$(rustc -vV | sed -n 's/^host: //p')" check licenses bans sources
+
+fmt:
+	cargo fmt --all

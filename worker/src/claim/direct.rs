@@ -1,0 +1,156 @@
+//! Claim without Redis: straight from the parcels, leased from the start (F12).
+//!
+//! While the breaker is open every worker takes jobs from waiting parcels, and from published ones whose promise is older than the
+//! grace period, since the streams that may hold them are out of reach. The guarded UPDATE raises the epoch, so whatever
+//! the streams still say when they come back is stale.
+
+use std::{sync::Arc, time::Duration};
+
+use millstream_common::{
+    error::Outage,
+    id::JobId,
+    job::Priority,
+    limits::{PUBLISH_GRACE, PARCEL_JOBS_MAX},
+    pg::within,
+};
+use sqlx::{Connection, PgConnection, Row};
+
+use super::{
+    Claimed,
+    hold::Hold,
+    order::{Order, WEIGHTS_DEFAULT},
+};
+use crate::{run::spawn_run, shared::{Queue, Shared}};
+
+/// How often the breaker and empty parcels are looked at again.
+const LOOK: Duration = Duration::from_millis(100);
+/// Parcels locked in one go.
+const PARCELS_MAX: i64 = 8;
+/// `/livez` fails when the loop has not turned for this long.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Claims from Postgres whenever Redis is down, until the worker drains.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut order = Order::new(WEIGHTS_DEFAULT);
+    loop {
+        shared.pulses.turn("direct claim", SILENCE_MAX);
+        if shared.draining.is_cancelled() {
+            break;
+        }
+        let room = if may_claim(&shared) { shared.capacity.room(mean_weight(&shared)).min(PARCEL_JOBS_MAX) } else { 0 };
+        let claimed = if room == 0 { Ok(0) } else { claim(&shared, order.next(), room).await };
+        if let Err(outage) = &claimed {
+            shared.metrics.counters.postgres_failed("claim");
+            tracing::warn!(error = %millstream_common::error::in_full(outage), "claiming from Postgres failed");
+        }
+        if claimed.is_ok_and(|n| n > 0) {
+            continue;
+        }
+        tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = shared.draining.cancelled() => {} }
+    }
+    shared.pulses.end("direct claim");
+}
+
+fn may_claim(shared: &Shared) -> bool {
+    use std::sync::atomic::Ordering::Relaxed;
+    shared.redis.is_down() && shared.beating.load(Relaxed) && !shared.paused.load(Relaxed)
+}
+
+fn mean_weight(shared: &Shared) -> u64 {
+    shared.registry.all().map(|kind| kind.weight()).min().unwrap_or(1)
+}
+
+async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize) -> Result<usize, Outage> {
+    let op = "claiming from Postgres";
+    let mut lent = shared.pg.main(op).await?;
+    let mut tx = within(op, lent.conn().begin()).await?;
+    let hints = within(op, take_hints(&mut tx, shared, order, room)).await?;
+    let jobs = within(op, lease(&mut tx, shared, &hints)).await?;
+    within(op, tx.commit()).await?;
+    lent.done();
+    let count = jobs.len();
+    jobs.into_iter().for_each(|job| spawn_run(shared, job));
+    Ok(count)
+}
+
+/// Moves the cursors of the next parcels on and returns the jobs they pass over.
+async fn take_hints(conn: &mut PgConnection, shared: &Shared, order: [Priority; 3], room: usize) -> Result<Vec<(JobId, i32)>, sqlx::Error> {
+    let rows = sqlx::query(
+        "SELECT p.id, p.taken, p.jobs, p.ids[p.taken + 1 : p.taken + $5] AS ids, p.epochs[p.taken + 1 : p.taken + $5] AS epochs
+         FROM millstream.parcel p
+         JOIN millstream.queue q ON q.id = p.queue_id JOIN millstream.kind k ON k.id = p.kind_id JOIN millstream.tenant t ON t.id = p.tenant_id
+         WHERE p.queue_id = ANY($1) AND p.kind_id = ANY($2) AND NOT q.paused AND NOT k.paused AND NOT t.paused
+           AND (p.not_before IS NULL OR p.not_before <= now())
+           AND (p.publishing_since IS NULL OR p.publishing_since < now() - $3 * interval '1 second')
+         ORDER BY array_position($4, p.priority), p.id LIMIT $6 FOR UPDATE OF p SKIP LOCKED",
+    )
+    .bind(shared.queues.iter().map(|q| q.id).collect::<Vec<_>>())
+    .bind(shared.registry.kind_ids())
+    .bind(PUBLISH_GRACE.as_secs_f64())
+    .bind(order.map(Priority::number).to_vec())
+    .bind(room as i32)
+    .bind(PARCELS_MAX)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut hints = Vec::with_capacity(room);
+    let (mut finished, mut moved) = (Vec::new(), Vec::new());
+    for row in rows {
+        let ids: Vec<JobId> = row.try_get("ids")?;
+        let epochs: Option<Vec<i32>> = row.try_get("epochs")?;
+        let fit = ids.len().min(room - hints.len());
+        hints.extend(ids.iter().take(fit).enumerate().map(|(i, id)| (*id, epochs.as_ref().and_then(|e| e.get(i).copied()).unwrap_or(0))));
+        let (id, taken, jobs): (i64, i16, i16) = (row.try_get("id")?, row.try_get("taken")?, row.try_get("jobs")?);
+        let cursor = taken + fit as i16;
+        if cursor >= jobs { finished.push(id) } else { moved.push((id, cursor)) }
+    }
+    sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1)").bind(finished).execute(&mut *conn).await?;
+    let (ids, cursors): (Vec<i64>, Vec<i16>) = moved.into_iter().unzip();
+    sqlx::query("UPDATE millstream.parcel p SET taken = u.taken FROM unnest($1::bigint[], $2::smallint[]) AS u(id, taken) WHERE p.id = u.id")
+        .bind(ids)
+        .bind(cursors)
+        .execute(conn)
+        .await?;
+    Ok(hints)
+}
+
+/// Takes the jobs that are still available, at a new epoch, with a lease.
+async fn lease(conn: &mut PgConnection, shared: &Arc<Shared>, hints: &[(JobId, i32)]) -> Result<Vec<Claimed>, sqlx::Error> {
+    let (ids, epochs): (Vec<JobId>, Vec<i32>) = hints.iter().copied().unzip();
+    let rows = sqlx::query(
+        "WITH taken AS (
+           UPDATE millstream.job j SET state = 1, epoch = j.epoch + 1, worker_id = $3, started_at = now()
+           FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
+           WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0
+           RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.stage_id, j.trace
+         ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM taken)
+         SELECT * FROM taken",
+    )
+    .bind(ids)
+    .bind(epochs)
+    .bind(shared.worker_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.iter().filter_map(|row| claimed(shared, row)).collect())
+}
+
+fn claimed(shared: &Arc<Shared>, row: &sqlx::postgres::PgRow) -> Option<Claimed> {
+    let hold = Arc::new(Hold::leased(row.get("id"), row.get("epoch")));
+    let kind = shared.registry.get(row.get("kind_id"))?.clone();
+    let queue_id: i32 = row.get("queue_id");
+    let queue: Queue = shared.queues.iter().find(|q| q.id == queue_id)?.clone();
+    // In hand at an older epoch, which is lost: the heartbeat gives this lease back when that run has ended.
+    let in_hand = shared.held.take(&hold)?;
+    shared.meters.queue(&queue).claimed.inc();
+    Some(Claimed {
+        guards: (in_hand, shared.capacity.take(kind.weight())),
+        hold,
+        kind,
+        queue,
+        tenant_id: row.get("tenant_id"),
+        attempt: row.get("attempt"),
+        max_attempts: row.get("max_attempts"),
+        stage_id: row.get("stage_id"),
+        payload: row.get("payload"),
+        trace: row.get("trace"),
+    })
+}

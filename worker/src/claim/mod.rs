@@ -1,0 +1,34 @@
+//! Claim: from a hint, or straight from Postgres, to a job in hand.
+//!
+//! Invariant: nothing starts that Postgres did not confirm as available at the hinted epoch. First delivery is one SELECT; every
+//! redelivery has raised the epoch before it gets here (`rehand`).
+
+pub(crate) mod ack;
+pub(crate) mod direct;
+pub(crate) mod entry;
+pub(crate) mod hold;
+pub(crate) mod order;
+pub(crate) mod reader;
+pub(crate) mod rows;
+
+use std::sync::Arc;
+
+use crate::{capacity::Taken, held::InHand, registry::Registered, shared::Queue};
+
+use self::hold::Hold;
+
+/// A job in hand, ready to run.
+pub(crate) struct Claimed {
+    pub(crate) hold: Arc<Hold>,
+    /// Both give back when the job leaves this process.
+    #[expect(dead_code, reason = "guards")]
+    pub(crate) guards: (InHand, Taken),
+    pub(crate) kind: Arc<Registered>,
+    pub(crate) queue: Queue,
+    pub(crate) tenant_id: i32,
+    pub(crate) attempt: i16,
+    pub(crate) max_attempts: i16,
+    pub(crate) stage_id: Option<i64>,
+    pub(crate) payload: String,
+    pub(crate) trace: Option<String>,
+}

@@ -1,0 +1,270 @@
+//! The read loop of one queue: free capacity first, then one stream at a time by the weighted order.
+//!
+//! Only when all three streams came back empty does it block, on all of them, for one entry each. After every reconnect it
+//! hands back what an earlier, abandoned request was given: entries in its own pending list that no hold here knows.
+
+use std::{sync::Arc, time::Duration};
+
+use millstream_common::{
+    error::Outage,
+    job::Priority,
+    limits::READ_BLOCK,
+    reconnect::Reconnect,
+    stream::{GROUP, entry},
+};
+use redis::{
+    aio::MultiplexedConnection,
+    streams::{StreamId, StreamReadReply},
+};
+
+use super::{
+    order::{Order, WEIGHTS_DEFAULT},
+    rows::{Delivery, claim, hand_back},
+};
+use crate::{
+    registry::SLOT_WEIGHT,
+    run::spawn_run,
+    shared::{Queue, Shared},
+};
+
+/// Entries of the own pending list looked at per round after a reconnect.
+const OWN_PENDING_MAX: usize = 1000;
+/// `/livez` fails when the loop has not turned for this long: three blocks with their margins.
+const SILENCE_MAX: Duration = Duration::from_secs(20);
+/// How often a paused or cut-off reader looks again.
+const IDLE_LOOK: Duration = Duration::from_millis(250);
+/// Claims in flight per queue: the next batch is read while the last one is asked about.
+const CLAIMS_MAX: usize = 2;
+
+pub(crate) struct Reader {
+    shared: Arc<Shared>,
+    queue: Queue,
+    streams: [(Priority, Arc<str>); 3],
+    order: Order,
+    /// Jobs and weight per entry, as last seen: how many entries fit into the free capacity.
+    entry_jobs: usize,
+    job_weight: u64,
+    claims: Arc<tokio::sync::Semaphore>,
+}
+
+impl Reader {
+    pub(crate) fn new(shared: Arc<Shared>, queue: Queue) -> Self {
+        let streams = Priority::ALL.map(|p| (p, shared.redis.keys().stream(&queue.name, p).into()));
+        let claims = Arc::new(tokio::sync::Semaphore::new(CLAIMS_MAX));
+        Self { shared, queue, streams, order: Order::new(WEIGHTS_DEFAULT), entry_jobs: 1, job_weight: SLOT_WEIGHT, claims }
+    }
+
+    /// Reads until the worker drains.
+    pub(crate) async fn run(mut self) {
+        let name = format!("reader {}", self.queue.name);
+        let draining = self.shared.draining.clone();
+        let mut reconnect = Reconnect::default();
+        while !draining.is_cancelled() {
+            self.shared.pulses.turn(&name, SILENCE_MAX);
+            let session = tokio::select! {
+                ended = self.session(&name, &mut reconnect) => ended,
+                () = draining.cancelled() => break,
+            };
+            if let Err(outage) = session {
+                self.recover(&outage).await;
+                let delay = reconnect.next_delay();
+                tokio::select! { () = tokio::time::sleep(delay) => {}, () = draining.cancelled() => break }
+            }
+        }
+        self.shared.pulses.end(&name);
+        if let Err(outage) = self.leave().await {
+            tracing::debug!(error = %millstream_common::error::in_full(&outage), "the reader could not look at its last entries; takeover will");
+        }
+    }
+
+    /// One connection's life: ends with an error, or when nothing may be read for now.
+    async fn session(&mut self, name: &str, reconnect: &mut Reconnect) -> Result<(), Outage> {
+        if self.must_rest() {
+            tokio::time::sleep(IDLE_LOOK).await;
+            return Ok(());
+        }
+        let mut conn = self.shared.redis.reader("connecting the reader").await?;
+        self.return_own_pending(&mut conn).await?;
+        loop {
+            self.shared.pulses.turn(name, SILENCE_MAX);
+            if self.must_rest() {
+                return Ok(());
+            }
+            let Some(entries_max) = self.await_room().await else { continue };
+            let deliveries = self.read(&mut conn, entries_max).await?;
+            reconnect.reset();
+            for (stream, ids) in deliveries {
+                self.claim(stream, ids).await;
+            }
+        }
+    }
+
+    /// Paused, or Postgres or Redis out of reach: nothing new may be claimed here.
+    fn must_rest(&self) -> bool {
+        use std::sync::atomic::Ordering::Relaxed;
+        self.shared.paused.load(Relaxed) || !self.shared.beating.load(Relaxed) || self.shared.redis.is_down()
+    }
+
+    /// Entries that fit now; `None` after a while without room.
+    async fn await_room(&self) -> Option<usize> {
+        let jobs = self.shared.capacity.room(self.job_weight);
+        if jobs > 0 && self.claims.available_permits() > 0 {
+            return Some(jobs.div_ceil(self.entry_jobs.max(1)));
+        }
+        drop(tokio::time::timeout(IDLE_LOOK, self.shared.capacity.freed()).await);
+        None
+    }
+
+    /// Reads from the first stream that has something; blocks on all when none has.
+    async fn read(&mut self, conn: &mut MultiplexedConnection, entries_max: usize) -> Result<Vec<(Arc<str>, Vec<StreamId>)>, Outage> {
+        for priority in self.order.next() {
+            let stream = self.stream(priority);
+            let found = self.read_streams(conn, &[stream], entries_max, None).await?;
+            if !found.is_empty() {
+                return Ok(found);
+            }
+        }
+        let all = self.streams.clone().map(|(_, stream)| stream);
+        self.read_streams(conn, &all, 1, Some(READ_BLOCK)).await
+    }
+
+    fn stream(&self, priority: Priority) -> Arc<str> {
+        self.streams[priority as usize].1.clone()
+    }
+
+    async fn read_streams(
+        &self,
+        conn: &mut MultiplexedConnection,
+        streams: &[Arc<str>],
+        count: usize,
+        block: Option<Duration>,
+    ) -> Result<Vec<(Arc<str>, Vec<StreamId>)>, Outage> {
+        let mut command = redis::cmd("XREADGROUP");
+        command.arg("GROUP").arg(GROUP).arg(self.shared.consumer()).arg("COUNT").arg(count);
+        if let Some(block) = block {
+            command.arg("BLOCK").arg(block.as_millis() as u64);
+        }
+        command.arg("STREAMS");
+        for stream in streams {
+            command.arg(&**stream);
+        }
+        for _ in streams {
+            command.arg(">");
+        }
+        self.query(conn, &command).await
+    }
+
+    /// The connection's own answer timeout bounds the wait: it is longer than the block.
+    async fn query(&self, conn: &mut MultiplexedConnection, command: &redis::Cmd) -> Result<Vec<(Arc<str>, Vec<StreamId>)>, Outage> {
+        let reply: Option<StreamReadReply> = command.query_async(conn).await.map_err(|source| Outage::Redis { op: "reading", source })?;
+        let keys = reply.map(|r| r.keys).unwrap_or_default();
+        Ok(keys.into_iter().filter(|k| !k.ids.is_empty()).map(|k| (k.key.into(), k.ids)).collect())
+    }
+
+    /// Decodes, asks Postgres in the background and starts what was taken.
+    async fn claim(&mut self, stream: Arc<str>, ids: Vec<StreamId>) {
+        let mut deliveries = Vec::with_capacity(ids.len());
+        for id in ids {
+            match decode(&id) {
+                Some(hint) => deliveries.push(Delivery { id: id.id, hint }),
+                None => drop(self.shared.acks.send((stream.clone(), id.id))),
+            }
+        }
+        if deliveries.is_empty() {
+            return;
+        }
+        self.entry_jobs = deliveries.iter().map(|d| d.hint.jobs.len()).sum::<usize>().div_ceil(deliveries.len());
+        let Ok(permit) = self.claims.clone().acquire_owned().await else { return };
+        let (shared, queue) = (self.shared.clone(), self.queue.clone());
+        let claiming = async move {
+            let claimed = claim(&shared, &queue, &stream, deliveries).await;
+            drop(permit);
+            claimed
+        };
+        // Small batches are claimed in line: their weight decides the next read.
+        match claiming.await {
+            Ok(claimed) => {
+                self.job_weight = claimed.iter().map(|c| c.kind.weight()).max().unwrap_or(self.job_weight);
+                claimed.into_iter().for_each(|job| spawn_run(&self.shared, job));
+            }
+            Err(outage) => {
+                self.shared.metrics.counters.postgres_failed("claim");
+                tracing::warn!(error = %millstream_common::error::in_full(&outage), "claiming failed; the entries stay pending");
+            }
+        }
+    }
+
+    /// After a reconnect: what the server gave to a request whose answer never came.
+    async fn return_own_pending(&self, conn: &mut MultiplexedConnection) -> Result<(), Outage> {
+        for (_, stream) in &self.streams {
+            let mut command = redis::cmd("XREADGROUP");
+            command.arg("GROUP").arg(GROUP).arg(self.shared.consumer()).arg("COUNT").arg(OWN_PENDING_MAX).arg("STREAMS").arg(&**stream).arg("0");
+            for (_, ids) in self.query(conn, &command).await? {
+                self.return_entries(stream, &ids).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn return_entries(&self, stream: &Arc<str>, ids: &[StreamId]) -> Result<(), Outage> {
+        let mut lost = Vec::new();
+        let mut done = Vec::new();
+        for id in ids {
+            let jobs = decode(id).map(|hint| hint.jobs).unwrap_or_default();
+            if jobs.iter().any(|(job, _)| self.shared.held.contains(*job)) {
+                continue;
+            }
+            lost.extend(jobs);
+            done.push(id.id.clone());
+        }
+        if !lost.is_empty() {
+            hand_back(&self.shared, &lost, None).await?;
+        }
+        done.into_iter().for_each(|id| drop(self.shared.acks.send((stream.clone(), id))));
+        Ok(())
+    }
+
+    /// A missing group means that the stream was lost: make it again, from the start, and have everything compared.
+    async fn recover(&self, outage: &Outage) {
+        let text = millstream_common::error::in_full(outage);
+        if text.contains("NOGROUP") || text.contains("UNBLOCKED") {
+            self.shared.reconcile_now.notify_one();
+            if let Err(outage) = self.make_groups().await {
+                tracing::debug!(error = %millstream_common::error::in_full(&outage), "making the consumer groups failed");
+            }
+            return;
+        }
+        self.shared.redis.note_failure();
+        self.shared.metrics.counters.redis_failed("read");
+        tracing::debug!(queue = %self.queue.name, error = %text, "reading failed");
+    }
+
+    async fn make_groups(&self) -> Result<(), Outage> {
+        let op = "making groups";
+        let mut conn = self.shared.redis.connection(op).await?;
+        for (_, stream) in &self.streams {
+            let mut command = redis::cmd("XGROUP");
+            // At 0, never at $: entries added before the group must be seen.
+            command.arg("CREATE").arg(&**stream).arg(GROUP).arg("0").arg("MKSTREAM");
+            match self.shared.redis.within(op, command.exec_async(&mut conn)).await {
+                Err(Outage::Redis { source, .. }) if source.code() == Some("BUSYGROUP") => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// At the end: an abandoned read may still have been given entries. They go back, they were never started.
+    async fn leave(&self) -> Result<(), Outage> {
+        if self.shared.redis.is_down() {
+            return Ok(());
+        }
+        let mut conn = self.shared.redis.reader("leaving").await?;
+        self.return_own_pending(&mut conn).await
+    }
+}
+
+pub(crate) fn decode(id: &StreamId) -> Option<entry::Hint> {
+    let fields = id.map.iter().filter_map(|(name, value)| Some((name.clone(), redis::from_redis_value_ref::<Vec<u8>>(value).ok()?))).collect();
+    entry::decode::<std::collections::hash_map::RandomState>(&fields)
+}

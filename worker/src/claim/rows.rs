@@ -1,0 +1,148 @@
+//! The claim statement of the hot path: one SELECT by ids, no write.
+
+use std::{collections::HashMap, sync::Arc, time::Instant};
+
+use chrono::{DateTime, Utc};
+use millstream_common::{
+    error::Outage,
+    id::JobId,
+    limits::PUT_BACK_DELAY,
+    pg::within,
+    rehand::{Reason, rehand},
+    stream::entry::Hint,
+};
+use sqlx::{Row, postgres::PgRow};
+
+use super::{Claimed, entry::Entry, hold::Hold};
+use crate::shared::{Queue, Shared};
+
+/// A delivered entry and what it hints at.
+pub(crate) struct Delivery {
+    pub(crate) id: String,
+    pub(crate) hint: Hint,
+}
+
+/// Asks Postgres about the hinted jobs and takes those that are still available at the hinted epoch. Entries with nothing
+/// to take are acknowledged. On an outage everything stays pending.
+pub(crate) async fn claim(shared: &Arc<Shared>, queue: &Queue, stream: &Arc<str>, deliveries: Vec<Delivery>) -> Result<Vec<Claimed>, Outage> {
+    let read_at = Instant::now();
+    let mut rows = fetch(shared, &deliveries).await?;
+    let mut claimed = Vec::new();
+    let mut foreign = Vec::new();
+    let mut stale = 0;
+    for delivery in deliveries {
+        let parts: Vec<_> = delivery.hint.jobs.iter().map(|(id, epoch)| (rows.remove(id), *epoch)).collect();
+        let (known, other): (Vec<_>, Vec<_>) = parts
+            .into_iter()
+            .filter_map(|(row, epoch)| row.filter(|r| r.epoch == epoch))
+            .partition(|row| shared.registry.get(row.kind_id).is_some());
+        stale += delivery.hint.jobs.len() - known.len() - other.len();
+        foreign.extend(other.iter().map(|row| (row.id, row.epoch)));
+        // One more than the jobs taken: released below, when all of them are in hand.
+        let entry = Entry::new(stream.clone(), delivery.id, delivery.hint.parcel, known.len() + 1, shared.acks.clone());
+        claimed.extend(known.into_iter().filter_map(|row| take(shared, queue, row, &entry, read_at)));
+        entry.release();
+    }
+    if stale > 0 {
+        shared.metrics.counters.stale_hints.inc_by(stale as u64);
+    }
+    put_back(shared, queue, &foreign).await;
+    let meters = shared.meters.queue(queue);
+    meters.claimed.inc_by(claimed.len() as u64);
+    Ok(claimed)
+}
+
+struct JobRow {
+    id: JobId,
+    epoch: i32,
+    kind_id: i32,
+    tenant_id: i32,
+    attempt: i16,
+    max_attempts: i16,
+    payload: String,
+    enqueued_at: DateTime<Utc>,
+    stage_id: Option<i64>,
+    trace: Option<String>,
+}
+
+async fn fetch(shared: &Shared, deliveries: &[Delivery]) -> Result<HashMap<JobId, JobRow>, Outage> {
+    let mut ids: Vec<JobId> = deliveries.iter().flat_map(|d| d.hint.jobs.iter().map(|(id, _)| *id)).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let op = "claiming";
+    let mut lent = shared.pg.hot(op).await?;
+    // BETWEEN prunes partitions; `= ANY` alone would probe each of them for every id.
+    let query = sqlx::query(
+        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace
+         FROM millstream.job WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND state = 0",
+    )
+    .bind(&ids)
+    .bind(ids.first().copied().unwrap_or_default())
+    .bind(ids.last().copied().unwrap_or_default());
+    let rows = within(op, query.fetch_all(lent.conn())).await?;
+    lent.done();
+    Ok(rows.iter().map(|row| (row.get(0), job_row(row))).collect())
+}
+
+fn job_row(row: &PgRow) -> JobRow {
+    JobRow {
+        id: row.get(0),
+        epoch: row.get(1),
+        kind_id: row.get(2),
+        tenant_id: row.get(3),
+        attempt: row.get(4),
+        max_attempts: row.get(5),
+        payload: row.get(6),
+        enqueued_at: row.get(7),
+        stage_id: row.get(8),
+        trace: row.get(9),
+    }
+}
+
+fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, read_at: Instant) -> Option<Claimed> {
+    let hold = Arc::new(Hold::fresh(row.id, row.epoch, read_at, entry.clone()));
+    let kind = shared.registry.get(row.kind_id)?.clone();
+    let Some(in_hand) = shared.held.take(&hold) else {
+        // A repeated entry: the job runs here already, under the first one.
+        entry.release();
+        return None;
+    };
+    if row.epoch == 0 {
+        let waited = (millstream_common::clock::now() - row.enqueued_at).to_std().unwrap_or_default();
+        shared.meters.queue(queue).queue_time.observe(waited.as_secs_f64());
+    }
+    drop(shared.fresh.send(hold.clone()));
+    Some(Claimed {
+        hold,
+        guards: (in_hand, shared.capacity.take(kind.weight())),
+        kind,
+        queue: queue.clone(),
+        tenant_id: row.tenant_id,
+        attempt: row.attempt,
+        max_attempts: row.max_attempts,
+        stage_id: row.stage_id,
+        payload: row.payload,
+        trace: row.trace,
+    })
+}
+
+/// Jobs of kinds this process does not run go back for another worker, after a short rest (F8).
+async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
+    if jobs.is_empty() {
+        return;
+    }
+    let not_before = millstream_common::clock::now() + PUT_BACK_DELAY;
+    match hand_back(shared, jobs, Some(not_before)).await {
+        Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
+        Err(outage) => tracing::warn!(error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds could not be put back; reconcile will find them"),
+    }
+}
+
+/// Gives jobs back unstarted, at no cost to them. Returns how many were still ours to give.
+pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], not_before: Option<DateTime<Utc>>) -> Result<usize, Outage> {
+    let op = "handing jobs back";
+    let mut lent = shared.pg.main(op).await?;
+    let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, not_before)).await?;
+    lent.done();
+    Ok(back.len())
+}

@@ -1,0 +1,56 @@
+//! What a handler knows about its run, and how it reports while it runs (F35).
+
+use std::sync::Arc;
+
+use millstream_common::{id::JobId, limits::LOG_LINE_BYTES_MAX, limits::bounded, pg::Pg};
+use tokio_util::sync::CancellationToken;
+
+use crate::{claim::hold::Hold, report::Reporter};
+
+/// The surroundings of one run. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The job. Also its stable idempotency key: hand it to services that deduplicate.
+    pub job_id: JobId,
+    /// Number of this hand-out; only this one may settle the job.
+    pub epoch: i32,
+    /// Which counted try this is: 1, 2, …
+    pub attempt: i16,
+    /// Tries there will be at most.
+    pub max_attempts: i16,
+    /// Number of the job's tenant.
+    pub tenant_id: i32,
+    /// The pipeline stage that counts this job, if any.
+    pub stage_id: Option<i64>,
+    pub(crate) pg: Pg,
+    pub(crate) hold: Arc<Hold>,
+    pub(crate) reporter: Reporter,
+}
+
+impl Context {
+    /// Fires when the job was cancelled, its lease lost, or the worker must stop now. The handler's future is dropped
+    /// soon after; a blocking part should look at it now and then.
+    pub fn cancel_token(&self) -> CancellationToken {
+        self.hold.cancel.clone()
+    }
+
+    /// Stable across retries: the same for every attempt of this job.
+    pub fn idempotency_key(&self) -> String {
+        self.job_id.to_string()
+    }
+
+    /// Share done (0 to 1) and a word about it, visible while the job runs. Cheap: the newest report is written twice a second.
+    pub fn progress(&self, share: f32, note: impl Into<String>) {
+        self.hold.report(share.clamp(0.0, 1.0), note.into());
+    }
+
+    /// One log line, visible while the job runs.
+    pub fn log(&self, line: impl AsRef<str>) {
+        self.reporter.log(self.job_id, self.epoch, bounded(line.as_ref(), LOG_LINE_BYTES_MAX));
+    }
+
+    /// Postgres, for handlers that read rows.
+    pub fn pg(&self) -> &Pg {
+        &self.pg
+    }
+}

@@ -1,0 +1,24 @@
+//! What poppler can tell about a PDF: its facts, its text in reading order, its images (P2, P4).
+//!
+//! Each function starts programs in the [`super::Sandbox`] and can be called for a range of pages, so that the caller
+//! reports progress page by page and repeats only what was lost. Call [`inspect`] first: it gives the clear reasons
+//! why a file cannot be read at all.
+
+mod boxes;
+mod complaint;
+mod images;
+mod info;
+mod layout;
+mod list;
+mod text;
+
+#[cfg(test)]
+pub(super) mod samples;
+
+pub use images::{
+    EDGE_PX_MIN, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, IMAGES_PER_PAGE_MAX, Images, PIXELS_PER_PAGE_MAX, Skipped, extract_images,
+    list_images,
+};
+pub use info::{FILE_BYTES_MAX, PAGES_MAX, PdfInfo, inspect};
+pub use list::ListedImage;
+pub use text::{PAGES_PER_SLICE, page_texts};

@@ -1,0 +1,100 @@
+//! Reads what `pdfimages -list` prints: one line per image that a page draws.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+/// One image as a page draws it. The pixels are not decoded yet, so the figures are the file's claims.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedImage {
+    /// Page, from 1.
+    pub page: u32,
+    /// Place among all that the page draws, masks included, from 0. Does not depend on the range that was asked for.
+    pub index: u32,
+    /// `image`, `mask`, `smask` or `stencil`.
+    pub kind: String,
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Colour space: `gray`, `rgb`, `cmyk`, `lab`, `icc`, `index`, `sep` or `devn`.
+    pub colour: String,
+    /// Bits per component.
+    pub bits: u32,
+    /// How it is stored: `image` (raster), `jpeg`, `jpx`, `jbig2`, `ccitt`.
+    pub encoding: String,
+}
+
+impl ListedImage {
+    /// Width times height.
+    pub fn pixels(&self) -> u64 {
+        u64::from(self.width) * u64::from(self.height)
+    }
+}
+
+/// The images of each page in the order in which they are drawn.
+pub(super) fn parse(output: &str) -> BTreeMap<u32, Vec<ListedImage>> {
+    let mut pages: BTreeMap<u32, Vec<ListedImage>> = BTreeMap::new();
+    // The heading and the rule below it do not begin with a number, so they fall away by themselves.
+    for mut image in output.lines().filter_map(parse_line) {
+        let page = pages.entry(image.page).or_default();
+        image.index = page.len() as u32;
+        page.push(image);
+    }
+    pages
+}
+
+/// `page num type width height color comp bpc enc interp object ID x-ppi y-ppi size ratio`; an inline image has one
+/// word in place of object and ID, so nothing after `enc` is read.
+fn parse_line(line: &str) -> Option<ListedImage> {
+    let mut fields = line.split_whitespace();
+    let page = fields.next()?.parse().ok()?;
+    let _number = fields.next()?.parse::<u32>().ok()?;
+    let kind = fields.next()?.to_owned();
+    let width = size(fields.next()?);
+    let height = size(fields.next()?);
+    let colour = fields.next()?.to_owned();
+    let _components = fields.next()?;
+    let bits = fields.next()?.parse().unwrap_or(0);
+    let encoding = fields.next()?.to_owned();
+    Some(ListedImage { page, index: 0, kind, width, height, colour, bits, encoding })
+}
+
+/// Poppler prints the file's claim as it stands: below zero is no size, and too large for the type is the largest.
+fn size(field: &str) -> u32 {
+    match field.parse::<i64>() {
+        Ok(size) => u32::try_from(size.max(0)).unwrap_or(u32::MAX),
+        Err(_) => u32::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIST: &str = "\
+page   num  type   width height color comp bpc  enc interp  object ID x-ppi y-ppi size ratio
+--------------------------------------------------------------------------------------------
+  24     0 image     180   191  rgb     3   8  jpeg   no       115  0   144   144 3901B 4.0%
+  24     1 smask     180   191  gray    1   8  jpeg   no       115  0   144   144 4052B  13%
+  31     2 image      16    16  gray    1   1  image  no   [inline]     300   300   31B  12%
+  31     3 image   99999999999 -4  cmyk    4   8  image  no   7 0     300   300   31B  12%
+";
+
+    // P2
+    #[test]
+    fn images_are_numbered_within_their_page() {
+        let pages = parse(LIST);
+        let index = |page: u32| pages[&page].iter().map(|image| (image.index, image.kind.as_str())).collect::<Vec<_>>();
+        assert_eq!(index(24), [(0, "image"), (1, "smask")]);
+        assert_eq!(index(31), [(0, "image"), (1, "image")]);
+        assert_eq!((pages[&24][0].width, pages[&24][0].height, pages[&31][0].bits), (180, 191, 1));
+    }
+
+    // P4
+    #[test]
+    fn impossible_sizes_are_kept_within_the_type() {
+        let huge = &parse(LIST)[&31][1];
+        assert_eq!((huge.width, huge.height, huge.pixels()), (u32::MAX, 0, 0));
+    }
+}

@@ -1,0 +1,118 @@
+//! The text of a range of pages, in the order in which a person reads it.
+//!
+//! Poppler finds the words and their places; [`super::layout`] puts them in order. Poppler's own order is not used:
+//! it puts the right column of a page before the left one if a heading stands above the left one only, reads tables
+//! by column, and shows right-to-left text backwards.
+
+use std::path::Path;
+
+use super::super::error::{ToolError, code};
+use super::super::sandbox::{Limits, Sandbox, absolute};
+use super::super::tool::Tool;
+use super::{boxes, complaint, layout};
+
+/// Pages to ask for at a time: enough that the start of the program (10 ms) costs nothing, few enough that progress
+/// moves and the boxes of all of them fit in memory.
+pub const PAGES_PER_SLICE: u32 = 16;
+
+/// One text per page from `first` to `last` (counted from 1, both included; `last` within the document).
+/// Lines end in a newline, paragraphs in two; the cells of a table row are parted by a tab. Not normalised.
+pub async fn page_texts(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<String>, ToolError> {
+    let mut texts = Vec::new();
+    // The ranges still to do, the next one last: a range whose output is too long is halved.
+    let mut ranges = vec![(first, last)];
+    while let Some((first, last)) = ranges.pop() {
+        match slice(sandbox, path, first, last).await {
+            Ok(pages) => texts.extend(pages),
+            Err(error) if first < last && error.document_code() == Some(code::LIMIT_OUTPUT) => {
+                let middle = first + (last - first) / 2;
+                ranges.extend([(middle + 1, last), (first, middle)]);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(texts)
+}
+
+async fn slice(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<String>, ToolError> {
+    let [first_page, last_page] = [first, last].map(|page| page.to_string().into());
+    let arguments = [
+        "-bbox-layout".into(),
+        "-enc".into(),
+        "UTF-8".into(),
+        "-f".into(),
+        first_page,
+        "-l".into(),
+        last_page,
+        absolute(path)?,
+        "-".into(),
+    ];
+    let finished = sandbox.run(Tool::PdfToText, &arguments, &Limits::TEXT).await?;
+    complaint::check(&finished)?;
+    let wanted = (last + 1).saturating_sub(first) as usize;
+    let stderr = finished.stderr;
+    let texts = tokio::task::spawn_blocking(move || read_pages(&finished.stdout)).await;
+    let texts = texts.map_err(|_| ToolError::transient("the worker stopped while it put a page in order"))?;
+    if texts.len() == wanted { Ok(texts) } else { Err(complaint::damaged(&stderr)) }
+}
+
+fn read_pages(stdout: &[u8]) -> Vec<String> {
+    boxes::parse(&String::from_utf8_lossy(stdout)).into_iter().map(layout::reading_order).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::super::samples::{self, Scratch};
+    use super::*;
+
+    async fn texts(bytes: &[u8], first: u32, last: u32) -> Vec<String> {
+        let scratch = Scratch::new();
+        page_texts(&scratch.sandbox, &scratch.file("file.pdf", bytes), first, last).await.unwrap()
+    }
+
+    // P2
+    #[tokio::test]
+    async fn each_page_of_the_range_has_its_text() {
+        let file = samples::text_pages(&[&["one"], &["two", "lines & <marks>"], &[], &["four"]]);
+        assert_eq!(texts(&file, 2, 4).await, ["two\nlines & <marks>", "", "four"]);
+    }
+
+    // P2
+    #[tokio::test]
+    async fn columns_are_read_one_after_the_other() {
+        let column = |x: u32, y: u32, words: &str| {
+            let lines = (0..12).map(|n| format!("({words} number {n} of this column) Tj T* ")).collect::<Vec<_>>().concat();
+            format!("BT /F 10 Tf 12 TL {x} {y} Td {lines} ET ")
+        };
+        // The right column is drawn first and begins higher, as in a page whose left column has a heading.
+        let heading = "BT /F 14 Tf 60 760 Td (A title across both columns of the page, wider than one) Tj ET ";
+        let page = format!("{}{heading}{}", column(320, 730, "right line"), column(60, 720, "left line"));
+        let text = texts(&samples::drawn_pages(&[page]), 1, 1).await.remove(0);
+        let places = ["A title", "left line number 0", "left line number 11", "right line number 0", "right line number 11"];
+        let places = places.map(|words| text.find(words).expect(words));
+        assert!(places.is_sorted(), "{text}");
+    }
+
+    // P2
+    #[tokio::test]
+    async fn a_table_is_read_by_rows() {
+        let rows = [("Bolt M8", "AB-100", "12.50"), ("Nut M8", "AB-200", "3.10"), ("Washer", "AB-300", "0.45")];
+        let cell = |x: u32, y: usize, text: &str| format!("BT /F 10 Tf {x} {y} Td ({text}) Tj ET ");
+        let column = |x: u32, pick: fn(&(&'static str, &'static str, &'static str)) -> &'static str| {
+            rows.iter().enumerate().map(|(n, row)| cell(x, 700 - 14 * n, pick(row))).collect::<String>()
+        };
+        let page = format!("{}{}{}", column(60, |r| r.0), column(200, |r| r.1), column(320, |r| r.2));
+        let text = texts(&samples::drawn_pages(&[page]), 1, 1).await.remove(0);
+        assert_eq!(text, "Bolt M8\tAB-100\t12.50\nNut M8\tAB-200\t3.10\nWasher\tAB-300\t0.45");
+    }
+
+    // P4
+    #[tokio::test]
+    async fn pages_that_poppler_cannot_give_are_an_error_and_not_empty() {
+        let scratch = Scratch::new();
+        let file = scratch.file("file.pdf", &samples::looped_page_tree());
+        let error = page_texts(&scratch.sandbox, &file, 1, 4).await.expect_err("there is no page");
+        assert!(error.document_code().is_some(), "{error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Removes stream consumers of workers that have ended, so that names do not pile up over restarts (F16).
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use millstream_common::{error::Outage, job::Priority, pg::within, stream::GROUP};
+use redis::{Script, streams::StreamInfoConsumersReply};
+
+use super::{Duty, Scope};
+use crate::shared::{Shared, worker_of};
+
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("drop_consumer.lua")));
+
+pub(super) struct Consumers;
+
+impl Duty for Consumers {
+    const NAME: &'static str = "consumers";
+    const SCOPE: Scope = Scope::Leader;
+
+    fn every(&self, _: &Shared) -> Duration {
+        Duration::from_secs(30)
+    }
+
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+        if shared.redis.is_down() {
+            return Ok(());
+        }
+        let live = live_workers(shared).await?;
+        for (_, queue) in shared.catalog.queues() {
+            for priority in Priority::ALL {
+                let stream = shared.redis.keys().stream(&queue, priority);
+                for consumer in consumers(shared, &stream).await? {
+                    if worker_of(&consumer).is_none_or(|id| !live.contains(&id)) {
+                        drop_consumer(shared, &stream, &consumer).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn live_workers(shared: &Shared) -> Result<HashSet<i64>, Outage> {
+    let op = "listing live workers";
+    let mut lent = shared.pg.main(op).await?;
+    let query = sqlx::query_scalar("SELECT id FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')");
+    let ids: Vec<i64> = within(op, query.fetch_all(lent.conn())).await?;
+    lent.done();
+    Ok(ids.into_iter().collect())
+}
+
+async fn consumers(shared: &Shared, stream: &str) -> Result<Vec<String>, Outage> {
+    let op = "listing consumers";
+    let mut conn = shared.redis.connection(op).await?;
+    let mut command = redis::cmd("XINFO");
+    command.arg("CONSUMERS").arg(stream).arg(GROUP);
+    let found: Result<StreamInfoConsumersReply, Outage> = shared.redis.within(op, command.query_async(&mut conn)).await;
+    match found {
+        Ok(reply) => Ok(reply.consumers.into_iter().map(|c| c.name).collect()),
+        // No stream or no group yet: no consumers.
+        Err(Outage::Redis { source, .. }) if !millstream_common::stream::link::is_outage(&source) => Ok(Vec::new()),
+        Err(outage) => Err(outage),
+    }
+}
+
+/// Removes the consumer unless something is pending with it.
+async fn drop_consumer(shared: &Shared, stream: &str, consumer: &str) -> Result<(), Outage> {
+    let op = "removing a consumer";
+    let mut conn = shared.redis.connection(op).await?;
+    let mut call = SCRIPT.key(stream);
+    call.arg(GROUP).arg(consumer);
+    let _removed: i32 = shared.redis.within(op, call.invoke_async(&mut conn)).await?;
+    Ok(())
+}
+
+/// At the end of a worker: its own consumers, as far as nothing is pending.
+pub(crate) async fn drop_own(shared: &Shared) -> Result<(), Outage> {
+    for queue in &shared.queues {
+        for priority in Priority::ALL {
+            drop_consumer(shared, &shared.redis.keys().stream(&queue.name, priority), &shared.consumer()).await?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,126 @@
+//! Duties: the housekeeping, in any worker (F18).
+//!
+//! Most run only in the leader, which is elected by a beat in Postgres and judged on the observer's own monotonic clock.
+//! Leadership is an optimisation: every duty is idempotent, guarded by its statements and safe with two leaders.
+
+pub(crate) mod consumers;
+mod dispatch;
+mod due;
+mod leader;
+mod learn;
+mod partitions;
+mod pending;
+mod probe;
+mod reconcile;
+mod rescue;
+mod stats;
+mod sweep;
+mod takeover;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use millstream_common::{error::Outage, metrics::DutyOutcome, tasks::Tasks};
+
+use self::leader::Leadership;
+use crate::shared::Shared;
+
+/// A run makes several statements, each with its own deadline; one that takes longer than this hangs.
+const RUN_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where a duty runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// Only in the leader.
+    Leader,
+    /// In every worker.
+    Everywhere,
+}
+
+/// One housekeeping task. Takes no input, can be repeated at any time.
+trait Duty: Send + 'static {
+    const NAME: &'static str;
+    const SCOPE: Scope;
+
+    /// The pause between two runs.
+    fn every(&self, shared: &Shared) -> Duration;
+
+    /// Does what there is to do now.
+    fn run_once(&mut self, shared: &Arc<Shared>) -> impl Future<Output = Result<(), Outage>> + Send;
+
+    /// Ends the pause early when something has happened.
+    fn nudged(shared: &Shared) -> impl Future<Output = ()> + Send {
+        let _ = shared;
+        std::future::pending()
+    }
+}
+
+/// Starts all duties; they end when `tasks` stop.
+pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
+    let leadership = Leadership::default();
+    let keeper = Keeper { shared: shared.clone(), leadership: leadership.clone(), tasks: tasks.clone() };
+    keeper.start(leader::Elect::new(leadership.clone()));
+    keeper.start(probe::Probe);
+    keeper.start(rescue::Rescue::default());
+    keeper.start(learn::Learn::default());
+    keeper.start(dispatch::Dispatch::new(leadership));
+    keeper.start(due::Due);
+    keeper.start(takeover::Takeover::default());
+    keeper.start(reconcile::Reconcile::default());
+    keeper.start(consumers::Consumers);
+    keeper.start(partitions::Partitions);
+    keeper.start(stats::Stats);
+    keeper.start(sweep::Sweep::default());
+}
+
+struct Keeper {
+    shared: Arc<Shared>,
+    leadership: Leadership,
+    tasks: Tasks,
+}
+
+impl Keeper {
+    fn start<D: Duty>(&self, duty: D) {
+        let keeper = Self { shared: self.shared.clone(), leadership: self.leadership.clone(), tasks: self.tasks.clone() };
+        self.tasks.spawn(keeper.keep(duty));
+    }
+
+    /// Runs the duty at its pace until the tasks stop.
+    async fn keep<D: Duty>(self, mut duty: D) {
+        let stop = self.tasks.stop_token();
+        let name = format!("duty {}", D::NAME);
+        while !stop.is_cancelled() {
+            let pause = duty.every(&self.shared);
+            self.shared.pulses.turn(&name, RUN_DEADLINE + pause * 3 + Duration::from_secs(5));
+            if D::SCOPE == Scope::Everywhere || self.leadership.is_mine() {
+                // Not raced against `stop`: a run may hold a transaction. Its statements have deadlines of their own.
+                self.run(&mut duty).await;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = D::nudged(&self.shared) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        if D::NAME == leader::NAME {
+            self.leadership.resign(&self.shared).await;
+        }
+        self.shared.pulses.end(&name);
+    }
+
+    async fn run<D: Duty>(&self, duty: &mut D) {
+        let now_unix_s = millstream_common::clock::now().timestamp_millis() as f64 / 1000.0;
+        // A duty owns its connections through `Lent`: cutting it short closes them and rolls back.
+        let outcome = match tokio::time::timeout(RUN_DEADLINE, duty.run_once(&self.shared)).await {
+            Ok(Ok(())) => DutyOutcome::Succeeded,
+            Ok(Err(outage)) => {
+                tracing::debug!(duty = D::NAME, error = %millstream_common::error::in_full(&outage), "a duty failed; it runs again");
+                DutyOutcome::Failed
+            }
+            Err(_) => {
+                tracing::warn!(duty = D::NAME, "a duty took too long and was cut short");
+                DutyOutcome::Failed
+            }
+        };
+        self.shared.metrics.record_duty(D::NAME, outcome, now_unix_s);
+    }
+}

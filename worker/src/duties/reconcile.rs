@@ -1,0 +1,176 @@
+//! Reconcile: what Postgres believes to be in the streams and is not, is handed out again (design: "Reconcile").
+//!
+//! For parcels whose promise to publish is older than the grace period: list the stream (waiting and unacknowledged entries
+//! alike), wait out one lease delay with margin, then ask Postgres which of the missing jobs are still available. An entry
+//! leaves the stream only after its jobs are settled or leased, so the difference is exactly what was lost. Never filters
+//! on "published": what was published and then lost with Redis is the case that matters.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use millstream_common::{
+    error::Outage,
+    id::{JobId, new_job_id},
+    job::Priority,
+    limits::{PUBLISH_GRACE, PUBLISH_GRACE_AFTER_LOSS, RECONCILE_SETTLE},
+    metrics::ReclaimReason,
+    pg::within,
+    rehand::{Reason, rehand},
+};
+use sqlx::Row;
+
+use super::{Duty, Scope, pending::jobs_in};
+use crate::shared::Shared;
+
+/// Parcels compared in one round.
+const ROUND: i64 = 500;
+/// Pause between runs.
+const EVERY: Duration = Duration::from_secs(3);
+
+#[derive(Default)]
+pub(super) struct Reconcile {
+    incarnation: Option<String>,
+}
+
+/// A parcel as reconcile sees it.
+struct Doubtful {
+    id: i64,
+    queue: i32,
+    priority: Priority,
+    jobs: Vec<(JobId, i32)>,
+}
+
+impl Duty for Reconcile {
+    const NAME: &'static str = "reconcile";
+    const SCOPE: Scope = Scope::Leader;
+
+    fn every(&self, _: &Shared) -> Duration {
+        EVERY
+    }
+
+    async fn nudged(shared: &Shared) {
+        shared.reconcile_now.notified().await;
+    }
+
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+        if shared.redis.is_down() {
+            return Ok(());
+        }
+        let grace = if self.data_was_lost(shared).await? { PUBLISH_GRACE_AFTER_LOSS } else { PUBLISH_GRACE };
+        let mut after = 0;
+        loop {
+            let doubtful = fetch(shared, after, grace).await?;
+            let Some(last) = doubtful.last() else { return Ok(()) };
+            after = last.id;
+            compare(shared, doubtful).await?;
+        }
+    }
+}
+
+impl Reconcile {
+    /// Whether the streams are not the ones of the last look: the incarnation key is another one, or gone.
+    async fn data_was_lost(&mut self, shared: &Shared) -> Result<bool, Outage> {
+        let op = "reading the incarnation";
+        let key = shared.redis.keys().incarnation();
+        let mut conn = shared.redis.connection(op).await?;
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET").arg(&key).arg(new_job_id().to_string()).arg("NX").ignore().cmd("GET").arg(&key);
+        let (now,): (String,) = shared.redis.within(op, pipe.query_async(&mut conn)).await?;
+        let lost = self.incarnation.as_ref().is_some_and(|before| *before != now);
+        if lost {
+            tracing::warn!("Redis has lost its data: everything published is compared with Postgres");
+        }
+        self.incarnation = Some(now);
+        Ok(lost)
+    }
+}
+
+async fn fetch(shared: &Shared, after: i64, grace: Duration) -> Result<Vec<Doubtful>, Outage> {
+    let op = "listing doubtful parcels";
+    let mut lent = shared.pg.main(op).await?;
+    let query = sqlx::query(
+        "SELECT id, queue_id, priority, ids, epochs FROM millstream.parcel
+         WHERE publishing_since < now() - $2 * interval '1 second' AND id > $1 ORDER BY id LIMIT $3",
+    )
+    .bind(after)
+    .bind(grace.as_secs_f64())
+    .bind(ROUND);
+    let rows = within(op, query.fetch_all(lent.conn())).await?;
+    lent.done();
+    Ok(rows.iter().map(doubtful).collect())
+}
+
+fn doubtful(row: &sqlx::postgres::PgRow) -> Doubtful {
+    let ids: Vec<JobId> = row.get("ids");
+    let epochs: Option<Vec<i32>> = row.get("epochs");
+    let epoch = |i: usize| epochs.as_ref().and_then(|e| e.get(i).copied()).unwrap_or(0);
+    Doubtful {
+        id: row.get("id"),
+        queue: row.get("queue_id"),
+        priority: Priority::from_number(row.get("priority")).unwrap_or_default(),
+        // Also those before the cursor: what was moved on is listed by another parcel or not available any more.
+        jobs: ids.into_iter().enumerate().map(|(i, id)| (id, epoch(i))).collect(),
+    }
+}
+
+async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage> {
+    let present = list_streams(shared, &doubtful).await?;
+    tokio::time::sleep(RECONCILE_SETTLE).await;
+    let missing: Vec<(JobId, i32)> = doubtful.iter().flat_map(|p| p.jobs.iter().copied()).filter(|job| !present.contains(job)).collect();
+    let lost = if missing.is_empty() { HashSet::new() } else { still_available(shared, &missing).await? };
+    let op = "reconciling";
+    let mut lent = shared.pg.main(op).await?;
+    if !lost.is_empty() {
+        let jobs: Vec<_> = lost.iter().copied().collect();
+        let again = within(op, rehand(lent.conn(), &jobs, Reason::Lost, None)).await?;
+        tracing::info!(jobs = again.len(), "jobs missing from the streams were handed out again");
+        count(shared, &doubtful, &again);
+    }
+    // A parcel with nothing in the stream has nothing left: its lost jobs are in new parcels now.
+    let over: Vec<i64> = doubtful.iter().filter(|p| !p.jobs.iter().any(|job| present.contains(job))).map(|p| p.id).collect();
+    within(op, sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL").bind(over).execute(lent.conn())).await?;
+    lent.done();
+    Ok(())
+}
+
+async fn list_streams(shared: &Shared, doubtful: &[Doubtful]) -> Result<HashSet<(JobId, i32)>, Outage> {
+    let streams: HashSet<(i32, Priority)> = doubtful.iter().map(|p| (p.queue, p.priority)).collect();
+    let mut present = HashSet::new();
+    for (queue, priority) in streams {
+        if shared.catalog.queue_name(queue).is_none() {
+            shared.catalog.refresh().await?;
+        }
+        if let Some(name) = shared.catalog.queue_name(queue) {
+            present.extend(jobs_in(&shared.redis, &name, priority).await?);
+        }
+    }
+    Ok(present)
+}
+
+async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<HashSet<(JobId, i32)>, Outage> {
+    let op = "asking for missing jobs";
+    let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
+    let mut lent = shared.pg.hot(op).await?;
+    let query = sqlx::query(
+        "SELECT j.id, j.epoch FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch) JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0",
+    )
+    .bind(ids)
+    .bind(epochs);
+    let rows = within(op, query.fetch_all(lent.conn())).await?;
+    lent.done();
+    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+}
+
+fn count(shared: &Shared, doubtful: &[Doubtful], again: &[JobId]) {
+    let mut queues: HashMap<i32, u64> = HashMap::new();
+    let of: HashMap<JobId, i32> = doubtful.iter().flat_map(|p| p.jobs.iter().map(|(id, _)| (*id, p.queue))).collect();
+    again.iter().filter_map(|id| of.get(id)).for_each(|queue| *queues.entry(*queue).or_default() += 1);
+    for (queue, jobs) in queues {
+        if let Some(name) = shared.catalog.queue_name(queue) {
+            shared.metrics.queue(&name).reclaimed(ReclaimReason::Reconcile, jobs);
+        }
+    }
+}

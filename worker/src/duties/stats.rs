@@ -1,0 +1,95 @@
+//! Counts by state, for pages, scrapes and scaling: written to one small table, exported as gauges by the leader.
+//!
+//! Nothing here counts the job table: what waits is in the parcels, what runs in the leases, what is due later behind the
+//! `ready_at` index, what is dead in the dead letters.
+
+use std::{sync::Arc, time::Duration};
+
+use millstream_common::{error::Outage, job::Priority, pg::within, stream::GROUP};
+use sqlx::{PgConnection, Row};
+
+use super::{Duty, Scope};
+use crate::shared::Shared;
+
+pub(super) struct Stats;
+
+impl Duty for Stats {
+    const NAME: &'static str = "stats";
+    const SCOPE: Scope = Scope::Leader;
+
+    fn every(&self, _: &Shared) -> Duration {
+        Duration::from_secs(2)
+    }
+
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+        let op = "counting";
+        let mut lent = shared.pg.main(op).await?;
+        within(op, refresh(lent.conn())).await?;
+        within(op, export(lent.conn(), shared)).await?;
+        lent.done();
+        if !shared.redis.is_down() {
+            export_streams(shared).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn refresh(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "WITH counted AS (
+           SELECT queue_id, 'available' AS state, sum(jobs - GREATEST(done, taken))::bigint AS jobs, extract(epoch FROM now() - min(enqueued_at))::float8 AS age
+           FROM millstream.parcel GROUP BY queue_id
+           UNION ALL
+           SELECT j.queue_id, 'running', count(*), extract(epoch FROM now() - min(l.leased_at))::float8 FROM millstream.lease l JOIN millstream.job j ON j.id = l.job_id GROUP BY j.queue_id
+           UNION ALL
+           SELECT queue_id, (ARRAY['scheduled', 'retryable', 'rate_limited'])[state - 2], count(*), NULL FROM millstream.job WHERE ready_at IS NOT NULL AND state IN (3, 4, 5) GROUP BY queue_id, state
+           UNION ALL
+           SELECT queue_id, 'dead', count(*), extract(epoch FROM now() - min(died_at))::float8 FROM millstream.dead_letter GROUP BY queue_id
+         ), everything AS (
+           SELECT q.id AS queue_id, s.state, COALESCE(c.jobs, 0) AS jobs, c.age FROM millstream.queue q
+           CROSS JOIN unnest(ARRAY['available', 'running', 'scheduled', 'retryable', 'rate_limited', 'dead']) AS s(state)
+           LEFT JOIN counted c ON c.queue_id = q.id AND c.state = s.state
+         )
+         INSERT INTO millstream.queue_stat (queue_id, state, jobs, oldest_age_seconds, at) SELECT queue_id, state, jobs, age, now() FROM everything
+         ON CONFLICT (queue_id, state) DO UPDATE SET jobs = EXCLUDED.jobs, oldest_age_seconds = EXCLUDED.oldest_age_seconds, at = EXCLUDED.at",
+    )
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn export(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Error> {
+    let gauges = &shared.metrics.gauges;
+    let rows = sqlx::query("SELECT q.name::text, s.state, s.jobs::float8, s.oldest_age_seconds FROM millstream.queue_stat s JOIN millstream.queue q ON q.id = s.queue_id")
+        .fetch_all(&mut *conn)
+        .await?;
+    gauges.queue_jobs.replace(rows.iter().map(|r| ([r.get::<String, _>(0), r.get(1)], r.get(2))));
+    let available = rows.iter().filter(|r| r.get::<&str, _>(1) == "available");
+    gauges.queue_oldest_job_age_seconds.replace(available.map(|r| ([r.get::<String, _>(0)], r.get::<Option<f64>, _>(3).unwrap_or(0.0))));
+    let rows = sqlx::query("SELECT CASE WHEN publishing_since IS NULL THEN 'waiting' ELSE 'publishing' END, count(*)::float8 FROM millstream.parcel GROUP BY 1").fetch_all(&mut *conn).await?;
+    gauges.parcels.replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
+    let rows = sqlx::query("SELECT state, count(*)::float8 FROM millstream.document GROUP BY 1").fetch_all(&mut *conn).await?;
+    gauges.documents.replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
+    let live: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused')").fetch_one(conn).await?;
+    gauges.workers_live.set(live);
+    Ok(())
+}
+
+async fn export_streams(shared: &Shared) -> Result<(), Outage> {
+    let op = "measuring streams";
+    let (mut lengths, mut waiting) = (Vec::new(), Vec::new());
+    for (_, queue) in shared.catalog.queues() {
+        for priority in Priority::ALL {
+            let stream = shared.redis.keys().stream(&queue, priority);
+            let mut conn = shared.redis.connection(op).await?;
+            let length: u64 = shared.redis.within(op, redis::cmd("XLEN").arg(&stream).query_async(&mut conn)).await?;
+            let pending: Result<(u64, redis::Value, redis::Value, redis::Value), Outage> =
+                shared.redis.within(op, redis::cmd("XPENDING").arg(&stream).arg(GROUP).query_async(&mut conn)).await;
+            lengths.push(([queue.to_string(), priority.to_string()], length as f64));
+            waiting.push(([queue.to_string(), priority.to_string()], pending.map_or(0.0, |p| p.0 as f64)));
+        }
+    }
+    shared.metrics.gauges.stream_entries.replace(lengths);
+    shared.metrics.gauges.stream_pending_entries.replace(waiting);
+    Ok(())
+}

@@ -1,0 +1,56 @@
+//! What the probes ask a worker (F52). Liveness never asks Postgres or Redis.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use crate::shared::Shared;
+
+/// A handle for `/livez`, `/readyz` and `/metrics`.
+#[derive(Clone)]
+pub struct Health(pub(crate) Arc<Shared>);
+
+/// The answer of `/readyz`.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Readiness {
+    /// Whether traffic (a rollout) may count on this worker.
+    pub ready: bool,
+    /// The last heartbeat reached Postgres.
+    pub postgres: bool,
+    /// `up`, or `down` while work goes on straight from Postgres.
+    pub redis: &'static str,
+    /// It claims nothing more and will end.
+    pub draining: bool,
+    /// A person paused it.
+    pub paused: bool,
+}
+
+impl Health {
+    /// Names of loops that do not turn any more; empty: alive.
+    pub fn stuck_loops(&self) -> Vec<String> {
+        self.0.pulses.stuck()
+    }
+
+    /// Whether this worker takes work. Redis being away makes it degraded, not unready.
+    pub fn readiness(&self) -> Readiness {
+        let postgres = self.0.beating.load(Ordering::Relaxed);
+        let draining = self.0.draining.is_cancelled();
+        Readiness {
+            ready: postgres && !draining,
+            postgres,
+            redis: if self.0.redis.is_down() { "down" } else { "up" },
+            draining,
+            paused: self.0.paused.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The metrics text. Does no I/O beyond this process's own counters.
+    pub fn metrics(&self) -> String {
+        let gauges = &self.0.metrics.gauges;
+        gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
+        gauges.redis_up.set(i64::from(!self.0.redis.is_down()));
+        gauges.redis_breaker_open.set(i64::from(self.0.redis.is_down()));
+        for (pool, open, idle) in self.0.pg.usage() {
+            gauges.set_pool(pool, open - idle.min(open), open);
+        }
+        self.0.metrics.render()
+    }
+}

@@ -1,0 +1,162 @@
+//! The heartbeat: an OS thread of its own, with its own runtime and its own Postgres connection (F16).
+//!
+//! Handlers that hog every core, or a drained pool, cannot make a healthy worker look dead. With each beat come back the leases
+//! that Postgres says this worker has; one that is missing was cancelled or handed out again, and its run is stopped.
+//! A lease that no run here knows (a lost answer) is handed back after two looks.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, atomic::Ordering},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use millstream_common::{
+    error::Outage,
+    id::JobId,
+    pg::{connect_options, within},
+    reconnect::Reconnect,
+    rehand::{Reason, rehand},
+};
+use sqlx::{ConnectOptions, PgConnection, Row};
+use tokio_util::sync::CancellationToken;
+
+use crate::shared::Shared;
+
+/// Beats per lease: with eight beats of silence a worker is dead, so one lost packet or a slow commit is none.
+const BEATS_PER_LEASE: u32 = 10;
+/// `/livez` fails when the thread has not turned for this many leases: longer than a connect with its deadline.
+const SILENCE_LEASES_MAX: u32 = 2;
+
+/// Time between beats of a worker with this lease.
+pub(crate) fn beat_interval(lease: Duration) -> Duration {
+    lease / BEATS_PER_LEASE
+}
+
+/// How long a beat must be silent before others take the worker for dead: so that detection and hand-out together stay
+/// within the lease.
+pub(crate) fn death_silence(lease: Duration) -> Duration {
+    lease * 8 / BEATS_PER_LEASE
+}
+
+/// How long a worker that cannot beat goes on with what it has: it stops before anybody may take it for dead.
+fn self_fence(lease: Duration) -> Duration {
+    lease * 7 / BEATS_PER_LEASE
+}
+
+/// Starts the thread; it ends when `stop` fires.
+pub(crate) fn start(shared: Arc<Shared>, stop: CancellationToken) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let thread = std::thread::Builder::new().name("heartbeat".into());
+    thread.spawn(move || runtime.block_on(beat_until(shared, stop)))
+}
+
+async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut heart = Heart { last_ok: Instant::now(), connection: None, unknown: HashMap::new(), shared: shared.clone() };
+    let mut reconnect = Reconnect::default();
+    while !stop.is_cancelled() {
+        shared.pulses.turn("heartbeat", shared.lease * SILENCE_LEASES_MAX + Duration::from_secs(15));
+        let pause = match heart.beat().await {
+            Ok(()) => {
+                reconnect.reset();
+                beat_interval(shared.lease)
+            }
+            Err(outage) => {
+                heart.note_failure(&outage);
+                reconnect.next_delay().min(beat_interval(shared.lease))
+            }
+        };
+        tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.cancelled() => {} }
+    }
+    shared.pulses.end("heartbeat");
+}
+
+struct Heart {
+    shared: Arc<Shared>,
+    connection: Option<PgConnection>,
+    last_ok: Instant,
+    /// Leases without a run here, seen once.
+    unknown: HashMap<JobId, i32>,
+}
+
+impl Heart {
+    async fn beat(&mut self) -> Result<(), Outage> {
+        let mut conn = match self.connection.take() {
+            Some(conn) => conn,
+            None => connect(&self.shared).await?,
+        };
+        // Taken before the question, so that a lease granted during it is not missed in the answer.
+        let believed = self.shared.held.leased();
+        let (state, leases) = within("beating", ask(&mut conn, &self.shared)).await?;
+        self.last_ok = Instant::now();
+        self.shared.beating.store(true, Ordering::Relaxed);
+        self.shared.metrics.gauges.postgres_up.set(1);
+        self.shared.paused.store(state == "paused", Ordering::Relaxed);
+        if state == "draining" {
+            self.shared.draining.cancel();
+        }
+        let lost: Vec<_> = believed.iter().filter(|h| leases.get(&h.id) != Some(&h.epoch)).collect();
+        for hold in lost {
+            hold.lose();
+        }
+        self.return_unknown(&mut conn, leases).await?;
+        // Kept only if everything went well; a failed connection is dropped and made anew.
+        self.connection = Some(conn);
+        Ok(())
+    }
+
+    async fn return_unknown(&mut self, conn: &mut PgConnection, leases: HashMap<JobId, i32>) -> Result<(), Outage> {
+        let held: HashSet<(JobId, i32)> = self.shared.held.all().iter().map(|h| (h.id, h.epoch)).collect();
+        let unknown: HashMap<_, _> = leases.into_iter().filter(|lease| !held.contains(lease)).collect();
+        let twice: Vec<_> = unknown.iter().filter(|(id, epoch)| self.unknown.get(id) == Some(epoch)).map(|(id, epoch)| (*id, *epoch)).collect();
+        if !twice.is_empty() {
+            tracing::info!(jobs = twice.len(), "leases without a run here are handed back");
+            within("handing leases back", rehand(conn, &twice, Reason::Lost, None)).await?;
+        }
+        self.unknown = unknown;
+        Ok(())
+    }
+
+    /// Without beats nothing new is claimed, and before anybody may take this worker for dead its leased runs are stopped.
+    fn note_failure(&mut self, outage: &Outage) {
+        self.connection = None;
+        self.shared.metrics.counters.postgres_failed("beat");
+        self.shared.metrics.gauges.postgres_up.set(0);
+        if self.shared.beating.swap(false, Ordering::Relaxed) {
+            tracing::warn!(error = %millstream_common::error::in_full(outage), "no heartbeat: nothing new is claimed");
+        }
+        if self.last_ok.elapsed() > self_fence(self.shared.lease) {
+            self.shared.held.leased().iter().for_each(|hold| hold.lose());
+        }
+    }
+}
+
+async fn connect(shared: &Shared) -> Result<PgConnection, Outage> {
+    let op = "connecting the heartbeat";
+    let options = connect_options(&shared.database_url)?;
+    tokio::time::timeout(shared.lease / 3, options.connect())
+        .await
+        .map_err(|_| Outage::PostgresTimeout { op })?
+        .map_err(|source| Outage::Postgres { op, source })
+}
+
+/// One beat: moves the counter and brings back what Postgres thinks this worker is doing.
+async fn ask(conn: &mut PgConnection, shared: &Shared) -> Result<(String, HashMap<JobId, i32>), sqlx::Error> {
+    sqlx::query("UPDATE millstream.worker_beat SET beat = beat + 1, beat_at = now(), busy = $2, finished = $3, memory_bytes = $4 WHERE worker_id = $1")
+        .bind(shared.worker_id)
+        .bind(shared.capacity.busy() as i32)
+        .bind(shared.finished.load(Ordering::Relaxed) as i64)
+        .bind(crate::memory::resident_bytes().unwrap_or(0) as i64)
+        .execute(&mut *conn)
+        .await?;
+    // Declared lost during a pause of this process, yet alive: its leases are gone, the worker itself goes on.
+    let state: Option<String> = sqlx::query_scalar(
+        "WITH back AS (UPDATE millstream.worker SET state = 'active', ended_at = NULL WHERE id = $1 AND state = 'lost' RETURNING state)
+         SELECT COALESCE((SELECT state FROM back), (SELECT state FROM millstream.worker WHERE id = $1))",
+    )
+    .bind(shared.worker_id)
+    .fetch_one(&mut *conn)
+    .await?;
+    let rows = sqlx::query("SELECT job_id, epoch FROM millstream.lease WHERE worker_id = $1").bind(shared.worker_id).fetch_all(conn).await?;
+    Ok((state.unwrap_or_default(), rows.iter().map(|row| (row.get(0), row.get(1))).collect()))
+}

@@ -1,0 +1,154 @@
+//! The object store: a local folder by default, S3-compatible by configuration (P1).
+//!
+//! Keys are made by the program, never from file names. Knows nothing of documents.
+
+use std::{path::Path as FsPath, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+
+/// Bytes per part of a multipart upload; S3 wants at least 5 MiB.
+const PART_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes read from a file at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// What can go wrong with objects, by what the caller can do.
+#[derive(Debug, thiserror::Error)]
+pub enum ObjectsError {
+    /// The configuration is wrong.
+    #[error("objects.url is wrong: {0}")]
+    Config(String),
+    /// There is no such object.
+    #[error("the object {0} does not exist")]
+    NotFound(String),
+    /// The input is larger than allowed; nothing was kept.
+    #[error("the file is larger than {0} bytes")]
+    TooLarge(u64),
+    /// The store or the disk failed; repeating is safe.
+    #[error("the object store failed: {0}")]
+    Failed(String),
+}
+
+/// What was stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// Size.
+    pub bytes: u64,
+    /// Hash in hexadecimal.
+    pub sha256: String,
+}
+
+/// An open store. Cheap to clone.
+#[derive(Clone)]
+pub struct Objects {
+    store: Arc<dyn ObjectStore>,
+    prefix: String,
+}
+
+impl Objects {
+    /// Opens `file:///folder` (created if missing) or `s3://bucket/prefix` (credentials from the `AWS_*` variables).
+    pub fn open(url: &str) -> Result<Self, ObjectsError> {
+        if let Some(folder) = url.strip_prefix("file://") {
+            std::fs::create_dir_all(folder).map_err(|e| ObjectsError::Config(format!("the folder {folder} cannot be made: {e}")))?;
+            let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| ObjectsError::Config(e.to_string()))?.with_automatic_cleanup(true);
+            return Ok(Self { store: Arc::new(store), prefix: String::new() });
+        }
+        let Some(rest) = url.strip_prefix("s3://") else {
+            return Err(ObjectsError::Config(format!("{url}: use file:///folder or s3://bucket/prefix")));
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let store = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket).build().map_err(|e| ObjectsError::Config(e.to_string()))?;
+        Ok(Self { store: Arc::new(store), prefix: prefix.trim_matches('/').to_owned() })
+    }
+
+    fn path(&self, key: &str) -> Path {
+        if self.prefix.is_empty() { Path::from(key) } else { Path::from(format!("{}/{key}", self.prefix)) }
+    }
+
+    /// Stores a small object.
+    pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>) -> Result<Stored, ObjectsError> {
+        let stored = Stored { bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(&bytes)) };
+        self.store.put(&self.path(key), PutPayload::from(bytes)).await.map_err(|e| failed(key, &e))?;
+        Ok(stored)
+    }
+
+    /// Stores a file without holding it in memory.
+    pub async fn put_file(&self, key: &str, path: &FsPath) -> Result<Stored, ObjectsError> {
+        let file = tokio::fs::File::open(path).await.map_err(|e| ObjectsError::Failed(format!("{}: {e}", path.display())))?;
+        let reader = tokio_util::io::ReaderStream::with_capacity(file, READ_BYTES);
+        self.put_stream(key, reader, u64::MAX).await
+    }
+
+    /// Stores what a stream brings, at most `bytes_max`. Nothing is kept when it fails.
+    pub async fn put_stream<B: AsRef<[u8]>, E: std::fmt::Display>(
+        &self,
+        key: &str,
+        stream: impl Stream<Item = Result<B, E>>,
+        bytes_max: u64,
+    ) -> Result<Stored, ObjectsError> {
+        let upload = self.store.put_multipart(&self.path(key)).await.map_err(|e| failed(key, &e))?;
+        let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
+        match copy(&mut writer, stream, bytes_max).await {
+            Ok(stored) => {
+                writer.finish().await.map_err(|e| failed(key, &e))?;
+                Ok(stored)
+            }
+            Err(error) => {
+                // The parts of a failed upload must not stay behind; if even that fails, the first error is the one to tell.
+                drop(writer.abort().await);
+                Err(error)
+            }
+        }
+    }
+
+    /// Copies an object into a local file, for tools that want one.
+    pub async fn fetch(&self, key: &str, to: &FsPath) -> Result<(), ObjectsError> {
+        let mut body = self.store.get(&self.path(key)).await.map_err(|e| failed(key, &e))?.into_stream();
+        let mut file = tokio::fs::File::create(to).await.map_err(|e| ObjectsError::Failed(e.to_string()))?;
+        while let Some(bytes) = body.next().await {
+            let bytes = bytes.map_err(|e| failed(key, &e))?;
+            file.write_all(&bytes).await.map_err(|e| ObjectsError::Failed(e.to_string()))?;
+        }
+        file.flush().await.map_err(|e| ObjectsError::Failed(e.to_string()))
+    }
+
+    /// Removes an object; one that is not there is no error.
+    pub async fn delete(&self, key: &str) -> Result<(), ObjectsError> {
+        match self.store.delete(&self.path(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) => Err(failed(key, &e)),
+        }
+    }
+}
+
+async fn copy<B: AsRef<[u8]>, E: std::fmt::Display>(
+    writer: &mut WriteMultipart,
+    stream: impl Stream<Item = Result<B, E>>,
+    bytes_max: u64,
+) -> Result<Stored, ObjectsError> {
+    let mut hash = Sha256::new();
+    let mut total = 0u64;
+    futures::pin_mut!(stream);
+    while let Some(piece) = stream.next().await {
+        let piece = piece.map_err(|e| ObjectsError::Failed(e.to_string()))?;
+        let piece = piece.as_ref();
+        total += piece.len() as u64;
+        if total > bytes_max {
+            return Err(ObjectsError::TooLarge(bytes_max));
+        }
+        hash.update(piece);
+        writer.wait_for_capacity(2).await.map_err(|e| ObjectsError::Failed(e.to_string()))?;
+        writer.write(piece);
+    }
+    Ok(Stored { bytes: total, sha256: hex::encode(hash.finalize()) })
+}
+
+fn failed(key: &str, error: &object_store::Error) -> ObjectsError {
+    match error {
+        object_store::Error::NotFound { .. } => ObjectsError::NotFound(key.to_owned()),
+        // The store's own text can name hosts and buckets, never credentials.
+        other => ObjectsError::Failed(other.to_string()),
+    }
+}

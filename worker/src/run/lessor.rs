@@ -1,0 +1,112 @@
+//! The lessor: a job that is still unfinished 200 ms after it was read gets a lease, in batches.
+//!
+//! The guarded UPDATE to `running` makes every other hint of the job stale; the lease row names the worker that answers for
+//! it. A job that cannot be leased was taken over or cancelled: its run is stopped. From the grant on, the stream entry is
+//! not needed, however long the job runs.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use millstream_common::{
+    error::Outage,
+    id::JobId,
+    limits::{LEASE_DELAY, PARCEL_JOBS_MAX},
+    pg::within,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{claim::hold::Hold, shared::Shared};
+
+/// How often the oldest holds are looked at: the lease is at most this late.
+const TICK: Duration = Duration::from_millis(20);
+/// `/livez` fails when the loop has not turned for this long.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Runs until `stop` fires.
+pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<Arc<Hold>>, stop: CancellationToken) {
+    let mut waiting: VecDeque<Arc<Hold>> = VecDeque::new();
+    let mut tick = tokio::time::interval(TICK);
+    tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            _ = tick.tick() => {}
+        }
+        shared.pulses.turn("lessor", SILENCE_MAX);
+        while let Ok(hold) = fresh.try_recv() {
+            waiting.push_back(hold);
+        }
+        let due = take_due(&mut waiting);
+        if due.is_empty() {
+            continue;
+        }
+        if let Err(outage) = lease(&shared, &due).await {
+            tracing::warn!(jobs = due.len(), error = %millstream_common::error::in_full(&outage), "leasing failed; it is tried again");
+            due.into_iter().rev().for_each(|hold| {
+                hold.lease_unknown();
+                waiting.push_front(hold);
+            });
+        }
+    }
+    shared.pulses.end("lessor");
+}
+
+/// The holds that have waited long enough and have not ended.
+fn take_due(waiting: &mut VecDeque<Arc<Hold>>) -> Vec<Arc<Hold>> {
+    let now = Instant::now();
+    let mut due = Vec::new();
+    while due.len() < PARCEL_JOBS_MAX && waiting.front().is_some_and(|h| now.duration_since(h.read_at) >= LEASE_DELAY) {
+        due.extend(waiting.pop_front().filter(|hold| hold.begin_lease()));
+    }
+    due
+}
+
+async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<(), Outage> {
+    let granted = write(shared, due).await?;
+    let mut parcels: HashMap<i64, i16> = HashMap::new();
+    for hold in due {
+        if granted.contains(&hold.id) {
+            hold.lease_granted();
+            if let Some(entry) = &hold.entry {
+                *parcels.entry(entry.parcel).or_default() += 1;
+            }
+        } else {
+            shared.metrics.counters.leases_lost.inc();
+            hold.lose();
+        }
+        if let Some(entry) = &hold.entry {
+            entry.release();
+        }
+    }
+    crate::settle::parcels::count_done(shared, parcels).await;
+    Ok(())
+}
+
+/// Returns the ids that this worker has a lease for now. Repeating it after an unknown outcome is safe.
+async fn write(shared: &Shared, due: &[Arc<Hold>]) -> Result<HashSet<JobId>, Outage> {
+    let op = "leasing";
+    let (ids, epochs): (Vec<JobId>, Vec<i32>) = due.iter().map(|h| (h.id, h.epoch)).unzip();
+    let mut lent = shared.pg.hot(op).await?;
+    let query = sqlx::query_scalar(
+        "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)),
+         running AS (
+           UPDATE millstream.job j SET state = 1, worker_id = $3, started_at = now() - $4 * interval '1 millisecond'
+           FROM asked a WHERE j.id = a.id AND j.epoch = a.epoch AND j.state = 0 RETURNING j.id, j.epoch
+         ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM running)
+         SELECT id FROM running
+         UNION ALL
+         SELECT l.job_id FROM asked a JOIN millstream.lease l ON l.job_id = a.id AND l.epoch = a.epoch AND l.worker_id = $3",
+    )
+    .bind(ids)
+    .bind(epochs)
+    .bind(shared.worker_id)
+    .bind(LEASE_DELAY.as_millis() as i64);
+    let granted: Vec<JobId> = within(op, query.fetch_all(lent.conn())).await?;
+    lent.done();
+    Ok(granted.into_iter().collect())
+}

@@ -1,0 +1,130 @@
+//! Run: one claimed job from its slot to its outcome.
+//!
+//! All ways to end are arms of one `select!`; panics are caught here and nowhere else. What is said here is only a proposal:
+//! settle decides, and Postgres accepts it or not.
+
+pub(crate) mod lessor;
+
+use std::{
+    any::Any,
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::FutureExt;
+use millstream_common::{limits::ERROR_BYTES_MAX, limits::bounded, metrics::JobOutcome};
+use tracing::Instrument;
+
+use crate::{
+    claim::{Claimed, rows::hand_back},
+    context::Context,
+    outcome::{Failure, Outcome},
+    settle::Ended,
+    shared::Shared,
+};
+
+/// Starts the job as a task of its own as soon as a slot is free.
+pub(crate) fn spawn_run(shared: &Arc<Shared>, job: Claimed) {
+    shared.runs.spawn(run(shared.clone(), job));
+}
+
+async fn run(shared: Arc<Shared>, job: Claimed) {
+    let slot = tokio::select! {
+        biased;
+        // Cancelled or taken over before it started.
+        () = job.hold.cancel.cancelled() => return forget(&job),
+        // Never started: goes back at no cost.
+        () = shared.draining.cancelled() => return give_back(&shared, job).await,
+        slot = shared.capacity.slot() => slot,
+    };
+    let started_at = millstream_common::clock::now();
+    let started = Instant::now();
+    let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);
+    let ended = attempt(&shared, &job).instrument(span).await;
+    let ran = started.elapsed();
+    drop(slot);
+    match ended {
+        End::Outcome(outcome) => {
+            job.kind.learn(ran);
+            propose(&shared, job, started_at, ran, outcome).await;
+        }
+        End::Lost => forget(&job),
+        End::Abort => give_back(&shared, job).await,
+    }
+}
+
+/// How the handler's future came to its end.
+enum End {
+    /// The handler, its timeout or its panic has spoken.
+    Outcome(Outcome),
+    /// Cancelled or handed out to somebody else: there is nothing to settle.
+    Lost,
+    /// The worker's grace period is over.
+    Abort,
+}
+
+async fn attempt(shared: &Arc<Shared>, job: &Claimed) -> End {
+    let handler = &job.kind.handler;
+    let call = (handler.function)(context(shared, job), &job.payload);
+    tokio::select! {
+        biased;
+        caught = AssertUnwindSafe(call).catch_unwind() => End::Outcome(caught.unwrap_or_else(|panic| Err(Failure::Panicked(panic_text(&*panic))))),
+        () = job.hold.cancel.cancelled() => End::Lost,
+        () = tokio::time::sleep(handler.timeout) => End::Outcome(Err(Failure::TimedOut(handler.timeout))),
+        () = shared.aborting.cancelled() => End::Abort,
+    }
+}
+
+fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
+    Context {
+        job_id: job.hold.id,
+        epoch: job.hold.epoch,
+        attempt: job.attempt + 1,
+        max_attempts: job.max_attempts,
+        tenant_id: job.tenant_id,
+        stage_id: job.stage_id,
+        pg: shared.pg.clone(),
+        hold: job.hold.clone(),
+        reporter: shared.reporter.clone(),
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    bounded(text.unwrap_or("no message"), ERROR_BYTES_MAX)
+}
+
+/// Hands the outcome to settle, unless the job was lost meanwhile.
+async fn propose(shared: &Arc<Shared>, job: Claimed, started_at: chrono::DateTime<chrono::Utc>, ran: Duration, outcome: Outcome) {
+    let Some(from) = job.hold.begin_settle().await else {
+        return forget(&job);
+    };
+    // The settler outlives every run; a send fails only when the process is ending, and then the job is handed out again.
+    drop(shared.outcomes.send(Ended { job, from, started_at, ran, outcome }));
+}
+
+/// Somebody else's job now, or nobody's: its entry is no longer needed.
+fn forget(job: &Claimed) {
+    // The lessor and the heartbeat release the entry when they find a job lost; a cancelled one is released here.
+    if !job.hold.is_lost() && !job.hold.is_leased() && let Some(entry) = &job.hold.entry {
+        entry.release();
+    }
+}
+
+/// Goes back unfinished, without using up an attempt.
+async fn give_back(shared: &Arc<Shared>, job: Claimed) {
+    if job.hold.begin_settle().await.is_none() {
+        return;
+    }
+    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], None).await {
+        Ok(_) => {
+            let meters = shared.meters.job(&job.queue, job.kind.kind_id, job.kind.handler.kind());
+            meters.finished(JobOutcome::Released, 1);
+            if let Some(entry) = job.hold.entry.as_ref().filter(|_| !job.hold.is_leased()) {
+                entry.release();
+            }
+        }
+        Err(outage) => tracing::warn!(job = %job.hold.id, error = %millstream_common::error::in_full(&outage), "could not hand a job back; it is rescued after the lease"),
+    }
+}

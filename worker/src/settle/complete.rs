@@ -1,0 +1,122 @@
+//! Plain successes: one UPDATE per batch and starting state, with no answer but a count.
+//!
+//! Only when the count differs from the batch (a lost lease, or a repeated write after an unknown outcome) are the rows read
+//! back to tell which were accepted.
+
+use std::{collections::HashSet, sync::Arc};
+
+use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
+use sqlx::PgConnection;
+
+use super::{Ended, Patience, conclude};
+use crate::{claim::hold::From, shared::Shared};
+
+/// Writes successes without effects.
+pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
+    let (short, leased): (Vec<_>, Vec<_>) = batch.into_iter().partition(|ended| ended.from == From::Available);
+    futures::join!(settle_from(shared, short, From::Available), settle_from(shared, leased, From::Running));
+}
+
+async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) {
+    if batch.is_empty() {
+        return;
+    }
+    let columns = Columns::of(&batch);
+    // On giving up, entries stay pending and leases expire: the jobs are handed out again.
+    let mut patience = Patience::new(shared);
+    let accepted = loop {
+        match write(shared, &columns, from).await {
+            Ok(accepted) => break accepted,
+            Err(outage) if patience.allows_another(&outage).await => {}
+            Err(_) => return,
+        }
+    };
+    let settled = batch.into_iter().map(|ended| {
+        let ok = accepted.as_ref().is_none_or(|ids| ids.contains(&ended.job.hold.id));
+        (ended, ok, JobOutcome::Succeeded)
+    });
+    conclude(shared, settled.collect()).await;
+}
+
+struct Columns {
+    ids: Vec<JobId>,
+    epochs: Vec<i32>,
+    started_at: Vec<chrono::DateTime<chrono::Utc>>,
+    results: Vec<Option<String>>,
+}
+
+impl Columns {
+    fn of(batch: &[Ended]) -> Self {
+        Self {
+            ids: batch.iter().map(|e| e.job.hold.id).collect(),
+            epochs: batch.iter().map(|e| e.job.hold.epoch).collect(),
+            started_at: batch.iter().map(|e| e.started_at).collect(),
+            results: batch.iter().map(|e| e.outcome.as_ref().ok().and_then(|s| s.result.clone())).collect(),
+        }
+    }
+}
+
+/// `None`: all were accepted; else the ids that were.
+async fn write(shared: &Shared, columns: &Columns, from: From) -> Result<Option<HashSet<JobId>>, Outage> {
+    let op = "settling";
+    let mut lent = shared.pg.hot(op).await?;
+    let count = match from {
+        From::Available => within(op, complete_short(lent.conn(), shared.worker_id, columns)).await?,
+        From::Running => within(op, complete_leased(lent.conn(), shared.worker_id, columns)).await?,
+    };
+    let accepted = if count == columns.ids.len() as u64 { None } else { Some(within(op, read_back(lent.conn(), shared.worker_id, columns)).await?) };
+    lent.done();
+    Ok(accepted)
+}
+
+async fn complete_short(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
+         FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
+         WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0 AND j.id BETWEEN $6 AND $7",
+    )
+    .bind(&columns.ids)
+    .bind(&columns.epochs)
+    .bind(&columns.started_at)
+    .bind(&columns.results)
+    .bind(worker_id)
+    .bind(columns.ids.iter().min())
+    .bind(columns.ids.iter().max())
+    .execute(conn)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+async fn complete_leased(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
+    let done: i64 = sqlx::query_scalar(
+        "WITH done AS (
+           UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
+           FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
+           WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 1 AND j.id BETWEEN $6 AND $7 RETURNING j.id
+         ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
+         SELECT count(*) FROM done",
+    )
+    .bind(&columns.ids)
+    .bind(&columns.epochs)
+    .bind(&columns.started_at)
+    .bind(&columns.results)
+    .bind(worker_id)
+    .bind(columns.ids.iter().min())
+    .bind(columns.ids.iter().max())
+    .fetch_one(conn)
+    .await?;
+    Ok(done as u64)
+}
+
+async fn read_back(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<HashSet<JobId>, sqlx::Error> {
+    let rows: Vec<JobId> = sqlx::query_scalar(
+        "SELECT j.id FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
+         JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 2 AND j.worker_id = $3",
+    )
+    .bind(&columns.ids)
+    .bind(&columns.epochs)
+    .bind(worker_id)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().collect())
+}

@@ -1,0 +1,138 @@
+//! Everything that did not succeed: retryable, rate limited, snoozed or dead, in one statement per batch.
+//!
+//! The epoch is raised, so that hints of the ended run are stale. The error history and the dead letters are written with it.
+
+use std::{collections::HashSet, sync::Arc};
+
+use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
+use sqlx::PgConnection;
+
+use super::{
+    Ended, Patience, conclude, dead_stream,
+    verdict::{Verdict, decide},
+};
+use crate::shared::Shared;
+
+/// Writes failures of jobs without a pipeline stage.
+pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
+    if batch.is_empty() {
+        return;
+    }
+    let judged: Vec<(Ended, Verdict)> = batch.into_iter().filter_map(judge).collect();
+    let rows: Vec<_> = judged.iter().map(|(ended, verdict)| Row::of(ended, verdict)).collect();
+    let Some(accepted) = write_patiently(shared, &rows).await else { return };
+    let buried = judged.iter().filter(|(e, v)| v.outcome == JobOutcome::Dead && accepted.contains(&e.job.hold.id));
+    dead_stream::announce(shared, buried.map(|(e, v)| dead_stream::Notice::of(e, v))).await;
+    let settled = judged.into_iter().map(|(ended, verdict)| {
+        let ok = accepted.contains(&ended.job.hold.id);
+        (ended, ok, verdict.outcome)
+    });
+    conclude(shared, settled.collect()).await;
+}
+
+/// Writes until Postgres has answered; `None`: it did not within a lease.
+pub(crate) async fn write_patiently(shared: &Shared, rows: &[Row]) -> Option<HashSet<JobId>> {
+    let mut patience = Patience::new(shared);
+    loop {
+        match write_once(shared, rows).await {
+            Ok(accepted) => return Some(accepted),
+            Err(outage) if patience.allows_another(&outage).await => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+async fn write_once(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>, Outage> {
+    let op = "settling failures";
+    let mut lent = shared.pg.hot(op).await?;
+    let ids = within(op, write(lent.conn(), shared.worker_id, rows)).await?;
+    lent.done();
+    Ok(ids)
+}
+
+/// The verdict on a failure; `None` for a success.
+pub(crate) fn judge(ended: Ended) -> Option<(Ended, Verdict)> {
+    let failure = ended.outcome.as_ref().err()?;
+    let verdict = decide(failure, &ended.job.kind.handler, ended.job.attempt, ended.job.max_attempts, rand_unit());
+    Some((ended, verdict))
+}
+
+/// Uniform in [0, 1). Jitter needs no better source than the tail of a new id.
+fn rand_unit() -> f64 {
+    let tail = millstream_common::id::entropy();
+    (tail >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// One failed job as columns.
+pub(crate) struct Row {
+    id: JobId,
+    epoch: i32,
+    from: i16,
+    to: i16,
+    delay_ms: Option<i64>,
+    counts: i16,
+    class: Option<&'static str>,
+    dead_reason: Option<&'static str>,
+    message: String,
+    started_at: chrono::DateTime<chrono::Utc>,
+}
+
+impl Row {
+    pub(crate) fn of(ended: &Ended, verdict: &Verdict) -> Self {
+        Self {
+            id: ended.job.hold.id,
+            epoch: ended.job.hold.epoch,
+            from: ended.from.number(),
+            to: verdict.state.number(),
+            delay_ms: verdict.delay.map(|d| d.as_millis() as i64),
+            counts: i16::from(verdict.counts),
+            class: verdict.class,
+            dead_reason: verdict.dead_reason,
+            message: verdict.message.clone(),
+            started_at: ended.started_at,
+        }
+    }
+}
+
+/// Returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch.
+async fn write(conn: &mut PgConnection, worker_id: i64, rows: &[Row]) -> Result<HashSet<JobId>, sqlx::Error> {
+    fn column<T>(rows: &[Row], f: impl Fn(&Row) -> T) -> Vec<T> {
+        rows.iter().map(f).collect()
+    }
+    let ids: Vec<JobId> = sqlx::query_scalar(
+        "WITH u AS (
+           SELECT * FROM unnest($2::uuid[], $3::int[], $4::smallint[], $5::smallint[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
+             AS u(id, epoch, from_state, to_state, delay_ms, counts, class, dead_reason, message, started_at)
+         ), settled AS (
+           UPDATE millstream.job j SET state = u.to_state, epoch = j.epoch + 1, attempt = j.attempt + u.counts,
+             ready_at = now() + u.delay_ms * interval '1 millisecond', worker_id = $1, started_at = u.started_at,
+             finished_at = CASE WHEN u.to_state = 8 THEN now() END, error = CASE WHEN u.class IS NULL THEN j.error ELSE u.message END
+           FROM u WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = u.from_state
+           RETURNING j.id, u.epoch, j.attempt, j.queue_id, j.kind_id, j.tenant_id, u.class, u.dead_reason, u.message
+         ), unleased AS (DELETE FROM millstream.lease USING settled WHERE lease.job_id = settled.id
+         ), history AS (
+           INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message)
+           SELECT id, epoch, attempt, class, $1, message FROM settled WHERE class IS NOT NULL ON CONFLICT DO NOTHING
+         ), letters AS (
+           INSERT INTO millstream.dead_letter (job_id, queue_id, kind_id, tenant_id, reason, error)
+           SELECT id, queue_id, kind_id, tenant_id, dead_reason, message FROM settled WHERE dead_reason IS NOT NULL ON CONFLICT (job_id) DO NOTHING
+         )
+         SELECT id FROM settled
+         UNION
+         SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1",
+    )
+    .bind(worker_id)
+    .bind(column(rows, |r| r.id))
+    .bind(column(rows, |r| r.epoch))
+    .bind(column(rows, |r| r.from))
+    .bind(column(rows, |r| r.to))
+    .bind(column(rows, |r| r.delay_ms))
+    .bind(column(rows, |r| r.counts))
+    .bind(column(rows, |r| r.class))
+    .bind(column(rows, |r| r.dead_reason))
+    .bind(column(rows, |r| r.message.clone()))
+    .bind(column(rows, |r| r.started_at))
+    .fetch_all(conn)
+    .await?;
+    Ok(ids.into_iter().collect())
+}

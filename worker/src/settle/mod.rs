@@ -1,0 +1,160 @@
+//! Settle: the outcomes of runs become facts, in batches, guarded by id, epoch and state.
+//!
+//! No timer: the next batch forms while the last one is written. A row that does not match any more belongs to somebody
+//! else: its result is dropped and counted. Entries are released after COMMIT, never before.
+//!
+//! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
+//! stage) must commit with them, one transaction each.
+
+pub(crate) mod complete;
+pub(crate) mod dead_stream;
+pub(crate) mod effect;
+pub(crate) mod fail;
+pub(crate) mod parcels;
+pub(crate) mod verdict;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use chrono::{DateTime, Utc};
+use millstream_common::{
+    error::Outage,
+    limits::{IN_FLIGHT_JOBS_MAX, PARCEL_JOBS_MAX, RESULT_BYTES_MAX},
+    metrics::JobOutcome,
+    reconnect::Reconnect,
+    tasks::Tasks,
+};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    claim::{Claimed, hold::From},
+    outcome::{Failure, Outcome},
+    shared::Shared,
+};
+
+/// Batches written at the same time: one forms and two are on their way.
+const WRITES_MAX: usize = 2;
+/// `/livez` fails when the loop has not turned for this long.
+const SILENCE_MAX: Duration = Duration::from_secs(120);
+/// How often an idle loop reports that it turns.
+const IDLE_TURN: Duration = Duration::from_secs(5);
+
+/// A run that has ended.
+pub(crate) struct Ended {
+    pub(crate) job: Claimed,
+    pub(crate) from: From,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) ran: Duration,
+    pub(crate) outcome: Outcome,
+}
+
+/// Collects outcomes until `stop` fires and none is left.
+pub(crate) async fn run(shared: Arc<Shared>, mut ended: mpsc::UnboundedReceiver<Ended>, stop: CancellationToken) {
+    let writes = Arc::new(Semaphore::new(WRITES_MAX));
+    let tasks = Tasks::new();
+    loop {
+        shared.pulses.turn("settle", SILENCE_MAX);
+        // The permit first: what ends while both writers are busy joins the next batch.
+        let Ok(permit) = writes.clone().acquire_owned().await else { break };
+        let mut batch = Vec::with_capacity(64);
+        tokio::select! {
+            biased;
+            taken = ended.recv_many(&mut batch, PARCEL_JOBS_MAX) => if taken == 0 { break },
+            () = stop.cancelled() => break,
+            () = tokio::time::sleep(IDLE_TURN) => continue,
+        }
+        let shared = shared.clone();
+        tasks.spawn(async move {
+            settle(&shared, batch).await;
+            drop(permit);
+        });
+    }
+    tasks.stop(shared.lease).await;
+    shared.pulses.end("settle");
+}
+
+/// Sorts the outcomes by how they are written and writes them.
+async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
+    let (mut plain, mut failed, mut alone) = (Vec::new(), Vec::new(), Vec::new());
+    for mut ended in batch {
+        refuse_large_result(&mut ended);
+        match &ended.outcome {
+            // Jobs of a pipeline stage lock the stage's row: one transaction each, so that batches cannot deadlock.
+            _ if ended.job.stage_id.is_some() => alone.push(ended),
+            Ok(success) if success.effect.is_some() || success.tokens.is_some() => alone.push(ended),
+            Ok(_) => plain.push(ended),
+            Err(_) => failed.push(ended),
+        }
+    }
+    futures::join!(complete::settle(shared, plain), fail::settle(shared, failed), async {
+        for ended in alone {
+            effect::settle(shared, ended).await;
+        }
+    });
+}
+
+fn refuse_large_result(ended: &mut Ended) {
+    if let Ok(success) = &ended.outcome
+        && success.result.as_ref().is_some_and(|r| r.len() > RESULT_BYTES_MAX)
+    {
+        ended.outcome = Err(Failure::permanent(format!("the result is over {RESULT_BYTES_MAX} bytes: put the data into the object store and return its address")));
+    }
+}
+
+/// Repeating a guarded write until Postgres has answered, at most one lease long: then the job is rescued anyway.
+pub(crate) struct Patience<'a> {
+    shared: &'a Shared,
+    deadline: Instant,
+    reconnect: Reconnect,
+}
+
+impl<'a> Patience<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        Self { shared, deadline: Instant::now() + shared.lease, reconnect: Reconnect::default() }
+    }
+
+    /// Waits before the next try; false when it is no use any more.
+    pub(crate) async fn allows_another(&mut self, outage: &Outage) -> bool {
+        self.shared.metrics.counters.postgres_failed("settle");
+        tracing::warn!(error = %millstream_common::error::in_full(outage), "settling failed; it is tried again");
+        if Instant::now() > self.deadline {
+            return false;
+        }
+        tokio::time::sleep(self.reconnect.next_delay()).await;
+        true
+    }
+}
+
+/// After COMMIT: counts, releases the entries, moves the parcels on.
+pub(crate) async fn conclude(shared: &Shared, settled: Vec<(Ended, bool, JobOutcome)>) {
+    let mut parcels: HashMap<i64, i16> = HashMap::new();
+    let mut tallies = HashMap::new();
+    for (ended, accepted, outcome) in &settled {
+        let job = &ended.job;
+        if *accepted {
+            let tally = tallies
+                .entry((job.queue.id, job.kind.kind_id))
+                .or_insert_with(|| shared.meters.job(&job.queue, job.kind.kind_id, job.kind.handler.kind()).tally());
+            tally.finished(*outcome, ended.ran);
+        } else {
+            shared.metrics.counters.leases_lost.inc();
+            tracing::info!(job = %job.hold.id, epoch = job.hold.epoch, "an outcome came too late: the job had been handed out again or cancelled");
+        }
+        // A leased job's entry was released, and counted, when the lease was granted.
+        if let Some(entry) = job.hold.entry.as_ref().filter(|_| ended.from == From::Available) {
+            if *accepted {
+                *parcels.entry(entry.parcel).or_default() += 1;
+            }
+            entry.release();
+        }
+    }
+    shared.finished.fetch_add(settled.len() as u64, Ordering::Relaxed);
+    // The jobs leave this process before their parcels are counted: readers may go on.
+    drop(settled);
+    debug_assert!(parcels.values().all(|n| usize::from(n.unsigned_abs()) <= IN_FLIGHT_JOBS_MAX));
+    parcels::count_done(shared, parcels).await;
+}

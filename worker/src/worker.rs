@@ -1,0 +1,262 @@
+//! A worker process: how it is put together, how it starts, and how it ends (F16, F17, F30).
+//!
+//! Start: register, beat, then read. End: stop claiming, let what runs finish within the grace period, hand back the rest at
+//! no cost, settle, acknowledge, leave.
+
+use std::{collections::HashSet, sync::Arc, thread::JoinHandle, time::Duration};
+
+use millstream_common::{
+    catalog::Catalog,
+    config::Config,
+    error::{Error, Outage, Refusal},
+    metrics::Metrics,
+    pg::{Pg, require_schema, within},
+    stream::{keys::Keys, link::Redis},
+    tasks::Tasks,
+};
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    capacity::Capacity,
+    claim::{ack, direct, entry::Ack, hold::Hold, reader::Reader},
+    duties, handler::Handler,
+    health::Health,
+    heartbeat,
+    held::Held,
+    pulse::Pulses,
+    registry::Registry,
+    report::{self, Line, Reporter},
+    run::lessor,
+    settle::{self, Ended},
+    shared::{Meters, Queue, Shared},
+};
+
+/// After the grace period: writing what is known, handing back, leaving. Each step has deadlines of its own.
+const LEAVE_MAX: Duration = Duration::from_secs(10);
+
+/// What a worker is made of.
+pub struct Parts {
+    /// Settings; `database`, `redis` and `worker` are used.
+    pub config: Config,
+    /// Counters, shared with whoever else runs in this process.
+    pub metrics: Metrics,
+    /// What it can run.
+    pub handlers: Vec<Handler>,
+}
+
+/// A running worker.
+pub struct Worker {
+    shared: Arc<Shared>,
+    /// Readers and the direct claim: end when draining begins.
+    claiming: Tasks,
+    /// Duties and reports: end when nothing runs any more.
+    keeping: Tasks,
+    /// Lessor, settle, acknowledge: end last, each when its channel is empty.
+    settling: Tasks,
+    heart: CancellationToken,
+    heart_thread: Option<JoinHandle<()>>,
+    grace: Duration,
+}
+
+/// Ends of the channels that the loops read.
+struct Channels {
+    outcomes: mpsc::UnboundedReceiver<Ended>,
+    fresh: mpsc::UnboundedReceiver<Arc<Hold>>,
+    acks: mpsc::UnboundedReceiver<Ack>,
+    lines: mpsc::Receiver<Line>,
+}
+
+impl Worker {
+    /// Checks the schema, registers and starts to work. Redis may be down.
+    pub async fn start(parts: Parts) -> Result<Self, Error> {
+        let url = parts.config.database.url.expose().to_owned();
+        require_schema(&url).await?;
+        let grace = parts.config.worker.grace();
+        let (shared, channels) = assemble(parts, url).await?;
+        let mut worker = Self {
+            shared: shared.clone(),
+            claiming: Tasks::new(),
+            keeping: Tasks::new(),
+            settling: Tasks::new(),
+            heart: CancellationToken::new(),
+            heart_thread: None,
+            grace,
+        };
+        worker.spawn_loops(channels)?;
+        Ok(worker)
+    }
+
+    fn spawn_loops(&mut self, channels: Channels) -> Result<(), Error> {
+        let shared = &self.shared;
+        let thread = heartbeat::start(shared.clone(), self.heart.clone());
+        self.heart_thread = Some(thread.map_err(|e| Refusal::State(format!("the heartbeat thread could not start: {e}")))?);
+        let stop = self.settling.stop_token();
+        self.settling.spawn(settle::run(shared.clone(), channels.outcomes, stop.clone()));
+        self.settling.spawn(lessor::run(shared.clone(), channels.fresh, stop.clone()));
+        self.settling.spawn(ack::acknowledge(shared.redis.clone(), channels.acks, stop));
+        self.keeping.spawn(report::run(shared.clone(), channels.lines, self.keeping.stop_token()));
+        duties::start(shared, &self.keeping);
+        self.claiming.spawn(direct::run(shared.clone()));
+        for queue in shared.queues.clone() {
+            self.claiming.spawn(Reader::new(shared.clone(), queue).run());
+        }
+        Ok(())
+    }
+
+    /// For probes and scrapes.
+    pub fn health(&self) -> Health {
+        Health(self.shared.clone())
+    }
+
+    /// Number of this worker, new at every start.
+    pub fn id(&self) -> i64 {
+        self.shared.worker_id
+    }
+
+    /// Fires when somebody has told this worker to drain (`workers drain`).
+    pub async fn told_to_drain(&self) {
+        self.shared.draining.cancelled().await;
+    }
+
+    /// Ends in order. `hurry` cuts the grace period short (a second signal).
+    pub async fn drain(mut self, hurry: CancellationToken) {
+        tracing::info!(running = self.shared.capacity.jobs(), grace_ms = self.grace.as_millis() as u64, "draining: nothing new is claimed");
+        self.shared.draining.cancel();
+        self.mark("draining").await;
+        let _ = self.claiming.stop(LEAVE_MAX).await;
+        let finished = tokio::select! {
+            ended = self.shared.runs.stop(self.grace) => ended,
+            () = hurry.cancelled() => false,
+        };
+        if !finished {
+            self.shared.aborting.cancel();
+            let _ = self.shared.runs.stop(LEAVE_MAX).await;
+        }
+        self.leave().await;
+    }
+
+    async fn leave(&mut self) {
+        let _ = self.keeping.stop(LEAVE_MAX).await;
+        let _ = self.settling.stop(LEAVE_MAX).await;
+        // Until here the heart has beaten: nobody took the last jobs for a dead worker's.
+        self.heart.cancel();
+        if !self.shared.redis.is_down()
+            && let Err(outage) = duties::consumers::drop_own(&self.shared).await
+        {
+            tracing::debug!(error = %millstream_common::error::in_full(&outage), "own consumers were not removed; a duty does it");
+        }
+        self.mark("stopped").await;
+        if let Some(thread) = self.heart_thread.take() {
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+        tracing::info!(worker = self.shared.worker_id, "stopped");
+    }
+
+    async fn mark(&self, state: &'static str) {
+        let marked = async {
+            let op = "changing the worker's state";
+            let mut lent = self.shared.pg.main(op).await?;
+            let update = sqlx::query("UPDATE millstream.worker SET state = $2, ended_at = CASE WHEN $2 = 'stopped' THEN now() END WHERE id = $1").bind(self.shared.worker_id).bind(state);
+            within(op, update.execute(lent.conn())).await?;
+            lent.done();
+            Ok::<_, Outage>(())
+        };
+        if let Err(outage) = marked.await {
+            tracing::debug!(error = %millstream_common::error::in_full(&outage), "the worker's state was not written");
+        }
+    }
+}
+
+async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Channels), Error> {
+    let Parts { config, metrics, handlers } = parts;
+    let pg = Pg::new(&database_url, config.database.connections_max)?;
+    let redis = Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone()))?;
+    let catalog = Catalog::new(pg.clone());
+    let handlers = chosen(handlers, &config.worker.kinds)?;
+    let kinds: Vec<(&str, i16)> = handlers.iter().map(|h| (h.kind.as_str(), h.retry.max_attempts)).collect();
+    catalog.register_kinds(&kinds).await?;
+    let queues = queues(&catalog, &config.worker.queues).await?;
+    let registry = Registry::new(handlers.into_iter().filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))));
+    let slots = slots(config.worker.concurrency);
+    let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
+    let (outcomes, outcomes_out) = mpsc::unbounded_channel();
+    let (fresh, fresh_out) = mpsc::unbounded_channel();
+    let (acks, acks_out) = mpsc::unbounded_channel();
+    let (reporter, lines) = Reporter::new();
+    let shared = Shared {
+        pg,
+        database_url,
+        redis,
+        catalog,
+        meters: Meters::new(metrics.clone()),
+        metrics,
+        registry,
+        queues,
+        worker_id,
+        lease: config.worker.lease(),
+        capacity: Capacity::new(slots),
+        held: Arc::new(Held::default()),
+        finished: 0.into(),
+        runs: Tasks::new(),
+        paused: false.into(),
+        beating: true.into(),
+        pulses: Pulses::default(),
+        reporter,
+        outcomes,
+        fresh,
+        acks,
+        draining: CancellationToken::new(),
+        aborting: CancellationToken::new(),
+        reconcile_now: Notify::new(),
+    };
+    Ok((Arc::new(shared), Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, lines }))
+}
+
+/// The handlers to serve: all, or those whose kinds are named.
+fn chosen(handlers: Vec<Handler>, kinds: &[String]) -> Result<Vec<Handler>, Refusal> {
+    let known: HashSet<&str> = handlers.iter().map(|h| h.kind.as_str()).collect();
+    if let Some(unknown) = kinds.iter().find(|kind| !known.contains(kind.as_str())) {
+        return Err(Refusal::Unknown { what: "kind", name: unknown.clone(), hint: "this worker has no handler for it" });
+    }
+    Ok(handlers.into_iter().filter(|h| kinds.is_empty() || kinds.contains(&h.kind)).collect())
+}
+
+async fn queues(catalog: &Catalog, names: &[String]) -> Result<Vec<Queue>, Error> {
+    if names.is_empty() {
+        return Ok(catalog.queues().into_iter().map(|(id, name)| Queue { id, name }).collect());
+    }
+    let mut queues = Vec::with_capacity(names.len());
+    for name in names {
+        queues.push(Queue { id: catalog.queue(name).await?, name: name.as_str().into() });
+    }
+    Ok(queues)
+}
+
+fn slots(configured: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    if configured == 0 { (4 * cores).max(8) } else { configured }
+}
+
+async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registry, slots: usize) -> Result<i64, Outage> {
+    let op = "registering the worker";
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".to_owned(), |h| h.trim().to_owned());
+    let pid = std::process::id() as i32;
+    let name = if config.worker.name.is_empty() { format!("{host}-{pid}") } else { config.worker.name.clone() };
+    let mut lent = pg.main(op).await?;
+    let insert = sqlx::query_scalar(
+        "WITH w AS (INSERT INTO millstream.worker (name, host, pid, version, queues, kinds, slots, state, listen) VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8) RETURNING id)
+         INSERT INTO millstream.worker_beat (worker_id) SELECT id FROM w RETURNING worker_id",
+    )
+    .bind(name)
+    .bind(host)
+    .bind(pid)
+    .bind(env!("CARGO_PKG_VERSION"))
+    .bind(queues.iter().map(|q| q.id).collect::<Vec<_>>())
+    .bind(registry.kind_ids())
+    .bind(slots as i32)
+    .bind(Some(&config.worker.listen).filter(|l| !l.is_empty()));
+    let id = within(op, insert.fetch_one(lent.conn())).await?;
+    lent.done();
+    Ok(id)
+}

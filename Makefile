@@ -41,7 +41,7 @@ build:
 # INPUT reaches the shell as a variable, so that a name with spaces or quotes in it stays one name.
 demo: export INPUT_PATHS = $(INPUT)
 demo: build
-	@set -- --workers 2 $(if $(KEEP),,--exit-when-done); \
+	@set -- --workers 2 $(if $(KEEP),,--exit-when-done) $(if $(INPUT),,--samples); \
 	if [ -e "$$INPUT_PATHS" ]; then set -- "$$@" --input "$$INPUT_PATHS"; \
 	else for path in $$INPUT_PATHS; do set -- "$$@" --input "$$path"; done; fi; \
 	echo "$(MILLSTREAM) dev $$*"; exec $(MILLSTREAM) dev "$$@"

@@ -1,6 +1,6 @@
 -- The job row: the truth about one job.
 --
--- Cost rules (measured; docs/design-costs in ARCHITECTURE.md): fillfactor 50 so that the one UPDATE of a short job is HOT;
+-- Cost rules (measured; ARCHITECTURE.md, "What a job costs"): fillfactor 50 so that the one UPDATE of a short job is HOT;
 -- no index, and no index predicate, on a column that the hot path changes (state, epoch, attempt, worker_id, started_at,
 -- finished_at, result). What is due later is found by `ready_at`, which only those jobs set.
 CREATE TABLE millstream.job (

@@ -31,6 +31,7 @@ CREATE TABLE millstream.worker (
   queues     int[] NOT NULL,
   kinds      int[] NOT NULL,
   slots      int NOT NULL,
+  lease_ms   bigint NOT NULL,          -- how long its beat may stand still: others judge it by its own lease
   state      text NOT NULL CHECK (state IN ('active', 'paused', 'draining', 'stopped', 'lost')),
   listen     text,
   started_at timestamptz NOT NULL DEFAULT now(),

@@ -70,12 +70,14 @@ BEGIN
     RETURNING j.id, j.epoch, j.queue_id, j.tenant_id, j.kind_id, j.priority
   ), unleased AS (
     DELETE FROM millstream.lease USING again WHERE lease.job_id = again.id
+  ), numbered AS (
+    SELECT a.*, (row_number() OVER (PARTITION BY queue_id, tenant_id, kind_id, priority ORDER BY id) - 1) / 500 AS part FROM again a
   ), parcels AS (
     INSERT INTO millstream.parcel (not_before, queue_id, tenant_id, kind_id, priority, chunk, jobs, epochs, ids)
-    SELECT p_not_before, a.queue_id, a.tenant_id, a.kind_id, a.priority, k.chunk, count(*),
-           array_agg(a.epoch ORDER BY a.id), array_agg(a.id ORDER BY a.id)
-    FROM again a JOIN millstream.kind k ON k.id = a.kind_id
-    GROUP BY a.queue_id, a.tenant_id, a.kind_id, a.priority, k.chunk
+    SELECT p_not_before, n.queue_id, n.tenant_id, n.kind_id, n.priority, k.chunk, count(*),
+           array_agg(n.epoch ORDER BY n.id), array_agg(n.id ORDER BY n.id)
+    FROM numbered n JOIN millstream.kind k ON k.id = n.kind_id
+    GROUP BY n.queue_id, n.tenant_id, n.kind_id, n.priority, k.chunk, n.part
   )
   SELECT id FROM again;
 END $$;

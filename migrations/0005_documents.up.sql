@@ -51,6 +51,8 @@ CREATE TABLE millstream.image (
   document_id    uuid NOT NULL REFERENCES millstream.document ON DELETE CASCADE,
   page           int NOT NULL,
   position       int NOT NULL,          -- of the image on its page
+  -- A mask is a layer without colours of its own: the text of a scanned page, or the transparency of a picture.
+  role           text NOT NULL DEFAULT 'picture' CHECK (role IN ('picture', 'mask')),
   object_key     text NOT NULL,
   width          int NOT NULL,
   height         int NOT NULL,
@@ -121,8 +123,9 @@ BEGIN
     PRIMARY KEY (document_id, source, ordinal, model))', vector_type);
 END $$;
 
-INSERT INTO millstream.kind (name) VALUES
-  ('document.extract'), ('document.image'), ('document.chunk'), ('document.analyse'), ('document.embed'), ('document.products');
+-- The two kinds that may call a server somewhere else try longer: it can be down for a minute.
+INSERT INTO millstream.kind (name, max_attempts) VALUES
+  ('document.extract', 3), ('document.image', 3), ('document.chunk', 3), ('document.analyse', 6), ('document.embed', 6), ('document.products', 3);
 
 -- Per cent of a document from the counters of one stage. Never falls, never passes the end of the stage.
 CREATE FUNCTION millstream.lift_progress(p_stage millstream.stage) RETURNS void LANGUAGE sql AS $$
@@ -152,7 +155,8 @@ BEGIN
   IF p_stage.jobs_failed > p_stage.failure_share_max * p_stage.jobs_total THEN
     UPDATE millstream.stage SET state = 'failed', finished_at = now(), current_item = NULL WHERE id = p_stage.id;
     UPDATE millstream.document SET state = 'failed', finished_at = now(),
-      error = COALESCE(p_error, p_stage.jobs_failed || ' of ' || p_stage.jobs_total || ' jobs of stage ' || p_stage.name || ' failed')
+      error = CASE WHEN p_stage.jobs_total = 1 AND p_error IS NOT NULL THEN p_error
+        ELSE p_stage.jobs_failed || ' of ' || p_stage.jobs_total || ' jobs of stage ' || p_stage.name || ' failed' || COALESCE(', the last one: ' || p_error, '') END
     WHERE id = p_stage.document_id AND state = 'running';
     RETURN;
   END IF;
@@ -201,7 +205,8 @@ BEGIN
     RETURN NULL;
   END IF;
   IF counted.jobs_finished = counted.jobs_total THEN
-    PERFORM millstream.finish_stage(counted, NEW.error);
+    -- A job that completed at last still shows the error of its attempt before.
+    PERFORM millstream.finish_stage(counted, CASE WHEN bad = 1 THEN NEW.error END);
   ELSE
     PERFORM millstream.lift_progress(counted);
   END IF;
@@ -210,6 +215,22 @@ END $$;
 CREATE TRIGGER job_stage AFTER UPDATE ON millstream.job FOR EACH ROW
   WHEN (NEW.stage_id IS NOT NULL AND OLD.state <> NEW.state AND NEW.state IN (2, 7, 8))
   EXECUTE FUNCTION millstream.count_stage();
+
+-- A dead job that gets another chance takes its stage, and the document that failed with it, back to running: it is
+-- counted again when it ends. A stage that was completed in spite of it stays completed; the job then only mends its rows.
+CREATE FUNCTION millstream.reopen_stage() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+  reopened uuid;
+BEGIN
+  UPDATE millstream.stage SET state = 'running', finished_at = NULL, jobs_finished = jobs_finished - 1, jobs_failed = jobs_failed - 1,
+    failed_items = failed_items - CASE WHEN start_kind IS NULL THEN 1 ELSE 0 END
+  WHERE id = NEW.stage_id AND state IN ('running', 'failed') RETURNING document_id INTO reopened;
+  UPDATE millstream.document SET state = 'running', error = NULL, finished_at = NULL WHERE id = reopened AND state = 'failed';
+  RETURN NULL;
+END $$;
+CREATE TRIGGER job_stage_again AFTER UPDATE ON millstream.job FOR EACH ROW
+  WHEN (NEW.stage_id IS NOT NULL AND OLD.state = 8 AND NEW.state = 0)
+  EXECUTE FUNCTION millstream.reopen_stage();
 
 -- Live progress inside a stage of one job. A report of an earlier or frozen run can only repeat what is there.
 CREATE FUNCTION millstream.report_stage(p_stage bigint, p_completed int, p_total int, p_item text) RETURNS void LANGUAGE plpgsql AS $$

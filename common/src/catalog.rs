@@ -5,7 +5,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -44,7 +44,7 @@ struct Tables {
 pub struct Catalog {
     pg: Pg,
     tables: Arc<RwLock<Tables>>,
-    last_read: Arc<Mutex<Option<Instant>>>,
+    last_read: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 /// The numbers of the names in one job.
@@ -138,20 +138,16 @@ impl Catalog {
         Ok(())
     }
 
+    /// Reads again, unless that was done a moment ago. Callers that miss together wait for the one that reads.
     async fn refresh_after_miss(&self) -> Result<(), Outage> {
-        {
-            let mut last = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
-            if last.is_some_and(|at| at.elapsed() < MISS_INTERVAL) {
-                return Ok(());
-            }
-            *last = Some(Instant::now());
+        let mut last = self.last_read.lock().await;
+        if last.is_some_and(|at| at.elapsed() < MISS_INTERVAL) {
+            return Ok(());
         }
-        let read = self.refresh().await;
-        if read.is_err() {
-            // A failed read has told us nothing: the next miss may try again.
-            *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-        read
+        self.refresh().await?;
+        // Only a read that succeeded has told us anything.
+        *last = Some(Instant::now());
+        Ok(())
     }
 
     fn known(&self, queue: &str, kind: &str, tenant: &str) -> Option<JobNames> {

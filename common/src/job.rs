@@ -142,7 +142,8 @@ fn check_json(what: &str, text: &str) -> Result<(), Refusal> {
     if text.len() > PAYLOAD_BYTES_MAX {
         return Err(Refusal::TooLarge { what: what.into(), bytes: text.len() });
     }
-    if let Err(e) = serde_json::from_str::<&serde_json::value::RawValue>(text) {
+    // The whole value, not only its syntax: half a surrogate pair or 1e999999 is JSON that Postgres cannot compare.
+    if let Err(e) = serde_json::from_str::<serde_json::Value>(text) {
         return Err(Refusal::Invalid(format!("the {what} is no JSON: {e}")));
     }
     // Postgres can neither store NUL in text nor its escape in jsonb; the SQL door refuses it as well.
@@ -164,7 +165,9 @@ mod tests {
         assert!(matches!(NewJob::new("echo", "{").check(), Err(Refusal::Invalid(m)) if m.contains("payload")));
         let large = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES_MAX));
         assert!(matches!(NewJob::new("echo", large).check(), Err(Refusal::TooLarge { .. })));
-        assert!(NewJob::new("echo", "\"\\u0000\"").check().is_err());
+        for bad in ["\"\\u0000\"", "\"\\ud800\"", "1e999999", &"[".repeat(5000)] {
+            assert!(NewJob::new("echo", bad).check().is_err(), "{bad}");
+        }
     }
 
     #[test]

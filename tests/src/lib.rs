@@ -1,1 +1,10 @@
-//! placeholder
+//! The harness of the end-to-end tests: a real Postgres and Redis, one database and one key prefix per test.
+//!
+//! Tests wait for states with a bound ([`eventually`]), never for time. Fault injection lives beside the tests that need it.
+
+pub mod lab;
+pub mod process;
+pub mod servers;
+pub mod wait;
+
+pub use self::{lab::Lab, process::Process, wait::eventually};

@@ -245,7 +245,7 @@ async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registr
     let name = if config.worker.name.is_empty() { format!("{host}-{pid}") } else { config.worker.name.clone() };
     let mut lent = pg.main(op).await?;
     let insert = sqlx::query_scalar(
-        "WITH w AS (INSERT INTO millstream.worker (name, host, pid, version, queues, kinds, slots, state, listen) VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8) RETURNING id)
+        "WITH w AS (INSERT INTO millstream.worker (name, host, pid, version, queues, kinds, slots, state, listen, lease_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9) RETURNING id)
          INSERT INTO millstream.worker_beat (worker_id) SELECT id FROM w RETURNING worker_id",
     )
     .bind(name)
@@ -255,7 +255,8 @@ async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registr
     .bind(queues.iter().map(|q| q.id).collect::<Vec<_>>())
     .bind(registry.kind_ids())
     .bind(slots as i32)
-    .bind(Some(&config.worker.listen).filter(|l| !l.is_empty()));
+    .bind(Some(&config.worker.listen).filter(|l| !l.is_empty()))
+    .bind(config.worker.lease_ms as i64);
     let id = within(op, insert.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(id)

@@ -209,6 +209,12 @@ impl Config {
     }
 }
 
+/// Where programs are found, in the form of `PATH`: poppler and Tesseract for documents.
+#[expect(clippy::disallowed_methods, reason = "only config reads the environment")]
+pub fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap_or_default()
+}
+
 fn is_key_prefix(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-:".contains(&b))
 }

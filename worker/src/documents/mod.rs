@@ -1,2 +1,142 @@
-//! The document pipeline: PDF in, searchable chunks and products out (P1 to P4).
+//! The document pipeline: PDF in, searchable chunks, vectors and products out (P2, P3, P4).
+//!
+//! One handler per kind, in the order in which a document meets them: `extract` (pages and images out of the file),
+//! `image` (one image: OCR and fingerprint), `chunk` (pages and OCR text into pieces), `analyse` and `embed` (one piece),
+//! `products` (what the pieces offer, merged). The database moves a document from stage to stage, in the transaction that
+//! settles the last job of a stage; `fanout` hands it the jobs of the next one.
+//!
+//! Invariants: every row a handler writes is part of its effect, so it commits with the job or not at all (G1); objects
+//! are written before that under names that a second run writes again; a handler may be dropped at any await and leaves
+//! neither a process nor a folder behind; whatever a file contains ends in one clear error of that document (P4).
+//!
+//! What it does not know: streams, leases, other tenants; how a stage is counted.
+
 pub mod tools;
+
+mod extract;
+mod image;
+
+mod chunk;
+
+mod analyse;
+mod embed;
+
+mod products;
+
+mod payload;
+
+mod fanout;
+mod store;
+
+mod gates;
+mod progress;
+mod servers;
+mod workspace;
+
+mod failure;
+
+use std::{ffi::OsString, future::Future, path::PathBuf, sync::Arc, time::Duration};
+
+use millstream_common::{
+    config::{Config, Documents},
+    retry::RetryPolicy,
+};
+use serde::de::DeserializeOwned;
+
+use self::{gates::Gates, progress::Announcer, servers::Servers, tools::Sandbox, workspace::Workspace};
+use crate::{Context, Handler, Outcome, objects::Objects};
+
+pub use self::servers::SetupError;
+
+/// The queue of all jobs of the pipeline; `millstream.submit_document` names it too.
+const QUEUE: &str = "documents";
+
+/// Taking 5,000 pages apart; a page takes milliseconds, an image of it a second.
+const EXTRACT_TIMEOUT: Duration = Duration::from_mins(15);
+/// OCR may take a minute, waiting for its turn and for memory some more.
+const IMAGE_TIMEOUT: Duration = Duration::from_mins(3);
+/// Everything else takes seconds, or one request to a model server.
+const STEP_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Work on this machine: what fails twice in a row for no reason of the file is the disk or the object store.
+const LOCAL_RETRY: RetryPolicy =
+    RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(1), max_attempts: 3 };
+/// Work of a server somewhere else, which may be restarting. The migration gives these kinds the same number of attempts.
+const REMOTE_RETRY: RetryPolicy =
+    RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(5), max_attempts: 6 };
+
+/// What the handlers of the pipeline are made of.
+pub struct DocumentSetup {
+    /// Settings; `documents`, `embedding`, `analysis` and `http` are used.
+    pub config: Config,
+    /// Where the files are and the images go.
+    pub objects: Objects,
+    /// Where poppler and Tesseract are found, in the form of `PATH`.
+    pub search_path: OsString,
+    /// Tesseract's language data, if it is not where Tesseract was installed.
+    pub tessdata_dir: Option<PathBuf>,
+    /// An existing folder for temporary files; each job has its own folder in it.
+    pub work_dir: PathBuf,
+}
+
+/// What all handlers of one process share.
+struct Pipeline {
+    config: Documents,
+    objects: Objects,
+    search_path: OsString,
+    tessdata_dir: Option<PathBuf>,
+    work_dir: PathBuf,
+    servers: Servers,
+    gates: Gates,
+    announcer: Announcer,
+}
+
+impl Pipeline {
+    /// Programs that keep their temporary files in the folder of one job.
+    fn sandbox(&self, workspace: &Workspace) -> Sandbox {
+        let sandbox = Sandbox::new(self.search_path.clone(), workspace.path());
+        match &self.tessdata_dir {
+            Some(dir) => sandbox.with_tessdata_dir(dir),
+            None => sandbox,
+        }
+    }
+}
+
+/// The six handlers of the pipeline. With a model server configured, the process must have installed its TLS provider.
+///
+/// Programs that are not installed are no error here: the documents that need them fail by name, and the worker can do
+/// its other work.
+pub fn handlers(setup: &DocumentSetup) -> Result<Vec<Handler>, SetupError> {
+    if let Err(missing) = Sandbox::new(setup.search_path.clone(), &setup.work_dir).check() {
+        tracing::warn!(reason = %missing, "documents cannot be processed completely by this worker");
+    }
+    workspace::sweep(&setup.work_dir);
+    let pipeline = Arc::new(Pipeline {
+        config: setup.config.documents.clone(),
+        objects: setup.objects.clone(),
+        search_path: setup.search_path.clone(),
+        tessdata_dir: setup.tessdata_dir.clone(),
+        work_dir: setup.work_dir.clone(),
+        servers: Servers::new(&setup.config)?,
+        gates: Gates::new(),
+        announcer: Announcer::default(),
+    });
+    Ok(vec![
+        handler(payload::EXTRACT, &pipeline, extract::run).timeout(EXTRACT_TIMEOUT).retry(LOCAL_RETRY),
+        handler(payload::IMAGE, &pipeline, image::run).timeout(IMAGE_TIMEOUT).retry(LOCAL_RETRY),
+        handler(payload::CHUNK, &pipeline, chunk::run).timeout(STEP_TIMEOUT).retry(LOCAL_RETRY),
+        handler(payload::ANALYSE, &pipeline, analyse::run).timeout(STEP_TIMEOUT).retry(REMOTE_RETRY),
+        handler(payload::EMBED, &pipeline, embed::run).timeout(STEP_TIMEOUT).retry(REMOTE_RETRY),
+        handler(payload::PRODUCTS, &pipeline, products::run).timeout(STEP_TIMEOUT).retry(LOCAL_RETRY),
+    ])
+}
+
+fn handler<P, F, R>(kind: &str, pipeline: &Arc<Pipeline>, run: F) -> Handler
+where
+    P: DeserializeOwned + 'static,
+    F: Fn(Arc<Pipeline>, Context, P) -> R + Send + Sync + 'static,
+    R: Future<Output = Outcome> + Send + 'static,
+{
+    let pipeline = pipeline.clone();
+    Handler::new(kind, move |context, payload: P| run(pipeline.clone(), context, payload))
+}

@@ -19,7 +19,7 @@ use millstream_common::{
     pg::within,
     stream::publish::publish,
 };
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
 use super::{Duty, Scope, leader::Leadership};
 use crate::shared::Shared;
@@ -93,7 +93,7 @@ impl Duty for Dispatch {
 
 async fn streams_with_work(conn: &mut PgConnection) -> Result<Vec<(i32, String, Priority)>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT q.id, q.name::text, p.priority FROM millstream.queue q CROSS JOIN (VALUES (0::smallint), (1), (2)) AS p(priority)
+        "SELECT q.id, q.name::text, p.priority FROM millstream.queue q CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS p(priority)
          WHERE NOT q.paused AND EXISTS (SELECT 1 FROM millstream.parcel c WHERE c.publishing_since IS NULL AND c.queue_id = q.id AND c.priority = p.priority)",
     )
     .fetch_all(conn)
@@ -134,45 +134,53 @@ async fn room(shared: &Shared, queue: &str, priority: Priority, window: u64) -> 
     Ok(window.saturating_sub(length))
 }
 
-/// Marks up to `room` entries' worth of parcels as publishing, tenants in turn. `None`: somebody else is at it, or nothing fits.
+/// Marks up to `room` entries' worth of parcels as publishing, tenants in turn, and tells which tenant was served last. `None`:
+/// somebody else is at it, or nothing fits.
 async fn pick(conn: &mut PgConnection, queue: i32, priority: Priority, after: i32, room: u64) -> Result<Option<(Vec<Parcel>, i32)>, sqlx::Error> {
     let mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('millstream.dispatch'), $1)").bind(queue).fetch_one(&mut *conn).await?;
     if !mine {
         return Ok(None);
     }
     let tenants = tenants_in_turn(conn, queue, priority, after).await?;
-    let Some(&last) = tenants.last() else { return Ok(None) };
     // Several tenants share the room; one alone may have all of it.
-    let share = room.div_ceil(tenants.len() as u64).max(1);
-    let rows = sqlx::query(
-        "SELECT p.id, p.chunk, p.jobs, p.taken, p.ids, p.epochs FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn)
+    let share = room.div_ceil(tenants.len().max(1) as u64).max(1);
+    let mut left: HashMap<i32, u64> = HashMap::new();
+    let (mut parcels, mut room, mut last) = (Vec::new(), room, after);
+    for row in oldest_parcels(conn, queue, priority, &tenants, share).await? {
+        let tenant: i32 = row.try_get("tenant_id")?;
+        let budget = left.entry(tenant).or_insert(share);
+        let entries = (*budget).min(room);
+        if entries == 0 {
+            continue;
+        }
+        let parcel = take(conn, &row, queue, priority, entries as usize).await?;
+        let used = parcel.jobs.len().div_ceil(parcel.chunk) as u64;
+        *budget = budget.saturating_sub(used);
+        room = room.saturating_sub(used);
+        last = tenant;
+        parcels.push(parcel);
+    }
+    Ok((!parcels.is_empty()).then_some((parcels, last)))
+}
+
+/// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order.
+async fn oldest_parcels(conn: &mut PgConnection, queue: i32, priority: Priority, tenants: &[i32], each: u64) -> Result<Vec<PgRow>, sqlx::Error> {
+    sqlx::query(
+        "SELECT p.id, p.tenant_id, p.chunk, p.jobs, p.taken, p.ids, p.epochs FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn)
          CROSS JOIN LATERAL (
-           SELECT c.* FROM millstream.parcel c
+           SELECT c.id, c.tenant_id, c.chunk, c.jobs, c.taken, c.ids, c.epochs FROM millstream.parcel c
            WHERE c.publishing_since IS NULL AND c.queue_id = $2 AND c.priority = $3 AND c.tenant_id = t.id AND (c.not_before IS NULL OR c.not_before <= now())
              AND EXISTS (SELECT 1 FROM millstream.kind k WHERE k.id = c.kind_id AND NOT k.paused)
              AND EXISTS (SELECT 1 FROM millstream.worker w WHERE w.state = 'active' AND c.kind_id = ANY(w.kinds) AND c.queue_id = ANY(w.queues))
            ORDER BY c.id LIMIT $4 FOR UPDATE SKIP LOCKED
          ) p ORDER BY t.turn, p.id",
     )
-    .bind(&tenants)
+    .bind(tenants)
     .bind(queue)
     .bind(priority.number())
-    .bind(PARCELS_MAX.min(share as i64))
-    .fetch_all(&mut *conn)
-    .await?;
-    let mut parcels = Vec::new();
-    let mut left: HashMap<usize, u64> = HashMap::new();
-    let mut room = room as i64;
-    for (nth, row) in rows.iter().enumerate() {
-        if room <= 0 {
-            break;
-        }
-        let budget = left.entry(nth).or_insert(share).min(&mut (room as u64)).to_owned();
-        let parcel = take(conn, row, queue, priority, budget as usize).await?;
-        room -= parcel.jobs.len().div_ceil(parcel.chunk) as i64;
-        parcels.push(parcel);
-    }
-    Ok((!parcels.is_empty()).then_some((parcels, last)))
+    .bind(PARCELS_MAX.min(each as i64))
+    .fetch_all(conn)
+    .await
 }
 
 /// Tenants with waiting parcels, those behind `after` first, found by skipping through the index.
@@ -201,7 +209,7 @@ async fn tenants_in_turn(conn: &mut PgConnection, queue: i32, priority: Priority
 }
 
 /// Marks a parcel as publishing; of one that is too large only its next `entries`, as a parcel of their own.
-async fn take(conn: &mut PgConnection, row: &sqlx::postgres::PgRow, queue: i32, priority: Priority, entries: usize) -> Result<Parcel, sqlx::Error> {
+async fn take(conn: &mut PgConnection, row: &PgRow, queue: i32, priority: Priority, entries: usize) -> Result<Parcel, sqlx::Error> {
     let chunk = row.try_get::<i16, _>("chunk")?.max(1) as usize;
     let (id, taken): (i64, i16) = (row.try_get("id")?, row.try_get("taken")?);
     let (ids, epochs): (Vec<JobId>, Option<Vec<i32>>) = (row.try_get("ids")?, row.try_get("epochs")?);

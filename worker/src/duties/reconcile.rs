@@ -1,4 +1,4 @@
-//! Reconcile: what Postgres believes to be in the streams and is not, is handed out again (design: "Reconcile").
+//! Reconcile: what Postgres believes to be in the streams and is not, is handed out again.
 //!
 //! For parcels whose promise to publish is older than the grace period: list the stream (waiting and unacknowledged entries
 //! alike), wait out one lease delay with margin, then ask Postgres which of the missing jobs are still available. An entry

@@ -67,7 +67,7 @@ impl Duty for Rescue {
             self.forget_everything(shared.lease);
         }
         self.last_look = Some(Instant::now());
-        for worker in self.dead(&beats, shared.lease) {
+        for worker in self.dead(&beats) {
             rescue(shared, worker).await?;
         }
         Ok(())
@@ -81,13 +81,13 @@ impl Rescue {
     }
 
     /// Notes the beats and returns the workers that have been silent too long.
-    fn dead(&mut self, beats: &[(i64, i64)], lease: Duration) -> Vec<i64> {
+    fn dead(&mut self, beats: &[Beat]) -> Vec<i64> {
         let now = Instant::now();
         let wary = self.wary_until.is_some_and(|until| now < until);
-        let silence_max = if wary { lease } else { death_silence(lease) };
-        self.seen.retain(|worker, _| beats.iter().any(|(id, _)| id == worker));
+        self.seen.retain(|worker, _| beats.iter().any(|b| b.worker == *worker));
         let mut dead = Vec::new();
-        for (worker, beat) in beats {
+        for Beat { worker, beat, lease } in beats {
+            let silence_max = if wary { *lease } else { death_silence(*lease) };
             let (seen, since) = self.seen.entry(*worker).or_insert((*beat, now));
             if seen != beat {
                 (*seen, *since) = (*beat, now);
@@ -99,15 +99,24 @@ impl Rescue {
     }
 }
 
-async fn beats(conn: &mut PgConnection) -> Result<Vec<(i64, i64)>, sqlx::Error> {
+/// A worker's counter, and the lease by which it is judged.
+#[derive(Debug, Clone, Copy)]
+struct Beat {
+    worker: i64,
+    beat: i64,
+    lease: Duration,
+}
+
+async fn beats(conn: &mut PgConnection) -> Result<Vec<Beat>, sqlx::Error> {
     // Also workers that ended with leases left (a crash during the last steps of a shutdown): their beat stands still for good.
     let rows = sqlx::query(
-        "SELECT w.id, b.beat FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
+        "SELECT w.id, b.beat, w.lease_ms FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
          WHERE w.state IN ('active', 'paused', 'draining') OR EXISTS (SELECT 1 FROM millstream.lease l WHERE l.worker_id = w.id)",
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    let beat = |row: &sqlx::postgres::PgRow| Beat { worker: row.get(0), beat: row.get(1), lease: Duration::from_millis(row.get::<i64, _>(2).unsigned_abs()) };
+    Ok(rows.iter().map(beat).collect())
 }
 
 /// Hands out what the dead worker had and marks it lost.
@@ -193,15 +202,19 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(30);
 
+    fn beat(worker: i64, beat: i64) -> Beat {
+        Beat { worker, beat, lease: LEASE }
+    }
+
     #[test]
     fn a_worker_is_dead_only_after_the_silence_was_observed() {
         // F16
         let mut rescue = Rescue::default();
-        assert!(rescue.dead(&[(1, 5), (2, 5)], LEASE).is_empty());
+        assert!(rescue.dead(&[beat(1, 5), beat(2, 5)]).is_empty());
         let long_ago = Instant::now().checked_sub(LEASE).unwrap_or_else(Instant::now);
         rescue.seen.insert(1, (5, long_ago));
         rescue.seen.insert(2, (4, long_ago));
-        assert_eq!(rescue.dead(&[(1, 5), (2, 5)], LEASE), [1], "worker 2 has beaten since");
+        assert_eq!(rescue.dead(&[beat(1, 5), beat(2, 5)]), [1], "worker 2 has beaten since");
     }
 
     #[test]
@@ -210,8 +223,8 @@ mod tests {
         let almost = Instant::now().checked_sub(death_silence(LEASE) + Duration::from_secs(1)).unwrap_or_else(Instant::now);
         rescue.seen.insert(1, (5, almost));
         rescue.forget_everything(LEASE);
-        assert!(rescue.dead(&[(1, 5)], LEASE).is_empty());
+        assert!(rescue.dead(&[beat(1, 5)]).is_empty());
         rescue.seen.insert(1, (5, almost));
-        assert!(rescue.dead(&[(1, 5)], LEASE).is_empty());
+        assert!(rescue.dead(&[beat(1, 5)]).is_empty());
     }
 }

@@ -25,10 +25,16 @@ use super::{
     pending::{Pending, entry, pending},
     rescue::{bury, note_crash},
 };
-use crate::shared::{Shared, worker_of};
+use crate::{
+    heartbeat::beat_interval,
+    shared::{Shared, worker_of},
+};
 
 /// Pause between looks; two looks at least `TAKEOVER_AFTER` apart decide.
 const EVERY: Duration = Duration::from_secs(2);
+
+/// Beat counter and lease per worker.
+type Beats = HashMap<i64, (i64, Duration)>;
 
 /// A pending entry as it was first seen.
 struct Sighting {
@@ -69,7 +75,7 @@ impl Duty for Takeover {
                         still.insert(key, sighting);
                         continue;
                     }
-                    take_over(shared, &queue, &stream, &item, sighting.beat == beat_of(&item, &beats)).await?;
+                    take_over(shared, &queue, &stream, &item, heart_stood_still(&sighting, &item, &beats)).await?;
                 }
             }
         }
@@ -81,22 +87,29 @@ impl Duty for Takeover {
 
 impl Takeover {
     /// The earlier sighting of the same hand-out, or this one.
-    fn sight(&mut self, key: &(String, String), item: &Pending, beats: &HashMap<i64, i64>) -> Sighting {
+    fn sight(&mut self, key: &(String, String), item: &Pending, beats: &Beats) -> Sighting {
         let earlier = self.seen.remove(key).filter(|s| s.consumer == item.consumer && s.deliveries == item.deliveries);
         earlier.unwrap_or_else(|| Sighting { consumer: item.consumer.clone(), deliveries: item.deliveries, beat: beat_of(item, beats), since: Instant::now() })
     }
 }
 
-fn beat_of(item: &Pending, beats: &HashMap<i64, i64>) -> Option<i64> {
-    beats.get(&worker_of(&item.consumer)?).copied()
+fn beat_of(item: &Pending, beats: &Beats) -> Option<i64> {
+    beats.get(&worker_of(&item.consumer)?).map(|(beat, _)| *beat)
 }
 
-async fn beats(shared: &Shared) -> Result<HashMap<i64, i64>, Outage> {
+/// Whether the owner has died since the entry was first seen. A live worker has beaten at least once in two of its intervals; with a
+/// long lease that is not known yet, and then nobody is blamed.
+fn heart_stood_still(sighting: &Sighting, item: &Pending, beats: &Beats) -> bool {
+    let lease = worker_of(&item.consumer).and_then(|id| beats.get(&id)).map_or(Duration::ZERO, |(_, lease)| *lease);
+    sighting.beat == beat_of(item, beats) && sighting.since.elapsed() > beat_interval(lease) * 2
+}
+
+async fn beats(shared: &Shared) -> Result<Beats, Outage> {
     let op = "looking at beats";
     let mut lent = shared.pg.main(op).await?;
-    let rows = within(op, sqlx::query("SELECT worker_id, beat FROM millstream.worker_beat").fetch_all(lent.conn())).await?;
+    let rows = within(op, sqlx::query("SELECT b.worker_id, b.beat, w.lease_ms FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id").fetch_all(lent.conn())).await?;
     lent.done();
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    Ok(rows.iter().map(|row| (row.get(0), (row.get(1), Duration::from_millis(row.get::<i64, _>(2).unsigned_abs())))).collect())
 }
 
 async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, item: &Pending, heart_stood_still: bool) -> Result<(), Outage> {

@@ -52,6 +52,16 @@ pub struct Chunk {
 /// Cuts `pages` into chunks of at most `chars_max` characters, each repeating up to `overlap` characters of the one
 /// before. Cuts at paragraphs if possible, then sentences, then words.
 pub fn split(pages: &[PageText], chars_max: usize, overlap: usize) -> Result<Vec<Chunk>, ToolError> {
+    split_watched(pages, chars_max, overlap, |_| {})
+}
+
+/// As [`split`], showing each chunk as it is cut, for progress.
+pub fn split_watched(
+    pages: &[PageText],
+    chars_max: usize,
+    overlap: usize,
+    mut watch: impl FnMut(&Chunk),
+) -> Result<Vec<Chunk>, ToolError> {
     let chars_max = chars_max.max(1);
     let config = ChunkConfig::new(chars_max)
         // An overlap of half a chunk or more would make the number of chunks grow without reason.
@@ -66,7 +76,9 @@ pub fn split(pages: &[PageText], chars_max: usize, overlap: usize) -> Result<Vec
             return Err(ToolError::document(code::TOO_MUCH_TEXT, &message));
         }
         let pages = (page_at(&starts, start), page_at(&starts, start + piece.len() - 1));
-        chunks.push(chunk(chunks.len() as u32, pages, piece.trim()));
+        let chunk = chunk(chunks.len() as u32, pages, piece.trim());
+        watch(&chunk);
+        chunks.push(chunk);
     }
     Ok(chunks)
 }

@@ -20,5 +20,5 @@ pub use images::{
     list_images,
 };
 pub use info::{FILE_BYTES_MAX, PAGES_MAX, PdfInfo, inspect};
-pub use list::ListedImage;
+pub use list::{ListedImage, Role};
 pub use text::{PAGES_PER_SLICE, page_texts};

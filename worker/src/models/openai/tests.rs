@@ -1,3 +1,5 @@
+//! Tests of `openai`.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use super::{OpenAiServer, OpenAiSettings};

@@ -1,3 +1,5 @@
+//! Tests of `guard`.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use super::{Refusal, VettingResolver, check_url, vet_addresses};

@@ -1,3 +1,5 @@
+//! Tests of `redact`.
+
 use super::{bounded, error_line, redact};
 
 // F64, S26

@@ -1,3 +1,5 @@
+//! Tests of `request`.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use super::{OutboundReply, OutboundRequest, parse_headers, parse_method};

@@ -1,3 +1,5 @@
+//! Tests of `retry_after`.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 use super::{is_quota_exhausted, retry_after};

@@ -1,8 +1,10 @@
-//! Takes the images out of a range of pages as PNG files.
+//! Takes the images of a page out of the file, as PNG files.
 //!
-//! The list is read first and decides what is worth and safe to decode; then each page with a wanted image is
-//! extracted by itself, so that a hostile page costs its own images only. Poppler cannot pick single images of a
-//! page, therefore the limits on pixels hold for a page as a whole.
+//! The list is read first ([`list_images`], for the whole file at once) and decides what is worth and safe to decode;
+//! then each page with a wanted image is extracted by itself ([`extract_images`]), so that a hostile page costs its own
+//! images only. Poppler cannot pick single images of a page, therefore the limits on pixels hold for a page as a whole.
+//!
+//! Masks are images too: the text of a scanned page is often a mask over a picture of the paper.
 //!
 //! Invariant: every listed image is either among `images` or among `skipped`, exactly once.
 
@@ -16,7 +18,7 @@ use super::super::png;
 use super::super::sandbox::{Limits, Sandbox, absolute};
 use super::super::tool::Tool;
 use super::complaint;
-use super::list::{self, ListedImage};
+use super::list::{self, ListedImage, Role};
 
 /// Images with a shorter edge hold nothing to see: rules, bullets, and the strips some programs cut shadows into.
 pub const EDGE_PX_MIN: u32 = 8;
@@ -30,9 +32,6 @@ pub const IMAGES_PER_PAGE_MAX: usize = 1_000;
 /// Images of one document: the caller stops here, because each becomes a job. The largest known catalogue has 215.
 pub const IMAGES_PER_DOCUMENT_MAX: usize = 5_000;
 
-/// Bytes of all PNG files of one call: 16 pages of dense photographs have 200 MiB.
-const FILES_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-
 /// An image that is now a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ExtractedImage {
@@ -40,6 +39,8 @@ pub struct ExtractedImage {
     pub page: u32,
     /// Place among all that the page draws, from 0: with the page it is the image's lasting name in the document.
     pub index: u32,
+    /// A picture or a mask.
+    pub role: Role,
     /// The PNG file, in the folder that the caller gave.
     pub file: PathBuf,
     /// Size of the file.
@@ -61,13 +62,13 @@ pub struct Skipped {
     pub page: u32,
     /// Place among all that the page draws, from 0.
     pub index: u32,
-    /// For people: "a mask", "smaller than 8 pixels", "the page has N megapixels, the limit is M", …
+    /// For people: "smaller than 8 pixels", "the page has N megapixels, the limit is M", …
     pub reason: String,
-    /// The image shows something and is missing from the result; masks and specks are not missed.
+    /// The image shows something and is missing from the result; specks are not missed.
     pub is_loss: bool,
 }
 
-/// All images of a range of pages, in reading order of page and index.
+/// The images of a page, in the order in which it draws them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Images {
     /// Those that are files now.
@@ -77,7 +78,7 @@ pub struct Images {
 }
 
 /// What the pages from `first` to `last` (from 1, both included) draw, by the document's own word and without
-/// decoding anything: for counting ahead.
+/// decoding anything. In the order of the pages.
 pub async fn list_images(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<ListedImage>, ToolError> {
     let mut arguments = vec!["-list".into()];
     arguments.extend(range_arguments(first, last));
@@ -93,33 +94,20 @@ pub async fn list_images(sandbox: &Sandbox, path: &Path, first: u32, last: u32) 
     Ok(list::parse(&String::from_utf8_lossy(&finished.stdout)).into_values().flatten().collect())
 }
 
-/// Writes the images of the pages from `first` to `last` into `out_dir`, which exists and is the caller's to remove.
-pub async fn extract_images(sandbox: &Sandbox, path: &Path, out_dir: &Path, first: u32, last: u32) -> Result<Images, ToolError> {
-    let listed = list_images(sandbox, path, first, last).await?;
-    let mut result = Images::default();
-    let mut bytes = 0;
-    for page in listed.chunk_by(|one, other| one.page == other.page) {
-        let (wanted, unwanted) = sort_out(page);
-        result.skipped.extend(unwanted);
-        if wanted.is_empty() {
-            continue;
-        }
-        if bytes > FILES_BYTES_MAX {
-            let reason = format!("the images before it fill {} MiB already", FILES_BYTES_MAX / (1024 * 1024));
-            result.skipped.extend(wanted.iter().map(|image| lost(image, &reason)));
-            continue;
-        }
-        for outcome in extract_page(sandbox, path, out_dir, page, &wanted).await? {
-            match outcome {
-                Ok(image) => {
-                    bytes += image.bytes;
-                    result.images.push(image);
-                }
-                Err(skipped) => result.skipped.push(skipped),
-            }
+/// Writes the images of one page, listed by [`list_images`], into `out_dir`, which exists and is the caller's to remove.
+pub async fn extract_images(sandbox: &Sandbox, path: &Path, out_dir: &Path, page: &[ListedImage]) -> Result<Images, ToolError> {
+    let (wanted, skipped) = sort_out(page);
+    let mut result = Images { images: Vec::new(), skipped };
+    if wanted.is_empty() {
+        return Ok(result);
+    }
+    for outcome in extract_page(sandbox, path, out_dir, page, &wanted).await? {
+        match outcome {
+            Ok(image) => result.images.push(image),
+            Err(skipped) => result.skipped.push(skipped),
         }
     }
-    result.skipped.sort_by_key(|skipped| (skipped.page, skipped.index));
+    result.skipped.sort_by_key(|skipped| skipped.index);
     Ok(result)
 }
 
@@ -128,9 +116,7 @@ fn sort_out(page: &[ListedImage]) -> (Vec<&ListedImage>, Vec<Skipped>) {
     let page_reason = page_reason(page);
     let (mut wanted, mut skipped) = (Vec::new(), Vec::new());
     for image in page {
-        if image.kind != "image" {
-            skipped.push(unmissed(image, "a mask"));
-        } else if image.width.min(image.height) < EDGE_PX_MIN {
+        if image.width.min(image.height) < EDGE_PX_MIN {
             skipped.push(unmissed(image, &format!("smaller than {EDGE_PX_MIN} pixels")));
         } else if let Some(reason) = &page_reason {
             skipped.push(lost(image, reason));
@@ -202,6 +188,7 @@ async fn take_file(image: &ListedImage, file: PathBuf) -> Result<ExtractedImage,
     Ok(ExtractedImage {
         page: image.page,
         index: image.index,
+        role: image.role(),
         file,
         bytes: header.bytes,
         width: header.width,

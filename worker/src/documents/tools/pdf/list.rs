@@ -4,6 +4,26 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+/// What an image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// It has colours of its own.
+    Picture,
+    /// A layer that says where something shows: the text of a scanned page, or the transparency of a picture.
+    Mask,
+}
+
+impl Role {
+    /// The name in rows and JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Picture => "picture",
+            Self::Mask => "mask",
+        }
+    }
+}
+
 /// One image as a page draws it. The pixels are not decoded yet, so the figures are the file's claims.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedImage {
@@ -29,6 +49,11 @@ impl ListedImage {
     /// Width times height.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Soft masks, masks and stencils are masks.
+    pub fn role(&self) -> Role {
+        if self.kind == "image" { Role::Picture } else { Role::Mask }
     }
 }
 

@@ -14,7 +14,8 @@ async fn extract(bytes: &[u8]) -> (Scratch, Images) {
     let file = scratch.file("a 'file'.pdf", bytes);
     let out = scratch.path().join("-out dir");
     std::fs::create_dir(&out).unwrap();
-    let images = extract_images(&scratch.sandbox, &file, &out, 1, 1).await.unwrap();
+    let page = list_images(&scratch.sandbox, &file, 1, 1).await.unwrap();
+    let images = extract_images(&scratch.sandbox, &file, &out, &page).await.unwrap();
     (scratch, images)
 }
 
@@ -30,6 +31,19 @@ async fn grey_cmyk_and_inline_images_come_out_and_specks_are_counted() {
     assert_eq!(result.skipped.len(), 1);
     assert_eq!((result.skipped[0].index, result.skipped[0].is_loss), (1, false));
     assert!(result.images.iter().all(|image| image.file.is_file() && image.bytes > 0));
+}
+
+// P2
+#[tokio::test]
+async fn a_mask_comes_out_with_its_role() {
+    // The soft mask is object 6, drawn with the picture that names it and once by itself.
+    let picture = "/Width 10 /Height 12 /ColorSpace /DeviceGray /BitsPerComponent 8 /SMask 6 0 R";
+    let stencil = "/Width 16 /Height 12 /ImageMask true /BitsPerComponent 1";
+    let file = samples::image_page(&[(picture, &[9; 120]), (GREY, &[9; 120]), (stencil, &[9; 24])], "");
+    let (_scratch, result) = extract(&file).await;
+    assert_eq!(result.skipped, []);
+    let found = result.images.iter().map(|image| (image.index, image.role.name())).collect::<Vec<_>>();
+    assert_eq!(found, [(0, "picture"), (1, "mask"), (2, "picture"), (3, "mask")]);
 }
 
 // P2

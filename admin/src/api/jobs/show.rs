@@ -1,0 +1,13 @@
+//! `GET /v1/jobs/{id}`.
+
+use axum::{Json, extract::State};
+
+use super::no_job;
+use crate::{
+    api::{Api, extract::Id, problem::Problem},
+    ops::jobs::{self, Job},
+};
+
+pub(in crate::api) async fn one(State(api): State<Api>, Id(id): Id) -> Result<Json<Job>, Problem> {
+    jobs::one(api.pg(), id).await?.map(Json).ok_or_else(|| no_job(id))
+}

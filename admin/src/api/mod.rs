@@ -1,0 +1,111 @@
+//! The HTTP API.
+//!
+//! Invariants: every answer that is an error is `application/problem+json` and says nothing of the inside; every request has
+//! a deadline and a size limit; without a token only this machine is listened to, and only requests that name it as their
+//! host are served, so that no web page can reach it through a browser.
+//!
+//! Knows no SQL: that is [`crate::ops`]. Needs Postgres for everything but `/livez`; Redis may be away.
+//!
+//! Reading order: [`Api`] and [`serve`] here, `routes` (what there is), then one file per endpoint; `auth`, `guard`,
+//! `deadline`, `request_id` stand before all of them, `problem` and `extract` translate.
+
+mod auth;
+mod cursor;
+mod deadline;
+mod documents;
+mod extract;
+mod guard;
+mod health;
+mod jobs;
+mod listen;
+mod openapi;
+mod overview;
+mod problem;
+mod request_id;
+mod routes;
+
+use std::{io, sync::Arc, time::Duration};
+
+use millstream_common::{pg::SchemaStatus, tasks::Tasks};
+use millstream_producer::Producer;
+use tokio::{net::TcpListener, sync::Semaphore};
+use tokio_util::sync::CancellationToken;
+
+pub use self::listen::{ListenError, listen};
+use self::{auth::Token, health::Probe};
+use crate::ops::upload::Objects;
+
+/// Requests that wait for a job at the same time: each asks Postgres twice a second.
+const WAITERS_MAX: usize = 256;
+/// At the end, requests in progress may go on this long. Waiting ones are answered at once.
+const DRAIN: Duration = Duration::from_secs(20);
+/// Who moved something through this door, in the audit log.
+const ACTOR: &str = "api";
+
+/// What the API is made of.
+pub struct ApiParts {
+    /// The door for jobs, with Postgres, Redis, names and metrics in it.
+    pub producer: Producer,
+    /// Where uploads go.
+    pub objects: Objects,
+    /// The schema as it was at the start.
+    pub schema: SchemaStatus,
+    /// Bearer token; empty: none is asked for.
+    pub token: String,
+    /// Largest upload in bytes.
+    pub upload_bytes_max: u64,
+    /// Connections that the pool for pages may open.
+    pub connections_max: u32,
+}
+
+/// State of the API; cheap to clone.
+#[derive(Clone)]
+pub struct Api(Arc<Inner>);
+
+struct Inner {
+    producer: Producer,
+    objects: Objects,
+    schema_wanted: i64,
+    token: Option<Token>,
+    upload_bytes_max: u64,
+    connections_max: u32,
+    waiters: Semaphore,
+    probe: Probe,
+    stop: CancellationToken,
+}
+
+impl Api {
+    /// Puts the state together. `stop` ends the serving.
+    pub fn new(parts: ApiParts, stop: CancellationToken) -> Self {
+        Self(Arc::new(Inner {
+            producer: parts.producer,
+            objects: parts.objects,
+            schema_wanted: parts.schema.wanted,
+            token: (!parts.token.is_empty()).then(|| Token::new(&parts.token)),
+            upload_bytes_max: parts.upload_bytes_max,
+            connections_max: parts.connections_max,
+            waiters: Semaphore::new(WAITERS_MAX),
+            probe: Probe::default(),
+            stop,
+        }))
+    }
+
+    fn pg(&self) -> &millstream_common::pg::Pg {
+        &self.0.producer.parts().pg
+    }
+}
+
+/// Serves until the stop token is cancelled and the requests in progress are answered, or 20 s after it.
+pub async fn serve(api: Api, listener: TcpListener) -> io::Result<()> {
+    let stop = api.0.stop.clone();
+    let tasks = Tasks::new();
+    let drained = stop.clone();
+    let server = axum::serve(listener, routes::router(api)).with_graceful_shutdown(async move { drained.cancelled().await });
+    let serving = tasks.spawn(async move { server.await });
+    stop.cancelled().await;
+    if let Ok(ended) = tokio::time::timeout(DRAIN, serving).await {
+        return ended.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    }
+    tracing::warn!("requests were cut off: they took longer than {} s after the signal to stop", DRAIN.as_secs());
+    Ok(())
+}

@@ -1,0 +1,104 @@
+//! What there is: one line per endpoint. The router is built from this list, and a test holds `openapi.json` to it.
+
+use std::time::Duration;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    handler::Handler,
+    http::StatusCode,
+    middleware::{from_fn, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::{
+    Api, auth,
+    deadline::{self, ORDINARY, UPLOAD, WAITING},
+    documents, guard, health, jobs, openapi, overview,
+    problem::Problem,
+    request_id,
+};
+
+/// A payload and metadata of 64 KiB each, escaped as JSON strings may be, and the rest of a job.
+const BODY_BYTES_MAX: usize = 512 * 1024;
+/// A thousand jobs of ordinary size; larger ones go in several requests.
+const BULK_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// One endpoint.
+pub(super) struct Route {
+    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that holds openapi.json to the routes"))]
+    pub(super) method: &'static str,
+    pub(super) path: &'static str,
+    handler: MethodRouter<Api>,
+}
+
+/// All endpoints.
+pub(super) fn routes() -> Vec<Route> {
+    vec![
+        post("/v1/jobs", jobs::enqueue::one, ORDINARY),
+        get("/v1/jobs", jobs::list::page, ORDINARY),
+        post("/v1/jobs/bulk", jobs::bulk::many, ORDINARY).body(DefaultBodyLimit::max(BULK_BODY_BYTES_MAX)),
+        get("/v1/jobs/{id}", jobs::show::one, ORDINARY),
+        get("/v1/jobs/{id}/wait", jobs::wait::one, WAITING),
+        get("/v1/jobs/{id}/explain", jobs::explain::one, ORDINARY),
+        post("/v1/jobs/{id}/cancel", jobs::moves::cancel, ORDINARY),
+        post("/v1/jobs/{id}/retry", jobs::moves::retry, ORDINARY),
+        // The upload counts its bytes itself.
+        post("/v1/documents", documents::add::one, UPLOAD).body(DefaultBodyLimit::disable()),
+        get("/v1/documents", documents::list::page, ORDINARY),
+        get("/v1/documents/{id}", documents::show::one, ORDINARY),
+        get("/v1/queues", overview::queues, ORDINARY),
+        get("/v1/workers", overview::workers, ORDINARY),
+        get("/v1/stats", overview::stats, ORDINARY),
+        get("/v1/health", health::health, ORDINARY),
+        get("/metrics", health::metrics, ORDINARY),
+        get("/livez", health::livez, ORDINARY),
+        get("/readyz", health::readyz, ORDINARY),
+        get("/openapi.json", openapi::document, ORDINARY),
+    ]
+}
+
+/// The router with everything that stands before the endpoints. The last layer is the first to see a request.
+pub(super) fn router(api: Api) -> Router {
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
+        // The inner limit of a route, where it has one, wins over this one.
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .fallback(async || Problem::not_found("there is no such address; /openapi.json lists those that exist"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this address does not take this method")
+        })
+        .layer(from_fn_with_state(api.clone(), auth::check))
+        .layer(from_fn_with_state(api.clone(), guard::check))
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| panicked(panic.as_ref())))
+        .layer(from_fn(request_id::assign))
+        .with_state(api)
+}
+
+fn get<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, limit: Duration) -> Route {
+    Route { method: "get", path, handler: on(MethodFilter::GET, handler) }.within(limit)
+}
+
+fn post<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, limit: Duration) -> Route {
+    Route { method: "post", path, handler: on(MethodFilter::POST, handler) }.within(limit)
+}
+
+impl Route {
+    fn within(self, limit: Duration) -> Self {
+        let handler = self.handler.layer(from_fn_with_state(limit, deadline::check));
+        Self { handler, ..self }
+    }
+
+    fn body(self, limit: DefaultBodyLimit) -> Self {
+        Self { handler: self.handler.layer(limit), ..self }
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+    tracing::error!(request_id = %request_id::current(), panic = text, "a request panicked");
+    Problem::internal().into_response()
+}

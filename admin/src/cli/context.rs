@@ -1,0 +1,140 @@
+//! What every command has at hand: the settings, how to print, and connections that are made on first use.
+//!
+//! The schema is checked once, before the first statement: a program in front of the wrong tables must not guess.
+
+use millstream_common::{
+    catalog::Catalog,
+    config::Config,
+    metrics::{EnqueueSource, Metrics},
+    pg::{Pg, require_schema},
+    stream::{keys::Keys, link::Redis},
+};
+use millstream_producer::{Parts, Producer};
+use tokio::sync::OnceCell;
+
+use super::{
+    exit::Failure,
+    outage::{Places, postgres_place, redis_place},
+};
+
+/// What commands share.
+pub struct Context {
+    /// All settings: defaults, file, environment, then the global options.
+    pub config: Config,
+    /// Print JSON: one document, or one object per line for lists.
+    pub json: bool,
+    /// Print only what was asked for, no progress and no hints.
+    pub quiet: bool,
+    pg: OnceCell<Pg>,
+    redis: OnceCell<Redis>,
+    catalog: OnceCell<Catalog>,
+    metrics: OnceCell<Metrics>,
+}
+
+impl Context {
+    /// Connects to nothing yet.
+    pub fn new(config: Config, json: bool, quiet: bool) -> Self {
+        Self { config, json, quiet, pg: OnceCell::new(), redis: OnceCell::new(), catalog: OnceCell::new(), metrics: OnceCell::new() }
+    }
+
+    /// The URL of Postgres, seen to be one.
+    pub fn database_url(&self) -> Result<&str, Failure> {
+        let url = self.config.database.url.expose();
+        if url.is_empty() {
+            return Err(Failure::usage(
+                "no database is configured: set DATABASE_URL=postgres://USER:PASSWORD@HOST:PORT/NAME, or try everything out with \"millstream dev\"",
+            ));
+        }
+        let wrong = || Failure::usage("DATABASE_URL is no Postgres URL: set it to postgres://USER:PASSWORD@HOST:PORT/NAME");
+        postgres_place(url).map(|_| url).ok_or_else(wrong)
+    }
+
+    /// The URL of Redis, seen to be one.
+    pub fn redis_url(&self) -> Result<&str, Failure> {
+        let url = self.config.redis.url.expose();
+        if url.is_empty() {
+            return Err(Failure::usage(
+                "no Redis is configured: set REDIS_URL=redis://HOST:PORT, or try everything out with \"millstream dev\"",
+            ));
+        }
+        let wrong = || Failure::usage("REDIS_URL is no Redis URL: set it to redis://USER:PASSWORD@HOST:PORT/DB");
+        redis_place(url).map(|_| url).ok_or_else(wrong)
+    }
+
+    /// Where the servers are, without credentials.
+    pub fn places(&self) -> Places {
+        Places::of(&self.config)
+    }
+
+    /// Postgres with the right schema.
+    pub async fn pg(&self) -> Result<&Pg, Failure> {
+        self.pg
+            .get_or_try_init(async || {
+                let url = self.database_url()?;
+                require_schema(url).await?;
+                Ok(Pg::new(url, self.config.database.connections_max)?)
+            })
+            .await
+    }
+
+    /// Redis; connects on first use, so a server that is down is no error here.
+    pub async fn redis(&self) -> Result<&Redis, Failure> {
+        let open = async || Ok(Redis::new(self.redis_url()?, Keys::new(self.config.redis.prefix.as_str()))?);
+        self.redis.get_or_try_init(open).await
+    }
+
+    /// Names and numbers, read once before the first use: whoever asks first, asks alone.
+    pub async fn catalog(&self) -> Result<&Catalog, Failure> {
+        let pg = self.pg().await?.clone();
+        let read = async || {
+            let catalog = Catalog::new(pg);
+            catalog.refresh().await?;
+            Ok(catalog)
+        };
+        self.catalog.get_or_try_init(read).await
+    }
+
+    /// The metrics of this process.
+    pub async fn metrics(&self) -> Result<&Metrics, Failure> {
+        let make = async || Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| Failure::failed(millstream_common::error::in_full(&e)));
+        self.metrics.get_or_try_init(make).await
+    }
+
+    /// A producer with its background tasks; close it when done.
+    pub async fn producer(&self, source: EnqueueSource) -> Result<Producer, Failure> {
+        let parts = Parts {
+            pg: self.pg().await?.clone(),
+            redis: self.redis().await?.clone(),
+            catalog: self.catalog().await?.clone(),
+            metrics: self.metrics().await?.clone(),
+            source,
+        };
+        Ok(Producer::new(parts))
+    }
+
+    /// Who is doing this, for the audit log.
+    pub fn actor(&self) -> String {
+        format!("cli:{}", user())
+    }
+
+    /// Whether progress may be drawn.
+    pub fn draws(&self) -> bool {
+        use std::io::IsTerminal;
+        !self.quiet && !self.json && std::io::stderr().is_terminal()
+    }
+
+    /// A hint for people that is no part of the answer.
+    pub fn hint(&self, text: &str) {
+        if !self.quiet {
+            eprintln!("{text}");
+        }
+    }
+}
+
+/// The name of the user who runs this, by the account database; the number where there is no name.
+fn user() -> String {
+    let uid = rustix::process::getuid().as_raw().to_string();
+    let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let named = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    named.filter(|parts| parts.get(2) == Some(&uid.as_str())).find_map(|parts| parts.first().map(|&name| name.to_owned())).unwrap_or(uid)
+}

@@ -1,0 +1,139 @@
+//! `millstream dev`: private services, the API and workers in one go.
+//!
+//! The API runs in this process, the workers are processes of their own (their logs go to files), so that killing one shows what a
+//! crash does. A worker that dies is started again.
+
+mod crew;
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+use millstream_common::{
+    config::{Config, Secret},
+    pg::migrate_up,
+    tasks::Tasks,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use self::crew::Crew;
+use super::{Context, Exit, Failure, Outcome, api, documents, signals::Signals};
+use crate::{
+    samples,
+    services::{Durability, GivenUrls, LocalServices, Options},
+};
+
+/// A demonstration that takes longer than this has gone wrong.
+const WATCH_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The API answers what it has begun.
+const API_GRACE: Duration = Duration::from_secs(20);
+
+/// What to run, and on which documents.
+#[derive(Debug, Clone, Args)]
+pub struct DevArgs {
+    /// A file or folder to put through the document pipeline; repeatable
+    #[arg(long, value_name = "PATH")]
+    pub input: Vec<PathBuf>,
+    /// Put sample documents through the pipeline, which the program makes itself
+    #[arg(long)]
+    pub samples: bool,
+    /// Worker processes
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub workers: u32,
+    /// Where the private services and the object store keep their files
+    #[arg(long, value_name = "DIR", default_value = ".millstream")]
+    pub data_dir: PathBuf,
+    /// Address of the HTTP API
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+    /// End when every document is done, with a table of what they yielded
+    #[arg(long)]
+    pub exit_when_done: bool,
+}
+
+/// Starts everything, watches the documents, and stops it all again.
+pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
+    let files = documents::files_of(&args.input)?;
+    let mut signals = Signals::new()?;
+    std::fs::create_dir_all(&args.data_dir)?;
+    let data_dir = args.data_dir.canonicalize()?;
+    context.hint("starting Postgres and Redis …");
+    let services = start_services(&context.config, &data_dir).await?;
+    let config = private_config(&context.config, &services, &data_dir);
+    migrate_up(config.database.url.expose()).await?;
+    let inner = Context::new(config, context.json, context.quiet);
+    let worked = tokio::select! {
+        worked = work(&args, files, &inner, &data_dir) => worked,
+        () = signals.next() => Ok(Exit::Done),
+    };
+    context.hint("stopping …");
+    services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))?;
+    worked
+}
+
+async fn start_services(config: &Config, data_dir: &std::path::Path) -> Result<LocalServices, Failure> {
+    let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
+    let urls = GivenUrls { database_url: given(&config.database.url), redis_url: given(&config.redis.url) };
+    let options = Options { dir: data_dir.join("services"), durability: Durability::Full, fresh: false };
+    LocalServices::given_or_start(urls, options).await.map_err(|e| Failure::failed(format!("{e:#}")))
+}
+
+/// The settings of everything that runs here.
+fn private_config(config: &Config, services: &LocalServices, data_dir: &std::path::Path) -> Config {
+    let mut private = config.clone();
+    private.database.url = Secret::new(&services.database_url);
+    private.redis.url = Secret::new(&services.redis_url);
+    private.objects.url = format!("file://{}", data_dir.join("objects").display());
+    private
+}
+
+async fn work(args: &DevArgs, mut files: Vec<PathBuf>, context: &Context, data_dir: &std::path::Path) -> Outcome {
+    let (tasks, stop) = (Tasks::new(), CancellationToken::new());
+    let listener = api::listen(context, &args.listen).await?;
+    let address = listener.local_addr()?;
+    let api = api::open(context, stop.clone()).await?;
+    tasks.spawn(crate::api::serve(api, listener));
+    let crew = Crew::start(args.workers, &context.config, &data_dir.join("logs"))?;
+    tasks.spawn(crew.clone().supervise(stop.clone()));
+    context.hint(&format!("API on http://{address}, {} workers, logs in {}", args.workers, data_dir.join("logs").display()));
+    if args.samples {
+        files.extend(samples::write_to(&data_dir.join("samples")).map_err(|e| Failure::failed(format!("{e:#}")))?);
+    }
+    let worked = show(args, &files, context).await;
+    stop.cancel();
+    crew.stop().await;
+    tasks.stop(API_GRACE).await;
+    worked
+}
+
+/// Puts the files through and prints what they yielded; then stays, if asked to.
+async fn show(args: &DevArgs, files: &[PathBuf], context: &Context) -> Outcome {
+    if !files.is_empty() {
+        let ids = add_all(files, context).await?;
+        // A document that fails has come to its end too: the table says why, and the command has done its work.
+        documents::watch(context, &ids, WATCH_MAX).await?;
+        documents::print_summaries(context, &ids).await?;
+    }
+    if !args.exit_when_done {
+        tell_where(context);
+        std::future::pending::<()>().await;
+    }
+    Ok(Exit::Done)
+}
+
+async fn add_all(files: &[PathBuf], context: &Context) -> Result<Vec<Uuid>, Failure> {
+    let adder = documents::Adder::new(context).await?;
+    let mut ids = Vec::with_capacity(files.len());
+    for file in files {
+        ids.push(adder.add(file, "default").await?);
+    }
+    Ok(ids)
+}
+
+/// The private servers are for this machine's user: their passwords may stand on their own terminal.
+fn tell_where(context: &Context) {
+    context.hint("everything goes on until Ctrl-C. In another terminal:");
+    context.hint(&format!("  export DATABASE_URL='{}'", context.config.database.url.expose()));
+    context.hint(&format!("  export REDIS_URL='{}'", context.config.redis.url.expose()));
+    context.hint(&format!("  export MILLSTREAM_OBJECTS__URL='{}'", context.config.objects.url));
+}

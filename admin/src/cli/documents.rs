@@ -1,0 +1,50 @@
+//! `millstream documents`: files into the pipeline, and where they are in it.
+//!
+//! `millstream dev` adds and watches its input by the same functions.
+
+mod add;
+mod bars;
+mod list;
+mod show;
+mod watch;
+
+use clap::{Args, Subcommand};
+use uuid::Uuid;
+
+pub use self::{
+    add::{Adder, files_of},
+    show::print_summaries,
+    watch::watch,
+};
+use super::{Context, Outcome};
+
+#[derive(Debug, Args)]
+pub(super) struct DocumentsArgs {
+    #[command(subcommand)]
+    act: Act,
+}
+
+#[derive(Debug, Subcommand)]
+enum Act {
+    /// Put files through the pipeline
+    Add(add::AddArgs),
+    /// One page of documents, newest first
+    List(list::ListArgs),
+    /// Everything about documents, stage by stage
+    Show {
+        /// Which documents
+        #[arg(required = true, value_name = "ID")]
+        ids: Vec<Uuid>,
+    },
+    /// Watch documents until they are done; exit 1 if any failed
+    Wait(watch::WaitArgs),
+}
+
+pub(super) async fn run(args: DocumentsArgs, context: &Context) -> Outcome {
+    match args.act {
+        Act::Add(args) => add::run(args, context).await,
+        Act::List(args) => list::run(args, context).await,
+        Act::Show { ids } => show::run(&ids, context).await,
+        Act::Wait(args) => watch::run(args, context).await,
+    }
+}

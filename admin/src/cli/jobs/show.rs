@@ -1,0 +1,78 @@
+//! `millstream jobs show`.
+
+use clap::Args;
+use millstream_common::{id::JobId, pg::Pg};
+
+use crate::{
+    cli::{Context, Exit, Failure, Outcome, table},
+    ops::jobs::{self, Job, RawJson},
+};
+
+/// Log lines shown to people.
+const LOG_LINES: u32 = 20;
+
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// Which jobs
+    #[arg(required = true, value_name = "ID")]
+    pub(super) ids: Vec<JobId>,
+}
+
+pub(super) async fn run(args: ShowArgs, context: &Context) -> Outcome {
+    let pg = context.pg().await?;
+    let found = jobs::show(pg, &args.ids).await?;
+    for (nth, id) in args.ids.iter().enumerate() {
+        let job = found.iter().find(|job| job.id == *id).ok_or_else(|| Failure::not_found(format!("there is no job {id}")))?;
+        if nth > 0 && !context.json {
+            table::line("")?;
+        }
+        print(context, pg, job).await?;
+    }
+    Ok(Exit::Done)
+}
+
+async fn print(context: &Context, pg: &Pg, job: &Job) -> Result<(), Failure> {
+    table::one(context, job, fields)?;
+    if context.json {
+        return Ok(());
+    }
+    for error in &job.errors {
+        let line = format!(
+            "failed   try {} on {} at {}: {}: {}",
+            error.attempt,
+            table::maybe(error.worker.as_ref()),
+            table::time(error.at),
+            error.class,
+            error.message
+        );
+        table::line(&table::printable(&line))?;
+    }
+    for told in jobs::log_lines(pg, job.id, LOG_LINES).await?.iter().rev() {
+        table::line(&table::printable(&format!("log      {} {}", table::time(told.at), told.line)))?;
+    }
+    Ok(())
+}
+
+fn fields(job: &Job) -> Vec<(&'static str, String)> {
+    let json = |value: &Option<RawJson>| table::maybe(value.as_ref().map(|json| json.0.get()));
+    vec![
+        ("id", job.id.to_string()),
+        ("state", job.state.clone()),
+        ("kind", job.kind.clone()),
+        ("queue", job.queue.clone()),
+        ("priority", job.priority.clone()),
+        ("tenant", job.tenant.clone()),
+        ("try", format!("{} of {}", job.attempt, job.max_attempts)),
+        ("epoch", job.epoch.to_string()),
+        ("worker", table::maybe(job.worker.as_ref())),
+        ("progress", table::maybe(job.progress.map(|p| format!("{:.0} %", p * 100.0)))),
+        ("enqueued", table::time(job.enqueued_at)),
+        ("due", table::maybe_time(job.run_at)),
+        ("started", table::maybe_time(job.started_at)),
+        ("finished", table::maybe_time(job.finished_at)),
+        ("payload", json(&job.payload)),
+        ("metadata", json(&job.metadata)),
+        ("result", json(&job.result)),
+        ("error", table::maybe(job.error.as_ref())),
+    ]
+}

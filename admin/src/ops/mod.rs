@@ -1,0 +1,73 @@
+//! What people and programs ask of a running installation: the statements that the command line and the HTTP API share.
+//!
+//! Invariants: every statement has a deadline; no statement counts the job table; every change of state goes through a
+//! function of the schema that guards and audits it, or writes its audit row in the same statement.
+//!
+//! Knows nothing of terminals, HTTP or exit codes: answers are values, faults are [`Refusal`] and [`Outage`].
+//!
+//! Reading order: [`request`] and [`upload`] (in), [`jobs`], [`documents`] (what is there), [`wait`], [`explain`] (what will
+//! be), [`moves`], [`dead`] (changes), [`names`] with [`queues`], [`kinds`], [`tenants`], then [`workers`], [`stats`].
+
+pub mod request;
+pub mod upload;
+
+pub mod documents;
+pub mod jobs;
+
+pub mod explain;
+pub mod wait;
+
+pub mod dead;
+pub mod moves;
+
+pub mod kinds;
+pub mod names;
+pub mod queues;
+pub mod stats;
+pub mod tenants;
+pub mod workers;
+
+pub use millstream_common::error::{Error, Outage, Refusal};
+
+use millstream_common::pg::{Pg, within};
+use sqlx::{
+    FromRow, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::{Query, QueryAs},
+};
+
+/// Rows on one page of a listing, unless asked otherwise.
+pub const PAGE_ROWS: u32 = 50;
+/// Rows on one page at most: what one answer may cost.
+pub const PAGE_ROWS_MAX: u32 = 500;
+
+/// Runs a reading statement and decodes its rows.
+pub(crate) async fn rows<T>(pg: &Pg, op: &'static str, query: QueryAs<'_, Postgres, T, PgArguments>) -> Result<Vec<T>, Outage>
+where
+    T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
+{
+    let mut lent = pg.main(op).await?;
+    // Not persistent: the plan is made for the very filters at hand, which is what "… IS NULL OR …" conditions need.
+    let rows = within(op, query.persistent(false).fetch_all(lent.conn())).await?;
+    lent.done();
+    Ok(rows)
+}
+
+/// Runs a statement whose answer is at most one row.
+pub(crate) async fn row<T>(pg: &Pg, op: &'static str, query: QueryAs<'_, Postgres, T, PgArguments>) -> Result<Option<T>, Outage>
+where
+    T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
+{
+    let mut lent = pg.main(op).await?;
+    let row = within(op, query.fetch_optional(lent.conn())).await?;
+    lent.done();
+    Ok(row)
+}
+
+/// Runs a statement and returns how many rows it touched.
+pub(crate) async fn execute(pg: &Pg, op: &'static str, query: Query<'_, Postgres, PgArguments>) -> Result<u64, Outage> {
+    let mut lent = pg.main(op).await?;
+    let done = within(op, query.execute(lent.conn())).await?;
+    lent.done();
+    Ok(done.rows_affected())
+}

@@ -1,0 +1,132 @@
+//! From a file or a stream of bytes to a document in the pipeline: first the object store, then the row with its first job.
+//!
+//! A crash in between leaves an object that no row names; a repeated upload is a new document. This file is the only one here
+//! that knows the object store.
+
+use std::{path::Path, sync::OnceLock};
+
+use axum::body::Bytes;
+use futures::{Stream, StreamExt};
+use millstream_common::{
+    catalog::Catalog,
+    documents::{NewDocument, submit},
+    error::Error,
+    id::new_job_id,
+    limits::bounded,
+    pg::{Pg, within},
+};
+pub use millstream_worker::objects::Objects;
+use millstream_worker::objects::{ObjectsError, Stored};
+use tokio_util::io::ReaderStream;
+use uuid::Uuid;
+
+/// Longest kept file name in bytes.
+const NAME_BYTES_MAX: usize = 255;
+/// Bytes read from a file at a time.
+const READ_BYTES: usize = 256 * 1024;
+
+/// Why a file did not become a document.
+#[derive(Debug)]
+pub enum UploadError {
+    /// More bytes than allowed; the limit.
+    TooLarge(u64),
+    /// The file or stream could not be read.
+    Source(String),
+    /// The object store is not configured as it should be.
+    Config(String),
+    /// The object store did not take it.
+    Store(String),
+    /// The row could not be written.
+    Door(Error),
+}
+
+impl<E: Into<Error>> From<E> for UploadError {
+    fn from(error: E) -> Self {
+        Self::Door(error.into())
+    }
+}
+
+/// What a new document is called and whose it is.
+#[derive(Debug, Clone)]
+pub struct Upload<'a> {
+    /// File name, for people.
+    pub name: &'a str,
+    /// Name of the tenant.
+    pub tenant: &'a str,
+    /// Bytes accepted at most.
+    pub bytes_max: u64,
+}
+
+/// Opens the store of a `file:///folder` or `s3://bucket/prefix` URL.
+pub fn open_store(url: &str) -> Result<Objects, UploadError> {
+    Objects::open(url).map_err(|e| refused(&e))
+}
+
+/// Adds a file of this machine.
+pub async fn add_file(pg: &Pg, catalog: &Catalog, objects: &Objects, path: &Path, upload: &Upload<'_>) -> Result<Uuid, UploadError> {
+    let file = tokio::fs::File::open(path).await.map_err(|e| UploadError::Source(format!("{}: {e}", path.display())))?;
+    add_stream(pg, catalog, objects, ReaderStream::with_capacity(file, READ_BYTES), upload).await
+}
+
+/// Adds a stream of bytes.
+pub async fn add_stream<S, E>(pg: &Pg, catalog: &Catalog, objects: &Objects, bytes: S, upload: &Upload<'_>) -> Result<Uuid, UploadError>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+    E: std::fmt::Display,
+{
+    // The tenant first: an upload that will be refused must not be stored.
+    let tenant_id = catalog.tenant(upload.tenant).await?;
+    let id = new_job_id();
+    let object_key = format!("documents/{id}/original");
+    let stored = store(objects, &object_key, bytes, upload.bytes_max).await?;
+    let document = NewDocument { id, tenant_id, name: clean(upload.name), object_key, bytes: stored.bytes, sha256: stored.sha256 };
+    let mut lent = pg.main("submitting a document").await?;
+    within("submitting a document", submit(lent.conn(), &document)).await?;
+    lent.done();
+    Ok(id)
+}
+
+/// The store tells its own faults and those of the stream in one word; whose fault it was decides what the caller is told.
+async fn store<S, E>(objects: &Objects, key: &str, bytes: S, bytes_max: u64) -> Result<Stored, UploadError>
+where
+    S: Stream<Item = Result<Bytes, E>>,
+    E: std::fmt::Display,
+{
+    let broken = OnceLock::new();
+    let watched = bytes.inspect(|piece| {
+        if let Err(e) = piece {
+            broken.get_or_init(|| e.to_string());
+        }
+    });
+    let stored = objects.put_stream(key, watched, bytes_max).await;
+    stored.map_err(|error| broken.into_inner().map_or_else(|| refused(&error), UploadError::Source))
+}
+
+fn refused(error: &ObjectsError) -> UploadError {
+    match error {
+        ObjectsError::TooLarge(max) => UploadError::TooLarge(*max),
+        ObjectsError::Config(_) => UploadError::Config(error.to_string()),
+        ObjectsError::NotFound(_) | ObjectsError::Failed(_) => UploadError::Store(error.to_string()),
+    }
+}
+
+/// The last part of a path of any system, without control characters.
+fn clean(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or(name);
+    let text: String = last.chars().filter(|c| !c.is_control()).collect();
+    if text.is_empty() { "document".into() } else { bounded(&text, NAME_BYTES_MAX) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::clean;
+
+    #[test]
+    fn a_file_name_keeps_no_path_and_no_control_characters() {
+        // S07
+        assert_eq!(clean("../../etc/passwd"), "passwd");
+        assert_eq!(clean("C:\\x\\a.pdf"), "a.pdf");
+        assert_eq!(clean("a\r\nb\u{1b}[31m.pdf"), "ab[31m.pdf");
+        assert_eq!(clean("/"), "document");
+    }
+}

@@ -1,0 +1,78 @@
+//! The real command as a child process, for tests that kill, stop and watch it.
+
+use std::{
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::{Lab, servers::built};
+
+/// A running `millstream`; killed when dropped.
+pub struct Process(Child);
+
+impl Process {
+    /// Starts `millstream ARGS…` against the lab.
+    pub fn start(lab: &Lab, args: &[&str]) -> Self {
+        let child = command(lab, args).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts");
+        Self(child)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) {
+        // It may have ended already: then there is nothing to tell it.
+        let _ = kill_process(Pid::from_child(&self.0), signal);
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill9(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    /// Waits for the end and returns the exit code.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        crate::eventually("the process ends", async || self.0.try_wait().expect("a child can be waited for")).await.code()
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    /// Resident memory in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
+        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill9();
+    }
+}
+
+/// Runs `millstream ARGS…` to its end.
+pub async fn run(lab: &Lab, args: &[&str]) -> Output {
+    let mut command = tokio::process::Command::from(command(lab, args));
+    let running = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).output();
+    tokio::time::timeout(Duration::from_secs(120), running).await.expect("the command ends").expect("the command starts")
+}
+
+/// The command with this lab's settings in its environment and nothing else of ours.
+pub fn command(lab: &Lab, args: &[&str]) -> Command {
+    let mut command = Command::new(built("millstream"));
+    command
+        .args(args)
+        .env("DATABASE_URL", lab.config.database.url.expose())
+        .env("REDIS_URL", lab.config.redis.url.expose())
+        .env("MILLSTREAM_REDIS__PREFIX", &lab.config.redis.prefix)
+        .env("MILLSTREAM_OBJECTS__URL", &lab.config.objects.url)
+        .env("MILLSTREAM_WORKER__LEASE_MS", lab.config.worker.lease_ms.to_string())
+        .env("MILLSTREAM_WORKER__GRACE_MS", lab.config.worker.grace_ms.to_string())
+        .env("MILLSTREAM_LOG", std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".into()));
+    command
+}

@@ -1,0 +1,148 @@
+//! `document.chunk`: cuts the text of a document, OCR included, into pieces (P2, stage 3).
+//!
+//! The items of the stage are pages: their number is known before the first cut.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use futures::FutureExt;
+use millstream_common::config::Documents;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Pipeline,
+    failure::blocking,
+    fanout::{self, StageJob},
+    payload::{self, Analysis, OfAnalysis, OfChunk, OfDocument},
+    progress::StageProgress,
+    store::{self, ImageText},
+    tools::{
+        Chunk, PageText,
+        chunk::split_watched,
+    },
+};
+use crate::{Context, Outcome, Success, outcome::Failure};
+
+/// OCR of a picture without text finds letters in its texture, with a mean confidence below this; of print, above.
+const OCR_CONFIDENCE_MIN: f32 = 50.0;
+/// How often the cut is looked at while it goes on.
+const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
+
+/// Jobs of one chunk: each analysis and the vector.
+const JOBS_PER_CHUNK: usize = Analysis::ALL.len() + 1;
+
+pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
+    let _gate = pipeline.gates.whole_text().await?;
+    let pages = store::page_texts(context.pg(), document_id).await?;
+    let images = store::image_texts(context.pg(), document_id).await?;
+    let chunks = cut(&context, pages, images, &pipeline.config).await?;
+    let success = Success::with_result(&json!({"chunks": chunks.len()}))?;
+    Ok(success.and_write(store::effect(move |conn| {
+        async move {
+            store::chunks(conn, document_id, &chunks).await?;
+            let jobs = (0..chunks.len() * JOBS_PER_CHUNK).map(|n| job(document_id, n));
+            fanout::open(conn, document_id, fanout::ANALYSIS, jobs).await
+        }
+        .boxed()
+    })))
+}
+
+/// Job number `n` of the document: those of one chunk are neighbours.
+fn job(document_id: Uuid, n: usize) -> StageJob {
+    let ordinal = (n / JOBS_PER_CHUNK) as i32;
+    match Analysis::ALL.get(n % JOBS_PER_CHUNK) {
+        Some(analysis) => StageJob::new(payload::ANALYSE, &OfAnalysis { document_id, ordinal, analysis: *analysis }),
+        None => StageJob::new(payload::EMBED, &OfChunk { document_id, ordinal }),
+    }
+}
+
+async fn cut(context: &Context, pages: Vec<PageText>, images: Vec<ImageText>, config: &Documents) -> Result<Vec<Chunk>, Failure> {
+    let total = pages.len() as u32;
+    let (chars_max, overlap) = (config.chunk_chars_max, config.chunk_overlap_chars);
+    let (cut_to, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
+    let (page_cell, chunk_cell) = (cut_to.clone(), seen.clone());
+    let work = blocking(move || {
+        split_watched(&with_ocr(pages, &images), chars_max, overlap, |chunk| {
+            page_cell.store(chunk.page_last, Ordering::Relaxed);
+            chunk_cell.store(chunk.ordinal + 1, Ordering::Relaxed);
+        })
+    });
+    tokio::pin!(work);
+    let mut progress = StageProgress::new(context);
+    let mut look = tokio::time::interval(LOOK_EVERY);
+    let chunks = loop {
+        tokio::select! {
+            biased;
+            chunks = &mut work => break chunks??,
+            _ = look.tick() => {
+                // The page of the last chunk may still be on the table.
+                let done = cut_to.load(Ordering::Relaxed).saturating_sub(1).min(total);
+                progress.tell(done, total, &format!("chunk {}", seen.load(Ordering::Relaxed))).await;
+            }
+        }
+    };
+    progress.tell(total, total, &format!("chunk {}", chunks.len())).await;
+    Ok(chunks)
+}
+
+/// The text of images goes to the end of their page, unless the page or an image before it says the same: scanned pages
+/// often carry their text as a hidden layer, or once as a picture and once as its mask.
+fn with_ocr(mut pages: Vec<PageText>, images: &[ImageText]) -> Vec<PageText> {
+    let sure = images.iter().filter(|image| image.confidence.is_some_and(|confidence| confidence >= OCR_CONFIDENCE_MIN));
+    for image in sure {
+        let Ok(at) = pages.binary_search_by_key(&(image.page as u32), |page| page.page) else { continue };
+        let (text, added) = (&mut pages[at].text, letters(&image.text));
+        if added.is_empty() || letters(text).contains(&added) {
+            continue;
+        }
+        if !text.is_empty() {
+            text.push_str("\n\n");
+        }
+        text.push_str(&image.text);
+    }
+    pages
+}
+
+/// What two readings of the same text have in common: neither spaces, line ends nor case.
+fn letters(text: &str) -> String {
+    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(page: u32, text: &str) -> PageText {
+        PageText { page, text: text.to_owned() }
+    }
+
+    fn image(page: i32, text: &str, confidence: f32) -> ImageText {
+        ImageText { page, text: text.to_owned(), confidence: Some(confidence) }
+    }
+
+    // P2
+    #[test]
+    fn the_text_of_images_follows_that_of_their_page() {
+        let pages = with_ocr(vec![page(1, "one"), page(2, "")], &[image(1, "Price 12 EUR", 90.0), image(2, "scan", 80.0), image(9, "x", 99.0)]);
+        assert_eq!(pages, [page(1, "one\n\nPrice 12 EUR"), page(2, "scan")]);
+    }
+
+    // P2
+    #[test]
+    fn unsure_readings_and_repetitions_are_left_out() {
+        let images = [image(1, "~~ ;", 12.0), image(1, "Hello\nWorld", 95.0), image(1, "HELLO WORLD", 95.0), image(1, "--", 95.0)];
+        assert_eq!(with_ocr(vec![page(1, "say hello world!")], &images), [page(1, "say hello world!")]);
+        assert_eq!(with_ocr(vec![page(1, "")], &images), [page(1, "Hello\nWorld")]);
+    }
+
+    // P2
+    #[test]
+    fn each_chunk_has_each_analysis_and_a_vector() {
+        let distinct = (0..3 * JOBS_PER_CHUNK).map(|n| job(Uuid::nil(), n)).map(|job| job.described()).collect::<std::collections::BTreeSet<_>>();
+        assert_eq!(distinct.len(), 12);
+        assert_eq!(distinct.iter().filter(|text| text.starts_with(payload::EMBED)).count(), 3);
+    }
+}

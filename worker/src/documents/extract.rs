@@ -1,0 +1,181 @@
+//! `document.extract`: takes a file apart into the text of its pages and its images (P2, stage 1).
+//!
+//! Works page by page in slices: memory and temporary files stay small however long the document is, and the stage's
+//! progress moves with every page. Images go to the object store at once; all rows wait for the effect.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use futures::FutureExt;
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{
+    Pipeline,
+    failure::{blocking, gone},
+    fanout::{self, StageJob},
+    payload::{self, OfDocument, OfImage},
+    progress::StageProgress,
+    store::{self, ImageRow},
+    tools::{
+        PageText, Sandbox, ToolError,
+        error::code,
+        normalise::normalise,
+        pdf::{self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PdfInfo, Skipped},
+    },
+    workspace::Workspace,
+};
+use crate::{Context, Outcome, Success, objects::Objects, outcome::Failure};
+
+/// Text of one document, in bytes: 5,000 dense pages have 15 MB. It is held until the job is settled.
+const TEXT_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// Bytes of all images of one document in the object store; a large catalogue has a tenth of it.
+const IMAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+/// Skipped images named in the job's log; the number of all is in its result.
+const SKIPPED_LINES_MAX: usize = 20;
+
+pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
+    let _gate = pipeline.gates.extraction().await?;
+    let original = store::original(context.pg(), document_id).await?.ok_or_else(|| gone("the document"))?;
+    let workspace = Workspace::create(&pipeline.work_dir)?;
+    let file = workspace.fetch(&pipeline.objects, &original.object_key, "document.pdf").await?;
+    let sandbox = pipeline.sandbox(&workspace);
+    let info = pdf::inspect(&sandbox, &file).await?;
+    let source = Source { document_id, sandbox, file, images_dir: workspace.subfolder("images")?, objects: pipeline.objects.clone() };
+    let taken = take_apart(&source, &context, info.pages).await?;
+    finish(document_id, &info, taken)
+}
+
+/// One file and where its parts go.
+struct Source {
+    document_id: Uuid,
+    sandbox: Sandbox,
+    file: PathBuf,
+    images_dir: PathBuf,
+    objects: Objects,
+}
+
+/// What has come out so far.
+#[derive(Default)]
+struct Taken {
+    pages: Vec<PageText>,
+    text_bytes: usize,
+    images: Vec<ImageRow>,
+    image_bytes: u64,
+    skipped: usize,
+}
+
+async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Taken, Failure> {
+    let mut listed: BTreeMap<u32, Vec<ListedImage>> = BTreeMap::new();
+    for image in pdf::list_images(&source.sandbox, &source.file, 1, pages).await? {
+        listed.entry(image.page).or_default().push(image);
+    }
+    let mut taken = Taken::default();
+    let mut progress = StageProgress::new(context);
+    progress.tell(0, pages, &format!("page 1 of {pages}")).await;
+    for first in (1..=pages).step_by(PAGES_PER_SLICE as usize) {
+        let last = pages.min(first + PAGES_PER_SLICE - 1);
+        taken.add_pages(first, page_texts(source, first, last).await?)?;
+        for page in first..=last {
+            if let Some(images) = listed.remove(&page) {
+                taken.add_images(source, context, &images).await?;
+            }
+            progress.tell(page, pages, &format!("page {page} of {pages}")).await;
+        }
+    }
+    Ok(taken)
+}
+
+async fn page_texts(source: &Source, first: u32, last: u32) -> Result<Vec<String>, Failure> {
+    let texts = pdf::page_texts(&source.sandbox, &source.file, first, last).await?;
+    blocking(move || texts.iter().map(|text| normalise(text)).collect()).await
+}
+
+impl Taken {
+    fn add_pages(&mut self, first: u32, texts: Vec<String>) -> Result<(), ToolError> {
+        for (page, text) in (first..).zip(texts) {
+            self.text_bytes += text.len();
+            self.pages.push(PageText { page, text });
+        }
+        if self.text_bytes > TEXT_BYTES_MAX {
+            let message = format!("the file has more than {} MiB of text", TEXT_BYTES_MAX / (1024 * 1024));
+            return Err(ToolError::document(code::TOO_MUCH_TEXT, &message));
+        }
+        Ok(())
+    }
+
+    /// Stores the images of one page. Their names are made of their places, so a second run writes the same objects.
+    async fn add_images(&mut self, source: &Source, context: &Context, page: &[ListedImage]) -> Result<(), Failure> {
+        if self.images.len() + page.len() > IMAGES_PER_DOCUMENT_MAX || self.image_bytes > IMAGE_BYTES_MAX {
+            self.skip(context, page.iter().map(|image| beyond_limits(image)));
+            return Ok(());
+        }
+        let found = pdf::extract_images(&source.sandbox, &source.file, &source.images_dir, page).await?;
+        self.skip(context, found.skipped.into_iter());
+        for image in found.images {
+            let row = row(source.document_id, &image);
+            source.objects.put_file(&row.object_key, &image.file).await?;
+            self.image_bytes += image.bytes;
+            self.images.push(row);
+            // The workspace would remove it too, but not before a thousand others are beside it.
+            drop(tokio::fs::remove_file(&image.file).await);
+        }
+        Ok(())
+    }
+
+    fn skip(&mut self, context: &Context, skipped: impl Iterator<Item = Skipped>) {
+        for image in skipped {
+            if self.skipped < SKIPPED_LINES_MAX {
+                context.log(format!("image {} of page {} is left out: {}", image.index, image.page, image.reason));
+            }
+            self.skipped += 1;
+        }
+    }
+}
+
+fn beyond_limits(image: &ListedImage) -> Skipped {
+    Skipped { page: image.page, index: image.index, reason: "the document has too many images, or too large ones".to_owned(), is_loss: true }
+}
+
+fn row(document_id: Uuid, image: &ExtractedImage) -> ImageRow {
+    ImageRow {
+        page: image.page as i32,
+        position: image.index as i32,
+        role: image.role.name(),
+        object_key: format!("documents/{document_id}/images/{}-{}.png", image.page, image.index),
+        width: image.width as i32,
+        height: image.height as i32,
+    }
+}
+
+fn finish(document_id: Uuid, info: &PdfInfo, taken: Taken) -> Outcome {
+    let result = json!({"pages": info.pages, "images": taken.images.len(), "images_skipped": taken.skipped});
+    let (page_count, title) = (info.pages as i32, info.title.clone());
+    let success = Success::with_result(&result)?;
+    Ok(success.and_write(store::effect(move |conn| {
+        async move {
+            store::document_facts(conn, document_id, page_count, title.as_deref()).await?;
+            store::pages(conn, document_id, &taken.pages).await?;
+            store::images(conn, document_id, &taken.images).await?;
+            let jobs = taken.images.iter().map(|image| {
+                StageJob::new(payload::IMAGE, &OfImage { document_id, page: image.page, position: image.position })
+            });
+            fanout::open(conn, document_id, fanout::IMAGES, jobs).await
+        }
+        .boxed()
+    })))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // P4
+    #[test]
+    fn endless_text_is_an_error_of_the_document() {
+        let mut taken = Taken::default();
+        assert_eq!(taken.add_pages(1, vec![String::new(), "x".repeat(TEXT_BYTES_MAX)]), Ok(()));
+        assert_eq!(taken.pages.len(), 2);
+        let error = taken.add_pages(3, vec!["one more".to_owned()]);
+        assert_eq!(error.map_err(|e| e.to_string()), Err("the file has more than 24 MiB of text".to_owned()));
+    }
+}

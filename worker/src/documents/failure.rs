@@ -1,0 +1,111 @@
+//! What the failures of tools, stores and servers mean for the job that met them.
+//!
+//! The sorting is by who can do something about it: the file's owner or the operator (permanent, with their sentence), or
+//! time (retry, or later at no cost when it was Postgres that was away).
+
+use std::time::Duration;
+
+use millstream_common::error::{Outage, in_full};
+
+use super::tools::ToolError;
+use crate::{models::ModelError, objects::ObjectsError, outcome::Failure};
+
+/// When Postgres was away, the job comes back after this long and no attempt is used up.
+const OUTAGE_DELAY: Duration = Duration::from_secs(2);
+
+impl From<ToolError> for Failure {
+    fn from(error: ToolError) -> Self {
+        match error {
+            ToolError::Document { .. } | ToolError::Missing { .. } => Self::Permanent(error.to_string()),
+            ToolError::Transient { message } => Self::Retry(message),
+        }
+    }
+}
+
+impl From<ObjectsError> for Failure {
+    fn from(error: ObjectsError) -> Self {
+        match error {
+            ObjectsError::Failed(_) => Self::Retry(error.to_string()),
+            ObjectsError::Config(_) | ObjectsError::NotFound(_) | ObjectsError::TooLarge(_) => Self::Permanent(error.to_string()),
+        }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::RateLimited { after } => Self::RateLimited { after, message: error.to_string() },
+            ModelError::Permanent { message } => Self::Permanent(message),
+            ModelError::Retry { message } => Self::Retry(message),
+        }
+    }
+}
+
+impl From<Outage> for Failure {
+    fn from(outage: Outage) -> Self {
+        match &outage {
+            // The statement itself was refused: that is no outage, and waiting for free would be waiting forever.
+            Outage::Postgres { source, .. } if source.as_database_error().is_some_and(|e| !is_passing(e.code().as_deref())) => {
+                Self::Retry(in_full(&outage))
+            }
+            _ => {
+                tracing::debug!(error = %in_full(&outage), "a document's job is put off");
+                Self::Snooze(OUTAGE_DELAY)
+            }
+        }
+    }
+}
+
+/// Connections, resources, locks, shutdown, serialisation: the classes of `SQLSTATE` that pass by themselves.
+fn is_passing(code: Option<&str>) -> bool {
+    code.is_some_and(|code| ["08", "53", "55", "57", "40"].iter().any(|class| code.starts_with(class)))
+}
+
+/// The rows of a job are gone: the document was deleted while the job waited.
+pub(super) fn gone(what: &str) -> Failure {
+    Failure::Permanent(format!("{what} does not exist any more"))
+}
+
+/// Runs `work`, which is heavy on the CPU, where it holds up nobody. A panic goes on to the one place that catches them.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Ok(value),
+        Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
+        Err(_) => Err(Failure::retry("the worker stopped while it worked on this")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tools::{error::code, tool::Tool};
+    use super::*;
+
+    // P4
+    #[test]
+    fn a_bad_file_is_permanent_with_its_own_words() {
+        let failure = Failure::from(ToolError::document(code::ENCRYPTED, "the file is encrypted (needs a password)"));
+        assert_eq!(failure, Failure::Permanent("the file is encrypted (needs a password)".into()));
+    }
+
+    // P4
+    #[test]
+    fn a_missing_tool_is_permanent_and_says_what_to_install() {
+        let Failure::Permanent(message) = Failure::from(Tool::Tesseract.missing()) else { panic!("it is permanent") };
+        assert!(message.starts_with("tesseract is not installed: install Tesseract"), "{message}");
+    }
+
+    // F24, P3
+    #[test]
+    fn a_rate_limit_keeps_the_time_that_the_server_asked_for() {
+        let after = Some(Duration::from_secs(7));
+        assert!(matches!(Failure::from(ModelError::RateLimited { after }), Failure::RateLimited { after: kept, .. } if kept == after));
+    }
+
+    // F13
+    #[test]
+    fn postgres_being_away_costs_no_attempt() {
+        let away = Outage::PostgresTimeout { op: "reading" };
+        assert_eq!(Failure::from(away), Failure::Snooze(OUTAGE_DELAY));
+        assert!(is_passing(Some("57P01")) && !is_passing(Some("42703")) && !is_passing(None));
+    }
+}

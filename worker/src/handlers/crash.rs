@@ -1,0 +1,45 @@
+//! `crash {"how": "abort|exit|oom"}`: kills its worker on purpose. Only where diagnostics are on.
+
+use serde::Deserialize;
+
+use crate::{Context, Handler, Outcome, Success};
+
+/// Memory taken per step of `oom`.
+const OOM_STEP_BYTES: usize = 64 * 1024 * 1024;
+/// Exit code of `exit`.
+const EXIT_CODE: i32 = 86;
+
+#[derive(Deserialize)]
+struct Crash {
+    how: How,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum How {
+    Abort,
+    Exit,
+    Oom,
+}
+
+pub(super) fn handler() -> Handler {
+    Handler::new("crash", run)
+}
+
+async fn run(_: Context, crash: Crash) -> Outcome {
+    match crash.how {
+        How::Abort => std::process::abort(),
+        How::Exit => std::process::exit(EXIT_CODE),
+        How::Oom => eat_memory(),
+    }
+    Ok(Success::new())
+}
+
+/// Touches memory until an allocation fails, which aborts the process, or the kernel ends it.
+fn eat_memory() {
+    let mut eaten = Vec::new();
+    loop {
+        eaten.push(vec![1u8; OOM_STEP_BYTES]);
+        std::hint::black_box(&eaten);
+    }
+}

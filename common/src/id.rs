@@ -1,4 +1,4 @@
-//! Job ids: UUIDv7 made by the client, so that a commit whose answer was lost can be repeated with the same id.
+//! Job ids: `UUIDv7` made by the client, so that a commit whose answer was lost can be repeated with the same id.
 //!
 //! Ids made by one process rise strictly, also within a millisecond: neighbours in a parcel then differ by little, which
 //! is what keeps a stream entry at a few bytes per job (`stream::entry`), and primary key inserts go to the last page.

@@ -20,7 +20,7 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// 1 s, doubling, at most 10 minutes, 3 attempts.
     fn default() -> Self {
-        Self { base: Duration::from_secs(1), factor: 2.0, cap: Duration::from_secs(600), max_attempts: 3 }
+        Self { base: Duration::from_secs(1), factor: 2.0, cap: Duration::from_mins(10), max_attempts: 3 }
     }
 }
 

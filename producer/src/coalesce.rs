@@ -139,7 +139,9 @@ fn own(answer: &mut Result<Enqueued, Refusal>, job: &NewJob) {
 
 fn is_broken_connection(outage: &Outage) -> bool {
     match outage {
-        Outage::Postgres { source, .. } => source.as_database_error().is_none_or(|e| matches!(e.code().as_deref(), Some("57P01" | "57P02" | "57P03" | "40P01" | "40001" | "53300"))),
+        Outage::Postgres { source, .. } => source
+            .as_database_error()
+            .is_none_or(|e| matches!(e.code().as_deref(), Some("57P01" | "57P02" | "57P03" | "40P01" | "40001" | "53300"))),
         _ => false,
     }
 }

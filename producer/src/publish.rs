@@ -108,7 +108,10 @@ impl Publisher {
         let ids: Vec<i64> = parcels.iter().map(|p| p.id).collect();
         let update = async {
             let mut lent = self.parts.pg.hot("putting parcels off").await?;
-            let query = sqlx::query("UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND publishing_since IS NOT NULL AND taken = 0").bind(ids);
+            let query = sqlx::query(
+                "UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND publishing_since IS NOT NULL AND taken = 0",
+            )
+            .bind(ids);
             within("putting parcels off", query.execute(lent.conn())).await?;
             lent.done();
             Ok::<_, millstream_common::error::Outage>(())

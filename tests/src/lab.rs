@@ -86,12 +86,18 @@ impl Lab {
     pub async fn worker_with(&self, more: Vec<Handler>) -> Worker {
         let mut all = handlers::built_in(&self.config).expect("built-in handlers");
         all.extend(more);
-        Worker::start(Parts { config: self.config.clone(), metrics: Metrics::new("test").expect("metrics"), handlers: all }).await.expect("the worker starts")
+        Worker::start(Parts { config: self.config.clone(), metrics: Metrics::new("test").expect("metrics"), handlers: all })
+            .await
+            .expect("the worker starts")
     }
 
     /// Jobs in a state, by the table itself.
     pub async fn count(&self, state: &str) -> i64 {
-        sqlx::query_scalar("SELECT count(*) FROM millstream.job_view WHERE state = $1").bind(state).fetch_one(&self.pool).await.expect("a count")
+        sqlx::query_scalar("SELECT count(*) FROM millstream.job_view WHERE state = $1")
+            .bind(state)
+            .fetch_one(&self.pool)
+            .await
+            .expect("a count")
     }
 
     /// Waits until this many jobs are in a state.
@@ -159,7 +165,11 @@ async fn create_database(admin_url: &str, name: &str) -> String {
     let template = TEMPLATE.get_or_init(|| format!("millstream_template_{}", env!("MIGRATIONS_HASH")));
     let mut admin = PgConnectOptions::from_str(admin_url).expect("a Postgres URL").connect().await.expect("Postgres answers");
     sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut admin).await.expect("the template lock");
-    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)").bind(template).fetch_one(&mut admin).await.expect("a look");
+    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)")
+        .bind(template)
+        .fetch_one(&mut admin)
+        .await
+        .expect("a look");
     if !known {
         let making = format!("{template}_making");
         run(&mut admin, format!("DROP DATABASE IF EXISTS {making} WITH (FORCE)")).await;

@@ -59,7 +59,7 @@ impl Drop for Process {
 pub async fn run(lab: &Lab, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(command(lab, args));
     let running = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).output();
-    tokio::time::timeout(Duration::from_secs(120), running).await.expect("the command ends").expect("the command starts")
+    tokio::time::timeout(Duration::from_mins(2), running).await.expect("the command ends").expect("the command starts")
 }
 
 /// The command with this lab's settings in its environment and nothing else of ours.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 /// Bound of every wait: far above what a loaded machine needs, so that only a real stop fails a test.
-pub const BOUND: Duration = Duration::from_secs(60);
+pub const BOUND: Duration = Duration::from_mins(1);
 /// How often the state is looked at.
 const LOOK: Duration = Duration::from_millis(15);
 

@@ -6,7 +6,11 @@ use millstream_tests::{Lab, eventually};
 use serde_json::{Value, json};
 
 async fn job(lab: &Lab, id: uuid::Uuid) -> Value {
-    let text: String = sqlx::query_scalar("SELECT row_to_json(v)::text FROM millstream.job_view v WHERE id = $1").bind(id).fetch_one(&lab.pool).await.unwrap();
+    let text: String = sqlx::query_scalar("SELECT row_to_json(v)::text FROM millstream.job_view v WHERE id = $1")
+        .bind(id)
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
     serde_json::from_str(&text).unwrap()
 }
 
@@ -37,7 +41,9 @@ async fn refused_jobs_leave_no_row() {
     let producer = lab.producer();
     let mut unknown_queue = NewJob::new("echo", "1");
     unknown_queue.queue = "nowhere".into();
-    for bad in [NewJob::new("echo", "{"), NewJob::new("nothing", "1"), unknown_queue, NewJob::new("echo", format!("\"{}\"", "x".repeat(70_000)))] {
+    for bad in
+        [NewJob::new("echo", "{"), NewJob::new("nothing", "1"), unknown_queue, NewJob::new("echo", format!("\"{}\"", "x".repeat(70_000)))]
+    {
         assert!(producer.enqueue(bad).await.is_err());
     }
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job").fetch_one(&lab.pool).await.unwrap();
@@ -52,7 +58,8 @@ async fn the_sql_door_runs_what_commits_and_nothing_else() {
     let mut tx = lab.pool.begin().await.unwrap();
     sqlx::query("SELECT millstream.enqueue('echo', '{\"b\":2}')").execute(&mut *tx).await.unwrap();
     tx.rollback().await.unwrap();
-    let id: uuid::Uuid = sqlx::query_scalar("SELECT millstream.enqueue('echo', '{\"a\":1}', priority => 'high')").fetch_one(&lab.pool).await.unwrap();
+    let id: uuid::Uuid =
+        sqlx::query_scalar("SELECT millstream.enqueue('echo', '{\"a\":1}', priority => 'high')").fetch_one(&lab.pool).await.unwrap();
     await_state(&lab, id, "completed").await;
     let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job").fetch_one(&lab.pool).await.unwrap();
     assert_eq!(rows, 1);
@@ -71,7 +78,10 @@ async fn an_idempotency_key_enqueues_one_job_through_every_door() {
     let first = producer.enqueue(keyed(r#"{"a":1}"#)).await.unwrap();
     let again = producer.enqueue(keyed(r#"{ "a": 1 }"#)).await.unwrap();
     assert_eq!((again.id, again.duplicate), (first.id, true));
-    let by_sql: uuid::Uuid = sqlx::query_scalar("SELECT millstream.enqueue('echo', '{\"a\":1}', idempotency_key => 'order-7')").fetch_one(&lab.pool).await.unwrap();
+    let by_sql: uuid::Uuid = sqlx::query_scalar("SELECT millstream.enqueue('echo', '{\"a\":1}', idempotency_key => 'order-7')")
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
     assert_eq!(by_sql, first.id);
     let other = producer.enqueue(keyed(r#"{"a":2}"#)).await;
     assert!(matches!(other, Err(millstream_producer::Error::Refused(Refusal::Conflict(_)))), "{other:?}");
@@ -109,9 +119,14 @@ async fn failures_are_retried_and_the_last_one_buries() {
     assert_eq!(await_state(&lab, permanent, "dead").await["attempt"], 1);
     assert_eq!(await_state(&lab, limited, "completed").await["attempt"], 1, "a rate limit uses up no attempt");
     await_state(&lab, undecodable, "dead").await;
-    let reasons: Vec<(String, i64)> = sqlx::query_as("SELECT reason, count(*) FROM millstream.dead_letter GROUP BY 1 ORDER BY 1").fetch_all(&lab.pool).await.unwrap();
+    let reasons: Vec<(String, i64)> =
+        sqlx::query_as("SELECT reason, count(*) FROM millstream.dead_letter GROUP BY 1 ORDER BY 1").fetch_all(&lab.pool).await.unwrap();
     assert_eq!(reasons, [("attempts".into(), 1), ("permanent".into(), 1), ("undecodable".into(), 1)]);
-    let history: Vec<(i16, String)> = sqlx::query_as("SELECT attempt, message FROM millstream.job_error WHERE job_id = $1 ORDER BY epoch").bind(always).fetch_all(&lab.pool).await.unwrap();
+    let history: Vec<(i16, String)> = sqlx::query_as("SELECT attempt, message FROM millstream.job_error WHERE job_id = $1 ORDER BY epoch")
+        .bind(always)
+        .fetch_all(&lab.pool)
+        .await
+        .unwrap();
     assert_eq!(history.iter().map(|h| h.0).collect::<Vec<_>>(), [1, 2, 3]);
     let mut redis = lab.redis().await;
     let notices: usize = redis::cmd("XLEN").arg(lab.keys().dead("default")).query_async(&mut redis).await.unwrap();
@@ -134,7 +149,8 @@ async fn a_redriven_job_starts_anew_at_a_higher_epoch() {
     })
     .await;
     assert!(again.1 >= 3);
-    let audits: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.audit WHERE action = 'retry'").fetch_one(&lab.pool).await.unwrap();
+    let audits: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM millstream.audit WHERE action = 'retry'").fetch_one(&lab.pool).await.unwrap();
     assert_eq!(audits, 1);
 }
 
@@ -164,13 +180,16 @@ async fn the_database_refuses_illegal_transitions_and_falling_epochs() {
     for from in State::ALL {
         for to in State::ALL {
             let id = millstream_common::id::new_job_id();
-            sqlx::query("INSERT INTO millstream.job (id, queue_id, kind_id, tenant_id, payload, state, epoch) VALUES ($1, 1, 1, 1, '1', $2, 5)")
-                .bind(id)
-                .bind(from.number())
-                .execute(&lab.pool)
-                .await
-                .unwrap();
-            let moved = sqlx::query("UPDATE millstream.job SET state = $2 WHERE id = $1").bind(id).bind(to.number()).execute(&lab.pool).await;
+            sqlx::query(
+                "INSERT INTO millstream.job (id, queue_id, kind_id, tenant_id, payload, state, epoch) VALUES ($1, 1, 1, 1, '1', $2, 5)",
+            )
+            .bind(id)
+            .bind(from.number())
+            .execute(&lab.pool)
+            .await
+            .unwrap();
+            let moved =
+                sqlx::query("UPDATE millstream.job SET state = $2 WHERE id = $1").bind(id).bind(to.number()).execute(&lab.pool).await;
             assert_eq!(moved.is_ok(), from == to || from.may_become(to), "{from} -> {to}");
             let fallen = sqlx::query("UPDATE millstream.job SET epoch = 4 WHERE id = $1").bind(id).execute(&lab.pool).await;
             assert!(fallen.is_err());
@@ -194,7 +213,8 @@ async fn many_jobs_all_run_and_nothing_is_left_behind() {
     assert!(answers.iter().all(Result::is_ok));
     lab.await_count("completed", 5_000).await;
     lab.await_drained("default").await;
-    let attempts: (i64, i64) = sqlx::query_as("SELECT min(attempt)::bigint, max(attempt)::bigint FROM millstream.job").fetch_one(&lab.pool).await.unwrap();
+    let attempts: (i64, i64) =
+        sqlx::query_as("SELECT min(attempt)::bigint, max(attempt)::bigint FROM millstream.job").fetch_one(&lab.pool).await.unwrap();
     assert_eq!(attempts, (1, 1));
     worker.drain(tokio_util::sync::CancellationToken::new()).await;
 }

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One attempt may run this long unless the kind says otherwise.
-pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_secs(300);
+pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
 /// How long a rate-limited job waits when the server did not say.
 pub(crate) const RATE_LIMIT_DELAY_DEFAULT: Duration = Duration::from_secs(1);
 

@@ -10,6 +10,7 @@ pub struct Health(pub(crate) Arc<Shared>);
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, serde::Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "the JSON of a probe: independent facts")]
 pub struct Readiness {
     /// Whether traffic (a rollout) may count on this worker.
     pub ready: bool,

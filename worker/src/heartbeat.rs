@@ -108,7 +108,8 @@ impl Heart {
     async fn return_unknown(&mut self, conn: &mut PgConnection, leases: HashMap<JobId, i32>) -> Result<(), Outage> {
         let held: HashSet<(JobId, i32)> = self.shared.held.all().iter().map(|h| (h.id, h.epoch)).collect();
         let unknown: HashMap<_, _> = leases.into_iter().filter(|lease| !held.contains(lease)).collect();
-        let twice: Vec<_> = unknown.iter().filter(|(id, epoch)| self.unknown.get(id) == Some(epoch)).map(|(id, epoch)| (*id, *epoch)).collect();
+        let twice: Vec<_> =
+            unknown.iter().filter(|(id, epoch)| self.unknown.get(id) == Some(epoch)).map(|(id, epoch)| (*id, *epoch)).collect();
         if !twice.is_empty() {
             tracing::info!(jobs = twice.len(), "leases without a run here are handed back");
             within("handing leases back", rehand(conn, &twice, Reason::Lost, None)).await?;
@@ -157,6 +158,7 @@ async fn ask(conn: &mut PgConnection, shared: &Shared) -> Result<(String, HashMa
     .bind(shared.worker_id)
     .fetch_one(&mut *conn)
     .await?;
-    let rows = sqlx::query("SELECT job_id, epoch FROM millstream.lease WHERE worker_id = $1").bind(shared.worker_id).fetch_all(conn).await?;
+    let rows =
+        sqlx::query("SELECT job_id, epoch FROM millstream.lease WHERE worker_id = $1").bind(shared.worker_id).fetch_all(conn).await?;
     Ok((state.unwrap_or_default(), rows.iter().map(|row| (row.get(0), row.get(1))).collect()))
 }

@@ -52,14 +52,18 @@ impl Objects {
     pub fn open(url: &str) -> Result<Self, ObjectsError> {
         if let Some(folder) = url.strip_prefix("file://") {
             std::fs::create_dir_all(folder).map_err(|e| ObjectsError::Config(format!("the folder {folder} cannot be made: {e}")))?;
-            let store = LocalFileSystem::new_with_prefix(folder).map_err(|e| ObjectsError::Config(e.to_string()))?.with_automatic_cleanup(true);
+            let store =
+                LocalFileSystem::new_with_prefix(folder).map_err(|e| ObjectsError::Config(e.to_string()))?.with_automatic_cleanup(true);
             return Ok(Self { store: Arc::new(store), prefix: String::new() });
         }
         let Some(rest) = url.strip_prefix("s3://") else {
             return Err(ObjectsError::Config(format!("{url}: use file:///folder or s3://bucket/prefix")));
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-        let store = object_store::aws::AmazonS3Builder::from_env().with_bucket_name(bucket).build().map_err(|e| ObjectsError::Config(e.to_string()))?;
+        let store = object_store::aws::AmazonS3Builder::from_env()
+            .with_bucket_name(bucket)
+            .build()
+            .map_err(|e| ObjectsError::Config(e.to_string()))?;
         Ok(Self { store: Arc::new(store), prefix: prefix.trim_matches('/').to_owned() })
     }
 

@@ -41,7 +41,7 @@ mod tests {
     #[test]
     fn a_silent_loop_is_named() {
         let pulses = Pulses::default();
-        pulses.turn("reader", Duration::from_secs(60));
+        pulses.turn("reader", Duration::from_mins(1));
         pulses.turn("settle", Duration::ZERO);
         assert_eq!(pulses.stuck(), ["settle"]);
         pulses.end("settle");

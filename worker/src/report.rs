@@ -17,7 +17,7 @@ const LINES_MAX: usize = 10_000;
 /// Log lines written in one statement.
 const BATCH_MAX: usize = 500;
 /// `/livez` fails when the loop has not turned for this long.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// One log line of a job.
 pub(crate) struct Line {
@@ -49,7 +49,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut lines: mpsc::Receiver<Line>, st
         tokio::select! { _ = tick.tick() => {}, () = stop.cancelled() => {} }
         shared.pulses.turn("report", SILENCE_MAX);
         let mut batch = Vec::new();
-        while batch.len() < BATCH_MAX && let Ok(line) = lines.try_recv() {
+        while batch.len() < BATCH_MAX
+            && let Ok(line) = lines.try_recv()
+        {
             batch.push(line);
         }
         if let Err(outage) = write(&shared, &batch).await {
@@ -78,10 +80,11 @@ async fn write(shared: &Shared, lines: &[Line]) -> Result<(), Outage> {
         within(op, update.execute(lent.conn())).await?;
     }
     if !lines.is_empty() {
-        let insert = sqlx::query("INSERT INTO millstream.job_log (job_id, epoch, line) SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[])")
-            .bind(lines.iter().map(|l| l.job).collect::<Vec<_>>())
-            .bind(lines.iter().map(|l| l.epoch).collect::<Vec<_>>())
-            .bind(lines.iter().map(|l| l.text.clone()).collect::<Vec<_>>());
+        let insert =
+            sqlx::query("INSERT INTO millstream.job_log (job_id, epoch, line) SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[])")
+                .bind(lines.iter().map(|l| l.job).collect::<Vec<_>>())
+                .bind(lines.iter().map(|l| l.epoch).collect::<Vec<_>>())
+                .bind(lines.iter().map(|l| l.text.clone()).collect::<Vec<_>>());
         within(op, insert.execute(lent.conn())).await?;
     }
     lent.done();

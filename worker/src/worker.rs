@@ -20,7 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capacity::Capacity,
     claim::{ack, direct, entry::Ack, hold::Hold, reader::Reader},
-    duties, handler::Handler,
+    duties,
+    handler::Handler,
     health::Health,
     heartbeat,
     held::Held,
@@ -157,7 +158,10 @@ impl Worker {
         let marked = async {
             let op = "changing the worker's state";
             let mut lent = self.shared.pg.main(op).await?;
-            let update = sqlx::query("UPDATE millstream.worker SET state = $2, ended_at = CASE WHEN $2 = 'stopped' THEN now() END WHERE id = $1").bind(self.shared.worker_id).bind(state);
+            let update =
+                sqlx::query("UPDATE millstream.worker SET state = $2, ended_at = CASE WHEN $2 = 'stopped' THEN now() END WHERE id = $1")
+                    .bind(self.shared.worker_id)
+                    .bind(state);
             within(op, update.execute(lent.conn())).await?;
             lent.done();
             Ok::<_, Outage>(())

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// A demonstration that takes longer than this has gone wrong.
-const WATCH_MAX: Duration = Duration::from_secs(24 * 3600);
+const WATCH_MAX: Duration = Duration::from_hours(24);
 /// The API answers what it has begun.
 const API_GRACE: Duration = Duration::from_secs(20);
 

@@ -84,7 +84,13 @@ fn all_handlers(config: &Config) -> Result<Vec<millstream_worker::Handler>, Fail
     let objects = crate::ops::upload::open_store(&config.objects.url)?;
     let work_dir = std::env::temp_dir().join("millstream");
     std::fs::create_dir_all(&work_dir)?;
-    let setup = documents::DocumentSetup { config: config.clone(), objects, search_path: millstream_common::config::search_path(), tessdata_dir: None, work_dir };
+    let setup = documents::DocumentSetup {
+        config: config.clone(),
+        objects,
+        search_path: millstream_common::config::search_path(),
+        tessdata_dir: None,
+        work_dir,
+    };
     all.extend(documents::handlers(&setup).map_err(|e| wrong(&e))?);
     Ok(all)
 }
@@ -93,17 +99,15 @@ async fn listen(address: &str) -> Result<Option<TcpListener>, Failure> {
     if address.is_empty() {
         return Ok(None);
     }
-    let address: SocketAddr = address.parse().map_err(|_| Failure::usage(format!("{address} is no address to listen on: use HOST:PORT, for example 127.0.0.1:9090")))?;
+    let address: SocketAddr = address
+        .parse()
+        .map_err(|_| Failure::usage(format!("{address} is no address to listen on: use HOST:PORT, for example 127.0.0.1:9090")))?;
     let listener = TcpListener::bind(address).await.map_err(|e| Failure::failed(format!("cannot listen on {address}: {e}")))?;
     Ok(Some(listener))
 }
 
 async fn serve(listener: TcpListener, health: Health, end: CancellationToken) {
-    let router = Router::new()
-        .route("/metrics", get(metrics))
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
-        .with_state(health);
+    let router = Router::new().route("/metrics", get(metrics)).route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
     let served = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
     if let Err(e) = served {
         tracing::error!(error = %e, "the probes ended");

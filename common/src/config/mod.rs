@@ -174,10 +174,10 @@ impl Config {
             }
             figment = figment.merge(Toml::file_exact(path));
         }
-        Self::from_figment(figment.merge(environment()))
+        Self::from_figment(&figment.merge(environment()))
     }
 
-    fn from_figment(figment: Figment) -> Result<Self, String> {
+    fn from_figment(figment: &Figment) -> Result<Self, String> {
         let config: Self = figment.extract().map_err(|faults| {
             let lines: Vec<_> = faults.into_iter().map(|fault| fault.to_string()).collect();
             format!("the configuration is wrong: {}", lines.join("; "))
@@ -204,7 +204,10 @@ impl Config {
         check(self.embedding.provider == "local" || !self.embedding.url.is_empty(), "embedding.url is needed for a remote provider");
         check(self.analysis.provider == "local" || !self.analysis.url.is_empty(), "analysis.url is needed for a remote provider");
         check((200..=20_000).contains(&self.documents.chunk_chars_max), "documents.chunk_chars_max must be between 200 and 20000");
-        check(self.documents.chunk_overlap_chars * 2 <= self.documents.chunk_chars_max, "documents.chunk_overlap_chars must be at most half of chunk_chars_max");
+        check(
+            self.documents.chunk_overlap_chars * 2 <= self.documents.chunk_chars_max,
+            "documents.chunk_overlap_chars must be at most half of chunk_chars_max",
+        );
         faults
     }
 }
@@ -235,7 +238,7 @@ mod tests {
     use super::*;
 
     fn parse(toml: &str) -> Result<Config, String> {
-        Config::from_figment(Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)))
+        Config::from_figment(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)))
     }
 
     #[test]

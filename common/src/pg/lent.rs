@@ -21,6 +21,9 @@ impl Lent {
     }
 
     /// The connection, for one statement or transaction.
+    ///
+    /// # Panics
+    /// Never: only `done` and `drop` take the connection, and both end the loan.
     #[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both consume the loan")]
     pub fn conn(&mut self) -> &mut PgConnection {
         self.connection.as_mut().expect("a loan holds its connection until it ends")

@@ -23,7 +23,7 @@ const STATEMENT_TIMEOUT_MS: u128 = STATEMENT_DEADLINE.as_millis() + 2_000;
 /// Waiting for a lock held by a migration or a person.
 const LOCK_TIMEOUT_MS: u64 = 3_000;
 /// Connections that idle longer are closed, so that a burst does not keep a server's memory.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Handles to Postgres. Cheap to clone.
 #[derive(Clone)]

@@ -91,7 +91,9 @@ impl Redis {
             }
             Ok(Err(source)) => {
                 // An answer that is an error proves that the server lives, except for the ones that refuse all work.
-                if is_outage(&source) { self.note_failure() }
+                if is_outage(&source) {
+                    self.note_failure();
+                }
                 Err(Outage::Redis { op, source })
             }
             Err(_) => {
@@ -103,9 +105,8 @@ impl Redis {
 
     /// A connection of its own for blocking reads of `READ_BLOCK`.
     pub async fn reader(&self, op: &'static str) -> Result<MultiplexedConnection, Outage> {
-        let config = AsyncConnectionConfig::new()
-            .set_response_timeout(Some(READ_BLOCK + READ_MARGIN))
-            .set_connection_timeout(Some(REDIS_DEADLINE));
+        let config =
+            AsyncConnectionConfig::new().set_response_timeout(Some(READ_BLOCK + READ_MARGIN)).set_connection_timeout(Some(REDIS_DEADLINE));
         let connect = self.client.get_multiplexed_async_connection_with_config(&config);
         self.within(op, connect).await
     }
@@ -144,5 +145,10 @@ pub fn is_outage(error: &redis::RedisError) -> bool {
     error.is_io_error()
         || error.is_timeout()
         || error.is_connection_refusal()
-        || matches!(error.code(), Some("LOADING" | "READONLY" | "MISCONF" | "OOM" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOREPLICAS"))
+        || matches!(
+            error.code(),
+            Some(
+                "LOADING" | "READONLY" | "MISCONF" | "OOM" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOREPLICAS"
+            )
+        )
 }

@@ -10,7 +10,7 @@ use millstream_common::{
     error::Outage,
     id::JobId,
     job::Priority,
-    limits::{PUBLISH_GRACE, PARCEL_JOBS_MAX},
+    limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE},
     pg::within,
 };
 use sqlx::{Connection, PgConnection, Row};
@@ -20,14 +20,17 @@ use super::{
     hold::Hold,
     order::{Order, WEIGHTS_DEFAULT},
 };
-use crate::{run::spawn_run, shared::{Queue, Shared}};
+use crate::{
+    run::spawn_run,
+    shared::{Queue, Shared},
+};
 
 /// How often the breaker and empty parcels are looked at again.
 const LOOK: Duration = Duration::from_millis(100);
 /// Parcels locked in one go.
 const PARCELS_MAX: i64 = 8;
 /// `/livez` fails when the loop has not turned for this long.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// Claims from Postgres whenever Redis is down, until the worker drains.
 pub(crate) async fn run(shared: Arc<Shared>) {
@@ -105,11 +108,13 @@ async fn take_hints(conn: &mut PgConnection, shared: &Shared, order: [Priority; 
     }
     sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1)").bind(finished).execute(&mut *conn).await?;
     let (ids, cursors): (Vec<i64>, Vec<i16>) = moved.into_iter().unzip();
-    sqlx::query("UPDATE millstream.parcel p SET taken = u.taken FROM unnest($1::bigint[], $2::smallint[]) AS u(id, taken) WHERE p.id = u.id")
-        .bind(ids)
-        .bind(cursors)
-        .execute(conn)
-        .await?;
+    sqlx::query(
+        "UPDATE millstream.parcel p SET taken = u.taken FROM unnest($1::bigint[], $2::smallint[]) AS u(id, taken) WHERE p.id = u.id",
+    )
+    .bind(ids)
+    .bind(cursors)
+    .execute(conn)
+    .await?;
     Ok(hints)
 }
 

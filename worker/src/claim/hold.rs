@@ -71,7 +71,16 @@ impl Hold {
     }
 
     fn new(id: JobId, epoch: i32, read_at: Instant, entry: Option<Arc<Entry>>, phase: u8) -> Self {
-        Self { id, epoch, read_at, cancel: CancellationToken::new(), entry, phase: phase.into(), phase_changed: Notify::new(), report: Mutex::default() }
+        Self {
+            id,
+            epoch,
+            read_at,
+            cancel: CancellationToken::new(),
+            entry,
+            phase: phase.into(),
+            phase_changed: Notify::new(),
+            report: Mutex::default(),
+        }
     }
 
     /// The lessor takes it for a lease statement. False: it has ended or is leased already.

@@ -198,7 +198,15 @@ impl Reader {
     async fn return_own_pending(&self, conn: &mut MultiplexedConnection) -> Result<(), Outage> {
         for (_, stream) in &self.streams {
             let mut command = redis::cmd("XREADGROUP");
-            command.arg("GROUP").arg(GROUP).arg(self.shared.consumer()).arg("COUNT").arg(OWN_PENDING_MAX).arg("STREAMS").arg(&**stream).arg("0");
+            command
+                .arg("GROUP")
+                .arg(GROUP)
+                .arg(self.shared.consumer())
+                .arg("COUNT")
+                .arg(OWN_PENDING_MAX)
+                .arg("STREAMS")
+                .arg(&**stream)
+                .arg("0");
             for (_, ids) in self.query(conn, &command).await? {
                 self.return_entries(stream, &ids).await?;
             }
@@ -265,6 +273,7 @@ impl Reader {
 }
 
 pub(crate) fn decode(id: &StreamId) -> Option<entry::Hint> {
-    let fields = id.map.iter().filter_map(|(name, value)| Some((name.clone(), redis::from_redis_value_ref::<Vec<u8>>(value).ok()?))).collect();
+    let fields =
+        id.map.iter().filter_map(|(name, value)| Some((name.clone(), redis::from_redis_value_ref::<Vec<u8>>(value).ok()?))).collect();
     entry::decode::<std::collections::hash_map::RandomState>(&fields)
 }

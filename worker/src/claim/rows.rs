@@ -24,7 +24,12 @@ pub(crate) struct Delivery {
 
 /// Asks Postgres about the hinted jobs and takes those that are still available at the hinted epoch. Entries with nothing
 /// to take are acknowledged. On an outage everything stays pending.
-pub(crate) async fn claim(shared: &Arc<Shared>, queue: &Queue, stream: &Arc<str>, deliveries: Vec<Delivery>) -> Result<Vec<Claimed>, Outage> {
+pub(crate) async fn claim(
+    shared: &Arc<Shared>,
+    queue: &Queue,
+    stream: &Arc<str>,
+    deliveries: Vec<Delivery>,
+) -> Result<Vec<Claimed>, Outage> {
     let read_at = Instant::now();
     let mut rows = fetch(shared, &deliveries).await?;
     let mut claimed = Vec::new();
@@ -134,7 +139,9 @@ async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
     let not_before = millstream_common::clock::now() + PUT_BACK_DELAY;
     match hand_back(shared, jobs, Some(not_before)).await {
         Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
-        Err(outage) => tracing::warn!(error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds could not be put back; reconcile will find them"),
+        Err(outage) => {
+            tracing::warn!(error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds could not be put back; reconcile will find them");
+        }
     }
 }
 

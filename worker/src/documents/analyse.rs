@@ -118,10 +118,14 @@ mod tests {
             };
             assert!(rules.get(key).is_some() && model.get(key).is_some(), "{rules} {model}");
         }
-        let [rules, model] = [by_rules(Analysis::Products, text.to_owned()).await.unwrap().result, checked(Analysis::Products, &said).unwrap()];
+        let [rules, model] =
+            [by_rules(Analysis::Products, text.to_owned()).await.unwrap().result, checked(Analysis::Products, &said).unwrap()];
         for answer in [rules, model] {
             let first: ProductLine = serde_json::from_value(answer["products"][0].clone()).unwrap();
-            assert_eq!((first.sku.as_deref(), first.price.as_deref(), first.currency.as_deref()), (Some("AB-100"), Some("12.50"), Some("EUR")));
+            assert_eq!(
+                (first.sku.as_deref(), first.price.as_deref(), first.currency.as_deref()),
+                (Some("AB-100"), Some("12.50"), Some("EUR"))
+            );
         }
     }
 

@@ -19,10 +19,7 @@ use super::{
     payload::{self, Analysis, OfAnalysis, OfChunk, OfDocument},
     progress::StageProgress,
     store::{self, ImageText},
-    tools::{
-        Chunk, PageText,
-        chunk::split_watched,
-    },
+    tools::{Chunk, PageText, chunk::split_watched},
 };
 use crate::{Context, Outcome, Success, outcome::Failure};
 
@@ -126,7 +123,8 @@ mod tests {
     // P2
     #[test]
     fn the_text_of_images_follows_that_of_their_page() {
-        let pages = with_ocr(vec![page(1, "one"), page(2, "")], &[image(1, "Price 12 EUR", 90.0), image(2, "scan", 80.0), image(9, "x", 99.0)]);
+        let pages =
+            with_ocr(vec![page(1, "one"), page(2, "")], &[image(1, "Price 12 EUR", 90.0), image(2, "scan", 80.0), image(9, "x", 99.0)]);
         assert_eq!(pages, [page(1, "one\n\nPrice 12 EUR"), page(2, "scan")]);
     }
 
@@ -141,7 +139,8 @@ mod tests {
     // P2
     #[test]
     fn each_chunk_has_each_analysis_and_a_vector() {
-        let distinct = (0..3 * JOBS_PER_CHUNK).map(|n| job(Uuid::nil(), n)).map(|job| job.described()).collect::<std::collections::BTreeSet<_>>();
+        let distinct =
+            (0..3 * JOBS_PER_CHUNK).map(|n| job(Uuid::nil(), n)).map(|job| job.described()).collect::<std::collections::BTreeSet<_>>();
         assert_eq!(distinct.len(), 12);
         assert_eq!(distinct.iter().filter(|text| text.starts_with(payload::EMBED)).count(), 3);
     }

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{Context, Outcome, Success, objects::Objects, outcome::Failure};
 
-/// Text of one document, in bytes: 5,000 dense pages have 15 MB. It is held until the job is settled.
-const TEXT_BYTES_MAX: usize = 24 * 1024 * 1024;
+/// Text of one document, in bytes: 5,000 pages of 60 full lines have 26 MB. It is held until the job is settled.
+const TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Bytes of all images of one document in the object store; a large catalogue has a tenth of it.
 const IMAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Skipped images named in the job's log; the number of all is in its result.
@@ -106,7 +106,7 @@ impl Taken {
     /// Stores the images of one page. Their names are made of their places, so a second run writes the same objects.
     async fn add_images(&mut self, source: &Source, context: &Context, page: &[ListedImage]) -> Result<(), Failure> {
         if self.images.len() + page.len() > IMAGES_PER_DOCUMENT_MAX || self.image_bytes > IMAGE_BYTES_MAX {
-            self.skip(context, page.iter().map(|image| beyond_limits(image)));
+            self.skip(context, page.iter().map(beyond_limits));
             return Ok(());
         }
         let found = pdf::extract_images(&source.sandbox, &source.file, &source.images_dir, page).await?;
@@ -133,7 +133,12 @@ impl Taken {
 }
 
 fn beyond_limits(image: &ListedImage) -> Skipped {
-    Skipped { page: image.page, index: image.index, reason: "the document has too many images, or too large ones".to_owned(), is_loss: true }
+    Skipped {
+        page: image.page,
+        index: image.index,
+        reason: "the document has too many images, or too large ones".to_owned(),
+        is_loss: true,
+    }
 }
 
 fn row(document_id: Uuid, image: &ExtractedImage) -> ImageRow {
@@ -156,9 +161,10 @@ fn finish(document_id: Uuid, info: &PdfInfo, taken: Taken) -> Outcome {
             store::document_facts(conn, document_id, page_count, title.as_deref()).await?;
             store::pages(conn, document_id, &taken.pages).await?;
             store::images(conn, document_id, &taken.images).await?;
-            let jobs = taken.images.iter().map(|image| {
-                StageJob::new(payload::IMAGE, &OfImage { document_id, page: image.page, position: image.position })
-            });
+            let jobs = taken
+                .images
+                .iter()
+                .map(|image| StageJob::new(payload::IMAGE, &OfImage { document_id, page: image.page, position: image.position }));
             fanout::open(conn, document_id, fanout::IMAGES, jobs).await
         }
         .boxed()
@@ -176,6 +182,6 @@ mod tests {
         assert_eq!(taken.add_pages(1, vec![String::new(), "x".repeat(TEXT_BYTES_MAX)]), Ok(()));
         assert_eq!(taken.pages.len(), 2);
         let error = taken.add_pages(3, vec!["one more".to_owned()]);
-        assert_eq!(error.map_err(|e| e.to_string()), Err("the file has more than 24 MiB of text".to_owned()));
+        assert_eq!(error.map_err(|e| e.to_string()), Err("the file has more than 32 MiB of text".to_owned()));
     }
 }

@@ -5,12 +5,7 @@
 
 use std::collections::HashMap;
 
-use millstream_common::{
-    catalog::JobNames,
-    job::NewJob,
-    limits::PARCEL_JOBS_MAX,
-    persist::persist,
-};
+use millstream_common::{catalog::JobNames, job::NewJob, limits::PARCEL_JOBS_MAX, persist::persist};
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -50,7 +45,8 @@ pub(super) async fn open(
         .await?;
     let names = Names::read(conn, document_id).await?;
     loop {
-        let slice: Vec<(NewJob, JobNames)> = jobs.by_ref().take(PARCEL_JOBS_MAX).map(|job| names.job(job, stage_id)).collect::<Result<_, _>>()?;
+        let slice: Vec<(NewJob, JobNames)> =
+            jobs.by_ref().take(PARCEL_JOBS_MAX).map(|job| names.job(job, stage_id)).collect::<Result<_, _>>()?;
         if slice.is_empty() {
             return Ok(());
         }

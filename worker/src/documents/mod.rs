@@ -59,11 +59,9 @@ const IMAGE_TIMEOUT: Duration = Duration::from_mins(3);
 const STEP_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Work on this machine: what fails twice in a row for no reason of the file is the disk or the object store.
-const LOCAL_RETRY: RetryPolicy =
-    RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(1), max_attempts: 3 };
+const LOCAL_RETRY: RetryPolicy = RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(1), max_attempts: 3 };
 /// Work of a server somewhere else, which may be restarting. The migration gives these kinds the same number of attempts.
-const REMOTE_RETRY: RetryPolicy =
-    RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(5), max_attempts: 6 };
+const REMOTE_RETRY: RetryPolicy = RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(5), max_attempts: 6 };
 
 /// What the handlers of the pipeline are made of.
 pub struct DocumentSetup {

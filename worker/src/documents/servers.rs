@@ -40,7 +40,7 @@ pub(super) enum Embedder {
     /// Hashed n-grams, here.
     Local,
     /// A server.
-    Server(EmbeddingServer),
+    Server(Box<EmbeddingServer>),
 }
 
 /// Where analyses come from.
@@ -49,7 +49,7 @@ pub(super) enum Analyser {
     Local,
     /// A language model.
     Server {
-        server: OpenAiServer,
+        server: Box<OpenAiServer>,
         /// Stored with every result.
         model: String,
     },
@@ -80,7 +80,7 @@ fn embedder(config: &Config) -> Result<Embedder, SetupError> {
         }
         _ => return Ok(Embedder::Local),
     };
-    Ok(Embedder::Server(server))
+    Ok(Embedder::Server(Box::new(server)))
 }
 
 fn analyser(config: &Config) -> Result<Analyser, SetupError> {
@@ -90,7 +90,7 @@ fn analyser(config: &Config) -> Result<Analyser, SetupError> {
     }
     let server = OpenAiServer::new(client(config, model)?, openai(model));
     let server = server.map_err(|source| SetupError::Server { section: "analysis", source })?;
-    Ok(Analyser::Server { server, model: model.model.clone() })
+    Ok(Analyser::Server { server: Box::new(server), model: model.model.clone() })
 }
 
 fn openai(model: &Model) -> OpenAiSettings {

@@ -15,8 +15,8 @@ use crate::{
 /// Begins the names of our folders; nobody else's are ever swept.
 const PREFIX: &str = "millstream-document-";
 
-/// A folder that nothing was put into for a day belongs to a process that was killed: a job takes 15 minutes at most.
-const ABANDONED_AFTER: Duration = Duration::from_hours(24);
+/// A folder of this age belongs to a process that was killed: a job takes 15 minutes at most.
+const ABANDONED_AFTER: Duration = Duration::from_hours(1);
 
 /// A folder that dies with this value.
 pub(super) struct Workspace(TempDir);

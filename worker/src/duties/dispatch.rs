@@ -56,7 +56,13 @@ impl Dispatch {
         .await?;
         let (slots, finished): (i64, i64) = (row.get(0), row.get(1));
         let rate = match self.rate {
-            Some((before, at, rate)) if finished <= before => if at.elapsed() > Duration::from_secs(10) { 0.0 } else { rate },
+            Some((before, at, rate)) if finished <= before => {
+                if at.elapsed() > Duration::from_secs(10) {
+                    0.0
+                } else {
+                    rate
+                }
+            }
             Some((before, at, _)) => (finished - before) as f64 / at.elapsed().as_secs_f64().max(0.05),
             None => 0.0,
         };
@@ -136,8 +142,17 @@ async fn room(shared: &Shared, queue: &str, priority: Priority, window: u64) -> 
 
 /// Marks up to `room` entries' worth of parcels as publishing, tenants in turn, and tells which tenant was served last. `None`:
 /// somebody else is at it, or nothing fits.
-async fn pick(conn: &mut PgConnection, queue: i32, priority: Priority, after: i32, room: u64) -> Result<Option<(Vec<Parcel>, i32)>, sqlx::Error> {
-    let mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('millstream.dispatch'), $1)").bind(queue).fetch_one(&mut *conn).await?;
+async fn pick(
+    conn: &mut PgConnection,
+    queue: i32,
+    priority: Priority,
+    after: i32,
+    room: u64,
+) -> Result<Option<(Vec<Parcel>, i32)>, sqlx::Error> {
+    let mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('millstream.dispatch'), $1)")
+        .bind(queue)
+        .fetch_one(&mut *conn)
+        .await?;
     if !mine {
         return Ok(None);
     }
@@ -164,7 +179,13 @@ async fn pick(conn: &mut PgConnection, queue: i32, priority: Priority, after: i3
 }
 
 /// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order.
-async fn oldest_parcels(conn: &mut PgConnection, queue: i32, priority: Priority, tenants: &[i32], each: u64) -> Result<Vec<PgRow>, sqlx::Error> {
+async fn oldest_parcels(
+    conn: &mut PgConnection,
+    queue: i32,
+    priority: Priority,
+    tenants: &[i32],
+    each: u64,
+) -> Result<Vec<PgRow>, sqlx::Error> {
     sqlx::query(
         "SELECT p.id, p.tenant_id, p.chunk, p.jobs, p.taken, p.ids, p.epochs FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn)
          CROSS JOIN LATERAL (
@@ -250,7 +271,11 @@ async fn put_off(shared: &Shared, refused: &[Parcel]) -> Result<(), Outage> {
     let op = "putting parcels off";
     let ids: Vec<i64> = refused.iter().map(|p| p.id).collect();
     let mut lent = shared.pg.main(op).await?;
-    within(op, sqlx::query("UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND taken = 0").bind(ids).execute(lent.conn())).await?;
+    within(
+        op,
+        sqlx::query("UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND taken = 0").bind(ids).execute(lent.conn()),
+    )
+    .await?;
     lent.done();
     Ok(())
 }

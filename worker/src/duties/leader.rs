@@ -90,10 +90,12 @@ impl Elect {
 
     /// Returns the new term if this process takes over.
     async fn watch(&mut self, conn: &mut PgConnection, me: i64) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query("INSERT INTO millstream.leader (role, worker_id, term, beat) VALUES ('keeper', $1, 0, 0) ON CONFLICT (role) DO NOTHING")
-            .bind(VACANT)
-            .execute(&mut *conn)
-            .await?;
+        sqlx::query(
+            "INSERT INTO millstream.leader (role, worker_id, term, beat) VALUES ('keeper', $1, 0, 0) ON CONFLICT (role) DO NOTHING",
+        )
+        .bind(VACANT)
+        .execute(&mut *conn)
+        .await?;
         let row = sqlx::query("SELECT worker_id, term, beat FROM millstream.leader WHERE role = 'keeper'").fetch_one(&mut *conn).await?;
         let (holder, term, beat): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let since = match self.seen {
@@ -116,7 +118,11 @@ impl Elect {
 }
 
 async fn beat(conn: &mut PgConnection, me: i64, term: i64) -> Result<bool, sqlx::Error> {
-    let beaten = sqlx::query("UPDATE millstream.leader SET beat = beat + 1 WHERE role = 'keeper' AND worker_id = $1 AND term = $2").bind(me).bind(term).execute(conn).await?;
+    let beaten = sqlx::query("UPDATE millstream.leader SET beat = beat + 1 WHERE role = 'keeper' AND worker_id = $1 AND term = $2")
+        .bind(me)
+        .bind(term)
+        .execute(conn)
+        .await?;
     Ok(beaten.rows_affected() == 1)
 }
 

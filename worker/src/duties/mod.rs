@@ -25,7 +25,7 @@ use self::leader::Leadership;
 use crate::shared::Shared;
 
 /// A run makes several statements, each with its own deadline; one that takes longer than this hangs.
-const RUN_DEADLINE: Duration = Duration::from_secs(60);
+const RUN_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Where a duty runs.
 #[derive(Clone, Copy, PartialEq, Eq)]

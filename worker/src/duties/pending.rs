@@ -69,5 +69,12 @@ async fn range(redis: &Redis, stream: &str, from: &str, to: &str, count: usize) 
     let mut command = redis::cmd("XRANGE");
     command.arg(stream).arg(from).arg(to).arg("COUNT").arg(count);
     let reply: StreamRangeReply = redis.within(op, command.query_async(&mut conn)).await?;
-    Ok(reply.ids.into_iter().map(|id| { let hint = crate::claim::reader::decode(&id); (id.id, hint) }).collect())
+    Ok(reply
+        .ids
+        .into_iter()
+        .map(|id| {
+            let hint = crate::claim::reader::decode(&id);
+            (id.id, hint)
+        })
+        .collect())
 }

@@ -131,7 +131,11 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     }
     // A parcel with nothing in the stream has nothing left: its lost jobs are in new parcels now.
     let over: Vec<i64> = doubtful.iter().filter(|p| !p.jobs.iter().any(|job| present.contains(job))).map(|p| p.id).collect();
-    within(op, sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL").bind(over).execute(lent.conn())).await?;
+    within(
+        op,
+        sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL").bind(over).execute(lent.conn()),
+    )
+    .await?;
     lent.done();
     Ok(())
 }

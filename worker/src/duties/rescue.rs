@@ -86,11 +86,11 @@ impl Rescue {
         let wary = self.wary_until.is_some_and(|until| now < until);
         self.seen.retain(|worker, _| beats.iter().any(|b| b.worker == *worker));
         let mut dead = Vec::new();
-        for Beat { worker, beat, lease } in beats {
+        for Beat { worker, count, lease } in beats {
             let silence_max = if wary { *lease } else { death_silence(*lease) };
-            let (seen, since) = self.seen.entry(*worker).or_insert((*beat, now));
-            if seen != beat {
-                (*seen, *since) = (*beat, now);
+            let (seen, since) = self.seen.entry(*worker).or_insert((*count, now));
+            if seen != count {
+                (*seen, *since) = (*count, now);
             } else if now.duration_since(*since) > silence_max {
                 dead.push(*worker);
             }
@@ -103,7 +103,7 @@ impl Rescue {
 #[derive(Debug, Clone, Copy)]
 struct Beat {
     worker: i64,
-    beat: i64,
+    count: i64,
     lease: Duration,
 }
 
@@ -115,7 +115,11 @@ async fn beats(conn: &mut PgConnection) -> Result<Vec<Beat>, sqlx::Error> {
     )
     .fetch_all(conn)
     .await?;
-    let beat = |row: &sqlx::postgres::PgRow| Beat { worker: row.get(0), beat: row.get(1), lease: Duration::from_millis(row.get::<i64, _>(2).unsigned_abs()) };
+    let beat = |row: &sqlx::postgres::PgRow| Beat {
+        worker: row.get(0),
+        count: row.get(1),
+        lease: Duration::from_millis(row.get::<i64, _>(2).unsigned_abs()),
+    };
     Ok(rows.iter().map(beat).collect())
 }
 
@@ -127,7 +131,10 @@ async fn rescue(shared: &Arc<Shared>, worker: i64) -> Result<(), Outage> {
         let mut lent = shared.pg.main(op).await?;
         let leases = within(op, leases(lent.conn(), worker)).await?;
         if leases.is_empty() {
-            let update = sqlx::query("UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')").bind(worker);
+            let update = sqlx::query(
+                "UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')",
+            )
+            .bind(worker);
             within(op, update.execute(lent.conn())).await?;
             lent.done();
             break;
@@ -186,12 +193,19 @@ pub(super) async fn bury(shared: &Shared, conn: &mut PgConnection, jobs: &[(JobI
     let op = "burying jobs that kill workers";
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let error = "its worker died three times while running it";
-    let buried: Vec<JobId> = within(op, sqlx::query_scalar("SELECT * FROM millstream.bury($1, $2, 'crash', $3)").bind(&ids).bind(&epochs).bind(error).fetch_all(&mut *conn)).await?;
-    let delete = sqlx::query("DELETE FROM millstream.lease l USING unnest($1::uuid[], $2::int[]) AS u(id, epoch) WHERE l.job_id = u.id AND l.epoch = u.epoch");
+    let buried: Vec<JobId> = within(
+        op,
+        sqlx::query_scalar("SELECT * FROM millstream.bury($1, $2, 'crash', $3)").bind(&ids).bind(&epochs).bind(error).fetch_all(&mut *conn),
+    )
+    .await?;
+    let delete = sqlx::query(
+        "DELETE FROM millstream.lease l USING unnest($1::uuid[], $2::int[]) AS u(id, epoch) WHERE l.job_id = u.id AND l.epoch = u.epoch",
+    );
     within(op, delete.bind(&ids).bind(&epochs).execute(&mut *conn)).await?;
     let rows = sqlx::query("SELECT id::text, queue, kind FROM millstream.job_view WHERE id = ANY($1)").bind(buried);
     let rows = within(op, rows.fetch_all(conn)).await?;
-    let notices = rows.iter().map(|row| Notice { job: row.get(0), queue: row.get(1), kind: row.get(2), reason: "crash".into(), error: error.into() });
+    let notices =
+        rows.iter().map(|row| Notice { job: row.get(0), queue: row.get(1), kind: row.get(2), reason: "crash".into(), error: error.into() });
     announce(shared, notices).await;
     Ok(())
 }
@@ -202,8 +216,8 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(30);
 
-    fn beat(worker: i64, beat: i64) -> Beat {
-        Beat { worker, beat, lease: LEASE }
+    fn beat(worker: i64, count: i64) -> Beat {
+        Beat { worker, count, lease: LEASE }
     }
 
     #[test]

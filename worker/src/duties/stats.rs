@@ -70,7 +70,8 @@ async fn export(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Er
     gauges.parcels.replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
     let rows = sqlx::query("SELECT state, count(*)::float8 FROM millstream.document GROUP BY 1").fetch_all(&mut *conn).await?;
     gauges.documents.replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
-    let live: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused')").fetch_one(conn).await?;
+    let live: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused')").fetch_one(conn).await?;
     gauges.workers_live.set(live);
     Ok(())
 }

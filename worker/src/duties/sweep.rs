@@ -31,7 +31,7 @@ impl Duty for Sweep {
     const SCOPE: Scope = Scope::Leader;
 
     fn every(&self, _: &Shared) -> Duration {
-        Duration::from_secs(60)
+        Duration::from_mins(1)
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {

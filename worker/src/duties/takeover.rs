@@ -89,7 +89,12 @@ impl Takeover {
     /// The earlier sighting of the same hand-out, or this one.
     fn sight(&mut self, key: &(String, String), item: &Pending, beats: &Beats) -> Sighting {
         let earlier = self.seen.remove(key).filter(|s| s.consumer == item.consumer && s.deliveries == item.deliveries);
-        earlier.unwrap_or_else(|| Sighting { consumer: item.consumer.clone(), deliveries: item.deliveries, beat: beat_of(item, beats), since: Instant::now() })
+        earlier.unwrap_or_else(|| Sighting {
+            consumer: item.consumer.clone(),
+            deliveries: item.deliveries,
+            beat: beat_of(item, beats),
+            since: Instant::now(),
+        })
     }
 }
 
@@ -107,7 +112,12 @@ fn heart_stood_still(sighting: &Sighting, item: &Pending, beats: &Beats) -> bool
 async fn beats(shared: &Shared) -> Result<Beats, Outage> {
     let op = "looking at beats";
     let mut lent = shared.pg.main(op).await?;
-    let rows = within(op, sqlx::query("SELECT b.worker_id, b.beat, w.lease_ms FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id").fetch_all(lent.conn())).await?;
+    let rows = within(
+        op,
+        sqlx::query("SELECT b.worker_id, b.beat, w.lease_ms FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id")
+            .fetch_all(lent.conn()),
+    )
+    .await?;
     lent.done();
     Ok(rows.iter().map(|row| (row.get(0), (row.get(1), Duration::from_millis(row.get::<i64, _>(2).unsigned_abs())))).collect())
 }
@@ -130,7 +140,9 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], item
     let mut lent = shared.pg.main(op).await?;
     // Only what is still available: leased jobs have a worker that answers for them.
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    let query = sqlx::query("SELECT j.id, j.epoch FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch) JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0");
+    let query = sqlx::query(
+        "SELECT j.id, j.epoch FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch) JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0",
+    );
     let rows = within(op, query.bind(ids).bind(epochs).fetch_all(lent.conn())).await?;
     let open: Vec<(JobId, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     if crashed {

@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::{
     Context, Failure, Handler, Outcome, Success,
-    outbound::{AllowList, OutboundClient, OutboundError, OutboundPolicy, OutboundReply, OutboundRequest, ReplyClass, parse_headers, parse_method},
+    outbound::{
+        AllowList, OutboundClient, OutboundError, OutboundPolicy, OutboundReply, OutboundRequest, ReplyClass, parse_headers, parse_method,
+    },
 };
 
 /// The kind's timeout is the request's deadline and this much for name look-up and settling down.

@@ -24,7 +24,7 @@ use crate::{claim::hold::Hold, shared::Shared};
 /// How often the oldest holds are looked at: the lease is at most this late.
 const TICK: Duration = Duration::from_millis(20);
 /// `/livez` fails when the loop has not turned for this long.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
+const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// Runs until `stop` fires.
 pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<Arc<Hold>>, stop: CancellationToken) {

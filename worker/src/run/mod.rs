@@ -107,7 +107,10 @@ async fn propose(shared: &Arc<Shared>, job: Claimed, started_at: chrono::DateTim
 /// Somebody else's job now, or nobody's: its entry is no longer needed.
 fn forget(job: &Claimed) {
     // The lessor and the heartbeat release the entry when they find a job lost; a cancelled one is released here.
-    if !job.hold.is_lost() && !job.hold.is_leased() && let Some(entry) = &job.hold.entry {
+    if !job.hold.is_lost()
+        && !job.hold.is_leased()
+        && let Some(entry) = &job.hold.entry
+    {
         entry.release();
     }
 }
@@ -125,6 +128,8 @@ async fn give_back(shared: &Arc<Shared>, job: Claimed) {
                 entry.release();
             }
         }
-        Err(outage) => tracing::warn!(job = %job.hold.id, error = %millstream_common::error::in_full(&outage), "could not hand a job back; it is rescued after the lease"),
+        Err(outage) => {
+            tracing::warn!(job = %job.hold.id, error = %millstream_common::error::in_full(&outage), "could not hand a job back; it is rescued after the lease");
+        }
     }
 }

@@ -64,7 +64,8 @@ async fn write(shared: &Shared, columns: &Columns, from: From) -> Result<Option<
         From::Available => within(op, complete_short(lent.conn(), shared.worker_id, columns)).await?,
         From::Running => within(op, complete_leased(lent.conn(), shared.worker_id, columns)).await?,
     };
-    let accepted = if count == columns.ids.len() as u64 { None } else { Some(within(op, read_back(lent.conn(), shared.worker_id, columns)).await?) };
+    let accepted =
+        if count == columns.ids.len() as u64 { None } else { Some(within(op, read_back(lent.conn(), shared.worker_id, columns)).await?) };
     lent.done();
     Ok(accepted)
 }

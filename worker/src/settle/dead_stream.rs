@@ -36,7 +36,11 @@ pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Noti
         tracing::warn!(job = notice.job, kind = notice.kind, reason = notice.reason, error = notice.error, "a job is dead");
         pipe.cmd("XADD").arg(shared.redis.keys().dead(&notice.queue)).arg("MAXLEN").arg("~").arg(DEAD_STREAM_ENTRIES_MAX).arg("*");
         pipe.arg("job").arg(notice.job).arg("kind").arg(notice.kind).arg("reason").arg(notice.reason);
-        pipe.arg("error").arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX)).arg("at").arg(millstream_common::clock::now().to_rfc3339()).ignore();
+        pipe.arg("error")
+            .arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX))
+            .arg("at")
+            .arg(millstream_common::clock::now().to_rfc3339())
+            .ignore();
     }
     if pipe.is_empty() || shared.redis.is_down() {
         return;

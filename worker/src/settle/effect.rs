@@ -4,12 +4,7 @@
 
 use std::sync::Arc;
 
-use millstream_common::{
-    error::Outage,
-    id::JobId,
-    metrics::JobOutcome,
-    pg::within,
-};
+use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
 use sqlx::{Connection, PgConnection};
 
 use super::{
@@ -53,7 +48,9 @@ impl From<Outage> for Problem {
         let text = millstream_common::error::in_full(&outage);
         tracing::warn!(error = %text, "a completion with writes failed");
         match outage {
-            Outage::Postgres { source, .. } if source.as_database_error().is_some_and(|e| !is_passing(e.code().as_deref())) => Self::Effect(text),
+            Outage::Postgres { source, .. } if source.as_database_error().is_some_and(|e| !is_passing(e.code().as_deref())) => {
+                Self::Effect(text)
+            }
             _ => Self::Outage,
         }
     }
@@ -114,7 +111,8 @@ async fn committed(shared: &Shared, ended: &Ended) -> bool {
 async fn read_completed(shared: &Shared, id: JobId, epoch: i32) -> Result<bool, Outage> {
     let op = "reading an unknown outcome";
     let mut lent = shared.pg.main(op).await?;
-    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM millstream.job WHERE id = $1 AND epoch = $2 AND state = 2 AND worker_id = $3)");
+    let query =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM millstream.job WHERE id = $1 AND epoch = $2 AND state = 2 AND worker_id = $3)");
     let done = within(op, query.bind(id).bind(epoch).bind(shared.worker_id).fetch_one(lent.conn())).await?;
     lent.done();
     Ok(done)

@@ -39,7 +39,7 @@ use crate::{
 /// Batches written at the same time: one forms and two are on their way.
 const WRITES_MAX: usize = 2;
 /// `/livez` fails when the loop has not turned for this long.
-const SILENCE_MAX: Duration = Duration::from_secs(120);
+const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// How often an idle loop reports that it turns.
 const IDLE_TURN: Duration = Duration::from_secs(5);
 
@@ -69,7 +69,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut ended: mpsc::UnboundedReceiver<
         }
         let shared = shared.clone();
         tasks.spawn(async move {
-            settle(&shared, batch).await;
+            // On the heap: the three ways to write side by side are a large future.
+            Box::pin(settle(&shared, batch)).await;
             drop(permit);
         });
     }
@@ -101,7 +102,9 @@ fn refuse_large_result(ended: &mut Ended) {
     if let Ok(success) = &ended.outcome
         && success.result.as_ref().is_some_and(|r| r.len() > RESULT_BYTES_MAX)
     {
-        ended.outcome = Err(Failure::permanent(format!("the result is over {RESULT_BYTES_MAX} bytes: put the data into the object store and return its address")));
+        ended.outcome = Err(Failure::permanent(format!(
+            "the result is over {RESULT_BYTES_MAX} bytes: put the data into the object store and return its address"
+        )));
     }
 }
 

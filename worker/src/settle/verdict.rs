@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// No wait that a server asks for is honoured beyond this.
-const WAIT_MAX: Duration = Duration::from_secs(24 * 3600);
+const WAIT_MAX: Duration = Duration::from_hours(24);
 
 /// What is to be written for a job that did not succeed.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,7 +56,15 @@ fn put_off(state: State, delay: Duration, class: Option<&'static str>, message: 
 }
 
 fn bury(class: &'static str, reason: &'static str, message: String) -> Verdict {
-    Verdict { state: State::Dead, delay: None, counts: true, class: Some(class), dead_reason: Some(reason), message, outcome: JobOutcome::Dead }
+    Verdict {
+        state: State::Dead,
+        delay: None,
+        counts: true,
+        class: Some(class),
+        dead_reason: Some(reason),
+        message,
+        outcome: JobOutcome::Dead,
+    }
 }
 
 fn again_or_dead(class: &'static str, handler: &Handler, attempt: i16, max_attempts: i16, dice: f64, message: String) -> Verdict {
@@ -65,7 +73,15 @@ fn again_or_dead(class: &'static str, handler: &Handler, attempt: i16, max_attem
         return bury(class, "attempts", message);
     }
     let delay = handler.retry.delay(tries, dice);
-    Verdict { state: State::Retryable, delay: Some(delay), counts: true, class: Some(class), dead_reason: None, message, outcome: JobOutcome::Retried }
+    Verdict {
+        state: State::Retryable,
+        delay: Some(delay),
+        counts: true,
+        class: Some(class),
+        dead_reason: None,
+        message,
+        outcome: JobOutcome::Retried,
+    }
 }
 
 #[cfg(test)]

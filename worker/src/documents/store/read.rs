@@ -97,7 +97,11 @@ pub(in super::super) async fn found_products(pg: &Pg, document_id: Uuid) -> Resu
 
 type Query<'q, T> = QueryAs<'q, Postgres, T, sqlx::postgres::PgArguments>;
 
-async fn one<'q, T: Send + Unpin + for<'r> FromRow<'r, PgRow>>(pg: &Pg, op: &'static str, query: Query<'q, T>) -> Result<Option<T>, Outage> {
+async fn one<'q, T: Send + Unpin + for<'r> FromRow<'r, PgRow>>(
+    pg: &Pg,
+    op: &'static str,
+    query: Query<'q, T>,
+) -> Result<Option<T>, Outage> {
     let mut lent = pg.main(op).await?;
     let row = within(op, query.fetch_optional(lent.conn())).await?;
     lent.done();

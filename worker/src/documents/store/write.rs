@@ -51,7 +51,12 @@ pub(in super::super) struct ProductRow {
     pub(in super::super) detail: String,
 }
 
-pub(in super::super) async fn document_facts(conn: &mut PgConnection, id: Uuid, pages: i32, title: Option<&str>) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn document_facts(
+    conn: &mut PgConnection,
+    id: Uuid,
+    pages: i32,
+    title: Option<&str>,
+) -> Result<(), sqlx::Error> {
     let update = sqlx::query("UPDATE millstream.document SET pages = $2, title = $3 WHERE id = $1");
     update.bind(id).bind(pages).bind(title).execute(conn).await.map(drop)
 }
@@ -153,7 +158,12 @@ pub(in super::super) async fn chunks(conn: &mut PgConnection, document_id: Uuid,
     Ok(())
 }
 
-pub(in super::super) async fn chunk_analysis(conn: &mut PgConnection, at: &OfAnalysis, model: &str, result: &str) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn chunk_analysis(
+    conn: &mut PgConnection,
+    at: &OfAnalysis,
+    model: &str,
+    result: &str,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO millstream.chunk_analysis (document_id, ordinal, analysis, model, result) VALUES ($1, $2, $3, $4, $5::jsonb)
          ON CONFLICT (document_id, ordinal, analysis) DO UPDATE SET model = EXCLUDED.model, result = EXCLUDED.result",

@@ -56,12 +56,7 @@ pub fn split(pages: &[PageText], chars_max: usize, overlap: usize) -> Result<Vec
 }
 
 /// As [`split`], showing each chunk as it is cut, for progress.
-pub fn split_watched(
-    pages: &[PageText],
-    chars_max: usize,
-    overlap: usize,
-    mut watch: impl FnMut(&Chunk),
-) -> Result<Vec<Chunk>, ToolError> {
+pub fn split_watched(pages: &[PageText], chars_max: usize, overlap: usize, mut watch: impl FnMut(&Chunk)) -> Result<Vec<Chunk>, ToolError> {
     let chars_max = chars_max.max(1);
     let config = ChunkConfig::new(chars_max)
         // An overlap of half a chunk or more would make the number of chunks grow without reason.

@@ -4,6 +4,7 @@
 //! connected, written or bound before arguments and configuration are seen to be right.
 
 pub mod api;
+mod bench;
 pub mod context;
 mod dead;
 mod dev;
@@ -103,6 +104,8 @@ enum Command {
     Documents(documents::DocumentsArgs),
     /// Check the servers, the schema, the streams and the tools, and say what to do
     Doctor(doctor::DoctorArgs),
+    /// Measure enqueue and drain on this machine
+    Bench(bench::BenchArgs),
 }
 
 impl Command {
@@ -166,6 +169,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Workers(args) => Box::pin(workers::run(args, context)).await,
         Command::Documents(args) => Box::pin(documents::run(args, context)).await,
         Command::Doctor(args) => Box::pin(doctor::run(args, context)).await,
+        Command::Bench(args) => Box::pin(bench::run(args, context)).await,
     }
 }
 

@@ -26,8 +26,8 @@ use super::{
 };
 use crate::{Context, Outcome, Success, objects::Objects, outcome::Failure};
 
-/// Text of one document, in bytes: 5,000 pages of 60 full lines have 26 MB. It is held until the job is settled.
-const TEXT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Text of one document, in bytes: 5,000 well-filled pages have 15 MB. It is held until the job is settled.
+const TEXT_BYTES_MAX: usize = 24 * 1024 * 1024;
 /// Bytes of all images of one document in the object store; a large catalogue has a tenth of it.
 const IMAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Skipped images named in the job's log; the number of all is in its result.
@@ -182,6 +182,6 @@ mod tests {
         assert_eq!(taken.add_pages(1, vec![String::new(), "x".repeat(TEXT_BYTES_MAX)]), Ok(()));
         assert_eq!(taken.pages.len(), 2);
         let error = taken.add_pages(3, vec!["one more".to_owned()]);
-        assert_eq!(error.map_err(|e| e.to_string()), Err("the file has more than 32 MiB of text".to_owned()));
+        assert_eq!(error.map_err(|e| e.to_string()), Err("the file has more than 24 MiB of text".to_owned()));
     }
 }

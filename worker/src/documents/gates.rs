@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::tools::png::PngHeader;
 use crate::outcome::Failure;
 
-/// Files taken apart at the same time. Each holds its text (32 MiB at most) and one slice of word boxes.
+/// Files taken apart at the same time. Each holds its text (24 MiB at most) and one slice of word boxes.
 const EXTRACTIONS_MAX: usize = 4;
 /// Documents whose whole text is in memory to be cut or merged: some 100 MB each for the largest.
 const WHOLE_TEXTS_MAX: usize = 1;

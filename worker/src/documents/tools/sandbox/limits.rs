@@ -32,13 +32,14 @@ impl Limits {
         Self { cpu_s: 10, memory_bytes_max: 512 * MIB, file_bytes_max: 0, wall: Duration::from_secs(30), stdout_bytes_max: MIB as usize };
 
     /// `pdftotext` on one slice of pages: 117 dense pages take 0.6 s. Word boxes are about 15 bytes per byte of
-    /// text, and 32 MiB are two million letters; a longer slice is halved, so only a single page can hit that.
+    /// text, and 16 MiB are a million letters; a longer slice is halved, so only a single page can hit that. A worker
+    /// holds the boxes of several files at once.
     pub const TEXT: Self = Self {
         cpu_s: 60,
         memory_bytes_max: 768 * MIB,
         file_bytes_max: 0,
         wall: Duration::from_mins(3),
-        stdout_bytes_max: 32 * MIB as usize,
+        stdout_bytes_max: 16 * MIB as usize,
     };
 
     /// `pdfimages -list` decodes no pixels. 8 MiB are about 80,000 images.

@@ -1,0 +1,122 @@
+//! The command line: what it prints, how it exits, and what it refuses (F51, F8).
+
+use std::process::Output;
+
+use millstream_tests::{Lab, Process, eventually, process::run};
+use serde_json::Value;
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).trim().to_owned()
+}
+
+fn json(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&output.stdout)))
+}
+
+async fn rows(lab: &Lab) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM millstream.job").fetch_one(&lab.pool).await.unwrap()
+}
+
+// F8, F51: each refusal is one line that names the fault, with the right exit code, and writes nothing
+#[tokio::test]
+async fn bad_input_is_refused_in_one_line_and_writes_nothing() {
+    let lab = Lab::new().await;
+    let large = format!("\"{}\"", "x".repeat(70_000));
+    let file = lab.folder().join("large.json");
+    std::fs::write(&file, &large).unwrap();
+    let from_file = format!("@{}", file.display());
+    let cases: [(&[&str], i32, &str); 7] = [
+        (&["enqueue", "echo", "--priority", "urgent"], 2, "priority"),
+        (&["enqueue", "echo", "--payload", "{\"a\":"], 2, "JSON"),
+        (&["enqueue", "echo", "--payload", &from_file], 2, "65536"),
+        (&["enqueue", "nonesuch"], 2, "unknown kind"),
+        (&["enqueue", "echo", "--queue", "nowhere"], 2, "unknown queue"),
+        (&["enqueue", "echo", "--no-such-option"], 2, "--no-such-option"),
+        (&["jobs", "show", "01890a5d-ac96-774b-bcce-b302099a8057"], 3, "01890a5d"),
+    ];
+    for (args, code, word) in cases {
+        let output = run(&lab, args).await;
+        let error = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {error}");
+        assert!(error.contains(word) && error.lines().count() == 1, "{args:?}: {error}");
+    }
+    assert_eq!(rows(&lab).await, 0);
+}
+
+// F51: exit code 5, and no password in the text (F64)
+#[tokio::test]
+async fn an_unreachable_server_is_told_apart_and_its_password_is_not_shown() {
+    let mut lab = Lab::new().await;
+    lab.config.database.url = millstream_common::config::Secret::new("postgres://u:canary@127.0.0.1:1/nothing");
+    let output = run(&lab, &["enqueue", "echo"]).await;
+    let error = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(5), "{error}");
+    assert!(error.contains("127.0.0.1:1") && !error.contains("canary") && error.lines().count() == 1, "{error}");
+}
+
+// F61: a database without our schema
+#[tokio::test]
+async fn a_wrong_schema_version_says_what_to_run() {
+    let lab = Lab::new().await;
+    let down = run(&lab, &["migrate", "down", "--to", "0", "--yes"]).await;
+    assert!(down.status.success(), "{}", text(&down.stderr));
+    let output = run(&lab, &["enqueue", "echo"]).await;
+    assert_eq!(output.status.code(), Some(4));
+    assert!(text(&output.stderr).contains("millstream migrate up"), "{}", text(&output.stderr));
+    let up = run(&lab, &["migrate", "up"]).await;
+    assert!(up.status.success(), "{}", text(&up.stderr));
+    assert!(run(&lab, &["enqueue", "echo"]).await.status.success());
+}
+
+// F51, F7: enqueue, run, wait, show, list
+#[tokio::test]
+async fn a_job_is_enqueued_run_and_shown() {
+    let lab = Lab::new().await;
+    let mut worker = Process::start(&lab, &["worker", "--concurrency", "4"]);
+    let waited = json(&run(&lab, &["--json", "enqueue", "echo", "--payload", "{\"a\":1}", "--wait"]).await);
+    assert_eq!((&waited["state"], &waited["result"]["a"]), (&Value::from("completed"), &Value::from(1)), "{waited}");
+    let shown = json(&run(&lab, &["--json", "jobs", "show", waited["id"].as_str().unwrap()]).await);
+    for field in ["id", "kind", "queue", "priority", "state", "payload", "metadata", "tenant", "batch_id", "attempt", "max_attempts", "epoch"] {
+        assert!(shown.get(field).is_some(), "{field} is missing: {shown}");
+    }
+    let listed = run(&lab, &["--json", "jobs", "list", "--state", "completed"]).await;
+    assert_eq!(text(&listed.stdout).lines().count(), 1);
+    worker.signal(rustix::process::Signal::TERM);
+    assert_eq!(worker.exit_code().await, Some(0));
+}
+
+// F14, F6: dead letters are listed and redriven, waiting jobs cancelled
+#[tokio::test]
+async fn dead_jobs_are_listed_and_redriven_and_scheduled_ones_cancelled() {
+    let lab = Lab::new().await;
+    let _worker = Process::start(&lab, &["worker"]);
+    let dead = run(&lab, &["--json", "enqueue", "fail", "--payload", "{\"class\":\"permanent\",\"message\":\"no way\"}", "--wait"]).await;
+    assert_eq!(dead.status.code(), Some(1), "a dead job is no success: {}", text(&dead.stderr));
+    let listed = run(&lab, &["--json", "dead", "list"]).await;
+    let letter: Value = serde_json::from_str(text(&listed.stdout).lines().next().unwrap()).unwrap();
+    assert!(letter.to_string().contains("no way"), "{letter}");
+    let dry = run(&lab, &["dead", "redrive", "--all"]).await;
+    assert_eq!(lab.count("dead").await, 1, "without --yes nothing moves: {}", text(&dry.stdout));
+    assert!(run(&lab, &["dead", "redrive", "--all", "--yes"]).await.status.success());
+    eventually("dead again, at a higher epoch", async || {
+        let epoch: i32 = sqlx::query_scalar("SELECT epoch FROM millstream.job_view WHERE state = 'dead'").fetch_optional(&lab.pool).await.unwrap()?;
+        (epoch >= 3).then_some(())
+    })
+    .await;
+    let later = json(&run(&lab, &["--json", "enqueue", "echo", "--run-at", "2099-01-01T00:00:00Z"]).await);
+    assert!(run(&lab, &["jobs", "cancel", later["id"].as_str().unwrap()]).await.status.success());
+    assert_eq!(lab.count("cancelled").await, 1);
+}
+
+// F51: what an operator looks at
+#[tokio::test]
+async fn queues_workers_and_doctor_tell_how_things_stand() {
+    let lab = Lab::new().await;
+    let _worker = Process::start(&lab, &["worker", "--name", "w-one"]);
+    eventually("the worker is listed", async || text(&run(&lab, &["--json", "workers", "list"]).await.stdout).contains("w-one").then_some(())).await;
+    let queues = text(&run(&lab, &["--json", "queues", "list"]).await.stdout);
+    assert!(queues.contains("default") && queues.contains("documents"), "{queues}");
+    let doctor = run(&lab, &["doctor"]).await;
+    assert!(text(&doctor.stdout).contains("postgres"), "{}", text(&doctor.stdout));
+}

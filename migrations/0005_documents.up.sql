@@ -127,12 +127,13 @@ END $$;
 INSERT INTO millstream.kind (name, max_attempts) VALUES
   ('document.extract', 3), ('document.image', 3), ('document.chunk', 3), ('document.analyse', 6), ('document.embed', 6), ('document.products', 3);
 
--- Per cent of a document from the counters of one stage. Never falls, never passes the end of the stage.
+-- Per cent of a document from the counters of one stage. Never falls, and reaches the end of the stage only with it: a job that
+-- has reported its last item has not settled yet, and 100 is said of completed documents only.
 CREATE FUNCTION millstream.lift_progress(p_stage millstream.stage) RETURNS void LANGUAGE sql AS $$
   UPDATE millstream.document SET progress = GREATEST(progress,
     (p_stage).progress_from + ((p_stage).progress_to - (p_stage).progress_from)
       * CASE WHEN (p_stage).state = 'completed' THEN 1
-             ELSE ((p_stage).completed_items + (p_stage).failed_items)::real / GREATEST((p_stage).total_items, 1) END)
+             ELSE LEAST(((p_stage).completed_items + (p_stage).failed_items)::real / GREATEST((p_stage).total_items, 1), 0.999) END)
   WHERE id = (p_stage).document_id AND state = 'running'
 $$;
 
@@ -206,7 +207,7 @@ BEGIN
   END IF;
   IF counted.jobs_finished = counted.jobs_total THEN
     -- A job that completed at last still shows the error of its attempt before.
-    PERFORM millstream.finish_stage(counted, CASE WHEN bad = 1 THEN NEW.error END);
+    PERFORM millstream.finish_stage(counted, CASE NEW.state WHEN 7 THEN 'a job of it was cancelled' WHEN 8 THEN NEW.error END);
   ELSE
     PERFORM millstream.lift_progress(counted);
   END IF;

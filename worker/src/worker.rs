@@ -53,8 +53,10 @@ pub struct Worker {
     claiming: Tasks,
     /// Duties and reports: end when nothing runs any more.
     keeping: Tasks,
-    /// Lessor, settle, acknowledge: end last, each when its channel is empty.
+    /// Lessor and settle: end when their channels are empty.
     settling: Tasks,
+    /// Acknowledge: ends last, since settle still sends to it.
+    acknowledging: Tasks,
     heart: CancellationToken,
     heart_thread: Option<JoinHandle<()>>,
     grace: Duration,
@@ -80,6 +82,7 @@ impl Worker {
             claiming: Tasks::new(),
             keeping: Tasks::new(),
             settling: Tasks::new(),
+            acknowledging: Tasks::new(),
             heart: CancellationToken::new(),
             heart_thread: None,
             grace,
@@ -94,8 +97,8 @@ impl Worker {
         self.heart_thread = Some(thread.map_err(|e| Refusal::State(format!("the heartbeat thread could not start: {e}")))?);
         let stop = self.settling.stop_token();
         self.settling.spawn(settle::run(shared.clone(), channels.outcomes, stop.clone()));
-        self.settling.spawn(lessor::run(shared.clone(), channels.fresh, stop.clone()));
-        self.settling.spawn(ack::acknowledge(shared.redis.clone(), channels.acks, stop));
+        self.settling.spawn(lessor::run(shared.clone(), channels.fresh, stop));
+        self.acknowledging.spawn(ack::acknowledge(shared.redis.clone(), channels.acks, self.acknowledging.stop_token()));
         self.keeping.spawn(report::run(shared.clone(), channels.lines, self.keeping.stop_token()));
         duties::start(shared, &self.keeping);
         self.claiming.spawn(direct::run(shared.clone()));
@@ -140,6 +143,7 @@ impl Worker {
     async fn leave(&mut self) {
         let _ = self.keeping.stop(LEAVE_MAX).await;
         let _ = self.settling.stop(LEAVE_MAX).await;
+        let _ = self.acknowledging.stop(LEAVE_MAX).await;
         // Until here the heart has beaten: nobody took the last jobs for a dead worker's.
         self.heart.cancel();
         if !self.shared.redis.is_down()

@@ -2,7 +2,7 @@
 //!
 //! The guarded UPDATE comes first. If it matches nothing, the effect is never run; if the effect fails, the completion is rolled back with it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
 use sqlx::{Connection, PgConnection};
@@ -15,6 +15,9 @@ use crate::{
     outcome::{Effect, Failure, Success},
     shared::Shared,
 };
+
+/// All statements of one effect together; each has the server's own statement timeout. A document's 20,000 chunks took 7 s.
+const EFFECT_DEADLINE: Duration = Duration::from_secs(60);
 
 /// Writes one outcome by itself.
 pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) {
@@ -31,7 +34,7 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) {
             // The effect is used up, so the job runs again. The database's complaint is a failure of the job; an outage is not.
             ended.outcome = Err(match problem {
                 Problem::Effect(message) => Failure::Retry(message),
-                Problem::Outage => Failure::Snooze(std::time::Duration::from_secs(1)),
+                Problem::Outage => Failure::Snooze(Duration::from_secs(1)),
             });
             settle_failure(shared, ended).await;
         }
@@ -67,7 +70,11 @@ async fn complete(shared: &Shared, ended: &Ended, effect: Option<Effect>) -> Res
     let mut tx = within(op, lent.conn().begin()).await?;
     let accepted = within(op, mark_completed(&mut tx, shared.worker_id, ended)).await?;
     if accepted && let Some(effect) = effect {
-        within(op, effect(&mut tx)).await?;
+        match tokio::time::timeout(EFFECT_DEADLINE, effect(&mut tx)).await {
+            Ok(written) => written.map_err(|source| Outage::Postgres { op, source })?,
+            // Uses up an attempt: a write that is always too slow must end somewhere.
+            Err(_) => return Err(Problem::Effect(format!("its writes took longer than {} s", EFFECT_DEADLINE.as_secs()))),
+        }
     }
     within(op, tx.commit()).await?;
     lent.done();

@@ -1,7 +1,7 @@
 //! Names and their small numbers: queues, kinds, tenants.
 //!
 //! A process keeps what it has seen; numbers never change, so a hit needs no check. A miss reads the tables again, but at
-//! most once per [`MISS_INTERVAL`], so that a caller who mistypes a name in a loop costs nothing.
+//! most once per [`MISS_INTERVAL`], so that callers who mistype names in a loop cost next to nothing.
 
 use std::{
     collections::HashMap,
@@ -138,15 +138,21 @@ impl Catalog {
         Ok(())
     }
 
-    /// Reads again, unless that was done a moment ago. Callers that miss together wait for the one that reads.
+    /// Reads again, at most once per [`MISS_INTERVAL`]. Callers that miss together share one read, which began after they asked: a
+    /// name that was added before that is never refused.
     async fn refresh_after_miss(&self) -> Result<(), Outage> {
+        let asked = Instant::now();
         let mut last = self.last_read.lock().await;
-        if last.is_some_and(|at| at.elapsed() < MISS_INTERVAL) {
+        if last.is_some_and(|began| began >= asked) {
             return Ok(());
         }
+        if let Some(began) = *last {
+            tokio::time::sleep(MISS_INTERVAL.saturating_sub(began.elapsed())).await;
+        }
+        let began = Instant::now();
         self.refresh().await?;
         // Only a read that succeeded has told us anything.
-        *last = Some(Instant::now());
+        *last = Some(began);
         Ok(())
     }
 

@@ -1,7 +1,13 @@
 //! One test's own installation: a database with the current schema, a key prefix, a folder for objects.
 
-use std::{path::Path, str::FromStr, sync::OnceLock, time::Duration};
+use std::{
+    path::Path,
+    str::FromStr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
+use millstream_admin::services::{Durability, LocalServices, Options};
 use millstream_common::{
     config::{Config, Secret},
     id::new_job_id,
@@ -25,28 +31,39 @@ pub struct Lab {
     pub config: Config,
     /// For the test's own questions.
     pub pool: PgPool,
+    /// Only of a private lab. Before the folder: the servers stop, then their files go.
+    services: Option<Arc<LocalServices>>,
     folder: tempfile::TempDir,
-    database: String,
+    /// The database to drop in the end, if the server outlives the lab.
+    database: Option<String>,
 }
 
 impl Lab {
     /// A fresh installation. The lease is 2 s, the shortest that is allowed.
     pub async fn new() -> Self {
         let servers = tokio::task::spawn_blocking(servers).await.expect("the servers start");
-        install_tls();
-        show_logs();
         let database = format!("t_{}", new_job_id().simple());
         let url = create_database(&servers.database_url, &database).await;
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let mut config = Config::load(None).expect("the defaults are valid");
-        config.database.url = Secret::new(url.clone());
-        config.redis.url = Secret::new(servers.redis_url.clone());
-        config.redis.prefix = database.clone();
-        config.worker.lease_ms = 2_000;
-        config.worker.grace_ms = 5_000;
-        config.objects.url = format!("file://{}", folder.path().join("objects").display());
-        let pool = PgPool::connect(&url).await.expect("the new database answers");
-        Self { config, pool, folder, database }
+        let config = config(&url, &servers.redis_url, &database, folder.path());
+        Self { pool: connect(&url).await, config, services: None, folder, database: Some(database) }
+    }
+
+    /// An installation with a Postgres and a Redis of its own, for tests that stop, kill or empty a server.
+    pub async fn private(durability: Durability) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let options = Options { dir: folder.path().join("services"), durability, fresh: true };
+        let services = LocalServices::start(options).await.expect("the private servers start");
+        let url = services.database_url.clone();
+        migrate_up(&url).await.expect("the migrations run");
+        let config = config(&url, &services.redis_url, "private", folder.path());
+        Self { pool: connect(&url).await, config, services: Some(Arc::new(services)), folder, database: None }
+    }
+
+    /// Does something to the servers of a private lab, on a thread that may block.
+    pub async fn harm(&self, harm: impl FnOnce(&LocalServices) -> anyhow::Result<()> + Send + 'static) {
+        let services = self.services.clone().expect("only a private lab's servers may be harmed");
+        tokio::task::spawn_blocking(move || harm(&services)).await.expect("the harm ends").expect("the harm is done");
     }
 
     /// A folder of this test's own.
@@ -133,7 +150,8 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let (url, database) = (servers().database_url.clone(), self.database.clone());
+        let Some(database) = self.database.take() else { return };
+        let url = servers().database_url.clone();
         // Best effort, on a thread of its own: a runtime may not block on another one.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -145,6 +163,24 @@ impl Drop for Lab {
         });
         drop(dropped.join());
     }
+}
+
+/// Settings for tests: short leases, everything of this lab's own.
+fn config(database_url: &str, redis_url: &str, prefix: &str, folder: &Path) -> Config {
+    install_tls();
+    show_logs();
+    let mut config = Config::load(None).expect("the defaults are valid");
+    config.database.url = Secret::new(database_url.to_owned());
+    config.redis.url = Secret::new(redis_url.to_owned());
+    prefix.clone_into(&mut config.redis.prefix);
+    config.worker.lease_ms = 2_000;
+    config.worker.grace_ms = 5_000;
+    config.objects.url = format!("file://{}", folder.join("objects").display());
+    config
+}
+
+async fn connect(url: &str) -> PgPool {
+    PgPool::connect(url).await.expect("the database answers")
 }
 
 /// `TEST_LOG=debug` shows what the parts in this process say.

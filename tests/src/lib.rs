@@ -2,9 +2,11 @@
 //!
 //! Tests wait for states with a bound ([`eventually`]), never for time. Fault injection lives beside the tests that need it.
 
+pub mod ask;
 pub mod lab;
 pub mod process;
 pub mod servers;
+pub mod starts;
 pub mod wait;
 
-pub use self::{lab::Lab, process::Process, wait::eventually};
+pub use self::{lab::Lab, process::Process, starts::Starts, wait::eventually};

@@ -31,6 +31,11 @@ impl Process {
         let _ = self.0.wait();
     }
 
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.0.try_wait().expect("a child can be waited for").is_some()
+    }
+
     /// Waits for the end and returns the exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
         crate::eventually("the process ends", async || self.0.try_wait().expect("a child can be waited for")).await.code()
@@ -73,6 +78,7 @@ pub fn command(lab: &Lab, args: &[&str]) -> Command {
         .env("MILLSTREAM_OBJECTS__URL", &lab.config.objects.url)
         .env("MILLSTREAM_WORKER__LEASE_MS", lab.config.worker.lease_ms.to_string())
         .env("MILLSTREAM_WORKER__GRACE_MS", lab.config.worker.grace_ms.to_string())
+        .env("MILLSTREAM_DIAGNOSTICS", lab.config.diagnostics.to_string())
         .env("MILLSTREAM_LOG", std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".into()));
     command
 }

@@ -77,7 +77,9 @@ async fn a_job_is_enqueued_run_and_shown() {
     let waited = json(&run(&lab, &["--json", "enqueue", "echo", "--payload", "{\"a\":1}", "--wait"]).await);
     assert_eq!((&waited["state"], &waited["result"]["a"]), (&Value::from("completed"), &Value::from(1)), "{waited}");
     let shown = json(&run(&lab, &["--json", "jobs", "show", waited["id"].as_str().unwrap()]).await);
-    for field in ["id", "kind", "queue", "priority", "state", "payload", "metadata", "tenant", "batch_id", "attempt", "max_attempts", "epoch"] {
+    for field in
+        ["id", "kind", "queue", "priority", "state", "payload", "metadata", "tenant", "batch_id", "attempt", "max_attempts", "epoch"]
+    {
         assert!(shown.get(field).is_some(), "{field} is missing: {shown}");
     }
     let listed = run(&lab, &["--json", "jobs", "list", "--state", "completed"]).await;
@@ -100,7 +102,8 @@ async fn dead_jobs_are_listed_and_redriven_and_scheduled_ones_cancelled() {
     assert_eq!(lab.count("dead").await, 1, "without --yes nothing moves: {}", text(&dry.stdout));
     assert!(run(&lab, &["dead", "redrive", "--all", "--yes"]).await.status.success());
     eventually("dead again, at a higher epoch", async || {
-        let epoch: i32 = sqlx::query_scalar("SELECT epoch FROM millstream.job_view WHERE state = 'dead'").fetch_optional(&lab.pool).await.unwrap()?;
+        let epoch: i32 =
+            sqlx::query_scalar("SELECT epoch FROM millstream.job_view WHERE state = 'dead'").fetch_optional(&lab.pool).await.unwrap()?;
         (epoch >= 3).then_some(())
     })
     .await;
@@ -114,7 +117,10 @@ async fn dead_jobs_are_listed_and_redriven_and_scheduled_ones_cancelled() {
 async fn queues_workers_and_doctor_tell_how_things_stand() {
     let lab = Lab::new().await;
     let _worker = Process::start(&lab, &["worker", "--name", "w-one"]);
-    eventually("the worker is listed", async || text(&run(&lab, &["--json", "workers", "list"]).await.stdout).contains("w-one").then_some(())).await;
+    eventually("the worker is listed", async || {
+        text(&run(&lab, &["--json", "workers", "list"]).await.stdout).contains("w-one").then_some(())
+    })
+    .await;
     let queues = text(&run(&lab, &["--json", "queues", "list"]).await.stdout);
     assert!(queues.contains("default") && queues.contains("documents"), "{queues}");
     let doctor = run(&lab, &["doctor"]).await;

@@ -17,7 +17,10 @@ impl Api {
         let address = format!("127.0.0.1:{port}");
         let process = Process::start(lab, &["api", "--listen", &address]);
         let api = Self { client: Client::new(), base: format!("http://{address}"), _process: process };
-        eventually("the API is ready", async || api.client.get(format!("{}/readyz", api.base)).send().await.ok().filter(|r| r.status().is_success())).await;
+        eventually("the API is ready", async || {
+            api.client.get(format!("{}/readyz", api.base)).send().await.ok().filter(|r| r.status().is_success())
+        })
+        .await;
         api
     }
 
@@ -93,7 +96,10 @@ async fn an_uploaded_document_goes_through_all_stages() {
     assert_eq!(done["progress"], 100.0, "{done}");
     let stages: Vec<_> = done["stages"].as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap().to_owned()).collect();
     assert_eq!(stages, ["extraction", "images", "chunking", "analysis", "products"]);
-    assert!(done["stages"].as_array().unwrap().iter().all(|s| s["completed_items"] == s["total_items"] && s["failed_items"] == 0), "{done}");
+    assert!(
+        done["stages"].as_array().unwrap().iter().all(|s| s["completed_items"] == s["total_items"] && s["failed_items"] == 0),
+        "{done}"
+    );
 }
 
 // F52: probes and metrics

@@ -29,7 +29,7 @@ const BATCH: usize = 5_000;
 /// How often the drain is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// A drain that takes longer than this has stopped.
-const DRAIN_MAX: Duration = Duration::from_secs(600);
+const DRAIN_MAX: Duration = Duration::from_mins(10);
 
 #[derive(Debug, Args)]
 pub(super) struct BenchArgs {
@@ -61,7 +61,7 @@ pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
     let urls = GivenUrls { database_url: given(&context.config.database.url), redis_url: given(&context.config.redis.url) };
     let options = Options { dir: folder.path().join("services"), durability: Durability::Full, fresh: true };
     let services = LocalServices::given_or_start(urls, options).await.map_err(|e| Failure::failed(format!("{e:#}")))?;
-    let measured = measure(&services, jobs, context).await;
+    let measured = Box::pin(measure(&services, jobs, context)).await;
     services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))?;
     let rows = measured?;
     write(&args.out, &rows)?;
@@ -78,14 +78,19 @@ async fn measure(services: &LocalServices, jobs: u64, context: &Context) -> Resu
     migrate_up(config.database.url.expose()).await?;
     let inner = Context::new(config.clone(), context.json, context.quiet);
     context.hint(&format!("enqueuing {jobs} jobs …"));
-    let enqueue = figure("bulk_enqueue", jobs, &inner, enqueue(&inner, jobs)).await?;
+    let enqueue = Box::pin(figure("bulk_enqueue", jobs, &inner, enqueue(&inner, jobs))).await?;
     context.hint("draining them …");
-    let drain = figure("drain_1_worker", jobs, &inner, drain(&inner, config)).await?;
+    let drain = Box::pin(figure("drain_1_worker", jobs, &inner, drain(&inner, config))).await?;
     Ok(vec![enqueue, drain])
 }
 
 /// Times `work`, with the WAL it wrote.
-async fn figure(name: &'static str, jobs: u64, context: &Context, work: impl Future<Output = Result<Duration, Failure>>) -> Result<Row, Failure> {
+async fn figure(
+    name: &'static str,
+    jobs: u64,
+    context: &Context,
+    work: impl Future<Output = Result<Duration, Failure>>,
+) -> Result<Row, Failure> {
     let before = wal_bytes(context).await?;
     let took = work.await?;
     let wal = wal_bytes(context).await? - before;

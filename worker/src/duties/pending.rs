@@ -1,12 +1,16 @@
 //! Looks into the streams of the queues: what is in them, and what is pending there with whom.
 
+use std::collections::HashSet;
+
 use millstream_common::{
     error::Outage,
     id::JobId,
-    job::Priority,
-    stream::{GROUP, entry, link::Redis},
+    stream::{
+        GROUP, entry,
+        link::{Redis, is_outage},
+    },
 };
-use redis::streams::{StreamPendingCountReply, StreamRangeReply};
+use redis::streams::{StreamInfoGroupsReply, StreamPendingCountReply, StreamRangeReply};
 
 /// Entries listed by one command.
 const PAGE: usize = 1000;
@@ -40,20 +44,68 @@ pub(super) async fn pending(redis: &Redis, stream: &str) -> Result<Vec<Pending>,
     }
 }
 
-/// The jobs of the whole stream, read or not, with their epochs. The window bounds its length.
-pub(super) async fn jobs_in(redis: &Redis, queue: &str, priority: Priority) -> Result<Vec<(JobId, i32)>, Outage> {
-    let stream = redis.keys().stream(queue, priority);
-    let mut jobs = Vec::new();
+/// What a stream holds.
+#[derive(Default)]
+pub(super) struct Listing {
+    /// Jobs of the entries that are unread or pending: somebody will look at them.
+    pub(super) jobs: Vec<(JobId, i32)>,
+    /// Entries that nobody will ever read: the group has passed them, and they are pending with nobody. Somebody has moved the
+    /// group or deleted a consumer, or they are being removed right now.
+    pub(super) skipped: Vec<String>,
+}
+
+/// The whole stream. The window bounds its length.
+pub(super) async fn listing(redis: &Redis, stream: &str) -> Result<Listing, Outage> {
+    // In this order: what the group had passed before the entries were listed, and is not pending afterwards, is in no hands.
+    let passed = position(redis, stream).await?;
+    let entries = entries(redis, stream).await?;
+    let is_passed = |id: &str| passed.is_some_and(|passed| parse(id).is_some_and(|id| id <= passed));
+    let pending: HashSet<String> = if entries.iter().any(|(id, _)| is_passed(id)) {
+        pending(redis, stream).await?.into_iter().map(|p| p.id).collect()
+    } else {
+        HashSet::new()
+    };
+    let mut listing = Listing::default();
+    for (id, hint) in entries {
+        if is_passed(&id) && !pending.contains(&id) {
+            listing.skipped.push(id);
+        } else {
+            listing.jobs.extend(hint.map(|hint| hint.jobs).unwrap_or_default());
+        }
+    }
+    Ok(listing)
+}
+
+/// The last entry that the group was given; `None` if there is no stream or group.
+async fn position(redis: &Redis, stream: &str) -> Result<Option<(u64, u64)>, Outage> {
+    let op = "asking for the group's position";
+    let mut conn = redis.connection(op).await?;
+    let mut command = redis::cmd("XINFO");
+    command.arg("GROUPS").arg(stream);
+    let found: Result<StreamInfoGroupsReply, Outage> = redis.within(op, command.query_async(&mut conn)).await;
+    match found {
+        Ok(reply) => Ok(reply.groups.iter().find(|group| group.name == GROUP).and_then(|group| parse(&group.last_delivered_id))),
+        Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(None),
+        Err(outage) => Err(outage),
+    }
+}
+
+/// An entry id as numbers, in the order of the stream.
+fn parse(id: &str) -> Option<(u64, u64)> {
+    let (ms, nth) = id.split_once('-')?;
+    Some((ms.parse().ok()?, nth.parse().ok()?))
+}
+
+async fn entries(redis: &Redis, stream: &str) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {
+    let mut all = Vec::new();
     let mut from = "-".to_owned();
     loop {
-        let entries = range(redis, &stream, &from, "+", PAGE).await?;
-        let count = entries.len();
-        if let Some((id, _)) = entries.last() {
-            from = format!("({id}");
-        }
-        jobs.extend(entries.into_iter().filter_map(|(_, hint)| hint).flat_map(|hint| hint.jobs));
-        if count < PAGE {
-            return Ok(jobs);
+        let page = range(redis, stream, &from, "+", PAGE).await?;
+        let count = page.len();
+        all.extend(page);
+        match all.last() {
+            Some((last, _)) if count == PAGE => from = format!("({last}"),
+            _ => return Ok(all),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Reconcile: what Postgres believes to be in the streams and is not, is handed out again.
 //!
 //! For parcels whose promise to publish is older than the grace period: list the stream (waiting and unacknowledged entries
-//! alike), wait out one lease delay with margin, then ask Postgres which of the missing jobs are still available. An entry
+//! alike, but not those that the group was moved past), wait out one lease delay with margin, then ask Postgres which of the missing jobs are still available. An entry
 //! leaves the stream only after its jobs are settled or leased, so the difference is exactly what was lost. Never filters
 //! on "published": what was published and then lost with Redis is the case that matters.
 
@@ -22,8 +22,11 @@ use millstream_common::{
 };
 use sqlx::Row;
 
-use super::{Duty, Scope, pending::jobs_in};
-use crate::shared::Shared;
+use super::{
+    Duty, Scope,
+    pending::{Listing, listing},
+};
+use crate::{claim::entry::Ack, shared::Shared};
 
 /// Parcels compared in one round.
 const ROUND: i64 = 500;
@@ -117,7 +120,7 @@ fn doubtful(row: &sqlx::postgres::PgRow) -> Doubtful {
 }
 
 async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage> {
-    let present = list_streams(shared, &doubtful).await?;
+    let (present, skipped) = list_streams(shared, &doubtful).await?;
     tokio::time::sleep(RECONCILE_SETTLE).await;
     let missing: Vec<(JobId, i32)> = doubtful.iter().flat_map(|p| p.jobs.iter().copied()).filter(|job| !present.contains(job)).collect();
     let lost = if missing.is_empty() { HashSet::new() } else { still_available(shared, &missing).await? };
@@ -137,21 +140,27 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     )
     .await?;
     lent.done();
+    // Nobody will read them, and they take up the window: what they hinted at was missing, and is in new parcels now.
+    skipped.into_iter().for_each(|ack| drop(shared.acks.send(ack)));
     Ok(())
 }
 
-async fn list_streams(shared: &Shared, doubtful: &[Doubtful]) -> Result<HashSet<(JobId, i32)>, Outage> {
+/// Jobs that the streams of these parcels still have a use for, and entries that they have none for.
+async fn list_streams(shared: &Shared, doubtful: &[Doubtful]) -> Result<(HashSet<(JobId, i32)>, Vec<Ack>), Outage> {
     let streams: HashSet<(i32, Priority)> = doubtful.iter().map(|p| (p.queue, p.priority)).collect();
-    let mut present = HashSet::new();
+    let (mut present, mut unread) = (HashSet::new(), Vec::new());
     for (queue, priority) in streams {
         if shared.catalog.queue_name(queue).is_none() {
             shared.catalog.refresh().await?;
         }
         if let Some(name) = shared.catalog.queue_name(queue) {
-            present.extend(jobs_in(&shared.redis, &name, priority).await?);
+            let stream: Arc<str> = shared.redis.keys().stream(&name, priority).into();
+            let Listing { jobs, skipped } = listing(&shared.redis, &stream).await?;
+            present.extend(jobs);
+            unread.extend(skipped.into_iter().map(|id| (stream.clone(), id)));
         }
     }
-    Ok(present)
+    Ok((present, unread))
 }
 
 async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<HashSet<(JobId, i32)>, Outage> {

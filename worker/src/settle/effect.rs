@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// All statements of one effect together; each has the server's own statement timeout. A document's 20,000 chunks took 7 s.
-const EFFECT_DEADLINE: Duration = Duration::from_secs(60);
+const EFFECT_DEADLINE: Duration = Duration::from_mins(1);
 
 /// Writes one outcome by itself.
 pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) {

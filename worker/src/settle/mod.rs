@@ -108,7 +108,7 @@ fn refuse_large_result(ended: &mut Ended) {
     }
 }
 
-/// Repeating a guarded write until Postgres has answered, at most one lease long: then the job is rescued anyway.
+/// Repeating a guarded write until Postgres has answered, at most one lease longer than the heart beats: then the job is rescued anyway.
 pub(crate) struct Patience<'a> {
     shared: &'a Shared,
     deadline: Instant,
@@ -124,6 +124,12 @@ impl<'a> Patience<'a> {
     pub(crate) async fn allows_another(&mut self, outage: &Outage) -> bool {
         self.shared.metrics.counters.postgres_failed("settle");
         tracing::warn!(error = %millstream_common::error::in_full(outage), "settling failed; it is tried again");
+        // While the heart beats the leases live: a run that has ended is not thrown away because this process was kept from its
+        // writes. What the database itself refuses is not asked for ever.
+        let refused = matches!(outage, Outage::Postgres { source, .. } if source.as_database_error().is_some());
+        if !refused && self.shared.beating.load(Ordering::Relaxed) {
+            self.deadline = Instant::now() + self.shared.lease;
+        }
         if Instant::now() > self.deadline {
             return false;
         }

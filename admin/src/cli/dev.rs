@@ -13,6 +13,7 @@ use millstream_common::{
     pg::migrate_up,
     tasks::Tasks,
 };
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,6 +26,10 @@ use crate::{
 
 /// A demonstration that takes longer than this has gone wrong.
 const WATCH_MAX: Duration = Duration::from_hours(24);
+/// Where people look for the API.
+const USUAL_ADDRESS: &str = "127.0.0.1:8080";
+/// Any free port of this machine.
+const FREE_ADDRESS: &str = "127.0.0.1:0";
 /// The API answers what it has begun.
 const API_GRACE: Duration = Duration::from_secs(20);
 
@@ -43,9 +48,9 @@ pub struct DevArgs {
     /// Where the private services and the object store keep their files
     #[arg(long, value_name = "DIR", default_value = ".millstream")]
     pub data_dir: PathBuf,
-    /// Address of the HTTP API
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
-    pub listen: String,
+    /// Address of the HTTP API; 127.0.0.1:8080 if absent, or a free port where that is taken
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<String>,
     /// End when every document is done, with a table of what they yielded
     #[arg(long)]
     pub exit_when_done: bool,
@@ -89,7 +94,7 @@ fn private_config(config: &Config, services: &LocalServices, data_dir: &std::pat
 
 async fn work(args: &DevArgs, mut files: Vec<PathBuf>, context: &Context, data_dir: &std::path::Path) -> Outcome {
     let (tasks, stop) = (Tasks::new(), CancellationToken::new());
-    let listener = api::listen(context, &args.listen).await?;
+    let listener = listen(args, context).await?;
     let address = listener.local_addr()?;
     let api = api::open(context, stop.clone()).await?;
     tasks.spawn(crate::api::serve(api, listener));
@@ -104,6 +109,17 @@ async fn work(args: &DevArgs, mut files: Vec<PathBuf>, context: &Context, data_d
     crew.stop().await;
     tasks.stop(API_GRACE).await;
     worked
+}
+
+/// Somebody else on the usual port must not stop a demonstration; an address that was asked for is taken or refused.
+async fn listen(args: &DevArgs, context: &Context) -> Result<TcpListener, Failure> {
+    if let Some(address) = &args.listen {
+        return api::listen(context, address).await;
+    }
+    match api::listen(context, USUAL_ADDRESS).await {
+        Ok(listener) => Ok(listener),
+        Err(_) => api::listen(context, FREE_ADDRESS).await,
+    }
 }
 
 /// Puts the files through and prints what they yielded; then stays, if asked to.

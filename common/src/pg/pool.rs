@@ -78,7 +78,11 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, Outage> {
     let options = PgConnectOptions::from_str(url).map_err(|source| Outage::Postgres { op: "reading the database URL", source })?;
     Ok(options
         .application_name("millstream")
-        .options([("statement_timeout", STATEMENT_TIMEOUT_MS.to_string()), ("lock_timeout", LOCK_TIMEOUT_MS.to_string())])
+        .options([
+            ("statement_timeout", STATEMENT_TIMEOUT_MS.to_string()),
+            ("lock_timeout", LOCK_TIMEOUT_MS.to_string()),
+            ("client_min_messages", "warning".to_owned()),
+        ])
         .log_slow_statements(tracing::log::LevelFilter::Debug, STATEMENT_DEADLINE))
 }
 

@@ -108,6 +108,19 @@ BEGIN
   IF v_priority IS NULL THEN
     RAISE EXCEPTION 'unknown priority "%"', priority USING ERRCODE = 'invalid_parameter_value', HINT = 'Use high, medium or low.';
   END IF;
+  IF kind LIKE 'document.%' THEN
+    RAISE EXCEPTION 'jobs of kind "%" are made by the document pipeline', kind USING ERRCODE = 'invalid_parameter_value', HINT = 'Use: millstream documents add FILE';
+  END IF;
+  -- Also refuses infinity. Nobody means a later time, and some calendars end.
+  IF run_at > now() + interval '100 years' THEN
+    RAISE EXCEPTION 'run_at lies more than 100 years ahead' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  IF octet_length(metadata::text) > 65536 THEN
+    RAISE EXCEPTION 'the metadata is over 64 KiB' USING ERRCODE = 'program_limit_exceeded', HINT = 'Put the data into the object store and its address into the metadata.';
+  END IF;
+  IF EXISTS (SELECT 1 FROM unnest(idempotency_keys) AS u(k) WHERE length(k) NOT BETWEEN 1 AND 255) THEN
+    RAISE EXCEPTION 'an idempotency key has 1 to 255 characters' USING ERRCODE = 'invalid_parameter_value';
+  END IF;
   IF max_attempts IS NOT NULL AND max_attempts NOT BETWEEN 1 AND 1000 THEN
     RAISE EXCEPTION 'max_attempts must be between 1 and 1000, not %', max_attempts USING ERRCODE = 'invalid_parameter_value';
   END IF;
@@ -133,8 +146,10 @@ BEGIN
     RETURN;
   END IF;
   IF EXISTS (SELECT 1 FROM unnest(idempotency_keys, v_texts) AS u(k, p)
-             JOIN millstream.job_key o ON o.tenant_id = v_tenant AND o.key = u.k AND o.payload_hash <> sha256(convert_to(u.p, 'UTF8'))) THEN
-    RAISE EXCEPTION 'an idempotency key was used before with another payload' USING ERRCODE = 'unique_violation';
+             JOIN millstream.job_key o ON o.tenant_id = v_tenant AND o.key = u.k
+             JOIN millstream.job j ON j.id = o.job_id
+             WHERE j.kind_id <> v_kind OR o.payload_hash <> sha256(convert_to(u.p, 'UTF8'))) THEN
+    RAISE EXCEPTION 'an idempotency key was used before with another kind or payload' USING ERRCODE = 'unique_violation';
   END IF;
   RETURN QUERY
   SELECT COALESCE(o.job_id, u.i) FROM unnest(v_ids, idempotency_keys) WITH ORDINALITY AS u(i, k, n)
@@ -149,6 +164,10 @@ CREATE FUNCTION millstream.enqueue(
   SELECT * FROM millstream.enqueue_many(kind, ARRAY[payload], queue, priority, run_at,
     CASE WHEN idempotency_key IS NOT NULL THEN ARRAY[idempotency_key] END, tenant, metadata, max_attempts)
 $$;
+
+-- The SQL door runs with its owner's rights: an application's role needs USAGE on the schema and nothing else.
+ALTER FUNCTION millstream.enqueue_many(text, jsonb[], text, text, timestamptz, text[], text, jsonb, int) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+ALTER FUNCTION millstream.enqueue(text, jsonb, text, text, timestamptz, text, text, jsonb, int) SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 
 -- JSON, or a JSON string that says the text is none: one undecodable payload must not break a listing.
 CREATE FUNCTION millstream.as_json(t text) RETURNS json LANGUAGE plpgsql IMMUTABLE AS $$

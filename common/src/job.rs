@@ -4,13 +4,18 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::{
     error::Refusal,
     id::{JobId, new_job_id},
     limits::{KEY_CHARS_MAX, PAYLOAD_BYTES_MAX},
 };
+
+/// A schedule further ahead is a mistake, and beyond some calendars' range.
+const RUN_AT_AHEAD_MAX: TimeDelta = TimeDelta::days(36_525);
+/// Partitions are made a week ahead; no honest clock is a day wrong.
+const ID_AHEAD_MAX: TimeDelta = TimeDelta::days(1);
 
 /// How urgent a job is. The numbers are those of `millstream.job.priority`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
@@ -131,8 +136,28 @@ impl NewJob {
         {
             return Err(Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {max}")));
         }
+        if self.kind.starts_with("document.") {
+            return Err(Refusal::Invalid(format!(
+                "jobs of kind \"{}\" are made by the document pipeline: use \"millstream documents add FILE\"",
+                self.kind
+            )));
+        }
+        self.check_times()
+    }
+
+    /// A far future would overflow other people's clocks, and an id of the far future the partitions.
+    fn check_times(&self) -> Result<(), Refusal> {
+        let now = crate::clock::now();
+        if let Some(at) = self.run_at
+            && at > now + RUN_AT_AHEAD_MAX
+        {
+            return Err(Refusal::Invalid("run_at lies more than 100 years ahead".into()));
+        }
         if self.id.get_version_num() != 7 {
             return Err(Refusal::Invalid(format!("job id {} is no UUIDv7", self.id)));
+        }
+        if (self.id.as_u128() >> 80) as i64 > (now + ID_AHEAD_MAX).timestamp_millis() {
+            return Err(Refusal::Invalid(format!("job id {} lies more than a day in the future", self.id)));
         }
         Ok(())
     }

@@ -115,46 +115,50 @@ async fn answer(
     jobs: &[(NewJob, JobNames)],
     inserted: &HashSet<JobId>,
 ) -> Result<Vec<Result<Enqueued, Refusal>>, sqlx::Error> {
-    let existing = if inserted.len() == jobs.len() { HashMap::new() } else { existing(conn, jobs, inserted).await? };
     let mut written = HashSet::new();
-    let answers = jobs.iter().map(|(job, _)| {
-        // Two requests of one batch with the same new id: the second one is the duplicate.
-        if inserted.contains(&job.id) && written.insert(job.id) {
+    // Two requests of one batch with the same new id: the second one is the duplicate.
+    let new: Vec<bool> = jobs.iter().map(|(job, _)| inserted.contains(&job.id) && written.insert(job.id)).collect();
+    let mut existing = if new.iter().all(|new| *new) { HashMap::new() } else { existing(conn, jobs, &new).await? };
+    let answers = jobs.iter().enumerate().map(|(nth, (job, _))| {
+        if new[nth] {
             let state = if job.run_at.is_some_and(|at| at > crate::clock::now()) { State::Scheduled } else { State::Available };
             return Ok(Enqueued { id: job.id, state, duplicate: false });
         }
-        match existing.get(&job.id) {
-            Some((id, state, true)) => Ok(Enqueued { id: *id, state: *state, duplicate: true }),
-            Some((id, _, false)) => Err(Refusal::Conflict(format!("job {id} was enqueued with another payload"))),
+        match existing.remove(&nth) {
+            Some((id, state, true)) => Ok(Enqueued { id, state, duplicate: true }),
+            Some((id, _, false)) => Err(Refusal::Conflict(format!("job {id} was enqueued with another kind or payload"))),
             None => Ok(Enqueued { id: job.id, state: State::Available, duplicate: true }),
         }
     });
     Ok(answers.collect())
 }
 
-/// For the requests that wrote nothing: the job that was there before, its state, and whether its payload is the same.
+/// For the requests that wrote nothing, by their place: the job that was there before, its state, and whether it is the same.
 async fn existing(
     conn: &mut PgConnection,
     jobs: &[(NewJob, JobNames)],
-    inserted: &HashSet<JobId>,
-) -> Result<HashMap<JobId, (JobId, State, bool)>, sqlx::Error> {
-    let old: Vec<_> = jobs.iter().filter(|(job, _)| !inserted.contains(&job.id)).collect();
+    new: &[bool],
+) -> Result<HashMap<usize, (JobId, State, bool)>, sqlx::Error> {
+    let old: Vec<(usize, &(NewJob, JobNames))> = jobs.iter().enumerate().filter(|(nth, _)| !new[*nth]).collect();
     let rows = sqlx::query(
-        "SELECT a.id AS asked, j.id, j.state, COALESCE(k.payload_hash = sha256(convert_to(a.payload::jsonb::text, 'UTF8')), j.payload = a.payload) AS same
-         FROM unnest($1::uuid[], $2::int[], $3::text[], $4::text[]) AS a(id, tenant_id, key, payload)
+        "SELECT a.nth, j.id, j.state, j.kind_id = a.kind_id
+                AND COALESCE(k.payload_hash = sha256(convert_to(a.payload::jsonb::text, 'UTF8')), j.payload = a.payload) AS same
+         FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::int[], $5::text[], $6::text[]) AS a(nth, id, tenant_id, kind_id, key, payload)
          LEFT JOIN millstream.job_key k ON k.tenant_id = a.tenant_id AND k.key = a.key
          JOIN millstream.job j ON j.id = COALESCE(k.job_id, a.id)",
     )
-    .bind(old.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
-    .bind(old.iter().map(|(_, names)| names.tenant).collect::<Vec<_>>())
-    .bind(old.iter().map(|(job, _)| job.idempotency_key.clone()).collect::<Vec<_>>())
-    .bind(old.iter().map(|(job, _)| job.payload.as_str()).collect::<Vec<_>>())
+    .bind(old.iter().map(|(nth, _)| *nth as i64).collect::<Vec<_>>())
+    .bind(old.iter().map(|(_, (job, _))| job.id).collect::<Vec<_>>())
+    .bind(old.iter().map(|(_, (_, names))| names.tenant).collect::<Vec<_>>())
+    .bind(old.iter().map(|(_, (_, names))| names.kind).collect::<Vec<_>>())
+    .bind(old.iter().map(|(_, (job, _))| job.idempotency_key.clone()).collect::<Vec<_>>())
+    .bind(old.iter().map(|(_, (job, _))| job.payload.as_str()).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
     rows.iter()
         .map(|row| {
             let state = State::from_number(row.try_get("state")?).unwrap_or(State::Available);
-            Ok((row.try_get("asked")?, (row.try_get("id")?, state, row.try_get("same")?)))
+            Ok((row.try_get::<i64, _>("nth")? as usize, (row.try_get("id")?, state, row.try_get("same")?)))
         })
         .collect()
 }

@@ -218,3 +218,62 @@ async fn many_jobs_all_run_and_nothing_is_left_behind() {
     assert_eq!(attempts, (1, 1));
     worker.drain(tokio_util::sync::CancellationToken::new()).await;
 }
+
+// F8: what would overflow calendars or partitions is refused at every door
+#[tokio::test]
+async fn far_futures_and_internal_kinds_are_refused_at_every_door() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let mut far = NewJob::new("echo", "1");
+    far.run_at = Some(chrono::DateTime::<chrono::Utc>::MAX_UTC);
+    let mut future_id = NewJob::new("echo", "1");
+    future_id.id = "ffffffff-ffff-7fff-bfff-ffffffffffff".parse().unwrap();
+    for bad in [far, future_id, NewJob::new("document.chunk", "{}")] {
+        assert!(producer.enqueue(bad).await.is_err());
+    }
+    for sql in [
+        "SELECT millstream.enqueue('echo', run_at => 'infinity')",
+        "SELECT millstream.enqueue('echo', run_at => '290000-01-01')",
+        "SELECT millstream.enqueue('document.chunk')",
+        "SELECT millstream.enqueue('echo', metadata => to_jsonb(repeat('m', 100000)))",
+        "SELECT millstream.enqueue('echo', idempotency_key => '')",
+    ] {
+        assert!(sqlx::query(sql).execute(&lab.pool).await.is_err(), "{sql}");
+    }
+    let rows: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job").fetch_one(&lab.pool).await.unwrap();
+    assert_eq!(rows, 0);
+}
+
+// F4, S13: a key or an id belongs to one kind and one payload, also inside one batch
+#[tokio::test]
+async fn a_key_or_id_reused_for_something_else_is_a_conflict() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let keyed = |kind: &str| {
+        let mut job = NewJob::new(kind, "1");
+        job.idempotency_key = Some("k".into());
+        job
+    };
+    producer.enqueue(keyed("echo")).await.unwrap();
+    assert!(producer.enqueue(keyed("noop")).await.is_err());
+    assert!(sqlx::query("SELECT millstream.enqueue('noop', '1', idempotency_key => 'k')").execute(&lab.pool).await.is_err());
+    let old = NewJob::new("echo", "1");
+    producer.enqueue(old.clone()).await.unwrap();
+    let mut changed = old.clone();
+    changed.payload = "2".into();
+    let answers = producer.enqueue_many(vec![changed, old]).await.unwrap();
+    assert!(answers[0].is_err() && answers[1].as_ref().is_ok_and(|a| a.duplicate), "{answers:?}");
+}
+
+// F3: a role that may only use the schema can enqueue, and nothing else
+#[tokio::test]
+async fn an_application_role_can_enqueue_and_read_nothing() {
+    let lab = Lab::new().await;
+    let mut tx = lab.pool.begin().await.unwrap();
+    let role = format!("app_{}", millstream_common::id::new_job_id().simple());
+    for sql in [format!("CREATE ROLE {role}"), format!("GRANT USAGE ON SCHEMA millstream TO {role}"), format!("SET LOCAL ROLE {role}")] {
+        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(&mut *tx).await.unwrap();
+    }
+    sqlx::query("SELECT millstream.enqueue('echo', '1')").execute(&mut *tx).await.unwrap();
+    assert!(sqlx::query("SELECT id FROM millstream.job").execute(&mut *tx).await.is_err());
+}

@@ -49,7 +49,7 @@ pub(super) async fn run(args: QueuesArgs, context: &Context) -> Outcome {
 
 async fn list(context: &Context) -> Outcome {
     let queues = queues::list(context.pg().await?).await?;
-    let header = ["queue", "paused", "backlog", "leased", "put off", "dead", "completed", "oldest", "counted"];
+    let header = ["queue", "paused", "backlog", "leased", "put off", "dead", "oldest", "counted"];
     table::list(context, &queues, &header, cells)?;
     Ok(Exit::Done)
 }
@@ -66,7 +66,6 @@ fn cells(queue: &Queue) -> Vec<String> {
         queue.leased.to_string(),
         jobs(&["scheduled", "retryable", "rate_limited"]),
         jobs(&["dead"]),
-        jobs(&["completed"]),
         table::maybe(queue.oldest_age_seconds.map(table::seconds)),
         table::maybe_time(queue.counted_at),
     ]

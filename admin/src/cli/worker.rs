@@ -1,6 +1,11 @@
 //! `millstream worker`: a process that runs jobs.
 
-use std::net::SocketAddr;
+use std::{
+    fs::DirBuilder,
+    net::SocketAddr,
+    os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
+    path::PathBuf,
+};
 
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use clap::Args;
@@ -82,8 +87,7 @@ fn all_handlers(config: &Config) -> Result<Vec<millstream_worker::Handler>, Fail
     let wrong = |e: &dyn std::error::Error| Failure::usage(millstream_common::error::in_full(e));
     let mut all = handlers::built_in(config).map_err(|e| wrong(&e))?;
     let objects = crate::ops::upload::open_store(&config.objects.url)?;
-    let work_dir = std::env::temp_dir().join("millstream");
-    std::fs::create_dir_all(&work_dir)?;
+    let work_dir = private_work_dir()?;
     let setup = documents::DocumentSetup {
         config: config.clone(),
         objects,
@@ -93,6 +97,20 @@ fn all_handlers(config: &Config) -> Result<Vec<millstream_worker::Handler>, Fail
     };
     all.extend(documents::handlers(&setup).map_err(|e| wrong(&e))?);
     Ok(all)
+}
+
+/// A folder for temporary files that only this user can enter. Its fixed name lets a later start sweep what a crash left; where that
+/// name belongs to somebody else, a new folder of our own does.
+fn private_work_dir() -> Result<PathBuf, Failure> {
+    let uid = rustix::process::getuid().as_raw();
+    let usual = std::env::temp_dir().join(format!("millstream-{uid}"));
+    // An error here shows in the look below: the folder is there, and ours, or it is not.
+    let _ = DirBuilder::new().mode(0o700).create(&usual);
+    let ours = std::fs::symlink_metadata(&usual).is_ok_and(|m| m.is_dir() && m.uid() == uid && m.permissions().mode() & 0o077 == 0);
+    if ours {
+        return Ok(usual);
+    }
+    Ok(tempfile::Builder::new().prefix("millstream-").tempdir()?.keep())
 }
 
 async fn listen(address: &str) -> Result<Option<TcpListener>, Failure> {

@@ -45,7 +45,7 @@ pub async fn list(pg: &Pg) -> Result<Vec<Queue>, Outage> {
            SELECT j.queue_id, count(*) AS leased FROM millstream.lease x JOIN millstream.job j ON j.id = x.job_id GROUP BY j.queue_id
          ) l ON l.queue_id = q.id
          LEFT JOIN (
-           SELECT queue_id, jsonb_object_agg(state, jobs) AS jobs, max(oldest_age_seconds) AS oldest_age_seconds, max(at) AS counted_at
+           SELECT queue_id, jsonb_object_agg(state, jobs) AS jobs, max(oldest_age_seconds) FILTER (WHERE state = 'available') AS oldest_age_seconds, max(at) AS counted_at
            FROM millstream.queue_stat GROUP BY queue_id
          ) s ON s.queue_id = q.id
          ORDER BY q.name",

@@ -14,11 +14,13 @@ use crate::{
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish.lua")));
 
-/// Publishes parcels of one stream in order. Returns how many were accepted; the others found no room. An error leaves
+/// Publishes parcels of one stream in order. Returns how many were accepted; the others found no room, or
+/// no connection. An error leaves
 /// it open whether entries were added: the parcels must stay `publishing`.
 pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[Parcel]) -> Result<usize, Outage> {
     let op = "publishing";
-    let mut conn = redis.connection(op).await?;
+    // Without a connection nothing was sent: the parcels wait, and are worked straight from Postgres if Redis stays away.
+    let Ok(mut conn) = redis.connection(op).await else { return Ok(0) };
     let mut call = SCRIPT.prepare_invoke();
     call.key(redis.keys().stream(queue, priority)).key(redis.keys().window(queue));
     call.arg(GROUP).arg(WINDOW_ENTRIES_MIN).arg(parcels.len());

@@ -68,3 +68,9 @@ async fn entries_deleted_while_pending_lose_no_job() {
 async fn a_live_consumer_that_is_deleted_loses_no_job() {
     survives(async |lab, stream, worker| lab.command(&["XGROUP", "DELCONSUMER", stream, GROUP, &format!("w{worker}")]).await).await;
 }
+
+// S22
+#[tokio::test]
+async fn a_stream_replaced_by_another_type_of_key_loses_no_job() {
+    survives(async |lab, stream, _| lab.command(&["SET", stream, "foo"]).await).await;
+}

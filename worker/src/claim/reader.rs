@@ -3,7 +3,10 @@
 //! Only when all three streams came back empty does it block, on all of them, for one entry each. After every reconnect it
 //! hands back what an earlier, abandoned request was given: entries in its own pending list that no hold here knows.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use millstream_common::{
     error::Outage,
@@ -35,6 +38,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const IDLE_LOOK: Duration = Duration::from_millis(250);
 /// Claims in flight per queue: the next batch is read while the last one is asked about.
 const CLAIMS_MAX: usize = 2;
+
+/// Removes a key of ours that somebody has made into something else.
+static HEAL: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("heal.lua")));
 
 pub(crate) struct Reader {
     shared: Arc<Shared>,
@@ -235,7 +241,11 @@ impl Reader {
     /// A missing group means that the stream was lost: make it again, from the start, and have everything compared.
     async fn recover(&self, outage: &Outage) {
         let text = millstream_common::error::in_full(outage);
-        if text.contains("NOGROUP") || text.contains("UNBLOCKED") {
+        if text.contains("WRONGTYPE") {
+            self.shared.metrics.counters.redis_failed("read");
+            tracing::warn!(queue = %self.queue.name, "a key of this queue is no stream: it is removed, and what it hid is handed out again");
+        }
+        if text.contains("NOGROUP") || text.contains("UNBLOCKED") || text.contains("WRONGTYPE") {
             self.shared.reconcile_now.notify_one();
             if let Err(outage) = self.make_groups().await {
                 tracing::debug!(error = %millstream_common::error::in_full(&outage), "making the consumer groups failed");
@@ -251,6 +261,10 @@ impl Reader {
         let op = "making groups";
         let mut conn = self.shared.redis.connection(op).await?;
         for (_, stream) in &self.streams {
+            let healed: i32 = self.shared.redis.within(op, HEAL.key(&**stream).arg("stream").invoke_async(&mut conn)).await?;
+            if healed == 1 {
+                self.shared.reconcile_now.notify_one();
+            }
             let mut command = redis::cmd("XGROUP");
             // At 0, never at $: entries added before the group must be seen.
             command.arg("CREATE").arg(&**stream).arg(GROUP).arg("0").arg("MKSTREAM");

@@ -81,7 +81,16 @@ impl Reconcile {
         let mut conn = shared.redis.connection(op).await?;
         let mut pipe = redis::pipe();
         pipe.cmd("SET").arg(&key).arg(new_job_id().to_string()).arg("NX").ignore().cmd("GET").arg(&key);
-        let (now,): (String,) = shared.redis.within(op, pipe.query_async(&mut conn)).await?;
+        let read: Result<(String,), Outage> = shared.redis.within(op, pipe.query_async(&mut conn)).await;
+        let now = match read {
+            Ok((now,)) => now,
+            // Somebody has made it into something else: it is not the word of the last look, whatever it is.
+            Err(Outage::Redis { source, .. }) if source.code() == Some("WRONGTYPE") => {
+                shared.redis.within(op, redis::cmd("DEL").arg(&key).exec_async(&mut conn)).await?;
+                String::new()
+            }
+            Err(outage) => return Err(outage),
+        };
         let lost = self.incarnation.as_ref().is_some_and(|before| *before != now);
         if lost {
             tracing::warn!("Redis has lost its data: everything published is compared with Postgres");

@@ -87,7 +87,7 @@ impl Crew {
 /// This program again, as a worker. Credentials travel in the environment, where other users cannot see them.
 fn spawn(name: &str, log: &Path, config: &Config) -> std::io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
-    Command::new(std::env::current_exe()?)
+    command_that_ends_with_us(&std::env::current_exe()?)
         .args(["worker", "--name", name])
         .env("DATABASE_URL", config.database.url.expose())
         .env("REDIS_URL", config.redis.url.expose())
@@ -98,4 +98,15 @@ fn spawn(name: &str, log: &Path, config: &Config) -> std::io::Result<Child> {
         .stderr(log)
         .kill_on_drop(true)
         .spawn()
+}
+
+/// Through `setpriv` where there is one (Linux): then the kernel ends the workers even when this process is killed outright.
+fn command_that_ends_with_us(program: &Path) -> Command {
+    let path = millstream_common::config::search_path();
+    if !std::env::split_paths(&path).any(|dir| dir.join("setpriv").is_file()) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
+    command
 }

@@ -106,7 +106,8 @@ fn private_work_dir() -> Result<PathBuf, Failure> {
     let usual = std::env::temp_dir().join(format!("millstream-{uid}"));
     // An error here shows in the look below: the folder is there, and ours, or it is not.
     let _ = DirBuilder::new().mode(0o700).create(&usual);
-    let ours = std::fs::symlink_metadata(&usual).is_ok_and(|m| m.is_dir() && m.uid() == uid && m.permissions().mode() & 0o077 == 0);
+    let ours =
+        std::fs::symlink_metadata(&usual).is_ok_and(|m| m.is_dir() && m.uid() == uid && m.permissions().mode().is_multiple_of(0o100));
     if ours {
         return Ok(usual);
     }

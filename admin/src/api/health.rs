@@ -11,7 +11,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use millstream_common::pg::within;
+use millstream_common::{error::Outage, pg::within};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -30,6 +30,11 @@ struct Reading {
     schema: bool,
     redis: bool,
 }
+
+/// SQLSTATE of a missing table.
+const UNDEFINED_TABLE: &str = "42P01";
+/// SQLSTATE of a missing schema.
+const UNDEFINED_SCHEMA: &str = "3F000";
 
 /// The last reading and its time.
 #[derive(Default)]
@@ -124,8 +129,13 @@ async fn applied(api: &Api) -> Option<i64> {
             lent.done();
             Some(version)
         }
-        // Postgres answers, and the table is gone: reachable, without the schema.
-        Err(millstream_common::error::Outage::Postgres { source: sqlx::Error::Database(_), .. }) => Some(0),
+        // Postgres answers, and the table is gone: reachable, without the schema. A server that is shutting down also answers
+        // with an error, and is not reachable.
+        Err(Outage::Postgres { source: sqlx::Error::Database(error), .. })
+            if matches!(error.code().as_deref(), Some(UNDEFINED_TABLE | UNDEFINED_SCHEMA)) =>
+        {
+            Some(0)
+        }
         Err(_) => None,
     }
 }

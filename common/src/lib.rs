@@ -20,6 +20,7 @@ pub mod clock;
 pub mod config;
 pub mod documents;
 pub mod error;
+pub mod failpoint;
 pub mod id;
 pub mod limits;
 pub mod metrics;

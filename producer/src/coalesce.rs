@@ -9,6 +9,7 @@ use std::{sync::Arc, time::Duration};
 use millstream_common::{
     catalog::JobNames,
     error::{Error, Outage, Refusal},
+    failpoint::reach,
     job::NewJob,
     limits::{PARCEL_JOBS_MAX, STATEMENT_DEADLINE},
     persist::{Enqueued, persist},
@@ -123,6 +124,7 @@ impl Flusher {
         let mut lent = self.parts.pg.hot("enqueuing").await?;
         let done = within("enqueuing", persist(lent.conn(), jobs, publish)).await?;
         lent.done();
+        reach("enqueue.committed");
         self.publisher.publish(done.parcels);
         Ok(done.answers)
     }

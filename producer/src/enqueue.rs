@@ -3,6 +3,7 @@
 use millstream_common::{
     catalog::JobNames,
     error::{Error, Outage, Refusal},
+    failpoint::reach,
     job::NewJob,
     limits::PARCEL_JOBS_MAX,
     persist::{Enqueued, Parcel, persist},
@@ -56,6 +57,7 @@ impl Producer {
             within_transaction(lent.conn(), &named, publish).await?
         };
         lent.done();
+        reach("enqueue.committed");
         self.publisher.publish(parcels);
         self.count(&named, &answers);
         Ok(answers)

@@ -14,6 +14,8 @@ pub trait JobKind: Serialize {
     const QUEUE: &'static str = "default";
     /// Counted tries, for a kind that no worker has registered yet.
     const MAX_ATTEMPTS: i16 = 3;
+    /// Raise it when the payload changes in a way that older handlers cannot read: they leave such jobs alone.
+    const VERSION: i16 = 1;
 
     /// The job for this payload, to be adjusted and enqueued.
     fn to_job(&self) -> Result<NewJob, Error> {
@@ -21,6 +23,7 @@ pub trait JobKind: Serialize {
             serde_json::to_string(self).map_err(|e| Refusal::Invalid(format!("the payload of {} does not serialise: {e}", Self::KIND)))?;
         let mut job = NewJob::new(Self::KIND, payload);
         job.queue = Self::QUEUE.into();
+        job.version = Self::VERSION;
         Ok(job)
     }
 }

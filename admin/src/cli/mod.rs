@@ -117,6 +117,7 @@ impl Command {
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
+    millstream_common::failpoint::arm();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return usage::tell(&error),

@@ -37,7 +37,11 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take() {
+        let Some(connection) = self.connection.take() else { return };
+        if cfg!(feature = "sabotage-rollback") {
+            // Sabotage: back into the pool, in whatever transaction it is.
+            drop(connection);
+        } else {
             drop(connection.detach());
         }
     }

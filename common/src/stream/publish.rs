@@ -12,7 +12,14 @@ use crate::{
     persist::Parcel,
 };
 
-static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("publish.lua")));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
+    let script = include_str!("publish.lua");
+    if cfg!(feature = "sabotage-maxlen") {
+        // Sabotage: a work stream with a cap, which drops entries that nobody has read.
+        return Script::new(&script.replace("KEYS[1], '*'", &format!("KEYS[1], '{}{}', '50', '*'", "MAX", "LEN")));
+    }
+    Script::new(script)
+});
 
 /// Publishes parcels of one stream in order. Returns how many were accepted; the others found no room, or
 /// no connection. An error leaves

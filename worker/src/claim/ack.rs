@@ -1,15 +1,25 @@
-//! Acknowledge: XACK and XDEL in one pipeline, in the background, for entries that Postgres has taken over.
+//! Acknowledge: XACK and XDEL in one script, in the background, for entries that Postgres has taken over.
 //!
 //! Never MULTI, which fails when Redis is full, and then nothing could ever drain. What is lost here, the next reader drops.
 
-use millstream_common::stream::{GROUP, link::Redis};
+#[cfg(not(feature = "sabotage-multi"))]
+use std::sync::LazyLock;
+
+use millstream_common::{
+    error::Outage,
+    stream::{GROUP, link::Redis},
+};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::entry::Ack;
 
-/// Entries acknowledged in one pipeline.
+/// Entries acknowledged in one call.
 const BATCH_MAX: usize = 500;
+const OP: &str = "acknowledging";
+
+#[cfg(not(feature = "sabotage-multi"))]
+static ACK: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("ack.lua")));
 
 /// Runs until `stop` fires and nothing is left.
 pub(crate) async fn acknowledge(redis: Redis, mut acks: mpsc::UnboundedReceiver<Ack>, stop: CancellationToken) {
@@ -27,15 +37,31 @@ pub(crate) async fn acknowledge(redis: Redis, mut acks: mpsc::UnboundedReceiver<
     }
 }
 
-async fn send(redis: &Redis, batch: &mut [Ack]) -> Result<(), millstream_common::error::Outage> {
-    let op = "acknowledging";
+async fn send(redis: &Redis, batch: &mut [Ack]) -> Result<(), Outage> {
     batch.sort_unstable();
-    let mut pipe = redis::pipe();
     for same in batch.chunk_by(|a, b| a.0 == b.0) {
-        let (stream, ids) = (&*same[0].0, same.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>());
-        pipe.cmd("XACK").arg(stream).arg(GROUP).arg(&ids).ignore();
-        pipe.cmd("XDEL").arg(stream).arg(&ids).ignore();
+        send_stream(redis, &same[0].0, same).await?;
     }
-    let mut conn = redis.connection(op).await?;
-    redis.within(op, pipe.exec_async(&mut conn)).await
+    Ok(())
+}
+
+#[cfg(not(feature = "sabotage-multi"))]
+async fn send_stream(redis: &Redis, stream: &str, same: &[Ack]) -> Result<(), Outage> {
+    let mut call = ACK.key(stream);
+    call.arg(GROUP);
+    for (_, id) in same {
+        call.arg(id.as_str());
+    }
+    let mut conn = redis.connection(OP).await?;
+    redis.within(OP, call.invoke_async(&mut conn)).await
+}
+
+/// Sabotage: the transaction that a full Redis refuses.
+#[cfg(feature = "sabotage-multi")]
+async fn send_stream(redis: &Redis, stream: &str, same: &[Ack]) -> Result<(), Outage> {
+    let ids: Vec<&str> = same.iter().map(|(_, id)| id.as_str()).collect();
+    let mut pipe = redis::pipe();
+    pipe.atomic().cmd("XACK").arg(stream).arg(GROUP).arg(&ids).ignore().cmd("XDEL").arg(stream).arg(&ids).ignore();
+    let mut conn = redis.connection(OP).await?;
+    redis.within(OP, pipe.exec_async(&mut conn)).await
 }

@@ -11,6 +11,22 @@ use sqlx::PgConnection;
 use super::{Ended, Patience, conclude};
 use crate::{claim::hold::From, shared::Shared};
 
+/// The fence: only the hand-out that the row names may write it.
+#[cfg(not(feature = "sabotage-guard"))]
+macro_rules! epoch_guard {
+    () => {
+        " AND j.epoch = u.epoch"
+    };
+}
+
+/// Sabotage: whoever still has the job may complete it.
+#[cfg(feature = "sabotage-guard")]
+macro_rules! epoch_guard {
+    () => {
+        " AND u.epoch = u.epoch"
+    };
+}
+
 /// Writes successes without effects.
 pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
     let (short, leased): (Vec<_>, Vec<_>) = batch.into_iter().partition(|ended| ended.from == From::Available);
@@ -72,9 +88,13 @@ async fn write(shared: &Shared, columns: &Columns, from: From) -> Result<Option<
 
 async fn complete_short(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
-        "UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
-         FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
-         WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0 AND j.id BETWEEN $6 AND $7",
+        concat!(
+            "UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
+             FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
+             WHERE j.id = u.id",
+            epoch_guard!(),
+            " AND j.state = 0 AND j.id BETWEEN $6 AND $7"
+        ),
     )
     .bind(&columns.ids)
     .bind(&columns.epochs)
@@ -90,12 +110,16 @@ async fn complete_short(conn: &mut PgConnection, worker_id: i64, columns: &Colum
 
 async fn complete_leased(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
     let done: i64 = sqlx::query_scalar(
-        "WITH done AS (
-           UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
-           FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
-           WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 1 AND j.id BETWEEN $6 AND $7 RETURNING j.id
-         ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
-         SELECT count(*) FROM done",
+        concat!(
+            "WITH done AS (
+               UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
+               FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
+               WHERE j.id = u.id",
+            epoch_guard!(),
+            " AND j.state = 1 AND j.id BETWEEN $6 AND $7 RETURNING j.id
+             ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
+             SELECT count(*) FROM done"
+        ),
     )
     .bind(&columns.ids)
     .bind(&columns.epochs)

@@ -99,6 +99,8 @@ pub struct NewJob {
     pub trace: Option<String>,
     /// The pipeline stage that counts this job.
     pub stage_id: Option<i64>,
+    /// Version of the payload's form, 1 or more. A worker whose handler knows only older ones leaves the job to a newer worker.
+    pub version: i16,
 }
 
 impl NewJob {
@@ -117,6 +119,7 @@ impl NewJob {
             max_attempts: None,
             trace: None,
             stage_id: None,
+            version: 1,
         }
     }
 
@@ -135,6 +138,9 @@ impl NewJob {
             && !(1..=1000).contains(&max)
         {
             return Err(Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {max}")));
+        }
+        if self.version < 1 {
+            return Err(Refusal::Invalid(format!("the payload's version must be 1 or more, not {}", self.version)));
         }
         if self.kind.starts_with("document.") {
             return Err(Refusal::Invalid(format!(

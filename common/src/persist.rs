@@ -77,7 +77,8 @@ async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: b
     let stages: Option<Vec<Option<i64>>> = optional(jobs, |job| job.stage_id);
     let attempts: Option<Vec<Option<i16>>> = optional(jobs, |job| job.max_attempts);
     let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at.filter(|at| *at > crate::clock::now()));
-    sqlx::query("SELECT * FROM millstream.persist($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)")
+    let versions: Option<Vec<Option<i16>>> = optional(jobs, |job| (job.version > 1).then_some(job.version));
+    sqlx::query("SELECT * FROM millstream.persist($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
         .bind(jobs.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
         .bind(column(|names| names.queue))
         .bind(column(|names| names.kind))
@@ -91,6 +92,7 @@ async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: b
         .bind(traces)
         .bind(stages)
         .bind(publish)
+        .bind(versions)
         .fetch_all(conn)
         .await
 }

@@ -71,3 +71,29 @@ async fn private_addresses_are_refused_and_a_404_is_permanent() {
     assert_eq!(attempts, [1, 1]);
     assert!(heard.lock().unwrap().is_empty(), "nothing may be sent to an address that is not listed");
 }
+
+// C2: a server that is down buries nothing and costs no attempt
+#[tokio::test]
+async fn jobs_outlive_a_server_that_is_down() {
+    let mut lab = Lab::new().await;
+    // A port that was ours a moment ago: nobody listens there.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    lab.config.http.allow = vec![address.to_string()];
+    let (producer, _worker) = (lab.producer(), lab.worker().await);
+    let jobs = (0..5).map(|_| job(address)).collect();
+    producer.enqueue_many(jobs).await.unwrap();
+    // More tries than the attempts that a job has.
+    lab.await_number("SELECT min(epoch)::bigint FROM millstream.job", 4).await;
+    assert_eq!((lab.count("dead").await, lab.number("SELECT max(attempt)::bigint FROM millstream.job").await), (0, 0));
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job_error WHERE class <> 'unavailable'").await, 0);
+    // Back on the same port.
+    let listener = TcpListener::bind(address).unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 16 * 1024]).unwrap();
+            stream.write_all(OK.as_bytes()).unwrap();
+        }
+    });
+    lab.await_count("completed", 5).await;
+}

@@ -5,7 +5,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
 };
 
 use millstream_common::limits::IN_FLIGHT_JOBS_MAX;
@@ -20,11 +20,22 @@ pub(crate) struct Capacity {
     weight: AtomicU64,
     jobs: AtomicUsize,
     freed: Notify,
+    /// Whoever holds it is the one suspect of this process.
+    lane: Arc<Semaphore>,
+    closed: AtomicBool,
 }
 
 impl Capacity {
     pub(crate) fn new(slots: usize) -> Arc<Self> {
-        Arc::new(Self { slots, running: Arc::new(Semaphore::new(slots)), weight: 0.into(), jobs: 0.into(), freed: Notify::new() })
+        Arc::new(Self {
+            slots,
+            running: Arc::new(Semaphore::new(slots)),
+            weight: 0.into(),
+            jobs: 0.into(),
+            freed: Notify::new(),
+            lane: Arc::new(Semaphore::new(1)),
+            closed: false.into(),
+        })
     }
 
     pub(crate) fn slots(&self) -> usize {
@@ -43,6 +54,9 @@ impl Capacity {
 
     /// Jobs that may be taken on now if each weighs `weight`; 0: none.
     pub(crate) fn room(&self, weight: u64) -> usize {
+        if self.closed.load(Ordering::Relaxed) {
+            return 0;
+        }
         let budget = (self.slots as u64 * SLOT_WEIGHT).saturating_sub(self.weight.load(Ordering::Relaxed));
         let jobs = IN_FLIGHT_JOBS_MAX.max(self.slots).saturating_sub(self.jobs());
         jobs.min(budget.div_ceil(weight.max(1)) as usize)
@@ -51,6 +65,13 @@ impl Capacity {
     /// Waits until some job has ended. Returns at once if one has ended since the last call.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
+    }
+
+    /// Closes this process for new jobs until the guard is dropped; `None` if it is closed already.
+    pub(crate) fn close(self: &Arc<Self>) -> Option<Closed> {
+        let lane = self.lane.clone().try_acquire_owned().ok()?;
+        self.closed.store(true, Ordering::Relaxed);
+        Some(Closed { capacity: self.clone(), lane: Some(lane) })
     }
 
     /// Takes on one job; the guard gives its weight back.
@@ -80,6 +101,27 @@ impl Drop for Taken {
     }
 }
 
+/// A process that takes nothing new.
+pub(crate) struct Closed {
+    capacity: Arc<Capacity>,
+    lane: Option<OwnedSemaphorePermit>,
+}
+
+impl Closed {
+    /// New jobs come in again, but no other suspect.
+    pub(crate) fn open(&self) {
+        self.capacity.closed.store(false, Ordering::Relaxed);
+        self.capacity.freed.notify_one();
+    }
+}
+
+impl Drop for Closed {
+    fn drop(&mut self) {
+        self.open();
+        self.lane.take();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +135,16 @@ mod tests {
         assert_eq!(capacity.room(1), 0);
         drop(taken);
         assert_eq!(capacity.room(SLOT_WEIGHT), 8);
+    }
+
+    #[test]
+    fn a_closed_process_takes_nothing_and_only_one_can_close_it() {
+        let capacity = Capacity::new(8);
+        let closed = capacity.close();
+        assert!(closed.is_some() && capacity.close().is_none());
+        assert_eq!(capacity.room(1), 0);
+        drop(closed);
+        assert_eq!(capacity.room(SLOT_WEIGHT), 8);
+        assert!(capacity.close().is_some());
     }
 }

@@ -25,6 +25,7 @@ pub struct Handler {
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Duration,
     pub(crate) rate_limit_delay: Duration,
+    pub(crate) version_max: i16,
     pub(crate) function: Function,
 }
 
@@ -58,6 +59,7 @@ impl Handler {
             retry: RetryPolicy::default(),
             timeout: TIMEOUT_DEFAULT,
             rate_limit_delay: RATE_LIMIT_DELAY_DEFAULT,
+            version_max: 1,
             function: Arc::new(function),
         }
     }
@@ -73,6 +75,14 @@ impl Handler {
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
+        self
+    }
+
+    /// The newest version of the payload that the function understands; 1 unless said. Jobs of newer ones are put back for a newer
+    /// worker, never completed or buried here.
+    #[must_use]
+    pub fn versions_up_to(mut self, version: i16) -> Self {
+        self.version_max = version;
         self
     }
 

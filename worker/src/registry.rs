@@ -66,6 +66,11 @@ impl Registry {
         self.by_id.get(&kind_id)
     }
 
+    /// Whether this process can run jobs of that kind and payload version.
+    pub(crate) fn knows(&self, kind_id: i32, version: i16) -> bool {
+        self.get(kind_id).is_some_and(|kind| version <= kind.handler.version_max)
+    }
+
     pub(crate) fn kind_ids(&self) -> Vec<i32> {
         let mut ids: Vec<_> = self.by_id.keys().copied().collect();
         ids.sort_unstable();

@@ -66,6 +66,8 @@ pub(crate) struct Shared {
     pub(crate) aborting: CancellationToken,
     /// The streams have lost something: reconcile at once.
     pub(crate) reconcile_now: Notify,
+    /// A worker has died: what is pending with it is taken over at once.
+    pub(crate) takeover_now: Notify,
     pub(crate) meters: Meters,
 }
 

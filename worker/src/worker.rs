@@ -217,6 +217,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
         reconcile_now: Notify::new(),
+        takeover_now: Notify::new(),
     };
     Ok((Arc::new(shared), Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, lines }))
 }

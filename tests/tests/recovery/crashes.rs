@@ -1,51 +1,178 @@
-//! Jobs that kill their workers.
+//! Jobs that kill their workers, and workers that die of something else (F15).
 
+use millstream_common::job::Priority;
+use millstream_producer::{NewJob, Producer};
 use millstream_tests::{Lab, Process, ask::send, eventually};
+use rustix::process::{Resource, Rlimit};
+use uuid::Uuid;
 
-/// Longer than any worker lives here: the bound only ends a test that would never end.
-const RESTARTS_MAX: usize = 6;
+/// Far more than an idle worker maps, far less than this machine has.
+const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
+/// More deaths than any test here may see: the bound only ends a test that would never end.
+const DEATHS_MAX: usize = 40;
 
-// F15
-#[tokio::test]
-async fn a_job_that_kills_its_workers_is_buried_and_its_neighbours_live() {
+/// A lab with a worker that keeps house throughout and never meets the killers.
+async fn lab_with_keeper() -> (Lab, millstream_worker::Worker) {
     let mut lab = Lab::new().await;
-    // Keeps house throughout, and never meets the job.
     lab.config.worker.kinds = vec!["noop".into()];
-    let _keeper = lab.worker().await;
+    let keeper = lab.worker().await;
     lab.config.worker.kinds.clear();
     lab.config.diagnostics = true;
-    let mut worker = Process::start(&lab, &["worker"]);
+    (lab, keeper)
+}
+
+fn start(lab: &Lab) -> Process {
+    let worker = Process::start(lab, &["worker", "--concurrency", "8"]);
+    let limit = Rlimit { current: Some(ADDRESS_SPACE_BYTES), maximum: Some(ADDRESS_SPACE_BYTES) };
+    rustix::process::prlimit(rustix::process::Pid::from_raw(worker.id() as i32), Resource::As, limit).expect("a limit");
+    worker
+}
+
+/// Restarts the workers whenever they die, as a supervisor does, until `over`; returns the deaths.
+async fn supervise(lab: &Lab, workers: &mut [Process], mut over: impl AsyncFnMut() -> bool) -> usize {
+    let mut deaths = 0;
+    eventually("what the supervisor waits for", async || {
+        for worker in workers.iter_mut() {
+            if worker.has_ended() {
+                deaths += 1;
+                *worker = start(lab);
+            }
+        }
+        assert!(deaths < DEATHS_MAX, "the workers die for ever");
+        over().await.then_some(())
+    })
+    .await;
+    deaths
+}
+
+async fn crashes_of(lab: &Lab, id: Uuid) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM millstream.job_error WHERE job_id = $1 AND class = 'crash'")
+        .bind(id)
+        .fetch_one(&lab.pool)
+        .await
+        .expect("a count")
+}
+
+/// The killer takes three workers with it and is dead; eight neighbours, slow and quick ones, complete.
+async fn kills_three(how: &str) {
+    let (lab, _keeper) = lab_with_keeper().await;
+    let mut workers = [start(&lab)];
     lab.await_workers(2).await;
     let producer = lab.producer();
-    let killer = send(&producer, "crash", r#"{"how":"abort"}"#, 1).await[0];
-    let innocent = send(&producer, "sleep", r#"{"ms":300}"#, 1).await[0];
-    let deaths = deaths_until_buried(&lab, &mut worker, killer).await;
-    assert_eq!(deaths, 3);
-    let reason: String =
-        sqlx::query_scalar("SELECT reason FROM millstream.dead_letter WHERE job_id = $1").bind(killer).fetch_one(&lab.pool).await.unwrap();
-    assert_eq!(reason, "crash");
-    let history: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job_error WHERE job_id = $1 AND class = 'crash'")
+    let mut innocent = send(&producer, "sleep", r#"{"ms":700}"#, 3).await;
+    let killer = send(&producer, "crash", &format!(r#"{{"how":"{how}"}}"#), 1).await[0];
+    innocent.extend(send(&producer, "sleep", r#"{"ms":5}"#, 5).await);
+    let deaths =
+        supervise(&lab, &mut workers, async || lab.state(killer).await == "dead" && lab.count("completed").await == innocent.len() as i64)
+            .await;
+    assert_eq!(deaths, 3, "{how}");
+    assert_eq!(crashes_of(&lab, killer).await, 3, "every death is told");
+    let (reason, error): (String, String) = sqlx::query_as("SELECT reason, error FROM millstream.dead_letter WHERE job_id = $1")
         .bind(killer)
         .fetch_one(&lab.pool)
         .await
         .unwrap();
-    assert_eq!(history, 3, "every death is told");
-    let _last = Process::start(&lab, &["worker"]);
-    lab.await_state(innocent, "completed").await;
+    assert_eq!(reason, "crash");
+    assert!(error.contains("three times"), "{error}");
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE state = 2 AND crash_count > 2").await, 0, "nobody else is blamed");
     lab.await_drained("default").await;
 }
 
-/// Restarts the worker whenever it dies, as a supervisor does, and counts the deaths.
-async fn deaths_until_buried(lab: &Lab, worker: &mut Process, killer: uuid::Uuid) -> usize {
-    for deaths in 0..RESTARTS_MAX {
-        let buried = eventually("the worker dies or the job is dead", async || {
-            if lab.state(killer).await == "dead" { Some(true) } else { worker.has_ended().then_some(false) }
+// F15, I6, rule 44
+#[tokio::test]
+async fn a_job_that_aborts_kills_three_workers_and_its_neighbours_live() {
+    kills_three("abort").await;
+}
+
+// F15, I6, rule 44
+#[tokio::test]
+async fn a_job_that_exits_kills_three_workers_and_its_neighbours_live() {
+    kills_three("exit").await;
+}
+
+// F15, I6, rule 44
+#[tokio::test]
+async fn a_job_that_overflows_its_stack_kills_three_workers_and_its_neighbours_live() {
+    kills_three("overflow").await;
+}
+
+// F15, I6, rule 44
+#[tokio::test]
+async fn a_job_that_eats_all_memory_kills_three_workers_and_its_neighbours_live() {
+    kills_three("oom").await;
+}
+
+// F15, I6: they cannot excuse each other
+#[tokio::test]
+async fn several_killers_at_once_kill_three_workers_each_at_most() {
+    let (lab, _keeper) = lab_with_keeper().await;
+    let mut workers = [start(&lab), start(&lab)];
+    lab.await_workers(3).await;
+    let producer = lab.producer();
+    let killers =
+        [send(&producer, "crash", r#"{"how":"abort"}"#, 2).await, send(&producer, "crash", r#"{"how":"exit"}"#, 1).await].concat();
+    let innocent = send(&producer, "sleep", r#"{"ms":300}"#, 6).await;
+    let deaths =
+        supervise(&lab, &mut workers, async || lab.count("dead").await == 3 && lab.count("completed").await == innocent.len() as i64).await;
+    assert!(deaths <= 3 * killers.len(), "{deaths} deaths");
+    for killer in killers {
+        assert!(crashes_of(&lab, killer).await <= 3);
+    }
+}
+
+async fn of_kind(producer: &Producer, kind: &str, payload: &str, priority: Priority) -> Uuid {
+    let mut job = NewJob::new(kind, payload);
+    job.priority = priority;
+    producer.enqueue(job).await.expect("the job is enqueued").id
+}
+
+// rule 45: the outage is met by jobs that were suspects before it
+#[tokio::test]
+async fn power_cuts_of_the_whole_fleet_bury_nothing() {
+    let mut lab = Lab::new().await;
+    // No keeper here: everybody dies.
+    lab.config.diagnostics = true;
+    let producer = lab.producer();
+    let mut workers = vec![start(&lab), start(&lab)];
+    lab.await_workers(2).await;
+    let suspect = of_kind(&producer, "sleep", r#"{"ms":6000}"#, Priority::High).await;
+    sqlx::query("UPDATE millstream.job SET crash_count = 2 WHERE id = $1").bind(suspect).execute(&lab.pool).await.unwrap();
+    let others = send(&producer, "sleep", r#"{"ms":4000}"#, 4).await;
+    for cut in 1..=2 {
+        lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+        workers.iter_mut().for_each(Process::kill9);
+        workers = vec![start(&lab), start(&lab)];
+        let handed_out = "SELECT count(*) = 0 FROM millstream.lease WHERE isolated";
+        eventually("the cut is noticed", async || {
+            let left: bool = sqlx::query_scalar(handed_out).fetch_one(&lab.pool).await.expect("a look");
+            (left && crashes_of(&lab, suspect).await >= cut).then_some(())
         })
         .await;
-        if buried {
-            return deaths;
-        }
-        *worker = Process::start(lab, &["worker"]);
     }
-    panic!("the job was never buried");
+    lab.await_count("completed", 1 + others.len() as i64).await;
+    assert_eq!(lab.count("dead").await, 0);
+}
+
+// rule 45: a suspect has its worker for itself
+#[tokio::test]
+async fn a_suspect_runs_alone() {
+    let lab = Lab::new().await;
+    let _worker = lab.worker().await;
+    let producer = lab.producer();
+    sqlx::query("UPDATE millstream.queue SET paused = true WHERE name = 'default'").execute(&lab.pool).await.unwrap();
+    let suspect = send(&producer, "sleep", r#"{"ms":3000}"#, 1).await[0];
+    sqlx::query("UPDATE millstream.job SET crash_count = 2 WHERE id = $1").bind(suspect).execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.queue SET paused = false WHERE name = 'default'").execute(&lab.pool).await.unwrap();
+    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+    let others = send(&producer, "noop", "1", 200).await;
+    lab.await_all_completed(201).await;
+    let before: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM millstream.job o JOIN millstream.job s ON s.id = $1 WHERE o.id = ANY($2) AND o.started_at < s.finished_at",
+    )
+    .bind(suspect)
+    .bind(&others)
+    .fetch_one(&lab.pool)
+    .await
+    .unwrap();
+    assert_eq!(before, 0, "jobs that started beside the suspect");
 }

@@ -90,6 +90,29 @@ async fn a_job_of_an_unknown_kind_waits_for_a_worker_that_knows_it() {
     assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0, "putting back costs nothing");
 }
 
+// F8, rule 85: an old and a new program beside each other
+#[tokio::test]
+async fn a_job_of_a_newer_version_waits_for_a_worker_that_knows_it() {
+    let lab = Lab::new().await;
+    let (old, new) = (Starts::default(), Starts::default());
+    let _old = lab.worker_with(vec![old.timed("timed")]).await;
+    let producer = lab.producer();
+    let job = |version: i16| {
+        let mut job = millstream_producer::NewJob::new("timed", "1");
+        job.version = version;
+        job
+    };
+    let newer = producer.enqueue(job(2)).await.unwrap().id;
+    eventually("it was put back", async || (lab.number("SELECT max(epoch)::bigint FROM millstream.job").await >= 2).then_some(())).await;
+    let known = producer.enqueue(job(1)).await.unwrap().id;
+    lab.await_state(known, "completed").await;
+    assert_eq!((lab.state(newer).await.as_str(), old.of(newer)), ("available", 0));
+    let _new = lab.worker_with(vec![new.timed("timed").versions_up_to(2)]).await;
+    lab.await_all_completed(2).await;
+    assert_eq!((old.of(newer), new.of(newer)), (0, 1));
+    assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0, "putting back costs nothing");
+}
+
 async fn pause(lab: &Lab, paused: bool) {
     sqlx::query("UPDATE millstream.queue SET paused = $1 WHERE name = 'default'").bind(paused).execute(&lab.pool).await.unwrap();
 }

@@ -13,12 +13,13 @@ use millstream_common::{
     limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE},
     pg::within,
 };
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
 use super::{
     Claimed,
     hold::Hold,
     order::{Order, WEIGHTS_DEFAULT},
+    rows::{is_suspect, put_back},
 };
 use crate::{
     run::spawn_run,
@@ -68,12 +69,19 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize) -> Resul
     let mut lent = shared.pg.main(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
     let hints = within(op, take_hints(&mut tx, shared, order, room)).await?;
-    let jobs = within(op, lease(&mut tx, shared, &hints)).await?;
+    let rows = within(op, lease(&mut tx, shared, &hints)).await?;
     within(op, tx.commit()).await?;
     lent.done();
-    let count = jobs.len();
-    jobs.into_iter().for_each(|job| spawn_run(shared, job));
-    Ok(count)
+    let (known, newer): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| shared.registry.knows(row.get("kind_id"), row.get("schema_version")));
+    known.iter().filter_map(|row| claimed(shared, row)).for_each(|job| spawn_run(shared, job));
+    for row in &newer {
+        let queue_id: i32 = row.get("queue_id");
+        if let Some(queue) = shared.queues.iter().find(|q| q.id == queue_id) {
+            put_back(shared, queue, &[(row.get("id"), row.get("epoch"))]).await;
+        }
+    }
+    Ok(known.len())
 }
 
 /// Moves the cursors of the next parcels on and returns the jobs they pass over.
@@ -119,14 +127,15 @@ async fn take_hints(conn: &mut PgConnection, shared: &Shared, order: [Priority; 
 }
 
 /// Takes the jobs that are still available, at a new epoch, with a lease.
-async fn lease(conn: &mut PgConnection, shared: &Arc<Shared>, hints: &[(JobId, i32)]) -> Result<Vec<Claimed>, sqlx::Error> {
+async fn lease(conn: &mut PgConnection, shared: &Shared, hints: &[(JobId, i32)]) -> Result<Vec<PgRow>, sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = hints.iter().copied().unzip();
-    let rows = sqlx::query(
+    sqlx::query(
         "WITH taken AS (
            UPDATE millstream.job j SET state = 1, epoch = j.epoch + 1, worker_id = $3, started_at = now()
            FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
            WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0
-           RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.stage_id, j.trace
+           RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.stage_id, j.trace,
+                     j.enqueued_at, j.schema_version, j.crash_count
          ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM taken)
          SELECT * FROM taken",
     )
@@ -134,11 +143,10 @@ async fn lease(conn: &mut PgConnection, shared: &Arc<Shared>, hints: &[(JobId, i
     .bind(epochs)
     .bind(shared.worker_id)
     .fetch_all(conn)
-    .await?;
-    Ok(rows.iter().filter_map(|row| claimed(shared, row)).collect())
+    .await
 }
 
-fn claimed(shared: &Arc<Shared>, row: &sqlx::postgres::PgRow) -> Option<Claimed> {
+fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
     let hold = Arc::new(Hold::leased(row.get("id"), row.get("epoch")));
     let kind = shared.registry.get(row.get("kind_id"))?.clone();
     let queue_id: i32 = row.get("queue_id");
@@ -157,5 +165,7 @@ fn claimed(shared: &Arc<Shared>, row: &sqlx::postgres::PgRow) -> Option<Claimed>
         stage_id: row.get("stage_id"),
         payload: row.get("payload"),
         trace: row.get("trace"),
+        enqueued_at: row.get("enqueued_at"),
+        suspect: is_suspect(row.get("crash_count")),
     })
 }

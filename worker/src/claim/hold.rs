@@ -131,6 +131,20 @@ impl Hold {
         }
     }
 
+    /// Waits until Postgres has a lease for it; false: the job was lost first.
+    pub(crate) async fn is_leased_in_the_end(&self) -> bool {
+        loop {
+            let changed = self.phase_changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.phase.load(Ordering::Acquire) {
+                LEASED => return true,
+                LOST | SETTLING => return false,
+                _ => changed.await,
+            }
+        }
+    }
+
     fn step(&self, from: u8, to: u8) -> bool {
         let stepped = self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
         if stepped {

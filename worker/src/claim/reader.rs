@@ -10,6 +10,7 @@ use std::{
 
 use millstream_common::{
     error::Outage,
+    failpoint::reach,
     job::Priority,
     limits::READ_BLOCK,
     reconnect::Reconnect,
@@ -99,6 +100,9 @@ impl Reader {
             let Some(entries_max) = self.await_room().await else { continue };
             let deliveries = self.read(&mut conn, entries_max).await?;
             reconnect.reset();
+            if !deliveries.is_empty() {
+                reach("claim.read");
+            }
             for (stream, ids) in deliveries {
                 self.claim(stream, ids).await;
             }
@@ -190,6 +194,7 @@ impl Reader {
         // Small batches are claimed in line: their weight decides the next read.
         match claiming.await {
             Ok(claimed) => {
+                reach("claim.taken");
                 self.job_weight = claimed.iter().map(|c| c.kind.weight()).max().unwrap_or(self.job_weight);
                 claimed.into_iter().for_each(|job| spawn_run(&self.shared, job));
             }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Outage,
     id::JobId,
-    limits::PUT_BACK_DELAY,
+    limits::{CRASHES_MAX, PUT_BACK_DELAY},
     pg::within,
     rehand::{Reason, rehand},
     stream::entry::Hint,
@@ -40,7 +40,7 @@ pub(crate) async fn claim(
         let (known, other): (Vec<_>, Vec<_>) = parts
             .into_iter()
             .filter_map(|(row, epoch)| row.filter(|r| r.epoch == epoch))
-            .partition(|row| shared.registry.get(row.kind_id).is_some());
+            .partition(|row| shared.registry.knows(row.kind_id, row.version));
         stale += delivery.hint.jobs.len() - known.len() - other.len();
         foreign.extend(other.iter().map(|row| (row.id, row.epoch)));
         // One more than the jobs taken: released below, when all of them are in hand.
@@ -68,6 +68,8 @@ struct JobRow {
     enqueued_at: DateTime<Utc>,
     stage_id: Option<i64>,
     trace: Option<String>,
+    version: i16,
+    crashes: i16,
 }
 
 async fn fetch(shared: &Shared, deliveries: &[Delivery]) -> Result<HashMap<JobId, JobRow>, Outage> {
@@ -78,7 +80,7 @@ async fn fetch(shared: &Shared, deliveries: &[Delivery]) -> Result<HashMap<JobId
     let mut lent = shared.pg.hot(op).await?;
     // BETWEEN prunes partitions; `= ANY` alone would probe each of them for every id.
     let query = sqlx::query(
-        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace
+        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace, schema_version, crash_count
          FROM millstream.job WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND state = 0",
     )
     .bind(&ids)
@@ -101,6 +103,8 @@ fn job_row(row: &PgRow) -> JobRow {
         enqueued_at: row.get(7),
         stage_id: row.get(8),
         trace: row.get(9),
+        version: row.get(10),
+        crashes: row.get(11),
     }
 }
 
@@ -128,11 +132,18 @@ fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, re
         stage_id: row.stage_id,
         payload: row.payload,
         trace: row.trace,
+        enqueued_at: row.enqueued_at,
+        suspect: is_suspect(row.crashes),
     })
 }
 
-/// Jobs of kinds this process does not run go back for another worker, after a short rest (F8).
-async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
+/// Whether a job may run only by itself: one more crash and it has used up what it may kill.
+pub(super) fn is_suspect(crashes: i16) -> bool {
+    i32::from(crashes) >= CRASHES_MAX - 1
+}
+
+/// Jobs of kinds or payload versions that this process does not know go back for another worker, after a short rest (F8).
+pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
     if jobs.is_empty() {
         return;
     }
@@ -140,7 +151,7 @@ async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
     match hand_back(shared, jobs, Some(not_before)).await {
         Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
         Err(outage) => {
-            tracing::warn!(error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds could not be put back; reconcile will find them");
+            tracing::warn!(error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds or versions could not be put back; reconcile will find them");
         }
     }
 }

@@ -36,6 +36,7 @@ impl From<ModelError> for Failure {
         match error {
             ModelError::RateLimited { after } => Self::RateLimited { after, message: error.to_string() },
             ModelError::Permanent { message } => Self::Permanent(message),
+            ModelError::Unavailable { message } => Self::Unavailable(message),
             ModelError::Retry { message } => Self::Retry(message),
         }
     }

@@ -12,6 +12,7 @@ use std::{
 
 use millstream_common::{
     error::Outage,
+    failpoint::reach,
     id::JobId,
     job::Priority,
     limits::{PARCEL_JOBS_MAX, WINDOW_ENTRIES_MIN},
@@ -120,9 +121,11 @@ impl Dispatch {
         let picked = within(op, pick(&mut tx, queue, priority, after, room)).await?;
         within(op, tx.commit()).await?;
         lent.done();
+        reach("dispatch.marked");
         let Some((parcels, last_tenant)) = picked else { return Ok(()) };
         self.turns.insert((queue, priority.number()), last_tenant);
         let accepted = publish(&shared.redis, name, priority, &parcels).await?;
+        reach("dispatch.published");
         let jobs: usize = parcels[..accepted].iter().map(|p| p.jobs.len()).sum();
         shared.metrics.queue(name).published.inc_by(jobs as u64);
         put_off(shared, &parcels[accepted..]).await

@@ -4,6 +4,7 @@
 //! Leadership is an optimisation: every duty is idempotent, guarded by its statements and safe with two leaders.
 
 pub(crate) mod consumers;
+mod crash;
 mod dispatch;
 mod due;
 mod leader;

@@ -11,21 +11,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{
-    error::Outage,
-    id::JobId,
-    metrics::ReclaimReason,
-    pg::within,
-    rehand::{Reason, rehand},
-};
+use millstream_common::{error::Outage, metrics::ReclaimReason, pg::within};
 use sqlx::{PgConnection, Row};
 
-use super::{Duty, Scope};
-use crate::{
-    heartbeat::death_silence,
-    settle::dead_stream::{Notice, announce},
-    shared::Shared,
+use super::{
+    Duty, Scope,
+    crash::{Left, Scene, hand_out},
 };
+use crate::{heartbeat::death_silence, shared::Shared};
 
 /// Leases handed out in one go.
 const BATCH: i64 = 500;
@@ -126,11 +119,11 @@ async fn beats(conn: &mut PgConnection) -> Result<Vec<Beat>, sqlx::Error> {
 /// Hands out what the dead worker had and marks it lost.
 async fn rescue(shared: &Arc<Shared>, worker: i64) -> Result<(), Outage> {
     let op = "rescuing";
-    let mut total = 0;
+    let (mut total, mut scene) = (0, None);
     loop {
         let mut lent = shared.pg.main(op).await?;
-        let leases = within(op, leases(lent.conn(), worker)).await?;
-        if leases.is_empty() {
+        let left = within(op, left_by(lent.conn(), worker)).await?;
+        if left.is_empty() {
             let update = sqlx::query(
                 "UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')",
             )
@@ -139,75 +132,37 @@ async fn rescue(shared: &Arc<Shared>, worker: i64) -> Result<(), Outage> {
             lent.done();
             break;
         }
-        total += leases.len();
-        let jobs: Vec<(JobId, i32)> = leases.iter().map(|(id, epoch, _)| (*id, *epoch)).collect();
-        let message = format!("worker {worker} died while it had this job");
-        within(op, note_crash(lent.conn(), &jobs, worker, &message)).await?;
-        let again = within(op, rehand(lent.conn(), &jobs, Reason::Crash, None)).await?;
-        let rest: Vec<_> = jobs.iter().filter(|(id, _)| !again.contains(id)).copied().collect();
-        bury(shared, lent.conn(), &rest).await?;
+        total += left.len();
+        if scene.is_none() {
+            // The first batch has the suspect, if there is one.
+            scene = Some(Scene::look(lent.conn(), worker, shared.lease, &left).await?);
+        }
+        if let Some(scene) = &scene {
+            hand_out(shared, lent.conn(), scene, &left).await?;
+        }
         lent.done();
-        for (_, _, queue) in leases {
-            shared.metrics.queue(&queue).reclaimed(ReclaimReason::Rescue, 1);
+        for job in left {
+            shared.metrics.queue(&job.queue).reclaimed(ReclaimReason::Rescue, 1);
         }
     }
+    shared.takeover_now.notify_one();
     tracing::warn!(worker, jobs = total, "a worker's heart has stopped; its jobs were handed out again");
     Ok(())
 }
 
-async fn leases(conn: &mut PgConnection, worker: i64) -> Result<Vec<(JobId, i32, String)>, sqlx::Error> {
+async fn left_by(conn: &mut PgConnection, worker: i64) -> Result<Vec<Left>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT l.job_id, l.epoch, COALESCE(q.name::text, 'default') FROM millstream.lease l LEFT JOIN millstream.job j ON j.id = l.job_id LEFT JOIN millstream.queue q ON q.id = j.queue_id
-         WHERE l.worker_id = $1 LIMIT $2",
+        "SELECT l.job_id, l.epoch, COALESCE(q.name::text, 'default'), l.isolated, COALESCE(j.crash_count, 0::smallint)
+         FROM millstream.lease l LEFT JOIN millstream.job j ON j.id = l.job_id LEFT JOIN millstream.queue q ON q.id = j.queue_id
+         WHERE l.worker_id = $1 ORDER BY l.isolated DESC LIMIT $2",
     )
     .bind(worker)
     .bind(BATCH)
     .fetch_all(conn)
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
-}
-
-/// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once.
-pub(super) async fn note_crash(conn: &mut PgConnection, jobs: &[(JobId, i32)], worker: i64, message: &str) -> Result<(), sqlx::Error> {
-    let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    sqlx::query(
-        "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message)
-         SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4 FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
-         JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state IN (0, 1) ON CONFLICT DO NOTHING",
-    )
-    .bind(ids)
-    .bind(epochs)
-    .bind(worker)
-    .bind(message)
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
-/// Jobs that were not handed out again have crashed too many workers, or belong to somebody else by now: the first are buried,
-/// leases of the others are removed.
-pub(super) async fn bury(shared: &Shared, conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), Outage> {
-    if jobs.is_empty() {
-        return Ok(());
-    }
-    let op = "burying jobs that kill workers";
-    let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    let error = "its worker died three times while running it";
-    let buried: Vec<JobId> = within(
-        op,
-        sqlx::query_scalar("SELECT * FROM millstream.bury($1, $2, 'crash', $3)").bind(&ids).bind(&epochs).bind(error).fetch_all(&mut *conn),
-    )
-    .await?;
-    let delete = sqlx::query(
-        "DELETE FROM millstream.lease l USING unnest($1::uuid[], $2::int[]) AS u(id, epoch) WHERE l.job_id = u.id AND l.epoch = u.epoch",
-    );
-    within(op, delete.bind(&ids).bind(&epochs).execute(&mut *conn)).await?;
-    let rows = sqlx::query("SELECT id::text, queue, kind FROM millstream.job_view WHERE id = ANY($1)").bind(buried);
-    let rows = within(op, rows.fetch_all(conn)).await?;
-    let notices =
-        rows.iter().map(|row| Notice { job: row.get(0), queue: row.get(1), kind: row.get(2), reason: "crash".into(), error: error.into() });
-    announce(shared, notices).await;
-    Ok(())
+    let left =
+        |row: &sqlx::postgres::PgRow| Left { job: (row.get(0), row.get(1)), queue: row.get(2), isolated: row.get(3), crashes: row.get(4) };
+    Ok(rows.iter().map(left).collect())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Takeover: entries that stay pending with the same owner were abandoned, since entries leave the pending list within 200 ms.
 //!
-//! Judged by looks on this observer's own monotonic clock; Redis' idle times follow a wall clock that can step. The jobs are
-//! handed out again at a new epoch and the old entry is removed. It counts as a crash only if the owner's heart stood still meanwhile.
+//! Judged by looks on this observer's own monotonic clock; Redis' idle times follow a wall clock that can step. What is pending with a
+//! worker that `rescue` has declared dead is taken over at once. The jobs are handed out again at a new epoch and the old entry is removed. It counts as a crash only if the owner's heart stood still meanwhile.
 
 use std::{
     collections::HashMap,
@@ -22,8 +22,8 @@ use sqlx::Row;
 
 use super::{
     Duty, Scope,
+    crash::{is_first, note_crash},
     pending::{Pending, entry, pending},
-    rescue::{bury, note_crash},
 };
 use crate::{
     heartbeat::beat_interval,
@@ -33,8 +33,15 @@ use crate::{
 /// Pause between looks; two looks at least `TAKEOVER_AFTER` apart decide.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Beat counter and lease per worker.
-type Beats = HashMap<i64, (i64, Duration)>;
+/// What is known of a worker.
+struct Owner {
+    beat: i64,
+    lease: Duration,
+    /// Declared dead: whatever is pending with it was abandoned.
+    lost: bool,
+}
+
+type Owners = HashMap<i64, Owner>;
 
 /// A pending entry as it was first seen.
 struct Sighting {
@@ -57,12 +64,16 @@ impl Duty for Takeover {
         EVERY
     }
 
+    async fn nudged(shared: &Shared) {
+        shared.takeover_now.notified().await;
+    }
+
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
         if shared.redis.is_down() {
             self.seen.clear();
             return Ok(());
         }
-        let beats = beats(shared).await?;
+        let owners = owners(shared).await?;
         shared.catalog.refresh().await?;
         let mut still = HashMap::new();
         for (_, queue) in shared.catalog.queues() {
@@ -70,12 +81,13 @@ impl Duty for Takeover {
                 let stream = shared.redis.keys().stream(&queue, priority);
                 for item in pending(&shared.redis, &stream).await? {
                     let key = (stream.clone(), item.id.clone());
-                    let sighting = self.sight(&key, &item, &beats);
-                    if sighting.since.elapsed() < TAKEOVER_AFTER {
+                    let sighting = self.sight(&key, &item, &owners);
+                    let lost = owner(&item, &owners).is_some_and(|o| o.lost);
+                    if !lost && sighting.since.elapsed() < TAKEOVER_AFTER {
                         still.insert(key, sighting);
                         continue;
                     }
-                    take_over(shared, &queue, &stream, &item, heart_stood_still(&sighting, &item, &beats)).await?;
+                    take_over(shared, &queue, &stream, &item, lost || heart_stood_still(&sighting, &item, &owners)).await?;
                 }
             }
         }
@@ -87,39 +99,42 @@ impl Duty for Takeover {
 
 impl Takeover {
     /// The earlier sighting of the same hand-out, or this one.
-    fn sight(&mut self, key: &(String, String), item: &Pending, beats: &Beats) -> Sighting {
+    fn sight(&mut self, key: &(String, String), item: &Pending, owners: &Owners) -> Sighting {
         let earlier = self.seen.remove(key).filter(|s| s.consumer == item.consumer && s.deliveries == item.deliveries);
         earlier.unwrap_or_else(|| Sighting {
             consumer: item.consumer.clone(),
             deliveries: item.deliveries,
-            beat: beat_of(item, beats),
+            beat: owner(item, owners).map(|o| o.beat),
             since: Instant::now(),
         })
     }
 }
 
-fn beat_of(item: &Pending, beats: &Beats) -> Option<i64> {
-    beats.get(&worker_of(&item.consumer)?).map(|(beat, _)| *beat)
+fn owner<'a>(item: &Pending, owners: &'a Owners) -> Option<&'a Owner> {
+    owners.get(&worker_of(&item.consumer)?)
 }
 
 /// Whether the owner has died since the entry was first seen. A live worker has beaten at least once in two of its intervals; with a
 /// long lease that is not known yet, and then nobody is blamed.
-fn heart_stood_still(sighting: &Sighting, item: &Pending, beats: &Beats) -> bool {
-    let lease = worker_of(&item.consumer).and_then(|id| beats.get(&id)).map_or(Duration::ZERO, |(_, lease)| *lease);
-    sighting.beat == beat_of(item, beats) && sighting.since.elapsed() > beat_interval(lease) * 2
+fn heart_stood_still(sighting: &Sighting, item: &Pending, owners: &Owners) -> bool {
+    let owner = owner(item, owners);
+    let lease = owner.map_or(Duration::ZERO, |o| o.lease);
+    sighting.beat == owner.map(|o| o.beat) && sighting.since.elapsed() > beat_interval(lease) * 2
 }
 
-async fn beats(shared: &Shared) -> Result<Beats, Outage> {
+async fn owners(shared: &Shared) -> Result<Owners, Outage> {
     let op = "looking at beats";
     let mut lent = shared.pg.main(op).await?;
-    let rows = within(
-        op,
-        sqlx::query("SELECT b.worker_id, b.beat, w.lease_ms FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id")
-            .fetch_all(lent.conn()),
-    )
-    .await?;
+    let query = sqlx::query(
+        "SELECT b.worker_id, b.beat, w.lease_ms, w.state = 'lost' FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id",
+    );
+    let rows = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
-    Ok(rows.iter().map(|row| (row.get(0), (row.get(1), Duration::from_millis(row.get::<i64, _>(2).unsigned_abs())))).collect())
+    let owner = |row: &sqlx::postgres::PgRow| {
+        let lease = Duration::from_millis(row.get::<i64, _>(2).unsigned_abs());
+        (row.get(0), Owner { beat: row.get(1), lease, lost: row.get(3) })
+    };
+    Ok(rows.iter().map(owner).collect())
 }
 
 async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, item: &Pending, heart_stood_still: bool) -> Result<(), Outage> {
@@ -141,22 +156,25 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], item
     // Only what is still available: leased jobs have a worker that answers for them.
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let query = sqlx::query(
-        "SELECT j.id, j.epoch FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch) JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0",
+        "SELECT j.id, j.epoch, j.crash_count FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
+         JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0",
     );
     let rows = within(op, query.bind(ids).bind(epochs).fetch_all(lent.conn())).await?;
-    let open: Vec<(JobId, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let open: Vec<((JobId, i32), i16)> = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
     if crashed {
+        let all: Vec<_> = open.iter().map(|(job, _)| *job).collect();
         let worker = worker_of(&item.consumer).unwrap_or(0);
-        within(op, note_crash(lent.conn(), &open, worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
+        within(op, note_crash(lent.conn(), &all, worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
     }
-    let reason = if crashed { Reason::Crash } else { Reason::Lost };
-    let again = within(op, rehand(lent.conn(), &open, reason, None)).await?;
-    if crashed {
-        let rest: Vec<_> = open.iter().filter(|(id, _)| !again.contains(id)).copied().collect();
-        bury(shared, lent.conn(), &rest).await?;
+    // Nobody is buried here: a suspect has a lease before it starts.
+    let (counted, free): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, crashes)| crashed && is_first(*crashes));
+    let mut again = 0;
+    for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
+        let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
+        again += within(op, rehand(lent.conn(), &jobs, reason, None)).await?.len();
     }
     lent.done();
-    shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again.len() as u64);
-    tracing::info!(entry = item.id, owner = item.consumer, jobs = again.len(), crashed, "an abandoned entry was taken over");
+    shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again as u64);
+    tracing::info!(entry = item.id, owner = item.consumer, jobs = again, crashed, "an abandoned entry was taken over");
     Ok(())
 }

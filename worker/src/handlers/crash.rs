@@ -1,4 +1,4 @@
-//! `crash {"how": "abort|exit|oom"}`: kills its worker on purpose. Only where diagnostics are on.
+//! `crash {"how": "abort|exit|oom|overflow"}`: kills its worker on purpose. Only where diagnostics are on.
 
 use serde::Deserialize;
 
@@ -20,6 +20,7 @@ enum How {
     Abort,
     Exit,
     Oom,
+    Overflow,
 }
 
 pub(super) fn handler() -> Handler {
@@ -31,6 +32,7 @@ async fn run(_: Context, crash: Crash) -> Outcome {
         How::Abort => std::process::abort(),
         How::Exit => std::process::exit(EXIT_CODE),
         How::Oom => eat_memory(),
+        How::Overflow => std::mem::drop(std::hint::black_box(overflow(0))),
     }
     Ok(Success::new())
 }
@@ -42,4 +44,11 @@ fn eat_memory() {
         eaten.push(vec![1u8; OOM_STEP_BYTES]);
         std::hint::black_box(&eaten);
     }
+}
+
+/// Calls itself until the stack is used up, which ends the process.
+#[expect(unconditional_recursion, reason = "that is the point")]
+fn overflow(depth: u64) -> u64 {
+    let frame = std::hint::black_box([depth; 64]);
+    overflow(depth + 1) + frame[0]
 }

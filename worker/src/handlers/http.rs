@@ -1,6 +1,7 @@
 //! `http`: posts the job to a URL and reads the outcome from the answer (F31).
 //!
-//! 2xx is done, 429 and 503 are rate limited (as long as the server says), other 4xx permanent, the rest is retried. Private addresses
+//! 2xx is done, 429 and 503 are rate limited (as long as the server says), other 4xx permanent, the rest is retried; a server that cannot be
+//! reached at all costs no attempt. Private addresses
 //! only where `MILLSTREAM_HTTP__ALLOW` lists them.
 
 use std::{collections::BTreeMap, time::Duration};
@@ -94,6 +95,7 @@ fn failure(class: ReplyClass) -> Failure {
     match class {
         ReplyClass::RateLimited { after } => Failure::RateLimited { after, message: "the server is rate limiting".into() },
         ReplyClass::Permanent { message } => Failure::Permanent(message),
+        ReplyClass::Unavailable { message } => Failure::Unavailable(message),
         ReplyClass::Retry { message } => Failure::Retry(message),
         ReplyClass::Done => Failure::Retry("the answer could not be used".into()),
     }

@@ -18,6 +18,12 @@ pub enum ModelError {
         /// Why, for people.
         message: String,
     },
+    /// The server cannot be reached at all; the attempt does not count.
+    #[error("{message}")]
+    Unavailable {
+        /// Why, for people.
+        message: String,
+    },
     /// The same call may succeed later.
     #[error("{message}")]
     Retry {
@@ -45,6 +51,7 @@ impl ModelError {
             ReplyClass::Done => None,
             ReplyClass::RateLimited { after } => Some(Self::RateLimited { after }),
             ReplyClass::Permanent { message } => Some(Self::permanent(explained(message))),
+            ReplyClass::Unavailable { message } => Some(Self::Unavailable { message: explained(message) }),
             ReplyClass::Retry { message } => Some(Self::retry(explained(message))),
         }
     }
@@ -54,6 +61,7 @@ impl From<OutboundError> for ModelError {
     fn from(error: OutboundError) -> Self {
         match error.class() {
             ReplyClass::Permanent { message } => Self::Permanent { message },
+            ReplyClass::Unavailable { message } => Self::Unavailable { message },
             // The other classes do not come from an exchange that gave no reply.
             _ => Self::retry(error.to_string()),
         }

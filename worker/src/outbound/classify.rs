@@ -24,6 +24,11 @@ pub enum ReplyClass {
         /// Why, for people.
         message: String,
     },
+    /// The server cannot be reached at all; this attempt does not count.
+    Unavailable {
+        /// Why, for people.
+        message: String,
+    },
     /// The same request may succeed later.
     Retry {
         /// Why, for people.

@@ -56,7 +56,8 @@ impl OutboundError {
         let message = self.to_string();
         match self {
             Self::Refused(_) | Self::Invalid(_) => ReplyClass::Permanent { message },
-            Self::Unreachable { .. } | Self::Broken { .. } | Self::TimedOut { .. } | Self::Setup(_) => ReplyClass::Retry { message },
+            Self::Unreachable { .. } => ReplyClass::Unavailable { message },
+            Self::Broken { .. } | Self::TimedOut { .. } | Self::Setup(_) => ReplyClass::Retry { message },
         }
     }
 

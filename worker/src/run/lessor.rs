@@ -12,6 +12,7 @@ use std::{
 
 use millstream_common::{
     error::Outage,
+    failpoint::reach,
     id::JobId,
     limits::{LEASE_DELAY, PARCEL_JOBS_MAX},
     pg::within,
@@ -68,6 +69,7 @@ fn take_due(waiting: &mut VecDeque<Arc<Hold>>) -> Vec<Arc<Hold>> {
 
 async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<(), Outage> {
     let granted = write(shared, due).await?;
+    reach("lease.committed");
     let mut parcels: HashMap<i64, i16> = HashMap::new();
     for hold in due {
         if granted.contains(&hold.id) {

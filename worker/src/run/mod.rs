@@ -3,6 +3,7 @@
 //! All ways to end are arms of one `select!`; panics are caught here and nowhere else. What is said here is only a proposal:
 //! settle decides, and Postgres accepts it or not.
 
+mod isolated;
 pub(crate) mod lessor;
 
 use std::{
@@ -13,7 +14,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use millstream_common::{limits::ERROR_BYTES_MAX, limits::bounded, metrics::JobOutcome};
+use millstream_common::{failpoint::reach, limits::ERROR_BYTES_MAX, limits::bounded, metrics::JobOutcome};
 use tracing::Instrument;
 
 use crate::{
@@ -26,7 +27,11 @@ use crate::{
 
 /// Starts the job as a task of its own as soon as a slot is free.
 pub(crate) fn spawn_run(shared: &Arc<Shared>, job: Claimed) {
-    shared.runs.spawn(run(shared.clone(), job));
+    if job.suspect {
+        shared.runs.spawn(isolated::run(shared.clone(), job));
+    } else {
+        shared.runs.spawn(run(shared.clone(), job));
+    }
 }
 
 async fn run(shared: Arc<Shared>, job: Claimed) {
@@ -35,7 +40,7 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
         // Cancelled or taken over before it started.
         () = job.hold.cancel.cancelled() => return forget(&job),
         // Never started: goes back at no cost.
-        () = shared.draining.cancelled() => return give_back(&shared, job).await,
+        () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         slot = shared.capacity.slot() => slot,
     };
     let started_at = millstream_common::clock::now();
@@ -50,7 +55,7 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
             propose(&shared, job, started_at, ran, outcome).await;
         }
         End::Lost => forget(&job),
-        End::Abort => give_back(&shared, job).await,
+        End::Abort => give_back(&shared, job, None).await,
     }
 }
 
@@ -66,6 +71,7 @@ enum End {
 
 async fn attempt(shared: &Arc<Shared>, job: &Claimed) -> End {
     let handler = &job.kind.handler;
+    reach("run.started");
     let call = (handler.function)(context(shared, job), &job.payload);
     tokio::select! {
         biased;
@@ -115,12 +121,13 @@ fn forget(job: &Claimed) {
     }
 }
 
-/// Goes back unfinished, without using up an attempt.
-async fn give_back(shared: &Arc<Shared>, job: Claimed) {
+/// Goes back unfinished, without using up an attempt; others get it after `delay`.
+async fn give_back(shared: &Arc<Shared>, job: Claimed, delay: Option<Duration>) {
     if job.hold.begin_settle().await.is_none() {
         return;
     }
-    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], None).await {
+    let not_before = delay.map(|delay| millstream_common::clock::now() + delay);
+    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], not_before).await {
         Ok(_) => {
             let meters = shared.meters.job(&job.queue, job.kind.kind_id, job.kind.handler.kind());
             meters.finished(JobOutcome::Released, 1);

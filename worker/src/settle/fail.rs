@@ -9,7 +9,7 @@ use sqlx::PgConnection;
 
 use super::{
     Ended, Patience, conclude, dead_stream,
-    verdict::{Verdict, decide},
+    verdict::{History, Verdict, decide},
 };
 use crate::shared::Shared;
 
@@ -53,7 +53,10 @@ async fn write_once(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>, Out
 /// The verdict on a failure; `None` for a success.
 pub(crate) fn judge(ended: Ended) -> Option<(Ended, Verdict)> {
     let failure = ended.outcome.as_ref().err()?;
-    let verdict = decide(failure, &ended.job.kind.handler, ended.job.attempt, ended.job.max_attempts, rand_unit());
+    let job = &ended.job;
+    let age = (millstream_common::clock::now() - job.enqueued_at).to_std().unwrap_or_default();
+    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, epoch: job.hold.epoch, age };
+    let verdict = decide(failure, &job.kind.handler, history, rand_unit());
     Some((ended, verdict))
 }
 

@@ -22,6 +22,7 @@ use std::{
 use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Outage,
+    failpoint::reach,
     limits::{IN_FLIGHT_JOBS_MAX, PARCEL_JOBS_MAX, RESULT_BYTES_MAX},
     metrics::JobOutcome,
     reconnect::Reconnect,
@@ -140,6 +141,7 @@ impl<'a> Patience<'a> {
 
 /// After COMMIT: counts, releases the entries, moves the parcels on.
 pub(crate) async fn conclude(shared: &Shared, settled: Vec<(Ended, bool, JobOutcome)>) {
+    reach("settle.committed");
     let mut parcels: HashMap<i64, i16> = HashMap::new();
     let mut tallies = HashMap::new();
     for (ended, accepted, outcome) in &settled {

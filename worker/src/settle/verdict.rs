@@ -15,6 +15,10 @@ use crate::{
 
 /// No wait that a server asks for is honoured beyond this.
 const WAIT_MAX: Duration = Duration::from_hours(24);
+/// A server that is out of reach costs a job no attempt until the job is this old: longer is no outage, but a wrong address.
+const OUTAGE_MAX: Duration = Duration::from_hours(24);
+/// The shortest pause before a server that is out of reach is tried again.
+const OUTAGE_DELAY_MIN: Duration = Duration::from_millis(500);
 
 /// What is to be written for a job that did not succeed.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,8 +36,20 @@ pub(crate) struct Verdict {
     pub(crate) outcome: JobOutcome,
 }
 
-/// Decides. `attempt`: tries counted before this one. `dice`: uniform in [0, 1), for the jitter.
-pub(crate) fn decide(failure: &Failure, handler: &Handler, attempt: i16, max_attempts: i16, dice: f64) -> Verdict {
+/// What is known of the job when its run has failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct History {
+    /// Tries counted before this one.
+    pub(crate) attempt: i16,
+    pub(crate) max_attempts: i16,
+    /// Its hand-outs before this one.
+    pub(crate) epoch: i32,
+    /// Since it was enqueued.
+    pub(crate) age: Duration,
+}
+
+/// Decides. `dice`: uniform in [0, 1), for the jitter.
+pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f64) -> Verdict {
     let message = bounded(&failure.to_string(), ERROR_BYTES_MAX);
     match failure {
         Failure::Snooze(delay) => put_off(State::Scheduled, *delay, None, message, JobOutcome::Snoozed),
@@ -43,11 +59,17 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, attempt: i16, max_att
             let delay = floor + floor.mul_f64(dice / 5.0);
             put_off(State::RateLimited, delay, Some("rate_limited"), message, JobOutcome::RateLimited)
         }
+        // The hand-outs stand for the tries that do not count, so that the pauses grow all the same.
+        Failure::Unavailable(_) if job.age < OUTAGE_MAX => {
+            let delay = handler.retry.delay(i16::try_from(job.epoch).unwrap_or(i16::MAX).saturating_add(1), dice);
+            put_off(State::Retryable, delay.max(OUTAGE_DELAY_MIN), Some("unavailable"), message, JobOutcome::Retried)
+        }
+        Failure::Unavailable(_) => again_or_dead("unavailable", handler, job, dice, message),
         Failure::Permanent(_) => bury("permanent", "permanent", message),
         Failure::Undecodable(_) => bury("undecodable", "undecodable", message),
-        Failure::Retry(_) => again_or_dead("retry", handler, attempt, max_attempts, dice, message),
-        Failure::TimedOut(_) => again_or_dead("timeout", handler, attempt, max_attempts, dice, message),
-        Failure::Panicked(_) => again_or_dead("panic", handler, attempt, max_attempts, dice, message),
+        Failure::Retry(_) => again_or_dead("retry", handler, job, dice, message),
+        Failure::TimedOut(_) => again_or_dead("timeout", handler, job, dice, message),
+        Failure::Panicked(_) => again_or_dead("panic", handler, job, dice, message),
     }
 }
 
@@ -67,9 +89,9 @@ fn bury(class: &'static str, reason: &'static str, message: String) -> Verdict {
     }
 }
 
-fn again_or_dead(class: &'static str, handler: &Handler, attempt: i16, max_attempts: i16, dice: f64, message: String) -> Verdict {
-    let tries = attempt.saturating_add(1);
-    if tries >= max_attempts {
+fn again_or_dead(class: &'static str, handler: &Handler, job: History, dice: f64, message: String) -> Verdict {
+    let tries = job.attempt.saturating_add(1);
+    if tries >= job.max_attempts {
         return bury(class, "attempts", message);
     }
     let delay = handler.retry.delay(tries, dice);
@@ -89,6 +111,10 @@ mod tests {
     use super::*;
     use crate::outcome::{Outcome, Success};
 
+    fn history(attempt: i16) -> History {
+        History { attempt, max_attempts: 3, epoch: 0, age: Duration::ZERO }
+    }
+
     fn handler() -> Handler {
         async fn nothing(_: crate::Context, (): ()) -> Outcome {
             Ok(Success::new())
@@ -100,17 +126,17 @@ mod tests {
     fn the_last_attempt_buries_and_earlier_ones_retry() {
         // F13, F14
         let fail = Failure::retry("boom");
-        let second = decide(&fail, &handler(), 1, 3, 1.0);
+        let second = decide(&fail, &handler(), history(1), 1.0);
         assert_eq!((second.state, second.delay, second.counts), (State::Retryable, Some(Duration::from_secs(2)), true));
-        let third = decide(&fail, &handler(), 2, 3, 1.0);
+        let third = decide(&fail, &handler(), history(2), 1.0);
         assert_eq!((third.state, third.dead_reason, third.message.as_str()), (State::Dead, Some("attempts"), "boom"));
     }
 
     #[test]
     fn a_permanent_failure_is_dead_at_once() {
-        let verdict = decide(&Failure::permanent("no"), &handler(), 0, 3, 0.5);
+        let verdict = decide(&Failure::permanent("no"), &handler(), history(0), 0.5);
         assert_eq!((verdict.state, verdict.dead_reason), (State::Dead, Some("permanent")));
-        assert_eq!(decide(&Failure::Undecodable("x".into()), &handler(), 0, 3, 0.5).dead_reason, Some("undecodable"));
+        assert_eq!(decide(&Failure::Undecodable("x".into()), &handler(), history(0), 0.5).dead_reason, Some("undecodable"));
     }
 
     #[test]
@@ -118,11 +144,23 @@ mod tests {
         // F13, F24
         let asked = Duration::from_secs(10);
         for dice in [0.0, 0.5, 0.99] {
-            let limited = decide(&Failure::RateLimited { after: Some(asked), message: "429".into() }, &handler(), 2, 3, dice);
+            let limited = decide(&Failure::RateLimited { after: Some(asked), message: "429".into() }, &handler(), history(2), dice);
             assert_eq!((limited.state, limited.counts), (State::RateLimited, false));
             assert!(limited.delay >= Some(asked) && limited.delay <= Some(asked * 6 / 5));
         }
-        let snoozed = decide(&Failure::Snooze(asked), &handler(), 2, 3, 0.5);
+        let snoozed = decide(&Failure::Snooze(asked), &handler(), history(2), 0.5);
         assert_eq!((snoozed.state, snoozed.delay, snoozed.counts, snoozed.class), (State::Scheduled, Some(asked), false, None));
+    }
+
+    #[test]
+    fn a_server_out_of_reach_buries_nothing_for_a_day() {
+        // C2: an outage of theirs uses up no attempt, however often it is met
+        let away = Failure::Unavailable("refused".into());
+        let late = History { epoch: 40, ..history(2) };
+        let put_off = decide(&away, &handler(), late, 1.0);
+        assert_eq!((put_off.state, put_off.counts, put_off.delay), (State::Retryable, false, Some(handler().retry.cap)));
+        assert_eq!(decide(&away, &handler(), history(2), 0.0).delay, Some(OUTAGE_DELAY_MIN));
+        let old = History { age: OUTAGE_MAX, ..history(2) };
+        assert_eq!(decide(&away, &handler(), old, 1.0).dead_reason, Some("attempts"));
     }
 }

@@ -116,6 +116,7 @@ async fn failures_are_sorted_and_never_show_the_key() {
         let class = match &error {
             ModelError::Permanent { .. } => "permanent".to_owned(),
             ModelError::Retry { .. } => "retry".to_owned(),
+            ModelError::Unavailable { .. } => "unavailable".to_owned(),
             ModelError::RateLimited { after: None } => "limited".to_owned(),
             ModelError::RateLimited { after: Some(after) } => format!("limited {}", after.as_millis()),
         };

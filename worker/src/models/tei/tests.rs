@@ -79,6 +79,7 @@ async fn failures_are_sorted_by_what_tei_means_with_them() {
             ModelError::Permanent { message } | ModelError::Retry { message } if !message.ends_with(said) => "without its reason",
             ModelError::Permanent { .. } => "permanent",
             ModelError::Retry { .. } => "retry",
+            ModelError::Unavailable { .. } => "unavailable",
         };
         assert_eq!(class, expected, "{status}: {error:?}");
     }

@@ -1,0 +1,4 @@
+//! Each tool that injects faults does what it says, no less and no more: a test that breaks nothing proves nothing.
+
+#[path = "faults/proxy.rs"]
+mod proxy;

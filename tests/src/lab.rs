@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use millstream_admin::services::{Durability, LocalServices, Options};
+use millstream_admin::services::{Durability, LocalServices, Options, ServerEnv};
 use millstream_common::{
     config::{Config, Secret},
     id::new_job_id,
@@ -51,8 +51,13 @@ impl Lab {
 
     /// An installation with a Postgres and a Redis of its own, for tests that stop, kill or empty a server.
     pub async fn private(durability: Durability) -> Self {
+        Self::private_with(durability, ServerEnv::default()).await
+    }
+
+    /// The same, with something in the environment of the servers, such as a clock of their own.
+    pub async fn private_with(durability: Durability, env: ServerEnv) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = Options { dir: folder.path().join("services"), durability, fresh: true };
+        let options = Options { dir: folder.path().join("services"), durability, fresh: true, env };
         let services = LocalServices::start(options).await.expect("the private servers start");
         let url = services.database_url.clone();
         migrate_up(&url).await.expect("the migrations run");

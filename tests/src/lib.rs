@@ -11,7 +11,7 @@ pub mod starts;
 pub mod wait;
 
 pub use self::{
-    faults::{Fault, Proxy},
+    faults::{Clock, Fault, Proxy},
     lab::Lab,
     process::Process,
     starts::Starts,

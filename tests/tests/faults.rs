@@ -1,4 +1,6 @@
 //! Each tool that injects faults does what it says, no less and no more: a test that breaks nothing proves nothing.
 
+#[path = "faults/clock.rs"]
+mod clock;
 #[path = "faults/proxy.rs"]
 mod proxy;

@@ -3,7 +3,11 @@
 //! Invariants: a fault applies from the moment it is set, also to connections that are open; healing undoes it; whatever is random
 //! follows from a seed. It does not know what is tested.
 
+pub mod clock;
 pub mod proxy;
 pub mod random;
 
-pub use self::proxy::{Fault, Proxy};
+pub use self::{
+    clock::Clock,
+    proxy::{Fault, Proxy},
+};

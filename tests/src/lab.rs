@@ -71,6 +71,11 @@ impl Lab {
         tokio::task::spawn_blocking(move || harm(&services)).await.expect("the harm ends").expect("the harm is done");
     }
 
+    /// The servers of a private lab.
+    pub fn servers(&self) -> &LocalServices {
+        self.services.as_ref().expect("only a private lab's servers may be harmed")
+    }
+
     /// A folder of this test's own.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -2,5 +2,11 @@
 
 #[path = "faults/clock.rs"]
 mod clock;
+#[path = "faults/machine.rs"]
+mod machine;
+#[path = "faults/postgres.rs"]
+mod postgres;
 #[path = "faults/proxy.rs"]
 mod proxy;
+#[path = "faults/redis.rs"]
+mod redis;

@@ -4,8 +4,11 @@
 //! follows from a seed. It does not know what is tested.
 
 pub mod clock;
+pub mod machine;
+pub mod postgres;
 pub mod proxy;
 pub mod random;
+pub mod redis;
 
 pub use self::{
     clock::Clock,

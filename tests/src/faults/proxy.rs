@@ -10,7 +10,7 @@ mod statements;
 
 use std::{
     collections::HashMap,
-    net::{Ipv4Addr, SocketAddr, ToSocketAddrs},
+    net::{Ipv4Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -134,6 +134,7 @@ impl Proxy {
     }
 
     /// The same, with jitter that follows from this seed.
+    #[expect(clippy::unused_async, reason = "it spawns, which works only where something can be awaited")]
     pub async fn seeded(upstream: SocketAddr, seed: u64) -> Self {
         // Bound and never listening, it keeps the port while new connections are refused.
         let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
@@ -155,7 +156,7 @@ impl Proxy {
     /// A proxy to the server that a URL names.
     pub async fn before(url: &str) -> Self {
         let (_, host, _) = split(url);
-        let upstream = host.to_socket_addrs().expect("a URL with a host and a port").next().expect("the host has an address");
+        let upstream = tokio::net::lookup_host(host).await.expect("a URL with a host and a port").next().expect("the host has an address");
         Self::start(upstream).await
     }
 
@@ -262,11 +263,9 @@ async fn listen(shared: Arc<Shared>, reserved: TcpSocket, listener: TcpListener)
 }
 
 async fn accept(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
-    match listener {
-        Some(listener) => listener.accept().await.ok().map(|(client, _)| client),
-        None => {
-            tokio::time::sleep(BIND_AGAIN).await;
-            None
-        }
-    }
+    let Some(listener) = listener else {
+        tokio::time::sleep(BIND_AGAIN).await;
+        return None;
+    };
+    listener.accept().await.ok().map(|(client, _)| client)
 }

@@ -1,4 +1,4 @@
-//! Numbers that look random and follow from a seed, so that a run can be repeated. SplitMix64: small, and good enough for schedules.
+//! Numbers that look random and follow from a seed, so that a run can be repeated. `SplitMix64`: small, and good enough for schedules.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ impl Random {
     }
 
     /// Another sequence that follows from this one's seed and a number, such as that of a connection.
+    #[must_use]
     pub fn branch(&self, number: u64) -> Self {
         let mut branch = Self(self.0 ^ number.wrapping_mul(0xd6e8_feb8_6659_fd93));
         branch.next_number();

@@ -94,9 +94,14 @@ impl Lab {
 
     /// A producer as a service would hold it.
     pub fn producer(&self) -> Producer {
-        let pg = Pg::new(self.config.database.url.expose(), 10).expect("a Postgres URL");
+        self.producer_in(&self.config)
+    }
+
+    /// The same with other settings, such as a link to a server that can be cut.
+    pub fn producer_in(&self, config: &Config) -> Producer {
+        let pg = Pg::new(config.database.url.expose(), 10).expect("a Postgres URL");
         Producer::new(ProducerParts {
-            redis: Redis::new(self.config.redis.url.expose(), self.keys()).expect("a Redis URL"),
+            redis: Redis::new(config.redis.url.expose(), self.keys()).expect("a Redis URL"),
             catalog: millstream_common::catalog::Catalog::new(pg.clone()),
             metrics: Metrics::new("test").expect("metrics"),
             source: EnqueueSource::Library,
@@ -111,9 +116,14 @@ impl Lab {
 
     /// A worker in this process with the built-in kinds and these.
     pub async fn worker_with(&self, more: Vec<Handler>) -> Worker {
-        let mut all = handlers::built_in(&self.config).expect("built-in handlers");
+        self.worker_in(&self.config, more).await
+    }
+
+    /// The same with other settings, such as a link to a server that can be cut.
+    pub async fn worker_in(&self, config: &Config, more: Vec<Handler>) -> Worker {
+        let mut all = handlers::built_in(config).expect("built-in handlers");
         all.extend(more);
-        Worker::start(Parts { config: self.config.clone(), metrics: Metrics::new("test").expect("metrics"), handlers: all })
+        Worker::start(Parts { config: config.clone(), metrics: Metrics::new("test").expect("metrics"), handlers: all })
             .await
             .expect("the worker starts")
     }

@@ -11,7 +11,7 @@ pub mod starts;
 pub mod wait;
 
 pub use self::{
-    faults::{Clock, Fault, Proxy},
+    faults::{Clock, Fault, Links, Proxy},
     lab::Lab,
     process::Process,
     starts::Starts,

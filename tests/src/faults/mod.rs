@@ -4,6 +4,7 @@
 //! follows from a seed. It does not know what is tested.
 
 pub mod clock;
+pub mod links;
 pub mod machine;
 pub mod postgres;
 pub mod proxy;
@@ -12,5 +13,6 @@ pub mod redis;
 
 pub use self::{
     clock::Clock,
+    links::Links,
     proxy::{Fault, Proxy},
 };

@@ -27,14 +27,14 @@ impl Echo {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let proxy = Proxy::start(listener.local_addr().unwrap()).await;
         let heard = Arc::new(Mutex::new(Vec::new()));
-        let hears = heard.clone();
+        let received = heard.clone();
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                let hears = hears.clone();
+                let received = received.clone();
                 tokio::spawn(async move {
                     let mut bytes = [0; 4096];
                     while let Ok(length @ 1..) = socket.read(&mut bytes).await {
-                        hears.lock().unwrap().extend_from_slice(&bytes[..length]);
+                        received.lock().unwrap().extend_from_slice(&bytes[..length]);
                         if socket.write_all(&bytes[..length]).await.is_err() {
                             return;
                         }

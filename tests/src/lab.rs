@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use millstream_admin::services::{Durability, LocalServices, Options};
+use millstream_admin::services::{Durability, LocalServices, Options, ServerEnv};
 use millstream_common::{
     config::{Config, Secret},
     id::new_job_id,
@@ -51,8 +51,13 @@ impl Lab {
 
     /// An installation with a Postgres and a Redis of its own, for tests that stop, kill or empty a server.
     pub async fn private(durability: Durability) -> Self {
+        Self::private_with(durability, ServerEnv::default()).await
+    }
+
+    /// The same, with something in the environment of the servers, such as a clock of their own.
+    pub async fn private_with(durability: Durability, env: ServerEnv) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = Options { dir: folder.path().join("services"), durability, fresh: true };
+        let options = Options { dir: folder.path().join("services"), durability, fresh: true, env };
         let services = LocalServices::start(options).await.expect("the private servers start");
         let url = services.database_url.clone();
         migrate_up(&url).await.expect("the migrations run");
@@ -64,6 +69,11 @@ impl Lab {
     pub async fn harm(&self, harm: impl FnOnce(&LocalServices) -> anyhow::Result<()> + Send + 'static) {
         let services = self.services.clone().expect("only a private lab's servers may be harmed");
         tokio::task::spawn_blocking(move || harm(&services)).await.expect("the harm ends").expect("the harm is done");
+    }
+
+    /// The servers of a private lab.
+    pub fn servers(&self) -> &LocalServices {
+        self.services.as_ref().expect("only a private lab's servers may be harmed")
     }
 
     /// A folder of this test's own.
@@ -84,9 +94,14 @@ impl Lab {
 
     /// A producer as a service would hold it.
     pub fn producer(&self) -> Producer {
-        let pg = Pg::new(self.config.database.url.expose(), 10).expect("a Postgres URL");
+        self.producer_in(&self.config)
+    }
+
+    /// The same with other settings, such as a link to a server that can be cut.
+    pub fn producer_in(&self, config: &Config) -> Producer {
+        let pg = Pg::new(config.database.url.expose(), 10).expect("a Postgres URL");
         Producer::new(ProducerParts {
-            redis: Redis::new(self.config.redis.url.expose(), self.keys()).expect("a Redis URL"),
+            redis: Redis::new(config.redis.url.expose(), self.keys()).expect("a Redis URL"),
             catalog: millstream_common::catalog::Catalog::new(pg.clone()),
             metrics: Metrics::new("test").expect("metrics"),
             source: EnqueueSource::Library,
@@ -101,9 +116,14 @@ impl Lab {
 
     /// A worker in this process with the built-in kinds and these.
     pub async fn worker_with(&self, more: Vec<Handler>) -> Worker {
-        let mut all = handlers::built_in(&self.config).expect("built-in handlers");
+        self.worker_in(&self.config, more).await
+    }
+
+    /// The same with other settings, such as a link to a server that can be cut.
+    pub async fn worker_in(&self, config: &Config, more: Vec<Handler>) -> Worker {
+        let mut all = handlers::built_in(config).expect("built-in handlers");
         all.extend(more);
-        Worker::start(Parts { config: self.config.clone(), metrics: Metrics::new("test").expect("metrics"), handlers: all })
+        Worker::start(Parts { config: config.clone(), metrics: Metrics::new("test").expect("metrics"), handlers: all })
             .await
             .expect("the worker starts")
     }

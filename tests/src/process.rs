@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use millstream_common::config::Config;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Lab, servers::built};
@@ -17,6 +18,13 @@ impl Process {
     pub fn start(lab: &Lab, args: &[&str]) -> Self {
         let child = command(lab, args).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts");
         Self(child)
+    }
+
+    /// The same with other settings than the lab's, and with more in its environment.
+    pub fn start_in(config: &Config, args: &[&str], env: &[(String, String)]) -> Self {
+        let mut command = command_in(config, args);
+        command.envs(env.iter().map(|(name, value)| (name, value)));
+        Self(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts"))
     }
 
     /// Sends a signal.
@@ -69,16 +77,21 @@ pub async fn run(lab: &Lab, args: &[&str]) -> Output {
 
 /// The command with this lab's settings in its environment and nothing else of ours.
 pub fn command(lab: &Lab, args: &[&str]) -> Command {
+    command_in(&lab.config, args)
+}
+
+/// The command with these settings.
+fn command_in(config: &Config, args: &[&str]) -> Command {
     let mut command = Command::new(built("millstream"));
     command
         .args(args)
-        .env("DATABASE_URL", lab.config.database.url.expose())
-        .env("REDIS_URL", lab.config.redis.url.expose())
-        .env("MILLSTREAM_REDIS__PREFIX", &lab.config.redis.prefix)
-        .env("MILLSTREAM_OBJECTS__URL", &lab.config.objects.url)
-        .env("MILLSTREAM_WORKER__LEASE_MS", lab.config.worker.lease_ms.to_string())
-        .env("MILLSTREAM_WORKER__GRACE_MS", lab.config.worker.grace_ms.to_string())
-        .env("MILLSTREAM_DIAGNOSTICS", lab.config.diagnostics.to_string())
+        .env("DATABASE_URL", config.database.url.expose())
+        .env("REDIS_URL", config.redis.url.expose())
+        .env("MILLSTREAM_REDIS__PREFIX", &config.redis.prefix)
+        .env("MILLSTREAM_OBJECTS__URL", &config.objects.url)
+        .env("MILLSTREAM_WORKER__LEASE_MS", config.worker.lease_ms.to_string())
+        .env("MILLSTREAM_WORKER__GRACE_MS", config.worker.grace_ms.to_string())
+        .env("MILLSTREAM_DIAGNOSTICS", config.diagnostics.to_string())
         .env("MILLSTREAM_LOG", std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".into()));
     command
 }

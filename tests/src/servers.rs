@@ -41,6 +41,7 @@ fn profile_dir() -> PathBuf {
     test.ancestors().nth(2).expect("tests run from the deps folder").to_path_buf()
 }
 
-fn target_dir() -> PathBuf {
+/// Cargo's `target`, whatever it is called here.
+pub(crate) fn target_dir() -> PathBuf {
     profile_dir().parent().expect("profiles are folders of target").to_path_buf()
 }

@@ -20,7 +20,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, Failure, Outcome, table};
-use crate::services::{Durability, GivenUrls, LocalServices, Options};
+use crate::services::{Durability, GivenUrls, LocalServices, Options, ServerEnv};
 
 /// A payload of about 200 bytes, like a real one.
 const PAYLOAD: &str = r#"{"document":"01890a5d-ac96-774b-bcce-b302099a8057","page":17,"language":"en","model":"small","note":"a payload as long as a real one, which names a row, a version and an operation, and is not compressible"}"#;
@@ -59,7 +59,7 @@ pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
     let folder = tempfile::tempdir()?;
     let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
     let urls = GivenUrls { database_url: given(&context.config.database.url), redis_url: given(&context.config.redis.url) };
-    let options = Options { dir: folder.path().join("services"), durability: Durability::Full, fresh: true };
+    let options = Options { dir: folder.path().join("services"), durability: Durability::Full, fresh: true, env: ServerEnv::default() };
     let services = LocalServices::given_or_start(urls, options).await.map_err(|e| Failure::failed(format!("{e:#}")))?;
     let measured = Box::pin(measure(&services, jobs, context)).await;
     services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))?;

@@ -21,7 +21,7 @@ use self::crew::Crew;
 use super::{Context, Exit, Failure, Outcome, api, documents, signals::Signals};
 use crate::{
     samples,
-    services::{Durability, GivenUrls, LocalServices, Options},
+    services::{Durability, GivenUrls, LocalServices, Options, ServerEnv},
 };
 
 /// A demonstration that takes longer than this has gone wrong.
@@ -79,7 +79,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
 async fn start_services(config: &Config, data_dir: &std::path::Path) -> Result<LocalServices, Failure> {
     let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
     let urls = GivenUrls { database_url: given(&config.database.url), redis_url: given(&config.redis.url) };
-    let options = Options { dir: data_dir.join("services"), durability: Durability::Full, fresh: false };
+    let options = Options { dir: data_dir.join("services"), durability: Durability::Full, fresh: false, env: ServerEnv::default() };
     LocalServices::given_or_start(urls, options).await.map_err(|e| Failure::failed(format!("{e:#}")))
 }
 

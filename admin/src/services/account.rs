@@ -26,6 +26,8 @@ pub(super) struct Account {
     drop_to: Option<Ids>,
     /// Part of util-linux; absent on macOS.
     setpriv: Option<PathBuf>,
+    /// What a server finds in its environment beside the search path and the locale.
+    server_env: Vec<(String, String)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +41,7 @@ impl Account {
     pub(super) fn for_servers() -> Result<Self> {
         let setpriv = programs::on_path("setpriv");
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self { drop_to: None, setpriv });
+            return Ok(Self { drop_to: None, setpriv, server_env: Vec::new() });
         }
         if setpriv.is_none() {
             bail!(
@@ -51,7 +53,12 @@ impl Account {
         let ids = ids.context(
             "a private Postgres cannot run as root, and there is neither an account `postgres` nor `nobody`; run this as an ordinary user",
         )?;
-        Ok(Self { drop_to: Some(ids), setpriv })
+        Ok(Self { drop_to: Some(ids), setpriv, server_env: Vec::new() })
+    }
+
+    /// The same account, for a server with this in its environment.
+    pub(super) fn with(&self, server_env: &[(String, String)]) -> Self {
+        Self { server_env: server_env.to_vec(), ..self.clone() }
     }
 
     /// Whether the servers run as somebody else, who must be able to reach their files.
@@ -75,6 +82,7 @@ impl Account {
         let mut command = self.with_setpriv(program, &["--pdeathsig", death_signal]);
         // Ctrl-C in a terminal goes to the whole foreground group; the servers shall outlive the workers' drain.
         command.process_group(0);
+        command.envs(self.server_env.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -58,6 +58,17 @@ pub struct Options {
     pub durability: Durability,
     /// Throw away what an earlier run left in `dir`.
     pub fresh: bool,
+    /// What the servers find in their environment beside the little that they are given anyway.
+    pub env: ServerEnv,
+}
+
+/// Names and values for the environment of each server, for tests that start it under a shim. Read at every start.
+#[derive(Debug, Clone, Default)]
+pub struct ServerEnv {
+    /// Of the postmaster and all its children.
+    pub postgres: Vec<(String, String)>,
+    /// Of `redis-server` or `valkey-server`.
+    pub redis: Vec<(String, String)>,
 }
 
 /// Servers that somebody else runs, as `DATABASE_URL` and `REDIS_URL` name them. The caller reads the environment.
@@ -247,7 +258,7 @@ fn start_missing(given: GivenUrls, options: &Options) -> Result<LocalServices> {
     let database_url = if let Some(url) = given.database_url {
         url
     } else {
-        let mut postgres = Postgres::prepare(&dir, account.clone(), nursery.clone(), options.durability, &state)?;
+        let mut postgres = Postgres::prepare(&dir, account.with(&options.env.postgres), nursery.clone(), options.durability, &state)?;
         state.postgres_port = state::start_on_a_free_port(state.postgres_port, |port| postgres.start_on(port))?;
         let url = postgres.url();
         private.postgres = Some(Mutex::new(postgres));
@@ -256,7 +267,7 @@ fn start_missing(given: GivenUrls, options: &Options) -> Result<LocalServices> {
     let redis_url = if let Some(url) = given.redis_url {
         url
     } else {
-        let mut redis = Redis::prepare(&dir, account, nursery, options.durability, &state)?;
+        let mut redis = Redis::prepare(&dir, account.with(&options.env.redis), nursery, options.durability, &state)?;
         state.redis_port = state::start_on_a_free_port(state.redis_port, |port| redis.start_on(port))?;
         let url = redis.url();
         private.redis = Some(Mutex::new(redis));

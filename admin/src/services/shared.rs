@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::state::write_private;
-use super::{Durability, LocalServices, Options, lock, probe, process, wait};
+use super::{Durability, LocalServices, Options, ServerEnv, lock, probe, process, wait};
 
 /// Longer than the pause between two tests, and than the link step between two test binaries of one build as a rule; short
 /// enough that nothing is left running when somebody looks.
@@ -74,7 +74,7 @@ pub fn join(dir: &Path, keeper: &Path) -> Result<SharedServices> {
 pub fn keep(dir: &Path) -> Result<()> {
     let alone = lock::exclusive(&dir.join("keeper"), KEEPER_LIMIT)?;
     let Some(_alone) = alone else { return Ok(()) };
-    let options = Options { dir: dir.join("servers"), durability: Durability::None, fresh: true };
+    let options = Options { dir: dir.join("servers"), durability: Durability::None, fresh: true, env: ServerEnv::default() };
     let services = LocalServices::start_blocking(&options)?;
     let urls = Urls { database_url: services.database_url.clone(), redis_url: services.redis_url.clone(), keeper_pid: std::process::id() };
     let file = urls_file(dir);

@@ -17,7 +17,7 @@ fn redis_says(services: &LocalServices, command: &str) -> String {
 }
 
 fn options(dir: &Path, durability: Durability) -> Options {
-    Options { dir: dir.join("services"), durability, fresh: false }
+    Options { dir: dir.join("services"), durability, fresh: false, env: ServerEnv::default() }
 }
 
 // F60

@@ -9,6 +9,7 @@ use millstream_common::{
     limits::PUT_BACK_DELAY,
     pg::within,
     rehand::{Reason, rehand},
+    seldom::Seldom,
     stream::entry::Hint,
 };
 use sqlx::{Row, postgres::PgRow};
@@ -131,6 +132,8 @@ fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, re
     })
 }
 
+static PUT_BACK_LINES: Seldom = Seldom::new();
+
 /// Jobs of kinds this process does not run go back for another worker, after a short rest (F8).
 async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
     if jobs.is_empty() {
@@ -140,7 +143,9 @@ async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
     match hand_back(shared, jobs, Some(not_before)).await {
         Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
         Err(outage) => {
-            tracing::warn!(error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds could not be put back; reconcile will find them");
+            if let Some(kept_back) = PUT_BACK_LINES.may_speak() {
+                tracing::warn!(kept_back, error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds could not be put back; reconcile will find them");
+            }
         }
     }
 }

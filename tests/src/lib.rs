@@ -5,8 +5,9 @@
 pub mod ask;
 pub mod lab;
 pub mod process;
+pub mod served;
 pub mod servers;
 pub mod starts;
 pub mod wait;
 
-pub use self::{lab::Lab, process::Process, starts::Starts, wait::eventually};
+pub use self::{lab::Lab, process::Process, served::Served, starts::Starts, wait::eventually};

@@ -73,6 +73,40 @@ pub enum Outage {
     Schema(String),
 }
 
+impl Outage {
+    /// The cause in one or two words of a closed set, for open probes and labels: no address and no text of a server.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Postgres { source: sqlx::Error::Io(error), .. } => match error.kind() {
+                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => "connection refused",
+                std::io::ErrorKind::TimedOut => "no answer in time",
+                _ => "connection lost",
+            },
+            Self::Postgres { source: sqlx::Error::Database(error), .. } => postgres_word(error.code().as_deref().unwrap_or_default()),
+            Self::Postgres { source: sqlx::Error::PoolTimedOut, .. } => "no connection in time",
+            Self::Postgres { .. } => "connection lost",
+            Self::PostgresTimeout { .. } | Self::RedisTimeout { .. } => "no answer in time",
+            Self::Redis { source, .. } => crate::stream::remedy::Remedy::of(source).1,
+            Self::Schema(_) => "wrong schema",
+        }
+    }
+}
+
+/// What an error code of Postgres means for somebody who asks whether it is there.
+fn postgres_word(code: &str) -> &'static str {
+    match code {
+        "53300" => "no connection left",
+        "53100" => "disk full",
+        "57P01" | "57P02" => "shutting down",
+        "57P03" => "starting up",
+        "57014" | "55P03" => "no answer in time",
+        "25006" => "takes no writes",
+        "42P01" | "3F000" | "42883" | "42703" => "wrong schema",
+        _ if code.starts_with("28") => "login refused",
+        _ => "refused",
+    }
+}
+
 /// Anything that can go wrong at a door.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {

@@ -15,6 +15,7 @@ pub mod persist;
 pub mod rehand;
 pub mod stream;
 
+pub mod breaker;
 pub mod catalog;
 pub mod clock;
 pub mod config;
@@ -27,4 +28,5 @@ pub mod metrics;
 pub mod pg;
 pub mod reconnect;
 pub mod retry;
+pub mod seldom;
 pub mod tasks;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use millstream_common::{job::Priority, persist::Parcel, pg::within, stream::publish::publish, tasks::Tasks};
+use millstream_common::{job::Priority, persist::Parcel, pg::within, reconnect::Reconnect, stream::publish::publish, tasks::Tasks};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::Parts;
@@ -22,8 +22,8 @@ const WAITING_MAX: usize = 1000;
 const BATCH_MAX: usize = 64;
 /// After a refusal new parcels are left to the dispatch duty this long.
 const FULL_FOR: Duration = Duration::from_millis(100);
-/// How often a breaker that is open is asked to close.
-const PROBE_EVERY: Duration = Duration::from_secs(1);
+/// When a breaker that has opened is first asked to close; from then on at growing, random intervals.
+const PROBE_FIRST: Duration = Duration::from_secs(1);
 /// A parcel that waited longer than this for its turn is left to reconcile, which may be about to hand its jobs out.
 const STALE_AFTER: Duration = Duration::from_secs(2);
 
@@ -61,7 +61,7 @@ impl Publisher {
 
     async fn run(self, mut waiting: mpsc::Receiver<(Instant, Parcel)>, stop: tokio_util::sync::CancellationToken) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
-        let mut probe = tokio::time::interval(PROBE_EVERY);
+        let (mut reconnect, mut delay) = (Reconnect::default(), PROBE_FIRST);
         loop {
             tokio::select! {
                 biased;
@@ -69,7 +69,10 @@ impl Publisher {
                     if taken == 0 { return }
                     self.publish_batch(std::mem::take(&mut batch)).await;
                 }
-                _ = probe.tick(), if self.parts.redis.is_down() => drop(self.parts.redis.probe().await),
+                () = tokio::time::sleep(delay), if self.parts.redis.is_down() => {
+                    if self.parts.redis.probe().await.is_ok() { reconnect.reset() }
+                    delay = reconnect.next_delay();
+                }
                 // Last, so that what is in hand goes out before the end.
                 () = stop.cancelled() => return,
             }

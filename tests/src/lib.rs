@@ -6,6 +6,7 @@ pub mod ask;
 pub mod faults;
 pub mod lab;
 pub mod process;
+pub mod served;
 pub mod servers;
 pub mod starts;
 pub mod wait;
@@ -14,6 +15,7 @@ pub use self::{
     faults::{Clock, Fault, Links, Proxy},
     lab::Lab,
     process::Process,
+    served::Served,
     starts::Starts,
     wait::eventually,
 };

@@ -1,6 +1,8 @@
 //! The real command as a child process, for tests that kill, stop and watch it.
 
 use std::{
+    fs::File,
+    path::Path,
     process::{Child, Command, Output, Stdio},
     time::Duration,
 };
@@ -25,6 +27,14 @@ impl Process {
         let mut command = command_in(config, args);
         command.envs(env.iter().map(|(name, value)| (name, value)));
         Self(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts"))
+    }
+
+    /// The same with what it says in a file.
+    pub fn start_logging(lab: &Lab, args: &[&str], log: &Path) -> Self {
+        let file = File::create(log).expect("a log file");
+        let child =
+            command(lab, args).env("MILLSTREAM_LOG", "info").stdout(Stdio::null()).stderr(file).spawn().expect("the command starts");
+        Self(child)
     }
 
     /// Sends a signal.

@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use millstream_common::{breaker::BreakerState, metrics::Degraded};
+
 use crate::shared::Shared;
 
 /// A handle for `/livez`, `/readyz` and `/metrics`.
@@ -18,10 +20,21 @@ pub struct Readiness {
     pub postgres: bool,
     /// `up`, or `down` while work goes on straight from Postgres.
     pub redis: &'static str,
+    /// Since when and why a server is out of reach.
+    pub breakers: Breakers,
     /// It claims nothing more and will end.
     pub draining: bool,
     /// A person paused it.
     pub paused: bool,
+}
+
+/// What this process believes of its servers.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Breakers {
+    /// As the heartbeat sees it.
+    pub postgres: BreakerState,
+    /// As every command sees it.
+    pub redis: BreakerState,
 }
 
 impl Health {
@@ -38,6 +51,7 @@ impl Health {
             ready: postgres && !draining,
             postgres,
             redis: if self.0.redis.is_down() { "down" } else { "up" },
+            breakers: Breakers { postgres: self.0.postgres.state(), redis: self.0.redis.breaker().state() },
             draining,
             paused: self.0.paused.load(Ordering::Relaxed),
         }
@@ -49,6 +63,9 @@ impl Health {
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
         gauges.redis_up.set(i64::from(!self.0.redis.is_down()));
         gauges.redis_breaker_open.set(i64::from(self.0.redis.is_down()));
+        let counters = &self.0.metrics.counters;
+        counters.set_degraded(Degraded::PostgresAway, self.0.postgres.toll());
+        counters.set_degraded(Degraded::RedisAway, self.0.redis.breaker().toll());
         for (pool, open, idle) in self.0.pg.usage() {
             gauges.set_pool(pool, open - idle.min(open), open);
         }

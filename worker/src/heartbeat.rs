@@ -12,6 +12,7 @@ use std::{
 };
 
 use millstream_common::{
+    breaker::{Breaker, Lines},
     error::Outage,
     id::JobId,
     pg::{connect_options, within},
@@ -42,6 +43,14 @@ pub(crate) fn death_silence(lease: Duration) -> Duration {
 /// How long a worker that cannot beat goes on with what it has: it stops before anybody may take it for dead.
 fn self_fence(lease: Duration) -> Duration {
     lease * 7 / BEATS_PER_LEASE
+}
+
+/// Postgres as the heart sees it: one beat that fails is enough to claim nothing new.
+pub(crate) fn breaker() -> Breaker {
+    Breaker::new(
+        1,
+        Lines { begins: "no heartbeat: Postgres is out of reach, nothing new is claimed", ends: "Postgres answers the heartbeat again" },
+    )
 }
 
 /// Starts the thread; it ends when `stop` fires.
@@ -90,6 +99,7 @@ impl Heart {
         let (state, leases) = within("beating", ask(&mut conn, &self.shared)).await?;
         self.last_ok = Instant::now();
         self.shared.beating.store(true, Ordering::Relaxed);
+        self.shared.postgres.note_success();
         self.shared.metrics.gauges.postgres_up.set(1);
         self.shared.paused.store(state == "paused", Ordering::Relaxed);
         if state == "draining" {
@@ -123,9 +133,9 @@ impl Heart {
         self.connection = None;
         self.shared.metrics.counters.postgres_failed("beat");
         self.shared.metrics.gauges.postgres_up.set(0);
-        if self.shared.beating.swap(false, Ordering::Relaxed) {
-            tracing::warn!(error = %millstream_common::error::in_full(outage), "no heartbeat: nothing new is claimed");
-        }
+        self.shared.beating.store(false, Ordering::Relaxed);
+        self.shared.postgres.note_failure(outage.word());
+        tracing::debug!(error = %millstream_common::error::in_full(outage), "a heartbeat failed");
         if self.last_ok.elapsed() > self_fence(self.shared.lease) {
             self.shared.held.leased().iter().for_each(|hold| hold.lose());
         }

@@ -10,6 +10,7 @@ use std::{
 };
 
 use millstream_common::{
+    breaker::Breaker,
     catalog::Catalog,
     metrics::{JobMeters, Metrics, QueueMeters},
     pg::Pg,
@@ -55,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) paused: AtomicBool,
     /// Postgres has answered the last heartbeat in time; without it nothing new is claimed.
     pub(crate) beating: AtomicBool,
+    /// The same for people: since when and why not.
+    pub(crate) postgres: Breaker,
     pub(crate) pulses: Pulses,
     pub(crate) reporter: Reporter,
     pub(crate) outcomes: mpsc::UnboundedSender<Ended>,

@@ -209,6 +209,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         runs: Tasks::new(),
         paused: false.into(),
         beating: true.into(),
+        postgres: heartbeat::breaker(),
         pulses: Pulses::default(),
         reporter,
         outcomes,

@@ -7,9 +7,10 @@
 //! Knows no SQL: that is [`crate::ops`]. Needs Postgres for everything but `/livez`; Redis may be away.
 //!
 //! Reading order: [`Api`] and [`serve`] here, `routes` (what there is), then one file per endpoint; `auth`, `guard`,
-//! `deadline`, `request_id` stand before all of them, `problem` and `extract` translate.
+//! `away`, `deadline`, `request_id` stand before all of them, `problem` and `extract` translate.
 
 mod auth;
+mod away;
 mod cursor;
 mod deadline;
 mod documents;
@@ -23,6 +24,7 @@ mod overview;
 mod problem;
 mod request_id;
 mod routes;
+mod watch;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -32,7 +34,7 @@ use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
 pub use self::listen::{ListenError, listen};
-use self::{auth::Token, health::Probe};
+use self::{auth::Token, watch::Watch};
 use crate::ops::upload::Objects;
 
 /// Requests that wait for a job at the same time: each asks Postgres twice a second.
@@ -70,7 +72,7 @@ struct Inner {
     upload_bytes_max: u64,
     connections_max: u32,
     waiters: Semaphore,
-    probe: Probe,
+    watch: Watch,
     stop: CancellationToken,
 }
 
@@ -85,9 +87,14 @@ impl Api {
             upload_bytes_max: parts.upload_bytes_max,
             connections_max: parts.connections_max,
             waiters: Semaphore::new(WAITERS_MAX),
-            probe: Probe::default(),
+            watch: Watch::default(),
             stop,
         }))
+    }
+
+    async fn watch(&self, stop: &CancellationToken) {
+        let parts = self.0.producer.parts();
+        self.0.watch.run(&parts.pg, &parts.redis, self.0.schema_wanted, stop).await;
     }
 
     fn pg(&self) -> &millstream_common::pg::Pg {
@@ -99,6 +106,8 @@ impl Api {
 pub async fn serve(api: Api, listener: TcpListener) -> io::Result<()> {
     let stop = api.0.stop.clone();
     let tasks = Tasks::new();
+    let (watching, watched) = (api.clone(), stop.clone());
+    tasks.spawn(async move { watching.watch(&watched).await });
     let drained = stop.clone();
     let server = axum::serve(listener, routes::router(api)).with_graceful_shutdown(async move { drained.cancelled().await });
     let serving = tasks.spawn(async move { server.await });

@@ -7,7 +7,10 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use millstream_common::error::{Error, Outage, Refusal, in_full};
+use millstream_common::{
+    error::{Error, Outage, Refusal, in_full},
+    seldom::Seldom,
+};
 use serde::Serialize;
 
 use super::request_id;
@@ -15,6 +18,8 @@ use crate::ops::upload::UploadError;
 
 /// When to come again after an outage, in seconds.
 const RETRY_AFTER_S: u64 = 2;
+
+static LINES: Seldom = Seldom::new();
 
 /// An answer that is an error.
 #[derive(Debug, Clone)]
@@ -83,6 +88,10 @@ impl Problem {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).retrying()
     }
 
+    pub(super) fn database_away() -> Self {
+        Self::unavailable("the database is out of reach; repeat the request with the same id or idempotency key, which is safe")
+    }
+
     pub(super) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here; the log has it under this trace_id")
     }
@@ -149,11 +158,16 @@ impl From<Refusal> for Problem {
 
 impl From<Outage> for Problem {
     fn from(outage: Outage) -> Self {
-        tracing::warn!(request_id = %request_id::current(), error = %in_full(&outage), "a request failed on a server behind this one");
+        let (request_id, error) = (request_id::current(), in_full(&outage));
         if is_our_fault(&outage) {
+            // The answer sends people to this very line.
+            tracing::warn!(%request_id, %error, "a request failed on a server behind this one");
             return Self::internal();
         }
-        Self::unavailable("the database is out of reach; repeat the request with the same id or idempotency key, which is safe")
+        if let Some(kept_back) = LINES.may_speak() {
+            tracing::warn!(%request_id, %error, kept_back, "a server behind this one is out of reach");
+        }
+        Self::database_away()
     }
 }
 

@@ -14,7 +14,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Api, auth,
+    Api, auth, away,
     deadline::{self, ORDINARY, UPLOAD, WAITING},
     documents, guard, health, jobs, openapi, overview,
     problem::Problem,
@@ -32,6 +32,8 @@ pub(super) struct Route {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     handler: MethodRouter<Api>,
+    /// Answered also while Postgres is away.
+    without_postgres: bool,
 }
 
 /// All endpoints.
@@ -52,11 +54,11 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/queues", overview::queues, ORDINARY),
         get("/v1/workers", overview::workers, ORDINARY),
         get("/v1/stats", overview::stats, ORDINARY),
-        get("/v1/health", health::health, ORDINARY),
-        get("/metrics", health::metrics, ORDINARY),
-        get("/livez", health::livez, ORDINARY),
-        get("/readyz", health::readyz, ORDINARY),
-        get("/openapi.json", openapi::document, ORDINARY),
+        get("/v1/health", health::health, ORDINARY).without_postgres(),
+        get("/metrics", health::metrics, ORDINARY).without_postgres(),
+        get("/livez", health::livez, ORDINARY).without_postgres(),
+        get("/readyz", health::readyz, ORDINARY).without_postgres(),
+        get("/openapi.json", openapi::document, ORDINARY).without_postgres(),
     ]
 }
 
@@ -64,7 +66,10 @@ pub(super) fn routes() -> Vec<Route> {
 pub(super) fn router(api: Api) -> Router {
     routes()
         .into_iter()
-        .fold(Router::new(), |router, route| router.route(route.path, route.handler))
+        .fold(Router::new(), |router, route| {
+            let (path, handler) = route.before(&api);
+            router.route(path, handler)
+        })
         // The inner limit of a route, where it has one, wins over this one.
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .fallback(async || Problem::not_found("there is no such address; /openapi.json lists those that exist"))
@@ -79,17 +84,27 @@ pub(super) fn router(api: Api) -> Router {
 }
 
 fn get<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, limit: Duration) -> Route {
-    Route { method: "get", path, handler: on(MethodFilter::GET, handler) }.within(limit)
+    Route { method: "get", path, handler: on(MethodFilter::GET, handler), without_postgres: false }.within(limit)
 }
 
 fn post<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, limit: Duration) -> Route {
-    Route { method: "post", path, handler: on(MethodFilter::POST, handler) }.within(limit)
+    Route { method: "post", path, handler: on(MethodFilter::POST, handler), without_postgres: false }.within(limit)
 }
 
 impl Route {
     fn within(self, limit: Duration) -> Self {
         let handler = self.handler.layer(from_fn_with_state(limit, deadline::check));
         Self { handler, ..self }
+    }
+
+    fn without_postgres(self) -> Self {
+        Self { without_postgres: true, ..self }
+    }
+
+    /// The handler with what stands before it alone.
+    fn before(self, api: &Api) -> (&'static str, MethodRouter<Api>) {
+        let handler = if self.without_postgres { self.handler } else { self.handler.layer(from_fn_with_state(api.clone(), away::check)) };
+        (self.path, handler)
     }
 
     fn body(self, limit: DefaultBodyLimit) -> Self {

@@ -83,6 +83,16 @@ label_values! {
 }
 
 label_values! {
+    /// What a process had to do without (label `reason` of the `millstream_degraded_…` metrics).
+    Degraded {
+        /// Jobs were worked straight from Postgres.
+        RedisAway => "redis_away",
+        /// Nothing could be accepted, claimed or settled.
+        PostgresAway => "postgres_away",
+    }
+}
+
+label_values! {
     /// How one run of a duty ended (label `outcome` of `millstream_duty_runs_total`).
     DutyOutcome {
         /// It did what there was to do.

@@ -20,6 +20,8 @@ pub struct QueueMeters {
     pub published: IntCounter,
     /// `millstream_jobs_claimed_total` of this queue.
     pub claimed: IntCounter,
+    /// `millstream_jobs_claimed_directly_total` of this queue.
+    pub claimed_directly: IntCounter,
     /// `millstream_jobs_deduplicated_total` of this queue.
     pub deduplicated: IntCounter,
     /// `millstream_job_queue_time_seconds` of this queue.
@@ -34,6 +36,7 @@ impl QueueMeters {
         Self {
             published: counters.jobs_published.with_label_values(&[queue]),
             claimed: counters.jobs_claimed.with_label_values(&[queue]),
+            claimed_directly: counters.jobs_claimed_directly.with_label_values(&[queue]),
             deduplicated: counters.jobs_deduplicated.with_label_values(&[queue]),
             queue_time: metrics.histograms.job_queue_time.with_label_values(&[queue]),
             reclaimed: ReclaimReason::ALL.iter().map(reclaimed).collect(),

@@ -33,7 +33,7 @@ pub use catalog::{Description, MetricKind, MetricsError};
 pub use counters::Counters;
 pub use gauges::Gauges;
 pub use histograms::Histograms;
-pub use labels::{DutyOutcome, EnqueueSource, JobOutcome, ReclaimReason, SlotState};
+pub use labels::{Degraded, DutyOutcome, EnqueueSource, JobOutcome, ReclaimReason, SlotState};
 pub use levels::Levels;
 pub use meters::{JobMeters, JobTally, QueueMeters};
 

@@ -9,11 +9,14 @@ use super::*;
 /// What the outside relies on: name, type, labels. Changing a line here changes a published interface.
 const PUBLISHED: &[(&str, &str, &str)] = &[
     ("millstream_build_info", "gauge", "version"),
+    ("millstream_degraded_seconds_total", "counter", "reason"),
+    ("millstream_degraded_total", "counter", "reason"),
     ("millstream_documents", "gauge", "state"),
     ("millstream_duty_runs_total", "counter", "duty,outcome"),
     ("millstream_enqueue_duration_seconds", "histogram", ""),
     ("millstream_job_duration_seconds", "histogram", "queue,kind"),
     ("millstream_job_queue_time_seconds", "histogram", "queue"),
+    ("millstream_jobs_claimed_directly_total", "counter", "queue"),
     ("millstream_jobs_claimed_total", "counter", "queue"),
     ("millstream_jobs_deduplicated_total", "counter", "queue"),
     ("millstream_jobs_enqueued_total", "counter", "queue,kind,source"),
@@ -133,6 +136,7 @@ fn closed_label_values_are_the_published_words() {
     assert_eq!(outcomes, "succeeded|retried|rate_limited|snoozed|dead|cancelled|released");
     let reasons = words(ReclaimReason::ALL, ReclaimReason::as_str);
     assert_eq!(reasons, "takeover|rescue|reconcile|put_back");
+    assert_eq!(words(Degraded::ALL, Degraded::as_str), "redis_away|postgres_away");
     assert_eq!(words(SlotState::ALL, SlotState::as_str), "busy|idle");
     assert_eq!(words(DutyOutcome::ALL, DutyOutcome::as_str), "succeeded|failed");
 }
@@ -220,6 +224,18 @@ fn a_failed_duty_does_not_move_its_last_success() {
     assert_eq!(sample(&metrics, last), Some(100.0));
     let failed = r#"millstream_duty_runs_total{duty="dispatch",outcome="failed"}"#;
     assert_eq!(sample(&metrics, failed), Some(1.0));
+}
+
+// F12, F52
+#[test]
+fn the_toll_of_a_breaker_becomes_counters_that_never_fall() {
+    let metrics = metrics();
+    let toll = |times, seconds| crate::breaker::Toll { times, lasted: Duration::from_secs(seconds) };
+    for taken in [toll(1, 9), toll(2, 30), toll(1, 8)] {
+        metrics.counters.set_degraded(Degraded::RedisAway, taken);
+    }
+    assert_eq!(sample(&metrics, r#"millstream_degraded_total{reason="redis_away"}"#), Some(2.0));
+    assert_eq!(sample(&metrics, r#"millstream_degraded_seconds_total{reason="redis_away"}"#), Some(30.0));
 }
 
 // F52

@@ -6,7 +6,7 @@
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgPool,
+    ConnectOptions, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -54,6 +54,14 @@ impl Pg {
     /// Borrows a connection for anything else.
     pub async fn main(&self, op: &'static str) -> Result<Lent, Outage> {
         borrow(&self.main, op).await
+    }
+
+    /// A connection outside the pools, for a task that must not wait for one.
+    pub async fn connect(&self, op: &'static str) -> Result<PgConnection, Outage> {
+        match tokio::time::timeout(ACQUIRE_DEADLINE, self.main.connect_options().connect()).await {
+            Ok(connected) => connected.map_err(|source| Outage::Postgres { op, source }),
+            Err(_) => Err(Outage::PostgresTimeout { op }),
+        }
     }
 
     /// The pool for reads that need no guard (lists, pages) and for the caller's own queries.

@@ -4,20 +4,14 @@
 //! blocking read on a shared one stalls every other command, and its answer timeout must exceed the block (redis-rs has
 //! 500 ms by default, after which the server still hands the entry to the abandoned request).
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 
-use super::keys::Keys;
+use super::{keys::Keys, remedy::Remedy};
 use crate::{
+    breaker::{Breaker, Lines},
     error::Outage,
     limits::{READ_BLOCK, REDIS_DEADLINE},
 };
@@ -28,6 +22,12 @@ const COMMAND_CONNECTIONS_MAX: usize = 4;
 const READ_MARGIN: Duration = Duration::from_secs(3);
 /// Failures in a row after which the breaker opens.
 const FAILURES_TO_OPEN: u32 = 3;
+/// The word for a deadline that passed.
+const LATE: &str = "no answer in time";
+const LINES: Lines = Lines {
+    begins: "Redis is out of reach: jobs are accepted and worked straight from Postgres",
+    ends: "Redis is back: jobs travel over the streams again",
+};
 
 /// Handle to Redis. Cheap to clone.
 #[derive(Clone)]
@@ -36,12 +36,6 @@ pub struct Redis {
     client: Client,
     keys: Keys,
     breaker: Arc<Breaker>,
-}
-
-#[derive(Default)]
-struct Breaker {
-    failures: AtomicU32,
-    open: AtomicBool,
 }
 
 impl Redis {
@@ -59,7 +53,7 @@ impl Redis {
             .recycle_timeout(Some(REDIS_DEADLINE))
             .build()
             .map_err(|_| Outage::RedisTimeout { op })?;
-        Ok(Self { pool, client, keys, breaker: Arc::default() })
+        Ok(Self { pool, client, keys, breaker: Arc::new(Breaker::new(FAILURES_TO_OPEN, LINES)) })
     }
 
     /// Names of keys.
@@ -72,11 +66,14 @@ impl Redis {
         match self.pool.get().await {
             Ok(conn) => Ok(conn),
             Err(deadpool_redis::PoolError::Backend(source)) => {
-                self.note_failure();
+                if !self.note_refusal(&source) {
+                    // Whatever it is, without a connection nothing can be done.
+                    self.breaker.note_failure("no connection");
+                }
                 Err(Outage::Redis { op, source })
             }
             Err(_) => {
-                self.note_failure();
+                self.breaker.note_failure(LATE);
                 Err(Outage::RedisTimeout { op })
             }
         }
@@ -86,18 +83,15 @@ impl Redis {
     pub async fn within<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
         match tokio::time::timeout(REDIS_DEADLINE, command).await {
             Ok(Ok(value)) => {
-                self.note_success();
+                self.breaker.note_success();
                 Ok(value)
             }
             Ok(Err(source)) => {
-                // An answer that is an error proves that the server lives, except for the ones that refuse all work.
-                if is_outage(&source) {
-                    self.note_failure();
-                }
+                self.note_refusal(&source);
                 Err(Outage::Redis { op, source })
             }
             Err(_) => {
-                self.note_failure();
+                self.breaker.note_failure(LATE);
                 Err(Outage::RedisTimeout { op })
             }
         }
@@ -113,7 +107,12 @@ impl Redis {
 
     /// Whether commands are expected to fail: work goes on from Postgres.
     pub fn is_down(&self) -> bool {
-        self.breaker.open.load(Ordering::Relaxed)
+        self.breaker.is_open()
+    }
+
+    /// Since when and why, how often and how long.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     /// Asks the server whether it lives and may be written; closes or opens the breaker.
@@ -124,31 +123,33 @@ impl Redis {
         self.within(op, redis::cmd("SET").arg(self.keys.probe()).arg(1).arg("EX").arg(60).exec_async(&mut conn)).await
     }
 
-    fn note_success(&self) {
-        self.breaker.failures.store(0, Ordering::Relaxed);
-        if self.breaker.open.swap(false, Ordering::Relaxed) {
-            tracing::info!("Redis is back: jobs travel over the streams again");
+    /// Tells the breaker of a command that was not awaited by [`Redis::within`].
+    pub fn note(&self, outage: &Outage) {
+        match outage {
+            Outage::Redis { source, .. } => _ = self.note_refusal(source),
+            Outage::RedisTimeout { .. } => _ = self.breaker.note_failure(LATE),
+            Outage::Postgres { .. } | Outage::PostgresTimeout { .. } | Outage::Schema(_) => {}
         }
     }
 
-    /// Counts one failure; the third in a row opens the breaker.
-    pub fn note_failure(&self) {
-        let failures = self.breaker.failures.fetch_add(1, Ordering::Relaxed) + 1;
-        if failures >= FAILURES_TO_OPEN && !self.breaker.open.swap(true, Ordering::Relaxed) {
-            tracing::warn!("Redis is out of reach: jobs are accepted and worked straight from Postgres");
+    /// Tells the breaker of an error, if that means that no work can be done here now. Returns whether it does.
+    fn note_refusal(&self, error: &redis::RedisError) -> bool {
+        let (remedy, word) = Remedy::of(error);
+        if !remedy.is_outage() {
+            return false;
         }
+        if remedy == Remedy::Reconnect {
+            // Idle connections lead to the server that has just said so; new ones may find another behind the name.
+            self.pool.retain(|_, _| false);
+        }
+        if self.breaker.note_failure(word) && remedy == Remedy::Operator {
+            tracing::error!(why = word, "Redis refuses this program: check user, password and rights in REDIS_URL");
+        }
+        true
     }
 }
 
 /// Errors that mean "no work can be done here now", as opposed to a wrong command.
 pub fn is_outage(error: &redis::RedisError) -> bool {
-    error.is_io_error()
-        || error.is_timeout()
-        || error.is_connection_refusal()
-        || matches!(
-            error.code(),
-            Some(
-                "LOADING" | "READONLY" | "MISCONF" | "OOM" | "BUSY" | "MASTERDOWN" | "CLUSTERDOWN" | "NOAUTH" | "WRONGPASS" | "NOREPLICAS"
-            )
-        )
+    Remedy::of(error).0.is_outage()
 }

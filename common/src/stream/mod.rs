@@ -6,6 +6,7 @@ pub mod entry;
 pub mod keys;
 pub mod link;
 pub mod publish;
+pub mod remedy;
 
 /// The consumer group of every work stream.
 pub const GROUP: &str = "workers";

@@ -12,6 +12,7 @@ use millstream_common::{
     job::Priority,
     limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE},
     pg::within,
+    seldom::Seldom,
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
@@ -33,6 +34,8 @@ const PARCELS_MAX: i64 = 8;
 /// `/livez` fails when the loop has not turned for this long.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
+static LINES: Seldom = Seldom::new();
+
 /// Claims from Postgres whenever Redis is down, until the worker drains.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut order = Order::new(WEIGHTS_DEFAULT);
@@ -45,7 +48,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let claimed = if room == 0 { Ok(0) } else { claim(&shared, order.next(), room).await };
         if let Err(outage) = &claimed {
             shared.metrics.counters.postgres_failed("claim");
-            tracing::warn!(error = %millstream_common::error::in_full(outage), "claiming from Postgres failed");
+            if let Some(kept_back) = LINES.may_speak() {
+                tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "claiming from Postgres failed");
+            }
         }
         if claimed.is_ok_and(|n| n > 0) {
             continue;
@@ -153,7 +158,9 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
     let queue: Queue = shared.queues.iter().find(|q| q.id == queue_id)?.clone();
     // In hand at an older epoch, which is lost: the heartbeat gives this lease back when that run has ended.
     let in_hand = shared.held.take(&hold)?;
-    shared.meters.queue(&queue).claimed.inc();
+    let meters = shared.meters.queue(&queue);
+    meters.claimed.inc();
+    meters.claimed_directly.inc();
     Some(Claimed {
         guards: (in_hand, shared.capacity.take(kind.weight())),
         hold,

@@ -14,6 +14,7 @@ use millstream_common::{
     job::Priority,
     limits::READ_BLOCK,
     reconnect::Reconnect,
+    seldom::Seldom,
     stream::{GROUP, entry},
 };
 use redis::{
@@ -39,6 +40,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const IDLE_LOOK: Duration = Duration::from_millis(250);
 /// Claims in flight per queue: the next batch is read while the last one is asked about.
 const CLAIMS_MAX: usize = 2;
+
+static CLAIM_LINES: Seldom = Seldom::new();
+static HEAL_LINES: Seldom = Seldom::new();
 
 /// Removes a key of ours that somebody has made into something else.
 static HEAL: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("heal.lua")));
@@ -200,7 +204,9 @@ impl Reader {
             }
             Err(outage) => {
                 self.shared.metrics.counters.postgres_failed("claim");
-                tracing::warn!(error = %millstream_common::error::in_full(&outage), "claiming failed; the entries stay pending");
+                if let Some(kept_back) = CLAIM_LINES.may_speak() {
+                    tracing::warn!(kept_back, error = %millstream_common::error::in_full(&outage), "claiming failed; the entries stay pending");
+                }
             }
         }
     }
@@ -248,7 +254,9 @@ impl Reader {
         let text = millstream_common::error::in_full(outage);
         if text.contains("WRONGTYPE") {
             self.shared.metrics.counters.redis_failed("read");
-            tracing::warn!(queue = %self.queue.name, "a key of this queue is no stream: it is removed, and what it hid is handed out again");
+            if let Some(kept_back) = HEAL_LINES.may_speak() {
+                tracing::warn!(kept_back, queue = %self.queue.name, "a key of this queue is no stream: it is removed, and what it hid is handed out again");
+            }
         }
         if text.contains("NOGROUP") || text.contains("UNBLOCKED") || text.contains("WRONGTYPE") {
             self.shared.reconcile_now.notify_one();
@@ -257,7 +265,7 @@ impl Reader {
             }
             return;
         }
-        self.shared.redis.note_failure();
+        self.shared.redis.note(outage);
         self.shared.metrics.counters.redis_failed("read");
         tracing::debug!(queue = %self.queue.name, error = %text, "reading failed");
     }

@@ -9,6 +9,7 @@ use millstream_common::{
     limits::{CRASHES_MAX, PUT_BACK_DELAY},
     pg::within,
     rehand::{Reason, rehand},
+    seldom::Seldom,
     stream::entry::Hint,
 };
 use sqlx::{Row, postgres::PgRow};
@@ -137,6 +138,8 @@ fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, re
     })
 }
 
+static PUT_BACK_LINES: Seldom = Seldom::new();
+
 /// Whether a job may run only by itself: one more crash and it has used up what it may kill.
 pub(super) fn is_suspect(crashes: i16) -> bool {
     i32::from(crashes) >= CRASHES_MAX - 1
@@ -151,7 +154,9 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32
     match hand_back(shared, jobs, Some(not_before)).await {
         Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
         Err(outage) => {
-            tracing::warn!(error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds or versions could not be put back; reconcile will find them");
+            if let Some(kept_back) = PUT_BACK_LINES.may_speak() {
+                tracing::warn!(kept_back, error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds or versions could not be put back; reconcile will find them");
+            }
         }
     }
 }

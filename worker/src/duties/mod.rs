@@ -60,7 +60,7 @@ pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
     let leadership = Leadership::default();
     let keeper = Keeper { shared: shared.clone(), leadership: leadership.clone(), tasks: tasks.clone() };
     keeper.start(leader::Elect::new(leadership.clone()));
-    keeper.start(probe::Probe);
+    keeper.start(probe::Probe::default());
     keeper.start(rescue::Rescue::default());
     keeper.start(learn::Learn::default());
     keeper.start(dispatch::Dispatch::new(leadership));
@@ -90,14 +90,13 @@ impl Keeper {
         let stop = self.tasks.stop_token();
         let name = format!("duty {}", D::NAME);
         while !stop.is_cancelled() {
-            let pause = duty.every(&self.shared);
-            self.shared.pulses.turn(&name, RUN_DEADLINE + pause * 3 + Duration::from_secs(5));
+            self.shared.pulses.turn(&name, RUN_DEADLINE + duty.every(&self.shared) * 3 + Duration::from_secs(5));
             if D::SCOPE == Scope::Everywhere || self.leadership.is_mine() {
                 // Not raced against `stop`: a run may hold a transaction. Its statements have deadlines of their own.
                 self.run(&mut duty).await;
             }
             tokio::select! {
-                () = tokio::time::sleep(pause) => {}
+                () = tokio::time::sleep(duty.every(&self.shared)) => {}
                 () = D::nudged(&self.shared) => {}
                 () = stop.cancelled() => {}
             }

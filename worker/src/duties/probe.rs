@@ -1,28 +1,39 @@
 //! Asks Redis whether it lives, so that the breaker opens within seconds of an outage and closes by itself (F12).
+//!
+//! While it is away the questions come at growing, random intervals: a fleet that waits for one server must not meet it in
+//! the moment that it is back.
 
 use std::{sync::Arc, time::Duration};
 
-use millstream_common::error::Outage;
+use millstream_common::{error::Outage, reconnect::Reconnect};
 
 use super::{Duty, Scope};
 use crate::shared::Shared;
 
-/// Three failures open the breaker.
+/// While all is well. Three failures open the breaker.
 const EVERY: Duration = Duration::from_millis(500);
 
-pub(super) struct Probe;
+/// With the delay that the last failure asks for.
+#[derive(Default)]
+pub(super) struct Probe {
+    reconnect: Reconnect,
+    delay: Option<Duration>,
+}
 
 impl Duty for Probe {
     const NAME: &'static str = "probe";
     const SCOPE: Scope = Scope::Everywhere;
 
     fn every(&self, _: &Shared) -> Duration {
-        EVERY
+        self.delay.unwrap_or(EVERY)
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
         let was_down = shared.redis.is_down();
+        self.delay = Some(self.reconnect.next_delay());
         shared.redis.probe().await?;
+        self.reconnect.reset();
+        self.delay = None;
         if was_down {
             // Whatever the streams lost or kept from before, compare it now.
             shared.reconcile_now.notify_one();

@@ -16,6 +16,7 @@ use millstream_common::{
     id::JobId,
     limits::{LEASE_DELAY, PARCEL_JOBS_MAX},
     pg::within,
+    seldom::Seldom,
 };
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ use crate::{claim::hold::Hold, shared::Shared};
 const TICK: Duration = Duration::from_millis(20);
 /// `/livez` fails when the loop has not turned for this long.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+static LINES: Seldom = Seldom::new();
 
 /// Runs until `stop` fires.
 pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<Arc<Hold>>, stop: CancellationToken) {
@@ -47,7 +50,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<
             continue;
         }
         if let Err(outage) = lease(&shared, &due).await {
-            tracing::warn!(jobs = due.len(), error = %millstream_common::error::in_full(&outage), "leasing failed; it is tried again");
+            if let Some(kept_back) = LINES.may_speak() {
+                tracing::warn!(kept_back, jobs = due.len(), error = %millstream_common::error::in_full(&outage), "leasing failed; it is tried again");
+            }
             due.into_iter().rev().for_each(|hold| {
                 hold.lease_unknown();
                 waiting.push_front(hold);

@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
+use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within, seldom::Seldom};
 use sqlx::{Connection, PgConnection};
 
 use super::{
@@ -41,6 +41,8 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) {
     }
 }
 
+static LINES: Seldom = Seldom::new();
+
 enum Problem {
     Effect(String),
     Outage,
@@ -49,7 +51,9 @@ enum Problem {
 impl From<Outage> for Problem {
     fn from(outage: Outage) -> Self {
         let text = millstream_common::error::in_full(&outage);
-        tracing::warn!(error = %text, "a completion with writes failed");
+        if let Some(kept_back) = LINES.may_speak() {
+            tracing::warn!(kept_back, error = %text, "a completion with writes failed");
+        }
         match outage {
             Outage::Postgres { source, .. } if source.as_database_error().is_some_and(|e| !is_passing(e.code().as_deref())) => {
                 Self::Effect(text)

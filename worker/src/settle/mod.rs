@@ -26,6 +26,7 @@ use millstream_common::{
     limits::{IN_FLIGHT_JOBS_MAX, PARCEL_JOBS_MAX, RESULT_BYTES_MAX},
     metrics::JobOutcome,
     reconnect::Reconnect,
+    seldom::Seldom,
     tasks::Tasks,
 };
 use tokio::sync::{Semaphore, mpsc};
@@ -109,6 +110,8 @@ fn refuse_large_result(ended: &mut Ended) {
     }
 }
 
+static LINES: Seldom = Seldom::new();
+
 /// Repeating a guarded write until Postgres has answered, at most one lease longer than the heart beats: then the job is rescued anyway.
 pub(crate) struct Patience<'a> {
     shared: &'a Shared,
@@ -124,7 +127,9 @@ impl<'a> Patience<'a> {
     /// Waits before the next try; false when it is no use any more.
     pub(crate) async fn allows_another(&mut self, outage: &Outage) -> bool {
         self.shared.metrics.counters.postgres_failed("settle");
-        tracing::warn!(error = %millstream_common::error::in_full(outage), "settling failed; it is tried again");
+        if let Some(kept_back) = LINES.may_speak() {
+            tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "settling failed; it is tried again");
+        }
         // While the heart beats the leases live: a run that has ended is not thrown away because this process was kept from its
         // writes. What the database itself refuses is not asked for ever.
         let refused = matches!(outage, Outage::Postgres { source, .. } if source.as_database_error().is_some());

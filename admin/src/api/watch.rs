@@ -1,0 +1,130 @@
+//! How the servers behind the API are, asked once a second by one task over a connection of its own.
+//!
+//! So a probe or a scrape costs no server anything and is answered at once, also when both are dead; and a request that
+//! needs Postgres is not made to wait for a server that is known to be away. A pool would do worse as a witness: it is
+//! empty when the API is busy, too.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use millstream_common::{
+    breaker::{Breaker, BreakerState, Lines},
+    error::Outage,
+    pg::Pg,
+    reconnect::Reconnect,
+    stream::link::Redis,
+};
+use serde::Serialize;
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two looks while all is well.
+const EVERY: Duration = Duration::from_secs(1);
+/// What takes longer to answer than this is not there.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// One failure may be a connection that was closed; the second in a row is made on a new one.
+const FAILURES_TO_OPEN: u32 = 2;
+const LINES: Lines = Lines {
+    begins: "Postgres is out of reach: requests are answered with 503 at once",
+    ends: "Postgres is back: requests are served again",
+};
+/// SQLSTATE of a missing table.
+const UNDEFINED_TABLE: &str = "42P01";
+/// SQLSTATE of a missing schema.
+const UNDEFINED_SCHEMA: &str = "3F000";
+
+/// What was seen last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub(super) struct Reading {
+    pub(super) postgres: bool,
+    pub(super) schema: bool,
+    pub(super) redis: bool,
+}
+
+/// Since when and why a server is away.
+#[derive(Debug, Serialize)]
+pub(super) struct Breakers {
+    postgres: BreakerState,
+    redis: BreakerState,
+}
+
+/// See the module.
+pub(super) struct Watch {
+    pub(super) postgres: Breaker,
+    reading: Mutex<Reading>,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        let nothing = Reading { postgres: false, schema: false, redis: false };
+        Self { postgres: Breaker::new(FAILURES_TO_OPEN, LINES), reading: Mutex::new(nothing) }
+    }
+}
+
+impl Watch {
+    /// What was seen last; nothing is there before the first look.
+    pub(super) fn reading(&self) -> Reading {
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For `/readyz`.
+    pub(super) fn breakers(&self, redis: &Redis) -> Breakers {
+        Breakers { postgres: self.postgres.state(), redis: redis.breaker().state() }
+    }
+
+    /// Looks until told to stop.
+    pub(super) async fn run(&self, pg: &Pg, redis: &Redis, schema_wanted: i64, stop: &CancellationToken) {
+        let (mut connection, mut reconnect) = (None, Reconnect::default());
+        loop {
+            let all_well = self.look(&mut connection, pg, redis, schema_wanted).await;
+            let pause = if all_well {
+                reconnect.reset();
+                EVERY
+            } else {
+                reconnect.next_delay()
+            };
+            tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.cancelled() => return }
+        }
+    }
+
+    /// One look at both servers. Returns whether both did as they were asked.
+    async fn look(&self, connection: &mut Option<PgConnection>, pg: &Pg, redis: &Redis, schema_wanted: i64) -> bool {
+        let (applied, alive) = tokio::join!(applied_soon(connection, pg), tokio::time::timeout(DEADLINE, redis.probe()));
+        match &applied {
+            Ok(_) => self.postgres.note_success(),
+            Err(outage) => _ = self.postgres.note_failure(outage.word()),
+        }
+        let reading = Reading {
+            postgres: applied.is_ok(),
+            schema: applied.as_ref().is_ok_and(|version| *version >= schema_wanted),
+            redis: matches!(alive, Ok(Ok(()))),
+        };
+        *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
+        reading.postgres && reading.redis
+    }
+}
+
+async fn applied_soon(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, Outage> {
+    tokio::time::timeout(DEADLINE, applied(connection, pg)).await.unwrap_or(Err(Outage::PostgresTimeout { op: "probing" }))
+}
+
+/// The newest migration in the database, 0 if there is none.
+async fn applied(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, Outage> {
+    // Taken out: kept only if it has answered.
+    let mut conn = match connection.take() {
+        Some(conn) => conn,
+        None => pg.connect("connecting the watch").await?,
+    };
+    let query = sqlx::query_scalar("SELECT COALESCE(max(version), 0) FROM millstream._migrations WHERE success");
+    let version = match query.fetch_one(&mut conn).await {
+        Ok(version) => version,
+        // Postgres answers, and the table is gone: reachable, without the schema. A server that is shutting down also answers
+        // with an error, and is not reachable.
+        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some(UNDEFINED_TABLE | UNDEFINED_SCHEMA)) => 0,
+        Err(source) => return Err(Outage::Postgres { op: "probing", source }),
+    };
+    *connection = Some(conn);
+    Ok(version)
+}

@@ -1,0 +1,141 @@
+//! What to do about an error of Redis: one table for all of them (Redis refuses work in many ways).
+//!
+//! Knows the codes of the protocol and of the client library, not what was asked.
+
+use redis::{ErrorKind, RedisError};
+
+/// What helps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Remedy {
+    /// The server lives and the command is at fault, or what it names has changed: the caller's business.
+    Caller,
+    /// The same command may succeed in a moment.
+    Retry,
+    /// The connection is of no use: drop it, and work from Postgres if it goes on. The next one may lead to another server.
+    Reconnect,
+    /// The server lives and refuses work: work from Postgres until it takes it again.
+    Degrade,
+    /// Only an operator can help (password, rights): work from Postgres, and say so.
+    Operator,
+}
+
+/// Codes by what helps; what is not listed is the caller's business.
+const TABLE: [(&str, Remedy); 18] = [
+    // Between two nodes of a cluster for a moment.
+    ("TRYAGAIN", Remedy::Retry),
+    ("ASK", Remedy::Retry),
+    // The script cache was emptied; the client loads the script again.
+    ("NOSCRIPT", Remedy::Retry),
+    // This server is not, or no more, the one that takes writes: its name may lead elsewhere by now.
+    ("READONLY", Remedy::Reconnect),
+    ("MOVED", Remedy::Reconnect),
+    ("MASTERDOWN", Remedy::Reconnect),
+    ("CLUSTERDOWN", Remedy::Reconnect),
+    // Reads its file after a start.
+    ("LOADING", Remedy::Degrade),
+    // Cannot save, and therefore takes no writes.
+    ("MISCONF", Remedy::Degrade),
+    // Full, with `noeviction`.
+    ("OOM", Remedy::Degrade),
+    // Somebody's script does not end.
+    ("BUSY", Remedy::Degrade),
+    // Fewer replicas than it was told to have.
+    ("NOREPLICAS", Remedy::Degrade),
+    // A node that is being promoted or moved.
+    ("UNKILLABLE", Remedy::Degrade),
+    ("NOAUTH", Remedy::Operator),
+    ("WRONGPASS", Remedy::Operator),
+    ("NOPERM", Remedy::Operator),
+    ("DENIED", Remedy::Operator),
+    // A cluster takes no command over several slots: our keys share one per queue, so this is another setting's fault.
+    ("CROSSSLOT", Remedy::Operator),
+];
+
+impl Remedy {
+    /// Of an error, with a word for it.
+    pub fn of(error: &RedisError) -> (Self, &'static str) {
+        if error.kind() == ErrorKind::AuthenticationFailed {
+            return (Self::Operator, "WRONGPASS");
+        }
+        if let Some(code) = error.code() {
+            return TABLE.iter().find(|(known, _)| *known == code).map_or((Self::Caller, "refused"), |(known, remedy)| (*remedy, *known));
+        }
+        let word = match () {
+            () if error.is_timeout() => "no answer in time",
+            () if error.is_connection_refusal() => "connection refused",
+            () if error.is_io_error() => "connection lost",
+            () => return (Self::Caller, "not understood"),
+        };
+        (Self::Reconnect, word)
+    }
+
+    /// Whether it says that no work can be done on this server now.
+    pub fn is_outage(self) -> bool {
+        matches!(self, Self::Reconnect | Self::Degrade | Self::Operator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    /// What the client makes of an answer on the wire.
+    fn answered(line: &str) -> RedisError {
+        let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a line of the protocol");
+        value.extract_error().expect_err("an error")
+    }
+
+    // rule 31: the very texts of Redis 7.0
+    #[test]
+    fn every_refusal_has_its_remedy() {
+        let cases = [
+            ("LOADING Redis is loading the dataset in memory", Remedy::Degrade),
+            ("READONLY You can't write against a read only replica.", Remedy::Reconnect),
+            ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", Remedy::Degrade),
+            ("MISCONF Errors writing to the AOF file: No space left on device", Remedy::Degrade),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Remedy::Degrade),
+            ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", Remedy::Degrade),
+            ("MOVED 3999 127.0.0.1:6381", Remedy::Reconnect),
+            ("ASK 3999 127.0.0.1:6381", Remedy::Retry),
+            ("TRYAGAIN Multiple keys request during rehashing of slot", Remedy::Retry),
+            ("CLUSTERDOWN The cluster is down", Remedy::Reconnect),
+            ("CROSSSLOT Keys in request don't hash to the same slot", Remedy::Operator),
+            ("MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.", Remedy::Reconnect),
+            ("NOREPLICAS Not enough good replicas to write.", Remedy::Degrade),
+            ("NOAUTH Authentication required.", Remedy::Operator),
+            ("WRONGPASS invalid username-password pair or user is disabled.", Remedy::Operator),
+            ("NOPERM this user has no permissions to run the 'xadd' command", Remedy::Operator),
+            ("NOSCRIPT No matching script. Please use EVAL.", Remedy::Retry),
+            ("DENIED Redis is running in protected mode", Remedy::Operator),
+            ("NOGROUP No such key 'x' or consumer group 'workers'", Remedy::Caller),
+            ("UNBLOCKED the stream key no longer exists", Remedy::Caller),
+            ("BUSYGROUP Consumer Group name already exists", Remedy::Caller),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", Remedy::Caller),
+            ("ERR unknown command 'XAUTOCLAIM'", Remedy::Caller),
+            ("SOMETHINGNEW of a later release", Remedy::Caller),
+        ];
+        for (line, remedy) in cases {
+            let (found, word) = Remedy::of(&answered(line));
+            assert_eq!(found, remedy, "{line}");
+            assert!(!remedy.is_outage() || line.starts_with(word), "{line}: {word}");
+        }
+    }
+
+    // rule 31
+    #[test]
+    fn a_broken_connection_is_made_anew() {
+        let broken = [
+            (io::ErrorKind::ConnectionRefused, "connection refused"),
+            (io::ErrorKind::TimedOut, "no answer in time"),
+            (io::ErrorKind::BrokenPipe, "connection lost"),
+            (io::ErrorKind::UnexpectedEof, "connection lost"),
+        ];
+        for (kind, word) in broken {
+            assert_eq!(Remedy::of(&io::Error::from(kind).into()), (Remedy::Reconnect, word));
+        }
+        let login: RedisError = (ErrorKind::AuthenticationFailed, "Password authentication failed").into();
+        assert_eq!(Remedy::of(&login), (Remedy::Operator, "WRONGPASS"));
+    }
+}

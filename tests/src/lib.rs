@@ -3,6 +3,7 @@
 //! Tests wait for states with a bound ([`eventually`]), never for time. Fault injection lives beside the tests that need it.
 
 pub mod ask;
+pub mod chaos;
 pub mod lab;
 pub mod process;
 pub mod servers;

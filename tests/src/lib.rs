@@ -4,6 +4,7 @@
 
 pub mod ask;
 pub mod faults;
+pub mod chaos;
 pub mod lab;
 pub mod process;
 pub mod served;

@@ -28,7 +28,7 @@ pub fn servers() -> &'static Servers {
     })
 }
 
-/// A program that this workspace has built, beside the test that runs now.
+/// A program that this workspace has built, beside the test or program that runs now.
 pub fn built(name: &str) -> PathBuf {
     let path = profile_dir().join(name);
     assert!(path.exists(), "{} is missing: build with --workspace", path.display());
@@ -36,9 +36,10 @@ pub fn built(name: &str) -> PathBuf {
 }
 
 fn profile_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows its own path");
-    // target/<profile>/deps/<test>
-    test.ancestors().nth(2).expect("tests run from the deps folder").to_path_buf()
+    let own = std::env::current_exe().expect("a program knows its own path");
+    // target/<profile>/deps/<test>, or target/<profile>/<program>
+    let folder = own.parent().expect("a program lies in a folder");
+    if folder.ends_with("deps") { folder.parent().expect("deps lies in the profile's folder").to_path_buf() } else { folder.to_path_buf() }
 }
 
 /// Cargo's `target`, whatever it is called here.

@@ -115,19 +115,45 @@ impl Command {
     }
 }
 
+/// A worker of somebody's own, as [`worker_main`] runs it.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct OwnWorker {
+    #[command(flatten)]
+    global: Global,
+    #[command(flatten)]
+    args: WorkerArgs,
+}
+
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => {
+            let service = cli.command.is_service();
+            run(&cli.global, service, async |context| dispatch(cli.command, context).await)
+        }
+        Err(error) => usage::tell(&error),
+    }
+}
+
+/// The whole of a worker program with handlers of its own: options, settings, log, probes and signals are those of
+/// `millstream worker`, and the kinds in the box run as well. `main` installs a TLS provider and calls this.
+pub fn worker_main(handlers: Vec<millstream_worker::Handler>) -> ExitCode {
+    match OwnWorker::try_parse() {
+        Ok(own) => run(&own.global, true, async |context| worker::run_with(own.args, handlers, context).await),
+        Err(error) => usage::tell(&error),
+    }
+}
+
+/// Settings, log and runtime around a command; its end as an exit code and a line.
+fn run(global: &Global, service: bool, command: impl AsyncFnOnce(&Context) -> Outcome) -> ExitCode {
     millstream_common::failpoint::arm();
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => return usage::tell(&error),
-    };
-    let config = match configure(&cli.global) {
+    let config = match configure(global) {
         Ok(config) => config,
         Err(failure) => return tell(&failure, &Places::default()),
     };
     let places = Places::of(&config);
-    match start(cli, config) {
+    match start(global, service, config, command) {
         Ok(exit) => exit.into(),
         Err(failure) => tell(&failure, &places),
     }
@@ -144,12 +170,11 @@ fn configure(global: &Global) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn start(cli: Cli, config: Config) -> Outcome {
-    let volume = Volume { service: cli.command.is_service(), quiet: cli.global.quiet, verbose: cli.global.verbose };
-    logging::init(&config, volume)?;
-    let context = Context::new(config, cli.global.json, cli.global.quiet);
+fn start(global: &Global, service: bool, config: Config, command: impl AsyncFnOnce(&Context) -> Outcome) -> Outcome {
+    logging::init(&config, Volume { service, quiet: global.quiet, verbose: global.verbose })?;
+    let context = Context::new(config, global.json, global.quiet);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let outcome = runtime.block_on(dispatch(cli.command, &context));
+    let outcome = runtime.block_on(command(&context));
     runtime.shutdown_timeout(RUNTIME_GRACE);
     outcome
 }

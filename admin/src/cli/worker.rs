@@ -10,7 +10,7 @@ use std::{
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use clap::Args;
 use millstream_common::{config::Config, tasks::Tasks};
-use millstream_worker::{Health, Parts, Worker, documents, handlers};
+use millstream_worker::{Handler, Health, Parts, Worker, documents, handlers};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,14 @@ pub struct WorkerArgs {
     pub name: Option<String>,
 }
 
-/// Runs jobs until told to stop: by SIGTERM or SIGINT (a second one cuts the grace period short), or by `workers drain`.
+/// Runs jobs of the kinds in the box.
 pub(super) async fn run(args: WorkerArgs, context: &Context) -> Outcome {
+    run_with(args, Vec::new(), context).await
+}
+
+/// Runs jobs of the kinds in the box and these until told to stop: by SIGTERM or SIGINT (a second one cuts the grace period
+/// short), or by `workers drain`.
+pub(super) async fn run_with(args: WorkerArgs, more: Vec<Handler>, context: &Context) -> Outcome {
     context.database_url()?;
     context.redis_url()?;
     // Caught from the start, so that a signal during it ends in order too.
@@ -45,7 +51,9 @@ pub(super) async fn run(args: WorkerArgs, context: &Context) -> Outcome {
     let config = merged(&context.config, args);
     // Before anything is registered: a port in use must not leave a dead worker behind.
     let listener = listen(&config.worker.listen).await?;
-    let parts = Parts { handlers: all_handlers(&config)?, metrics: context.metrics().await?.clone(), config };
+    let mut handlers = all_handlers(&config)?;
+    handlers.extend(more);
+    let parts = Parts { handlers, metrics: context.metrics().await?.clone(), config };
     let worker = Worker::start(parts).await?;
     let tasks = Tasks::new();
     let probes_end = CancellationToken::new();
@@ -83,7 +91,7 @@ fn merged(config: &Config, args: WorkerArgs) -> Config {
     config
 }
 
-fn all_handlers(config: &Config) -> Result<Vec<millstream_worker::Handler>, Failure> {
+fn all_handlers(config: &Config) -> Result<Vec<Handler>, Failure> {
     let wrong = |e: &dyn std::error::Error| Failure::usage(millstream_common::error::in_full(e));
     let mut all = handlers::built_in(config).map_err(|e| wrong(&e))?;
     let objects = crate::ops::upload::open_store(&config.objects.url)?;

@@ -1,0 +1,84 @@
+//! The catalogue of faults: an id as in the specification of faults, what may follow from it, and how it is injected and healed.
+//!
+//! A case is one `async fn(&Fleet, &mut Rng) -> Result<()>` that returns when its fault is healed, and a line in [`all`]. What it
+//! draws comes from the `Rng` it is given, whose seed is that of the run and the case's id. What it expects beside the
+//! invariants it says by [`Fleet::complain`]. [`heal`] undoes what it left, also after an error.
+
+mod redis;
+mod workers;
+
+use std::{future::Future, pin::Pin};
+
+use anyhow::Result;
+
+pub use super::judge::Class;
+use super::{fleet::Fleet, rng::Rng};
+
+/// What a case does harm to: two cases of one target never run at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// Worker and producer processes.
+    Processes,
+    /// Redis: the server, its data, the links to it.
+    Redis,
+    /// Postgres: the server, its sessions, the links to it.
+    Postgres,
+}
+
+/// Injects a fault and heals it.
+type Inject = for<'a> fn(&'a Fleet, &'a mut Rng) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+
+/// One fault.
+#[derive(Clone, Copy)]
+pub struct Case {
+    /// As in the specification of faults.
+    pub id: &'static str,
+    /// In a few words.
+    pub title: &'static str,
+    /// What may follow from it.
+    pub class: Class,
+    /// What it does harm to.
+    pub target: Target,
+    /// Part of the quick selection.
+    pub quick: bool,
+    /// How it is done.
+    pub inject: Inject,
+}
+
+/// A line of the catalogue: `case!("F01", "title", Class, Target, function)`, with `quick` at the end for the quick selection.
+macro_rules! case {
+    ($id:literal, $title:literal, $class:ident, $target:ident, $inject:path) => {
+        case!($id, $title, $class, $target, $inject, false)
+    };
+    ($id:literal, $title:literal, $class:ident, $target:ident, $inject:path, quick) => {
+        case!($id, $title, $class, $target, $inject, true)
+    };
+    ($id:literal, $title:literal, $class:ident, $target:ident, $inject:path, $quick:literal) => {
+        Case {
+            id: $id,
+            title: $title,
+            class: Class::$class,
+            target: Target::$target,
+            quick: $quick,
+            inject: |fleet, rng| Box::pin($inject(fleet, rng)),
+        }
+    };
+}
+
+/// Every case.
+pub fn all() -> Vec<Case> {
+    vec![
+        case!("F01", "kill -9 of a worker every 2 s", Crash, Processes, workers::killed, quick),
+        case!("F08", "FLUSHALL every 2 s", Crash, Redis, redis::flushed, quick),
+    ]
+}
+
+/// Undoes what a case may have left: frozen processes and servers go on, stopped servers are there again.
+pub async fn heal(fleet: &Fleet, target: Target) -> Result<()> {
+    match target {
+        Target::Processes => fleet.thaw(""),
+        Target::Redis => redis::healed(fleet).await?,
+        Target::Postgres => {}
+    }
+    Ok(())
+}

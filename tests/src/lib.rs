@@ -3,8 +3,8 @@
 //! Tests wait for states with a bound ([`eventually`]), never for time. Faults to inject are in [`faults`].
 
 pub mod ask;
-pub mod faults;
 pub mod chaos;
+pub mod faults;
 pub mod lab;
 pub mod process;
 pub mod served;

@@ -48,7 +48,12 @@ impl Fleet {
             std::fs::create_dir_all(dir.join(folder))?;
         }
         samples::write_to(&dir.join("samples"))?;
-        let options = Options { dir: dir.join("services"), durability: Durability::Full, fresh: true, env: Vec::new() };
+        let options = Options {
+            dir: dir.join("services"),
+            durability: Durability::Full,
+            fresh: true,
+            env: millstream_admin::services::ServerEnv::default(),
+        };
         let services = Arc::new(LocalServices::start(options).await?);
         migrate_up(&services.database_url).await?;
         witness::install(&services.database_url).await?;

@@ -3,3 +3,5 @@
 
 #[path = "cuts/answers.rs"]
 mod answers;
+#[path = "cuts/links.rs"]
+mod links;

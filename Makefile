@@ -1,7 +1,7 @@
 # Everything a person or CI does with this checkout; `make` alone lists it. Each target installs what it misses.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test chaos bench check fmt
+.PHONY: help setup build demo test chaos sabotage bench check fmt
 
 MILLSTREAM = target/release/millstream
 # cargo-deny and cargo-machete, if scripts/setup.sh had to install them.
@@ -23,6 +23,7 @@ help:
 	@echo '             INPUT="FILE-OR-FOLDER ..." your own PDFs; KEEP=1 leaves it running'
 	@echo 'make test    every test'
 	@echo 'make chaos   the recovery tests over and over; MINUTES=10'
+	@echo 'make sabotage  shows that the tests which guard the protocol fail when a rule is broken'
 	@echo 'make bench   the benchmarks; QUICK=1 for short ones'
 	@echo 'make check   format, lints, docs, unused dependencies, licences'
 	@echo 'make build   $(MILLSTREAM)'
@@ -56,6 +57,11 @@ chaos:
 	while [ "$$(date +%s)" -lt "$$end" ]; do \
 	  $(NEXTEST) -E 'binary(recovery) + binary(shutdown) + binary(pipeline)' || exit 1; rounds=$$((rounds + 1)); \
 	done; echo "chaos: $$rounds rounds without a failure"
+
+# Each build breaks one rule of the protocol; the test that guards it must fail.
+sabotage:
+	@scripts/setup.sh test
+	scripts/sabotage.sh
 
 bench: build
 	$(MILLSTREAM) bench $(if $(QUICK),--quick)

@@ -13,9 +13,9 @@ const AT_A_TIME: usize = 4;
 /// A lab whose housekeeper never runs the jobs of these tests.
 async fn lab_with_keeper() -> (Lab, millstream_worker::Worker) {
     let mut lab = Lab::new().await;
-    lab.config.worker.kinds = vec!["noop".into()];
+    lab.config.worker.queues = vec!["documents".into()];
     let keeper = lab.worker().await;
-    lab.config.worker.kinds.clear();
+    lab.config.worker.queues.clear();
     (lab, keeper)
 }
 
@@ -88,8 +88,8 @@ async fn a_worker_that_dies_between_the_commit_and_the_acknowledgement_makes_not
     assert_eq!(told(&lab, id).await, (0, 1));
 }
 
-/// A job of the SQL door, which only dispatch publishes; `epoch`: hand-outs that the death costs.
-async fn dispatcher_dies_at(step: &str, epoch: i32) {
+/// A job of the SQL door, which only dispatch publishes. Returns its epoch in the end.
+async fn dispatcher_dies_at(step: &str) -> i32 {
     let lab = Lab::new().await;
     // The kind must be known before the SQL door takes a job of it.
     let mut first = Process::start(&lab, &["worker"]);
@@ -102,19 +102,22 @@ async fn dispatcher_dies_at(step: &str, epoch: i32) {
     let _next = Process::start(&lab, &["worker"]);
     lab.await_state(id, "completed").await;
     lab.await_drained("default").await;
-    assert_eq!(told(&lab, id).await, (epoch, 1));
+    let (epoch, attempt) = told(&lab, id).await;
+    assert_eq!(attempt, 1);
+    epoch
 }
 
 // F04: marked as publishing, never published
 #[tokio::test]
 async fn a_dispatcher_that_dies_before_the_stream_has_its_entries_loses_no_job() {
-    dispatcher_dies_at("dispatch.marked", 1).await;
+    assert_eq!(dispatcher_dies_at("dispatch.marked").await, 1, "the entry never existed");
 }
 
 // F04
 #[tokio::test]
 async fn a_dispatcher_that_dies_after_the_stream_has_its_entries_makes_nothing_run_twice() {
-    dispatcher_dies_at("dispatch.published", 0).await;
+    // 1: the dying process had read its own entry.
+    assert!(dispatcher_dies_at("dispatch.published").await <= 1);
 }
 
 // F03, rule 68

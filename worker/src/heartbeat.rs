@@ -4,6 +4,8 @@
 //! that Postgres says this worker has; one that is missing was cancelled or handed out again, and its run is stopped.
 //! A lease that no run here knows (a lost answer) is handed back after two looks.
 
+mod fence;
+
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
@@ -22,6 +24,7 @@ use millstream_common::{
 use sqlx::{ConnectOptions, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
 
+use self::fence::Fence;
 use crate::shared::Shared;
 
 /// Beats per lease: with eight beats of silence a worker is dead, so one lost packet or a slow commit is none.
@@ -40,11 +43,6 @@ pub(crate) fn death_silence(lease: Duration) -> Duration {
     lease * 8 / BEATS_PER_LEASE
 }
 
-/// How long a worker that cannot beat goes on with what it has: it stops before anybody may take it for dead.
-fn self_fence(lease: Duration) -> Duration {
-    lease * 7 / BEATS_PER_LEASE
-}
-
 /// Postgres as the heart sees it: one beat that fails is enough to claim nothing new.
 pub(crate) fn breaker() -> Breaker {
     Breaker::new(
@@ -61,21 +59,22 @@ pub(crate) fn start(shared: Arc<Shared>, stop: CancellationToken) -> std::io::Re
 }
 
 async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
-    let mut heart = Heart { last_ok: Instant::now(), connection: None, unknown: HashMap::new(), shared: shared.clone() };
+    let fence = Fence::new(shared.clone());
+    let mut heart = Heart { connection: None, unknown: HashMap::new(), shared: shared.clone() };
     let mut reconnect = Reconnect::default();
     while !stop.is_cancelled() {
         shared.pulses.turn("heartbeat", shared.lease * SILENCE_LEASES_MAX + Duration::from_secs(15));
-        let pause = match heart.beat().await {
+        let pause = match fence.during(heart.beat(&fence)).await {
             Ok(()) => {
                 reconnect.reset();
                 beat_interval(shared.lease)
             }
             Err(outage) => {
-                heart.note_failure(&outage);
+                heart.note_failure(&fence, &outage);
                 reconnect.next_delay().min(beat_interval(shared.lease))
             }
         };
-        tokio::select! { () = tokio::time::sleep(pause) => {}, () = stop.cancelled() => {} }
+        tokio::select! { () = fence.during(tokio::time::sleep(pause)) => {}, () = stop.cancelled() => {} }
     }
     shared.pulses.end("heartbeat");
 }
@@ -83,21 +82,21 @@ async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
 struct Heart {
     shared: Arc<Shared>,
     connection: Option<PgConnection>,
-    last_ok: Instant,
     /// Leases without a run here, seen once.
     unknown: HashMap<JobId, i32>,
 }
 
 impl Heart {
-    async fn beat(&mut self) -> Result<(), Outage> {
+    async fn beat(&mut self, fence: &Fence) -> Result<(), Outage> {
         let mut conn = match self.connection.take() {
             Some(conn) => conn,
             None => connect(&self.shared).await?,
         };
         // Taken before the question, so that a lease granted during it is not missed in the answer.
         let believed = self.shared.held.leased();
+        let sent_at = Instant::now();
         let (state, leases) = within("beating", ask(&mut conn, &self.shared)).await?;
-        self.last_ok = Instant::now();
+        fence.passed(sent_at);
         self.shared.beating.store(true, Ordering::Relaxed);
         self.shared.postgres.note_success();
         self.shared.metrics.gauges.postgres_up.set(1);
@@ -128,17 +127,13 @@ impl Heart {
         Ok(())
     }
 
-    /// Without beats nothing new is claimed, and before anybody may take this worker for dead its leased runs are stopped.
-    fn note_failure(&mut self, outage: &Outage) {
+    /// The fence decides what becomes of the runs.
+    fn note_failure(&mut self, fence: &Fence, outage: &Outage) {
         self.connection = None;
         self.shared.metrics.counters.postgres_failed("beat");
-        self.shared.metrics.gauges.postgres_up.set(0);
-        self.shared.beating.store(false, Ordering::Relaxed);
         self.shared.postgres.note_failure(outage.word());
         tracing::debug!(error = %millstream_common::error::in_full(outage), "a heartbeat failed");
-        if self.last_ok.elapsed() > self_fence(self.shared.lease) {
-            self.shared.held.leased().iter().for_each(|hold| hold.lose());
-        }
+        fence.stop_claiming();
     }
 }
 

@@ -109,11 +109,20 @@ struct Armed {
     fault: Fault,
 }
 
+/// How an open connection is told of its end.
+#[derive(Clone, Default)]
+struct Live {
+    /// Cuts it.
+    cut: CancellationToken,
+    /// Nothing passes over it any more.
+    stranded: CancellationToken,
+}
+
 /// What the connections of one proxy share.
 struct Shared {
     upstream: SocketAddr,
     armed: watch::Sender<Armed>,
-    live: Mutex<HashMap<u64, CancellationToken>>,
+    live: Mutex<HashMap<u64, Live>>,
     cuts: AtomicUsize,
     random: Random,
     /// When the throttled link is free again, each way.
@@ -187,7 +196,13 @@ impl Proxy {
 
     /// Resets every connection that is open.
     pub fn cut_all(&self) {
-        self.shared.live().values().for_each(CancellationToken::cancel);
+        self.shared.live().values().for_each(|live| live.cut.cancel());
+    }
+
+    /// Nothing passes any more over the connections that are open now, and nobody is told, as after a lost route or a machine that is
+    /// gone. For good: healing does not bring them back. New ones are as the fault says.
+    pub fn strand_all(&self) {
+        self.shared.live().values().for_each(|live| live.stranded.cancel());
     }
 
     /// Connections that are open.
@@ -209,7 +224,7 @@ impl Drop for Proxy {
 }
 
 impl Shared {
-    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<u64, CancellationToken>> {
+    fn live(&self) -> std::sync::MutexGuard<'_, HashMap<u64, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -143,6 +143,20 @@ async fn a_black_hole_of_one_direction_leaves_the_other_open() {
 }
 
 #[tokio::test]
+async fn a_stranded_connection_is_dead_for_good_and_new_ones_live() {
+    let echo = Echo::start().await;
+    let mut client = echo.open().await;
+    echo.proxy.strand_all();
+    client.write_all(b"lost").await.unwrap();
+    assert!(is_quiet(&mut client).await);
+    echo.open().await;
+    echo.proxy.heal();
+    assert!(is_quiet(&mut client).await && !echo.heard.lock().unwrap().ends_with(b"lost"));
+    echo.proxy.cut_all();
+    assert!(is_reset(&mut client).await);
+}
+
+#[tokio::test]
 async fn new_connections_are_refused_and_open_ones_go_on() {
     let echo = Echo::start().await;
     let mut client = echo.open().await;

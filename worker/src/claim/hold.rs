@@ -105,6 +105,11 @@ impl Hold {
         self.cancel.cancel();
     }
 
+    /// Its handler may be at work.
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self.phase.load(Ordering::Acquire), FRESH | LEASING | LEASED)
+    }
+
     pub(crate) fn is_leased(&self) -> bool {
         self.phase.load(Ordering::Acquire) == LEASED
     }

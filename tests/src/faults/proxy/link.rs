@@ -5,17 +5,15 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use tokio::{net::TcpStream, sync::watch};
-use tokio_util::sync::CancellationToken;
-
-use super::{Armed, Fault, Shared, Way, pump::pump};
+use super::{Armed, Fault, Live, Shared, Way, pump::pump};
 use crate::faults::random::Random;
+use tokio::{net::TcpStream, sync::watch};
 
 /// What both directions of a connection share.
 pub(super) struct Link {
     pub(super) shared: Arc<Shared>,
-    /// Cuts both.
-    pub(super) cut: CancellationToken,
+    /// Cuts or strands both.
+    pub(super) live: Live,
     /// The bytes that make it a case for [`Fault::CutWhen`] have arrived: the answer must not.
     pub(super) is_doomed: AtomicBool,
     /// Bytes carried under a setting of the fault.
@@ -32,7 +30,7 @@ impl Link {
     /// Cuts the connection as the fault demands.
     pub(super) fn cut(&self) {
         self.shared.cuts.fetch_add(1, Ordering::SeqCst);
-        self.cut.cancel();
+        self.live.cut.cancel();
     }
 
     /// How many of `wanted` bytes still fit into the budget of this setting.
@@ -50,22 +48,30 @@ impl Link {
     pub(super) async fn open(&self, way: Way) {
         // Fails only when the proxy is gone, and then the connection is cut anyway.
         drop(self.armed().wait_for(|armed| !armed.fault.holds(way)).await);
+        self.unless_stranded().await;
+    }
+
+    /// Returns at once, or never.
+    pub(super) async fn unless_stranded(&self) {
+        if self.live.stranded.is_cancelled() {
+            std::future::pending().await
+        }
     }
 }
 
 /// Serves one connection to its end.
 pub(super) async fn serve(shared: Arc<Shared>, client: TcpStream, number: u64) {
-    let cut = CancellationToken::new();
-    shared.live().insert(number, cut.clone());
+    let live = Live::default();
+    shared.live().insert(number, live.clone());
     let random = shared.random.branch(number);
-    let link = Link { shared: shared.clone(), cut, is_doomed: AtomicBool::new(false), carried: Mutex::default(), random };
+    let link = Link { shared: shared.clone(), live, is_doomed: AtomicBool::new(false), carried: Mutex::default(), random };
     carry(&link, client).await;
     shared.live().remove(&number);
 }
 
 async fn carry(link: &Link, mut client: TcpStream) {
     let resets = link.shared.armed.borrow().fault == Fault::Reset;
-    let server = link.cut.run_until_cancelled(connect(link)).await.flatten().filter(|_| !resets);
+    let server = link.live.cut.run_until_cancelled(connect(link)).await.flatten().filter(|_| !resets);
     let Some(mut server) = server else { return reset(&client) };
     drop((client.set_nodelay(true), server.set_nodelay(true)));
     let was_cut = {
@@ -73,7 +79,7 @@ async fn carry(link: &Link, mut client: TcpStream) {
         let (server_reads, server_writes) = server.split();
         let both =
             async { tokio::join!(pump(link, Way::Up, client_reads, server_writes), pump(link, Way::Down, server_reads, client_writes)) };
-        link.cut.run_until_cancelled(both).await.is_none()
+        link.live.cut.run_until_cancelled(both).await.is_none()
     };
     if was_cut {
         reset(&client);

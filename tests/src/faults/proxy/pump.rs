@@ -70,7 +70,7 @@ impl Writer<'_> {
             let (read_at, Ok(bytes)) = chunk else {
                 // The sender has reset the connection: the receiver gets to know when anything reaches it.
                 self.link.open(self.way).await;
-                return self.link.cut.cancel();
+                return self.link.live.cut.cancel();
             };
             self.hold(read_at, bytes.len()).await;
             if self.way == Way::Down && self.link.is_doomed.load(Ordering::SeqCst) {
@@ -82,7 +82,7 @@ impl Writer<'_> {
             if self.write(&bytes).await.is_err() {
                 // The receiver is gone, and the sender learns it on the other way.
                 self.link.open(if self.way == Way::Up { Way::Down } else { Way::Up }).await;
-                return self.link.cut.cancel();
+                return self.link.live.cut.cancel();
             }
         }
     }
@@ -109,6 +109,7 @@ impl Writer<'_> {
     /// Returns when the chunk may go on. A fault that is set meanwhile counts at once.
     async fn hold(&mut self, read_at: Instant, length: usize) {
         loop {
+            self.link.unless_stranded().await;
             let fault = self.armed.borrow_and_update().fault.clone();
             let until = match fault {
                 Fault::Delay { mean, jitter } => Some(read_at + (mean + self.random.duration_below(jitter * 2)).saturating_sub(jitter)),

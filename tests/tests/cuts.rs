@@ -1,0 +1,7 @@
+//! Links that are cut, slow, deaf or mute, servers that are full, clocks that jump: nothing is lost, nothing is accepted twice,
+//! no run overlaps another without need, and everything goes on by itself afterwards.
+
+#[path = "cuts/answers.rs"]
+mod answers;
+#[path = "cuts/links.rs"]
+mod links;

@@ -1,0 +1,92 @@
+//! The fence: what a worker gives up when its heart does not get through, in time and whatever its heart is waiting for.
+//!
+//! Others count from the moment at which a beat was committed, so this counts from the moment at which it was sent. It does not
+//! wait for a beat to fail: one that hangs has failed as far as everybody else can tell, long before its own deadline.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+use millstream_common::limits::UNLEASED_MAX;
+
+use super::{beat_interval, death_silence};
+use crate::shared::Shared;
+
+/// Looks per lease: the fence falls this much too late at most, which is half of what lies between it and the death.
+const LOOKS_PER_LEASE: u32 = 20;
+/// However long the lease: a run without one is found soon after `UNLEASED_MAX`.
+const LOOK_MAX: Duration = Duration::from_millis(500);
+/// Without this many beats nothing new is claimed: what was read could not be taken in hand anyway, and is better left to others.
+const BEATS_MISSED_MAX: u32 = 3;
+/// With a short lease a slow commit is no outage.
+const CLAIM_SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// How long a worker that cannot beat goes on with what it has leased: it stops before anybody may take it for dead.
+fn self_fence(lease: Duration) -> Duration {
+    death_silence(lease) - lease / 10
+}
+
+pub(super) struct Fence {
+    shared: Arc<Shared>,
+    /// When the last beat that got through was sent.
+    last_ok: Mutex<Instant>,
+}
+
+impl Fence {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, last_ok: Mutex::new(Instant::now()) }
+    }
+
+    /// A beat that was sent then has been answered.
+    pub(super) fn passed(&self, sent_at: Instant) {
+        *self.last_ok.lock().unwrap_or_else(PoisonError::into_inner) = sent_at;
+    }
+
+    /// Keeps the fence while something is awaited.
+    pub(super) async fn during<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        let mut look = tokio::time::interval((self.shared.lease / LOOKS_PER_LEASE).min(LOOK_MAX));
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                _ = look.tick() => self.keep(),
+            }
+        }
+    }
+
+    fn keep(&self) {
+        let (lease, silence) = (self.shared.lease, self.last_ok.lock().unwrap_or_else(PoisonError::into_inner).elapsed());
+        if silence > (beat_interval(lease) * BEATS_MISSED_MAX).max(CLAIM_SILENCE_MIN) {
+            self.shared.postgres.note_failure("no answer");
+            self.stop_claiming();
+        }
+        // Dead in the eyes of the others: they hand out what it has leased, and what is pending with it. And a run that is not leased
+        // in time looks abandoned however well the heart beats.
+        let fenced = silence > self_fence(lease);
+        let running = self.shared.held.all().into_iter().filter(|hold| hold.is_running());
+        running.filter(|hold| fenced || (!hold.is_leased() && hold.read_at.elapsed() > UNLEASED_MAX)).for_each(|hold| hold.lose());
+    }
+
+    /// Nothing new is claimed until the next beat that gets through.
+    pub(super) fn stop_claiming(&self) {
+        self.shared.metrics.gauges.postgres_up.set(0);
+        self.shared.beating.store(false, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fence_falls_before_anybody_takes_the_worker_for_dead() {
+        for lease in [Duration::from_secs(2), Duration::from_secs(30)] {
+            assert!(self_fence(lease) + lease / LOOKS_PER_LEASE < death_silence(lease));
+        }
+    }
+}

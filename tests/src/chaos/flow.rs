@@ -1,7 +1,7 @@
 //! Whether work flows: read from the journals while they are written, so that neither store has to be asked.
 //!
-//! Full flow after a moment: of every producer, a job asked for after it has succeeded; and no job that was answered OK has
-//! waited longer than a few seconds for its next run.
+//! Full flow after a moment: of every producer, a job asked for after it has succeeded; every job that waited for its first or
+//! next run at that moment has got it; and none waits longer than a few seconds.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -136,21 +136,21 @@ impl Flow {
         }
     }
 
-    /// Jobs that should have been started and were not.
-    fn overdue(&self) -> usize {
-        let before = now().saturating_sub(OVERDUE);
+    /// Jobs that wait for a run since before a moment, or for too long.
+    fn overdue(&self, moment: Micros) -> usize {
+        let before = moment.max(now().saturating_sub(OVERDUE));
         // What has no answer yet may never have been written.
         self.open.values().filter(|open| open.accepted && open.running.is_empty() && open.last < before).count()
     }
 
     fn is_full_since(&self, moment: Micros) -> bool {
-        self.newest.values().all(|newest| *newest > moment) && self.overdue() == 0
+        self.newest.values().all(|newest| *newest > moment) && self.overdue(moment) == 0
     }
 
     /// What keeps it from being full.
     pub fn hindrance(&self, since: Micros) -> String {
         let silent: Vec<&str> = self.newest.iter().filter(|(_, newest)| **newest <= since).map(|(name, _)| name.as_str()).collect();
-        format!("{} jobs overdue, nothing new of {silent:?}", self.overdue())
+        format!("{} jobs overdue, nothing new of {silent:?}", self.overdue(since))
     }
 
     /// Waits for full flow after a moment and returns when it was seen; none: not within the bound.

@@ -106,6 +106,7 @@ impl Run<'_> {
     }
 
     async fn inject(&self, round: &str, cases: &[Case]) -> Result<()> {
+        self.fleet.set_alone(cases.len() == 1);
         let mut under_way = Vec::new();
         for (nth, case) in cases.iter().enumerate() {
             let mut rng = Rng::of(self.plan.seed, &if round == case.id { case.id.to_owned() } else { format!("{round} {}", case.id) });
@@ -117,7 +118,6 @@ impl Run<'_> {
                 anyhow::Ok((case, done))
             });
         }
-        let alone = cases.len() == 1;
         let mut under_way = under_way.into_iter();
         let (first, second) = (under_way.next(), under_way.next());
         let (first, second) = tokio::join!(maybe(first), maybe(second));
@@ -125,7 +125,7 @@ impl Run<'_> {
             // Beside another fault a case may not get through with its own orders; alone it must.
             if let Err(e) = done {
                 self.fleet.timeline.note(&format!("{} was not injected in full: {e:#}", case.id));
-                if alone {
+                if self.fleet.is_alone() {
                     self.fleet.complain(format!("{} was not injected: {e:#}", case.id));
                 }
             }

@@ -87,7 +87,9 @@ impl Flow {
             }
         }
         fresh.sort_by_key(|(_, line)| line.at);
-        fresh.into_iter().for_each(|(process, line)| self.take(&process, line));
+        for (process, line) in &fresh {
+            self.take(process, line);
+        }
         for death in &deaths[self.deaths..] {
             for open in self.open.values_mut() {
                 if open.running.remove(&death.process) {
@@ -99,16 +101,16 @@ impl Flow {
         Ok(self.counts)
     }
 
-    fn take(&mut self, process: &str, line: Line) {
+    fn take(&mut self, process: &str, line: &Line) {
         let place = process.rsplit_once('.').map_or(process, |(place, _)| place);
-        match line.event {
+        match &line.event {
             // Only the producers': a case may ask for work that is cancelled.
             Event::Intent(token) if self.newest.contains_key(place) => {
-                self.open.insert(token, Open { asked: line.at, producer: place.to_owned(), last: line.at, ..Open::default() });
+                self.open.insert(*token, Open { asked: line.at, producer: place.to_owned(), last: line.at, ..Open::default() });
             }
             Event::Ok(token, _) => {
                 self.counts.enqueued += 1;
-                if let Some(open) = self.open.get_mut(&token) {
+                if let Some(open) = self.open.get_mut(token) {
                     open.accepted = true;
                     open.last = open.last.max(line.at);
                 }
@@ -118,7 +120,7 @@ impl Flow {
                     open.running.insert(process.to_owned());
                 }
             }
-            Event::End(run, how) => self.end(process, run.token, how, line.at),
+            Event::End(run, how) => self.end(process, run.token, *how, line.at),
             _ => {}
         }
     }

@@ -21,10 +21,10 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// After a heal, how long is waited for full flow. Longer than the promise: how late it came is worth knowing.
 const FLOW_WAIT: Duration = Duration::from_secs(90);
 /// After the producers have ended, everything becomes final within this time.
-const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+const DRAIN_LIMIT: Duration = Duration::from_mins(2);
 /// After everything is final, streams, parcels and leases are empty within this time: reconcile looks every 3 s after a
 /// grace of 5 s, takeover after two looks 5 s apart.
-const TIDY_LIMIT: Duration = Duration::from_secs(60);
+const TIDY_LIMIT: Duration = Duration::from_mins(1);
 /// A process that is told to end has its grace of 10 s, and time to write what it has.
 const END_LIMIT: Duration = Duration::from_secs(45);
 /// How often the tables are looked at.

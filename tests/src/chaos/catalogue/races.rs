@@ -40,7 +40,7 @@ pub(super) async fn moves(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     fleet.timeline.note("four actors cancel and retry 50 jobs for 8 s");
     let mut actors = tokio::task::JoinSet::new();
     for _ in 0..ACTORS {
-        let (conn, jobs, rng) = (fleet.postgres().await?, jobs.clone(), Rng::new(rng.next()));
+        let (conn, jobs, rng) = (fleet.postgres().await?, jobs.clone(), Rng::new(rng.draw()));
         actors.spawn(actor(conn, jobs, rng));
     }
     while let Some(done) = actors.join_next().await {

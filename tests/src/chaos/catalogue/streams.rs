@@ -116,7 +116,7 @@ fn fields(parcel: &[u8], jobs: Vec<u8>) -> Fields {
 }
 
 fn garbage(rng: &mut Rng) -> Vec<Fields> {
-    let mut noise = |length: usize| (0..length).map(|_| rng.next() as u8).collect::<Vec<u8>>();
+    let mut noise = |length: usize| (0..length).map(|_| rng.draw() as u8).collect::<Vec<u8>>();
     let unknown: Vec<(Uuid, i32)> = (0..5).map(|n| (Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0000 + n), n as i32)).collect();
     vec![
         fields(b"0", pack(&unknown)),

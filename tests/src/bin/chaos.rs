@@ -69,9 +69,9 @@ async fn main() -> Result<ExitCode> {
         }
     };
     if args.json {
-        println!("{:#}", report.json())
+        println!("{:#}", report.json());
     } else {
-        print!("{}", report.text())
+        print!("{}", report.text());
     }
     if !report.is_good() {
         eprintln!("FAILED; repeat with --seed {seed}; files are in {}", dir.display());
@@ -92,7 +92,7 @@ async fn whole(args: &Args, seed: u64, dir: PathBuf, timeline: Arc<Timeline>) ->
         per_second: args.rate,
         workers: 3,
     };
-    let plan = Plan { seed, time: Duration::from_secs(args.minutes * 60), only: args.only.clone(), quick: args.quick };
+    let plan = Plan { seed, time: Duration::from_mins(args.minutes), only: args.only.clone(), quick: args.quick };
     // An unknown case is told before anything is started.
     plan.cases()?;
     let fleet = Fleet::start(dir, settings, timeline).await?;

@@ -47,7 +47,7 @@ pub enum Kind {
 /// One caller's way in.
 pub enum Door {
     /// Shared by the callers of a process.
-    Library(Producer),
+    Library(Box<Producer>),
     /// Client and address.
     Http(reqwest::Client, String),
     /// A connection of this caller, made again after any error.

@@ -1,7 +1,7 @@
 //! Whether work flows: read from the journals while they are written, so that neither store has to be asked.
 //!
-//! Full flow after a moment: of every producer, a job asked for after it has succeeded; and no job that was answered OK has
-//! waited longer than a few seconds for its next run.
+//! Full flow after a moment: of every producer, a job asked for after it has succeeded; every job that waited for its first or
+//! next run at that moment has got it; and none waits longer than a few seconds.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -87,7 +87,9 @@ impl Flow {
             }
         }
         fresh.sort_by_key(|(_, line)| line.at);
-        fresh.into_iter().for_each(|(process, line)| self.take(&process, line));
+        for (process, line) in &fresh {
+            self.take(process, line);
+        }
         for death in &deaths[self.deaths..] {
             for open in self.open.values_mut() {
                 if open.running.remove(&death.process) {
@@ -99,16 +101,16 @@ impl Flow {
         Ok(self.counts)
     }
 
-    fn take(&mut self, process: &str, line: Line) {
+    fn take(&mut self, process: &str, line: &Line) {
         let place = process.rsplit_once('.').map_or(process, |(place, _)| place);
-        match line.event {
+        match &line.event {
             // Only the producers': a case may ask for work that is cancelled.
             Event::Intent(token) if self.newest.contains_key(place) => {
-                self.open.insert(token, Open { asked: line.at, producer: place.to_owned(), last: line.at, ..Open::default() });
+                self.open.insert(*token, Open { asked: line.at, producer: place.to_owned(), last: line.at, ..Open::default() });
             }
             Event::Ok(token, _) => {
                 self.counts.enqueued += 1;
-                if let Some(open) = self.open.get_mut(&token) {
+                if let Some(open) = self.open.get_mut(token) {
                     open.accepted = true;
                     open.last = open.last.max(line.at);
                 }
@@ -118,7 +120,7 @@ impl Flow {
                     open.running.insert(process.to_owned());
                 }
             }
-            Event::End(run, how) => self.end(process, run.token, how, line.at),
+            Event::End(run, how) => self.end(process, run.token, *how, line.at),
             _ => {}
         }
     }
@@ -136,21 +138,21 @@ impl Flow {
         }
     }
 
-    /// Jobs that should have been started and were not.
-    fn overdue(&self) -> usize {
-        let before = now().saturating_sub(OVERDUE);
+    /// Jobs that wait for a run since before a moment, or for too long.
+    fn overdue(&self, moment: Micros) -> usize {
+        let before = moment.max(now().saturating_sub(OVERDUE));
         // What has no answer yet may never have been written.
         self.open.values().filter(|open| open.accepted && open.running.is_empty() && open.last < before).count()
     }
 
     fn is_full_since(&self, moment: Micros) -> bool {
-        self.newest.values().all(|newest| *newest > moment) && self.overdue() == 0
+        self.newest.values().all(|newest| *newest > moment) && self.overdue(moment) == 0
     }
 
     /// What keeps it from being full.
     pub fn hindrance(&self, since: Micros) -> String {
         let silent: Vec<&str> = self.newest.iter().filter(|(_, newest)| **newest <= since).map(|(name, _)| name.as_str()).collect();
-        format!("{} jobs overdue, nothing new of {silent:?}", self.overdue())
+        format!("{} jobs overdue, nothing new of {silent:?}", self.overdue(since))
     }
 
     /// Waits for full flow after a moment and returns when it was seen; none: not within the bound.

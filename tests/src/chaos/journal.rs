@@ -165,8 +165,8 @@ impl Journal {
     pub fn open(path: &Path) -> Result<Self> {
         let file = OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
         let shared = Arc::new(Shared { file, dirty: AtomicBool::new(false), closing: AtomicBool::new(false) });
-        let synced = shared.clone();
-        let syncer = std::thread::Builder::new().name("journal".into()).spawn(move || sync_now_and_then(&synced))?;
+        let watched = shared.clone();
+        let syncer = std::thread::Builder::new().name("journal".into()).spawn(move || sync_now_and_then(&watched))?;
         Ok(Self { shared, syncer: Some(syncer) })
     }
 
@@ -251,7 +251,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("worker-0.1.journal");
         let journal = Journal::open(&path).unwrap();
-        events().into_iter().for_each(|event| journal.write(event));
+        for event in events() {
+            journal.write(event);
+        }
         drop(journal);
         let text = std::fs::read_to_string(&path).unwrap();
         let read: Vec<Event> = parse(&text).unwrap().into_iter().map(|line| line.event).collect();

@@ -57,7 +57,7 @@ pub async fn run(plan: Plan, config: Config, journal: Journal) -> Result<()> {
     let mut callers = JoinSet::new();
     for _ in 0..CALLERS {
         let door = match (&producer, plan.door) {
-            (Some(producer), _) => Door::Library(producer.clone()),
+            (Some(producer), _) => Door::Library(Box::new(producer.clone())),
             (None, Kind::Sql) => Door::Sql(Box::new(config.database.url.expose().parse()?), None),
             (None, _) => Door::Http(client.clone(), plan.api.clone()),
         };

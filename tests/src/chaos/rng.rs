@@ -1,4 +1,4 @@
-//! Random numbers from a seed: SplitMix64, so that a seed means the same schedule in every release of every library.
+//! Random numbers from a seed: `SplitMix64`, so that a seed means the same schedule in every release of every library.
 
 /// A generator; two of one seed say the same.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ impl Rng {
     }
 
     /// 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -26,7 +26,7 @@ impl Rng {
 
     /// Below `end`, which is not 0.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.draw() % end
     }
 
     /// True `in_thousand` times of a thousand.
@@ -53,10 +53,10 @@ mod tests {
 
     #[test]
     fn the_same_seed_says_the_same_and_another_name_something_else() {
-        let draw = |mut rng: Rng| (0..8).map(|_| rng.next()).collect::<Vec<_>>();
+        let draw = |mut rng: Rng| (0..8).map(|_| rng.draw()).collect::<Vec<_>>();
         assert_eq!(draw(Rng::of(7, "F01")), draw(Rng::of(7, "F01")));
         assert_ne!(draw(Rng::of(7, "F01")), draw(Rng::of(7, "F02")));
         // The reference sequence of SplitMix64 for seed 0.
-        assert_eq!(Rng::new(0).next(), 0xe220_a839_7b1d_cdaf);
+        assert_eq!(Rng::new(0).draw(), 0xe220_a839_7b1d_cdaf);
     }
 }

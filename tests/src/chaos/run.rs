@@ -21,10 +21,10 @@ const WARM_UP: Duration = Duration::from_secs(5);
 /// After a heal, how long is waited for full flow. Longer than the promise: how late it came is worth knowing.
 const FLOW_WAIT: Duration = Duration::from_secs(90);
 /// After the producers have ended, everything becomes final within this time.
-const DRAIN_LIMIT: Duration = Duration::from_secs(120);
+const DRAIN_LIMIT: Duration = Duration::from_mins(2);
 /// After everything is final, streams, parcels and leases are empty within this time: reconcile looks every 3 s after a
 /// grace of 5 s, takeover after two looks 5 s apart.
-const TIDY_LIMIT: Duration = Duration::from_secs(60);
+const TIDY_LIMIT: Duration = Duration::from_mins(1);
 /// A process that is told to end has its grace of 10 s, and time to write what it has.
 const END_LIMIT: Duration = Duration::from_secs(45);
 /// How often the tables are looked at.
@@ -106,6 +106,7 @@ impl Run<'_> {
     }
 
     async fn inject(&self, round: &str, cases: &[Case]) -> Result<()> {
+        self.fleet.set_alone(cases.len() == 1);
         let mut under_way = Vec::new();
         for (nth, case) in cases.iter().enumerate() {
             let mut rng = Rng::of(self.plan.seed, &if round == case.id { case.id.to_owned() } else { format!("{round} {}", case.id) });
@@ -117,7 +118,6 @@ impl Run<'_> {
                 anyhow::Ok((case, done))
             });
         }
-        let alone = cases.len() == 1;
         let mut under_way = under_way.into_iter();
         let (first, second) = (under_way.next(), under_way.next());
         let (first, second) = tokio::join!(maybe(first), maybe(second));
@@ -125,7 +125,7 @@ impl Run<'_> {
             // Beside another fault a case may not get through with its own orders; alone it must.
             if let Err(e) = done {
                 self.fleet.timeline.note(&format!("{} was not injected in full: {e:#}", case.id));
-                if alone {
+                if self.fleet.is_alone() {
                     self.fleet.complain(format!("{} was not injected: {e:#}", case.id));
                 }
             }

@@ -4,7 +4,10 @@
 //! draws comes from the `Rng` it is given, whose seed is that of the run and the case's id. What it expects beside the
 //! invariants it says by [`Fleet::complain`]. [`heal`] undoes what it left, also after an error.
 
+mod postgres;
+mod races;
 mod redis;
+mod streams;
 mod workers;
 
 use std::{future::Future, pin::Pin};
@@ -69,7 +72,28 @@ macro_rules! case {
 pub fn all() -> Vec<Case> {
     vec![
         case!("F01", "kill -9 of a worker every 2 s", Crash, Processes, workers::killed, quick),
+        case!("F05", "SIGSTOP of a worker for three leases", Freeze, Processes, workers::frozen),
+        case!("F06", "SIGSTOP of the leader", Freeze, Processes, workers::leader_frozen),
         case!("F08", "FLUSHALL every 2 s", Crash, Redis, redis::flushed, quick),
+        case!("F09a", "DEL of a stream, SETID $", Crash, Redis, streams::lost),
+        case!("F09b", "XGROUP DESTROY, SETID 0", Repeat, Redis, streams::rewound),
+        case!("F10", "DELCONSUMER of the living", Crash, Redis, streams::consumers_deleted),
+        case!("F11", "XTRIM to 0, XDEL of pending entries", Crash, Redis, streams::entries_deleted),
+        case!("F12", "garbage, forged and copied entries", Repeat, Redis, streams::forged, quick),
+        case!("F13", "a recorded stream is replayed", Repeat, Redis, streams::replayed),
+        case!("F14", "kill -9 of Redis", Repeat, Redis, redis::killed),
+        case!("F17", "Redis restarts with nothing", Crash, Redis, redis::restarted_empty, quick),
+        case!("F20", "CLIENT KILL every 200 ms", Crash, Redis, redis::disconnected),
+        case!("F21", "CLIENT PAUSE", Crash, Redis, redis::paused),
+        case!("F22", "SIGSTOP of Redis", Crash, Redis, redis::frozen),
+        case!("F34", "pg_terminate_backend every 100 ms", Crash, Postgres, postgres::terminated, quick),
+        case!("F35", "Postgres restarts immediately", Crash, Postgres, postgres::restarted, quick),
+        case!("F36", "Postgres is away for three leases", Crash, Postgres, postgres::stopped),
+        case!("F37", "SIGSTOP of all Postgres backends", Crash, Postgres, postgres::frozen),
+        case!("F40", "LOCK TABLE job", Crash, Postgres, postgres::locked),
+        case!("F42", "no connection is free", Crash, Postgres, postgres::crowded),
+        case!("F51", "SIGTERM once, twice, during the start", Crash, Processes, workers::told_to_end),
+        case!("F57", "cancel and retry against each other", Crash, Postgres, races::moves),
     ]
 }
 
@@ -78,7 +102,7 @@ pub async fn heal(fleet: &Fleet, target: Target) -> Result<()> {
     match target {
         Target::Processes => fleet.thaw(""),
         Target::Redis => redis::healed(fleet).await?,
-        Target::Postgres => {}
+        Target::Postgres => postgres::healed(fleet).await?,
     }
     Ok(())
 }

@@ -52,6 +52,14 @@ impl Fleet {
         within(&words.join(" "), async { Ok(command.query_async(&mut conn).await?) }).await
     }
 
+    /// One Redis command of words that may be anything.
+    pub async fn command_of_bytes<T: FromRedisValue>(&self, words: &[&[u8]]) -> Result<T> {
+        let mut conn = self.redis().await?;
+        let mut command = redis::Cmd::new();
+        command.arg(words);
+        within("a command of bytes", async { Ok(command.query_async(&mut conn).await?) }).await
+    }
+
     /// The work streams of the queue that the producers fill.
     pub fn streams(&self) -> Vec<String> {
         Priority::ALL.into_iter().map(|priority| self.keys().stream("default", priority)).collect()

@@ -11,7 +11,10 @@ mod spawn;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -49,6 +52,7 @@ pub struct Fleet {
     crew: Arc<Crew>,
     supervisor: JoinHandle<()>,
     services: Arc<LocalServices>,
+    alone: AtomicBool,
 }
 
 struct Crew {
@@ -89,7 +93,7 @@ impl Fleet {
 
     /// Sends a signal.
     pub fn signal(&self, name: &str, signal: Signal) {
-        self.timeline.note(&format!("{signal:?} to {name}"));
+        self.timeline.note(&format!("{} to {name}", signal_name(signal)));
         if let Some(slot) = self.crew.slots().get(name) {
             slot.signal(signal);
         }
@@ -107,6 +111,23 @@ impl Fleet {
             }
         };
         tokio::time::timeout(within, found).await.ok()
+    }
+
+    /// Waits until a process runs in a place.
+    pub async fn until_started(&self, name: &str) {
+        while self.pid(name).is_none() {
+            tokio::time::sleep(SUPERVISE_EVERY).await;
+        }
+    }
+
+    /// Whether one case is under way, which may then expect more than the invariants.
+    pub fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// Says whether one case is under way.
+    pub fn set_alone(&self, alone: bool) {
+        self.alone.store(alone, Ordering::Relaxed);
     }
 
     /// Changes how a place is started, from its next start on.
@@ -208,6 +229,10 @@ impl Crew {
             tokio::time::sleep(SUPERVISE_EVERY).await;
         }
     }
+}
+
+fn signal_name(signal: Signal) -> String {
+    format!("{signal:?}").replace("Signal::", "SIG").replace('"', "")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -67,7 +67,7 @@ impl Fleet {
         });
         hold_back(&crew, "producer", true);
         let supervisor = tokio::spawn(crew.clone().supervise());
-        let fleet = Self { settings, timeline, dir, crew, supervisor, services };
+        let fleet = Self { settings, timeline, dir, crew, supervisor, services, alone: true.into() };
         tokio::time::timeout(START_LIMIT, fleet.until_ready()).await.context("the fleet is not ready in time")??;
         hold_back(&fleet.crew, "producer", false);
         Ok(fleet)

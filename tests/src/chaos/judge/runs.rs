@@ -70,7 +70,9 @@ fn collect(evidence: &Evidence, verdict: &mut Verdict) -> BTreeMap<Uuid, Vec<Run
             by_job.entry(run.handout.job).or_default().push(run);
         }
     }
-    by_job.values_mut().for_each(|runs| runs.sort_by_key(|run| run.from));
+    for runs in by_job.values_mut() {
+        runs.sort_by_key(|run| run.from);
+    }
     by_job
 }
 
@@ -136,12 +138,11 @@ fn acceptance(evidence: &Evidence, by_job: &BTreeMap<Uuid, Vec<Run>>, verdict: &
         let at = runs.last().map(|run| run.from);
         let text = match completed.get(&row.job).map_or(&[][..], Vec::as_slice) {
             [] if row.state == state::COMPLETED => "is completed and was never accepted".to_owned(),
-            [] => continue,
             [epoch] if row.state == state::COMPLETED && *epoch != row.epoch => {
                 format!("was accepted at epoch {epoch}, its row says {}", row.epoch)
             }
             [epoch] if !good.contains(epoch) => format!("was accepted at epoch {epoch}, at which no run succeeded"),
-            [_] => continue,
+            [] | [_] => continue,
             several => format!("was accepted {} times, at epochs {several:?}", several.len()),
         };
         verdict.violations.push(Violation::new(Broken::AcceptedTwice, at, format!("job {} {text}", row.job)));

@@ -20,8 +20,11 @@ BEGIN
   END IF;
   RETURN QUERY
   WITH asked AS (
-    SELECT * FROM unnest(p_ids, p_queues, p_kinds, p_tenants, p_priorities, p_payloads, p_max_attempts, p_ready_at, p_keys,
-                         p_metadata, p_traces, p_stages, p_versions)
+    -- Whether a time has come is decided here, not by the caller's clock.
+    SELECT id, queue_id, kind_id, tenant_id, priority, payload, max_attempts,
+           CASE WHEN ready_at > now() THEN ready_at END AS ready_at, key, metadata, trace, stage_id, version
+    FROM unnest(p_ids, p_queues, p_kinds, p_tenants, p_priorities, p_payloads, p_max_attempts, p_ready_at, p_keys,
+                p_metadata, p_traces, p_stages, p_versions)
       AS u(id, queue_id, kind_id, tenant_id, priority, payload, max_attempts, ready_at, key, metadata, trace, stage_id, version)
   ), added AS (
     INSERT INTO millstream.job (id, queue_id, kind_id, tenant_id, priority, state, ready_at, payload, max_attempts,

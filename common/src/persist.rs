@@ -55,11 +55,13 @@ pub struct Persisted {
 /// after COMMIT; otherwise the dispatch duty does within 50 ms.
 pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Persisted, sqlx::Error> {
     let rows = insert(conn, jobs, publish).await?;
-    let mut inserted = HashSet::with_capacity(jobs.len());
+    let mut inserted = HashMap::with_capacity(jobs.len());
     let mut parcels = Vec::new();
     for row in &rows {
         let ids: Vec<JobId> = row.try_get("ids")?;
-        inserted.extend(ids.iter().copied());
+        // Jobs without a parcel are due later.
+        let state = if row.try_get::<Option<i64>, _>("parcel_id")?.is_some() { State::Available } else { State::Scheduled };
+        inserted.extend(ids.iter().map(|id| (*id, state)));
         if row.try_get::<bool, _>("publishing")? {
             parcels.push(parcel(row, ids)?);
         }
@@ -76,7 +78,7 @@ async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: b
     let traces: Option<Vec<Option<&str>>> = optional(jobs, |job| job.trace.as_deref());
     let stages: Option<Vec<Option<i64>>> = optional(jobs, |job| job.stage_id);
     let attempts: Option<Vec<Option<i16>>> = optional(jobs, |job| job.max_attempts);
-    let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at.filter(|at| *at > crate::clock::now()));
+    let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at);
     let versions: Option<Vec<Option<i16>>> = optional(jobs, |job| (job.version > 1).then_some(job.version));
     sqlx::query("SELECT * FROM millstream.persist($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
         .bind(jobs.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
@@ -115,15 +117,15 @@ fn parcel(row: &PgRow, ids: Vec<JobId>) -> Result<Parcel, sqlx::Error> {
 async fn answer(
     conn: &mut PgConnection,
     jobs: &[(NewJob, JobNames)],
-    inserted: &HashSet<JobId>,
+    inserted: &HashMap<JobId, State>,
 ) -> Result<Vec<Result<Enqueued, Refusal>>, sqlx::Error> {
     let mut written = HashSet::new();
     // Two requests of one batch with the same new id: the second one is the duplicate.
-    let new: Vec<bool> = jobs.iter().map(|(job, _)| inserted.contains(&job.id) && written.insert(job.id)).collect();
+    let new: Vec<bool> = jobs.iter().map(|(job, _)| inserted.contains_key(&job.id) && written.insert(job.id)).collect();
     let mut existing = if new.iter().all(|new| *new) { HashMap::new() } else { existing(conn, jobs, &new).await? };
     let answers = jobs.iter().enumerate().map(|(nth, (job, _))| {
         if new[nth] {
-            let state = if job.run_at.is_some_and(|at| at > crate::clock::now()) { State::Scheduled } else { State::Available };
+            let state = inserted.get(&job.id).copied().unwrap_or(State::Available);
             return Ok(Enqueued { id: job.id, state, duplicate: false });
         }
         match existing.remove(&nth) {

@@ -2,7 +2,8 @@
 //!
 //! Raising the epoch is what makes the earlier hand-out harmless: its settle, lease and hints match nothing any more.
 
-use chrono::{DateTime, Utc};
+use std::time::Duration;
+
 use sqlx::PgConnection;
 
 use crate::{id::JobId, limits::CRASHES_MAX};
@@ -17,20 +18,20 @@ pub enum Reason {
 }
 
 /// Hands out those of `jobs` (id, epoch) that are still available or running at that epoch, and returns their ids. A job
-/// that has used up its crashes is not among them: the caller buries it. The dispatch duty publishes within 50 ms, or after
-/// `not_before`.
+/// that has used up its crashes is not among them: the caller buries it. The dispatch duty publishes within 50 ms, or
+/// after they have rested. The rest is counted by Postgres: no process's own clock keeps a job waiting.
 pub async fn rehand(
     conn: &mut PgConnection,
     jobs: &[(JobId, i32)],
     reason: Reason,
-    not_before: Option<DateTime<Utc>>,
+    rest: Option<Duration>,
 ) -> Result<Vec<JobId>, sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    sqlx::query_scalar("SELECT * FROM millstream.rehand($1, $2, $3, $4, $5)")
+    sqlx::query_scalar("SELECT * FROM millstream.rehand($1, $2, $3, now() + $4 * interval '1 millisecond', $5)")
         .bind(ids)
         .bind(epochs)
         .bind(i32::from(reason == Reason::Crash))
-        .bind(not_before)
+        .bind(rest.map(|rest| rest.as_millis() as i64))
         .bind(CRASHES_MAX)
         .fetch_all(conn)
         .await

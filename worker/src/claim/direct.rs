@@ -89,15 +89,15 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize) -> Resul
     Ok(known.len())
 }
 
-/// Moves the cursors of the next parcels on and returns the jobs they pass over.
+/// Moves the cursors of the next parcels on (a time far ahead was written before the clock of Postgres was set back: it binds nobody) and returns the jobs they pass over.
 async fn take_hints(conn: &mut PgConnection, shared: &Shared, order: [Priority; 3], room: usize) -> Result<Vec<(JobId, i32)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT p.id, p.taken, p.jobs, p.ids[p.taken + 1 : p.taken + $5] AS ids, p.epochs[p.taken + 1 : p.taken + $5] AS epochs
          FROM millstream.parcel p
          JOIN millstream.queue q ON q.id = p.queue_id JOIN millstream.kind k ON k.id = p.kind_id JOIN millstream.tenant t ON t.id = p.tenant_id
          WHERE p.queue_id = ANY($1) AND p.kind_id = ANY($2) AND NOT q.paused AND NOT k.paused AND NOT t.paused
-           AND (p.not_before IS NULL OR p.not_before <= now())
-           AND (p.publishing_since IS NULL OR p.publishing_since < now() - $3 * interval '1 second')
+           AND (p.not_before IS NULL OR p.not_before NOT BETWEEN now() AND now() + interval '1 minute')
+           AND (p.publishing_since IS NULL OR p.publishing_since NOT BETWEEN now() - $3 * interval '1 second' AND now() + interval '1 minute')
          ORDER BY array_position($4, p.priority), p.id LIMIT $6 FOR UPDATE OF p SKIP LOCKED",
     )
     .bind(shared.queues.iter().map(|q| q.id).collect::<Vec<_>>())

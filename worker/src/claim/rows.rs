@@ -1,6 +1,10 @@
 //! The claim statement of the hot path: one SELECT by ids, no write.
 
-use std::{collections::HashMap, sync::Arc, time::Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use chrono::{DateTime, Utc};
 use millstream_common::{
@@ -150,8 +154,7 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32
     if jobs.is_empty() {
         return;
     }
-    let not_before = millstream_common::clock::now() + PUT_BACK_DELAY;
-    match hand_back(shared, jobs, Some(not_before)).await {
+    match hand_back(shared, jobs, Some(PUT_BACK_DELAY)).await {
         Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
         Err(outage) => {
             if let Some(kept_back) = PUT_BACK_LINES.may_speak() {
@@ -162,10 +165,10 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32
 }
 
 /// Gives jobs back unstarted, at no cost to them. Returns how many were still ours to give.
-pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], not_before: Option<DateTime<Utc>>) -> Result<usize, Outage> {
+pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], rest: Option<Duration>) -> Result<usize, Outage> {
     let op = "handing jobs back";
     let mut lent = shared.pg.main(op).await?;
-    let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, not_before)).await?;
+    let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, rest)).await?;
     lent.done();
     Ok(back.len())
 }

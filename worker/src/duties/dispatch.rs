@@ -181,7 +181,8 @@ async fn pick(
     Ok((!parcels.is_empty()).then_some((parcels, last)))
 }
 
-/// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order.
+/// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order. A rest that ends far ahead was
+/// written before the clock of Postgres was set back, and is over.
 async fn oldest_parcels(
     conn: &mut PgConnection,
     queue: i32,
@@ -193,7 +194,7 @@ async fn oldest_parcels(
         "SELECT p.id, p.tenant_id, p.chunk, p.jobs, p.taken, p.ids, p.epochs FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn)
          CROSS JOIN LATERAL (
            SELECT c.id, c.tenant_id, c.chunk, c.jobs, c.taken, c.ids, c.epochs FROM millstream.parcel c
-           WHERE c.publishing_since IS NULL AND c.queue_id = $2 AND c.priority = $3 AND c.tenant_id = t.id AND (c.not_before IS NULL OR c.not_before <= now())
+           WHERE c.publishing_since IS NULL AND c.queue_id = $2 AND c.priority = $3 AND c.tenant_id = t.id AND (c.not_before IS NULL OR c.not_before NOT BETWEEN now() AND now() + interval '1 minute')
              AND EXISTS (SELECT 1 FROM millstream.kind k WHERE k.id = c.kind_id AND NOT k.paused)
              AND EXISTS (SELECT 1 FROM millstream.worker w WHERE w.state = 'active' AND c.kind_id = ANY(w.kinds) AND c.queue_id = ANY(w.queues))
            ORDER BY c.id LIMIT $4 FOR UPDATE SKIP LOCKED

@@ -100,12 +100,13 @@ impl Reconcile {
     }
 }
 
+/// A promise made far ahead was made before the clock of Postgres was set back: it is old as well.
 async fn fetch(shared: &Shared, after: i64, grace: Duration) -> Result<Vec<Doubtful>, Outage> {
     let op = "listing doubtful parcels";
     let mut lent = shared.pg.main(op).await?;
     let query = sqlx::query(
         "SELECT id, queue_id, priority, ids, epochs FROM millstream.parcel
-         WHERE publishing_since < now() - $2 * interval '1 second' AND id > $1 ORDER BY id LIMIT $3",
+         WHERE (publishing_since < now() - $2 * interval '1 second' OR publishing_since > now() + interval '1 minute') AND id > $1 ORDER BY id LIMIT $3",
     )
     .bind(after)
     .bind(grace.as_secs_f64())

@@ -121,13 +121,12 @@ fn forget(job: &Claimed) {
     }
 }
 
-/// Goes back unfinished, without using up an attempt; others get it after `delay`.
-async fn give_back(shared: &Arc<Shared>, job: Claimed, delay: Option<Duration>) {
+/// Goes back unfinished, without using up an attempt; others get it when it has rested.
+async fn give_back(shared: &Arc<Shared>, job: Claimed, rest: Option<Duration>) {
     if job.hold.begin_settle().await.is_none() {
         return;
     }
-    let not_before = delay.map(|delay| millstream_common::clock::now() + delay);
-    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], not_before).await {
+    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], rest).await {
         Ok(_) => {
             let meters = shared.meters.job(&job.queue, job.kind.kind_id, job.kind.handler.kind());
             meters.finished(JobOutcome::Released, 1);

@@ -62,7 +62,9 @@ async fn main() -> Result<ExitCode> {
     let timeline = Arc::new(Timeline::create(&dir.join("timeline.txt"), args.json)?);
     timeline.note(&format!("seed {seed}, files in {}", dir.display()));
     let report = tokio::select! {
-        report = whole(&args, seed, dir.clone(), timeline) => report?,
+        report = whole(&args, seed, dir.clone(), timeline) => {
+            report.with_context(|| format!("the run was not finished; repeat with --seed {seed}; files are in {}", dir.display()))?
+        }
         () = told_to_end() => {
             eprintln!("ended by a signal; files are in {}", dir.display());
             return Ok(ExitCode::from(130));

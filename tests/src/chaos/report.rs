@@ -19,8 +19,8 @@ pub struct Round {
     pub name: String,
     /// What was injected.
     pub title: String,
-    /// Its time, once per class of what was injected.
-    pub windows: Vec<Window>,
+    /// Its time, and what may have happened in it.
+    pub window: Window,
     /// Jobs while it was under way.
     pub counts: Counts,
 }
@@ -66,7 +66,7 @@ impl Report {
     }
 
     fn cells(&self, round: &Round) -> Cells {
-        let window = &round.windows[0];
+        let window = &round.window;
         let until = window.flowed.unwrap_or(window.healed);
         Cells {
             name: round.name.clone(),

@@ -6,11 +6,11 @@ use anyhow::{Context as _, Result};
 use tokio::time::{Instant, sleep};
 
 use super::{
-    catalogue::{self, Case, Class},
+    catalogue::{self, Case},
     fleet::Fleet,
     flow::{Counts, Flow},
     journal::{self, now, parse},
-    judge::{End, Evidence, Rest, Verdict, Violation, Window, judge},
+    judge::{Broken, End, Evidence, Rest, Verdict, Violation, Window, judge},
     report::{Report, Round},
     rng::Rng,
     witness,
@@ -94,14 +94,13 @@ impl Run<'_> {
         let flowed = self.flow.full_since(self.fleet, healed, FLOW_WAIT).await?;
         let after = self.flow.read(self.fleet)?;
         let took = flowed.map_or_else(|| self.flow.hindrance(healed), |at| format!("full flow after {:.1} s", (at - healed) as f64 / 1e6));
-        self.fleet.timeline.note(&format!("-- {name} healed: {took}"));
-        let class = cases.iter().map(|case| case.class).max().unwrap_or(Class::Crash);
-        let window = |class| Window { case: name.to_owned(), class, from, healed, flowed };
-        // One window of each class that is under way; the first one stands for the round.
-        let others = cases.iter().map(|case| case.class).filter(|other| *other != class);
-        let windows = std::iter::once(class).chain(others).map(window).collect();
+        // A machine that others load as well is slow to flow, and that is then no fault of the work.
+        let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+        self.fleet.timeline.note(&format!("-- {name} healed: {took}; load {}", load.split(' ').next().unwrap_or("unknown")));
+        let classes = cases.iter().map(|case| case.class).collect();
+        let window = Window { case: name.to_owned(), classes, from, healed, flowed };
         let counts = Counts { enqueued: after.enqueued - before.enqueued, finished: after.finished - before.finished };
-        self.rounds.push(Round { name: name.to_owned(), title: titles.join(" + "), windows, counts });
+        self.rounds.push(Round { name: name.to_owned(), title: titles.join(" + "), window, counts });
         Ok(())
     }
 
@@ -160,7 +159,7 @@ impl Run<'_> {
         fleet.end("api", END_LIMIT).await;
         let evidence = self.evidence(rest).await?;
         let mut verdict: Verdict = judge(&evidence);
-        let own = fleet.complaints().into_iter().map(|text| Violation::new(super::judge::Broken::Case, None, text));
+        let own = fleet.complaints().into_iter().map(|text| Violation::new(Broken::Case, None, text));
         verdict.violations.extend(own);
         Ok(Report { seed: self.plan.seed, rounds: self.rounds, evidence, verdict, counts, final_after })
     }
@@ -229,7 +228,7 @@ impl Run<'_> {
             settled: tables.settled,
             left: tables.left,
             documents: tables.documents,
-            windows: self.rounds.iter().flat_map(|round| round.windows.clone()).collect(),
+            windows: self.rounds.iter().map(|round| round.window.clone()).collect(),
             rest,
             at: now(),
         })

@@ -72,6 +72,7 @@ macro_rules! case {
 pub fn all() -> Vec<Case> {
     vec![
         case!("F01", "kill -9 of a worker every 2 s", Crash, Processes, workers::killed, quick),
+        case!("F03", "kill -9 of a producer or the API every second", Crash, Processes, workers::producers_killed),
         case!("F05", "SIGSTOP of a worker for three leases", Freeze, Processes, workers::frozen),
         case!("F06", "SIGSTOP of the leader", Freeze, Processes, workers::leader_frozen),
         case!("F08", "FLUSHALL every 2 s", Crash, Redis, redis::flushed, quick),

@@ -20,6 +20,16 @@ pub(super) async fn killed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     Ok(())
 }
 
+/// F03, at whatever moment the kill comes: a producer is gone between COMMIT and XADD, the API with requests in hand.
+pub(super) async fn producers_killed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
+    let names: Vec<String> = fleet.names("producer").into_iter().chain(fleet.names("api")).collect();
+    for _ in 0..10 {
+        fleet.kill9(&rng.pick(&names));
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
 /// F05
 pub(super) async fn frozen(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     freeze(fleet, &rng.pick(&fleet.names("worker")), 3 * fleet.settings.lease).await;

@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use millstream_admin::services::LocalServices;
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
@@ -32,6 +32,9 @@ use super::timeline::Timeline;
 
 /// How often the supervisor looks.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(50);
+
+/// A process that is started again ends and works within this time.
+const RESTART_LIMIT: Duration = Duration::from_mins(1);
 
 /// Variables by which the worker of a run is told what its arguments cannot say.
 pub mod variable {
@@ -135,6 +138,30 @@ impl Fleet {
         if let Some(slot) = self.crew.slots().get_mut(name) {
             change(&mut slot.spec);
         }
+    }
+
+    /// Starts a place again, specified in another way: behind a proxy, with another clock, with a failpoint. It ends in order, at
+    /// once, and the new process works when this returns.
+    pub async fn restart(&self, name: &str, change: impl FnOnce(&mut Spec)) -> Result<()> {
+        let before = self.pid(name);
+        self.respecify(name, change);
+        // The second signal cuts the grace period short; sent at once, the two would be one.
+        self.signal(name, Signal::TERM);
+        tokio::time::sleep(4 * SUPERVISE_EVERY).await;
+        self.signal(name, Signal::TERM);
+        let began = tokio::time::Instant::now();
+        while self.pid(name).is_none_or(|pid| Some(pid) == before) || !self.works(name).await {
+            ensure!(began.elapsed() < RESTART_LIMIT, "{name} did not start again within {} s", RESTART_LIMIT.as_secs());
+            tokio::time::sleep(SUPERVISE_EVERY).await;
+        }
+        Ok(())
+    }
+
+    /// A worker works when it is registered, any other process when it runs.
+    async fn works(&self, name: &str) -> bool {
+        let Some(pid) = self.pid(name).filter(|_| name.starts_with("worker")) else { return self.pid(name).is_some() };
+        let registered = format!("SELECT count(*) FROM millstream.worker WHERE state = 'active' AND pid = {pid}");
+        self.number(&registered).await.is_ok_and(|count| count > 0)
     }
 
     /// Ends the processes of some places in order (SIGTERM), and by force after the bound; they stay down.

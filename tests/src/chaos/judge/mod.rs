@@ -42,8 +42,8 @@ pub enum Class {
 pub struct Window {
     /// The case.
     pub case: String,
-    /// What may happen in it.
-    pub class: Class,
+    /// What may happen in it: one class for each fault that was injected.
+    pub classes: Vec<Class>,
     /// The first fault.
     pub from: Micros,
     /// The last fault was healed.

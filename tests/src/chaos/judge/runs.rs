@@ -90,7 +90,7 @@ fn asked_for(runs: &[Run], asked: &AllAsked, verdict: &mut Verdict) {
 
 /// Whether a case of this class had its effects at a moment.
 fn allowed(evidence: &Evidence, class: Class, at: Micros) -> bool {
-    evidence.windows.iter().any(|w| w.class == class && w.from <= at && at <= w.flowed.unwrap_or(w.healed) + AFTERMATH)
+    evidence.windows.iter().any(|w| w.classes.contains(&class) && w.from <= at && at <= w.flowed.unwrap_or(w.healed) + AFTERMATH)
 }
 
 fn fence(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {

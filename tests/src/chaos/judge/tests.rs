@@ -83,7 +83,7 @@ fn clean() -> Evidence {
 }
 
 fn window(class: Class, from: Micros, to: Micros) -> Window {
-    Window { case: "F00".into(), class, from, healed: to, flowed: Some(to) }
+    Window { case: "F00".into(), classes: vec![class], from, healed: to, flowed: Some(to) }
 }
 
 /// What the judge finds when this is done to a clean history.

@@ -86,8 +86,13 @@ async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
 
 /// Refuses to go on with a schema that lacks what this program needs. A newer schema is fine: migrations only add
 /// until the next release, so that old and new programs run side by side.
+///
+/// Refuses also a server in recovery: what is read there may never have been true, and nothing can be written. Settings
+/// that lose accepted jobs in a crash are told and borne with, since tests and demonstrations have their reasons.
 pub async fn require_schema(url: &str) -> Result<(), Outage> {
-    let status = schema_status(url).await?;
+    let mut conn = connect(url).await?;
+    require_primary(&mut conn).await?;
+    let status = status_on(&mut conn).await?;
     if status.applied >= status.wanted {
         return Ok(());
     }
@@ -95,4 +100,17 @@ pub async fn require_schema(url: &str) -> Result<(), Outage> {
         "the database schema is at version {}, this program needs {}: run \"millstream migrate up\"",
         status.applied, status.wanted
     )))
+}
+
+async fn require_primary(conn: &mut PgConnection) -> Result<(), Outage> {
+    let op = "asking Postgres for its role";
+    let query = sqlx::query_as("SELECT pg_is_in_recovery(), current_setting('fsync'), current_setting('synchronous_commit')");
+    let (in_recovery, fsync, synchronous_commit): (bool, String, String) = super::within(op, query.fetch_one(conn)).await?;
+    if in_recovery {
+        return Err(Outage::Schema("Postgres is in recovery: DATABASE_URL must name the primary, which takes writes".to_owned()));
+    }
+    if fsync != "on" || synchronous_commit == "off" {
+        tracing::warn!(fsync, synchronous_commit, "a crash of the server can lose accepted jobs: both should be on");
+    }
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use millstream_admin::services::{Durability, LocalServices, PostgresStop};
+use millstream_common::{limits::READ_BLOCK, stream::link::Redis};
 use millstream_tests::{Lab, Served, ask::send, eventually};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,21 @@ async fn a_blocked_reader_is_in_nobodys_way() {
     assert!(clients.lines().count() > blocked.count(), "commands have connections of their own: {clients}");
     let text = worker.health().metrics();
     assert!(!text.contains(r#"millstream_duty_runs_total{duty="probe",outcome="failed"}"#), "no command waited too long");
+}
+
+// rules 22, 25: the client's own patience must outlast the block, or the server hands entries to nobody
+#[tokio::test]
+async fn a_blocking_read_that_finds_nothing_ends_without_an_error_and_within_seconds() {
+    let lab = Lab::new().await;
+    assert!((1..=5).contains(&READ_BLOCK.as_secs()));
+    let link = Redis::new(lab.config.redis.url.expose(), lab.keys()).unwrap();
+    let mut reader = link.reader("reading").await.unwrap();
+    let mut read = redis::cmd("XREAD");
+    read.arg("BLOCK").arg(READ_BLOCK.as_millis() as u64).arg("STREAMS").arg(lab.work_stream()).arg("$");
+    for _ in 0..2 {
+        let nothing: redis::Value = read.query_async(&mut reader).await.expect("the same connection, twice");
+        assert_eq!(nothing, redis::Value::Nil);
+    }
 }
 
 // rule 29

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use millstream_admin::services::{Durability, PostgresStop};
+use millstream_common::{limits::STATEMENT_DEADLINE, pg::Pg};
 use millstream_tests::{Lab, ask::send, eventually, process};
 use serde_json::Value;
 use sqlx::Connection;
@@ -81,6 +82,21 @@ async fn a_lock_on_a_hot_table_stops_nobody_for_good_and_nobody_is_taken_for_dea
     lab.await_all_completed(100).await;
     assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 2);
     assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0);
+}
+
+// rules 64, 67
+#[tokio::test]
+async fn every_session_gives_up_statements_and_locks_by_itself() {
+    let lab = Lab::new().await;
+    let pg = Pg::new(lab.config.database.url.expose(), 1).unwrap();
+    for mut lent in [pg.hot("asking").await.unwrap(), pg.main("asking").await.unwrap()] {
+        let ask = "SELECT (SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout'), (SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout')";
+        let (statement, lock): (i64, i64) = sqlx::query_as(ask).fetch_one(lent.conn()).await.unwrap();
+        lent.done();
+        // After the client's own deadline, so that the client is the one who knows.
+        assert!(u128::try_from(statement).unwrap() > STATEMENT_DEADLINE.as_millis() && statement < 60_000);
+        assert_eq!(lock, 3_000);
+    }
 }
 
 // rule 58

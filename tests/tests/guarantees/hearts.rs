@@ -108,6 +108,30 @@ async fn ten_thousand_leases_of_a_living_worker_do_not_hide_one_of_a_dead_worker
     heart.await.unwrap();
 }
 
+// rule 48
+#[tokio::test]
+async fn leases_that_lead_nowhere_do_not_hold_up_the_rescue_of_others() {
+    let lab = Lab::new().await;
+    let dead = fake_worker(&lab, "dead").await;
+    let odd = send(&lab.producer(), "noop", "1", 3).await;
+    let producer = lab.producer();
+    send(&producer, "noop", "1", 10).await;
+    lease_all(&lab, dead).await;
+    let oddities = [
+        // A job that is gone with its partition, one that has ended, one that somebody else was given.
+        "DELETE FROM millstream.job WHERE id = $1",
+        "UPDATE millstream.job SET state = 2, attempt = 1, finished_at = now() WHERE id = $1",
+        "UPDATE millstream.job SET epoch = epoch + 5 WHERE id = $1",
+    ];
+    for (oddity, id) in oddities.into_iter().zip(&odd) {
+        sqlx::query(oddity).bind(id).execute(&lab.pool).await.unwrap();
+    }
+    let _worker = lab.worker().await;
+    lab.await_count("completed", 11).await;
+    eventually("no lease is left", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(())).await;
+    lab.await_number("SELECT count(*) FROM millstream.worker WHERE state = 'lost'", 1).await;
+}
+
 // rule 53
 #[tokio::test]
 async fn a_drain_ends_although_a_handler_blocks_its_thread_and_the_job_runs_elsewhere() {

@@ -50,13 +50,13 @@ async fn clients_that_are_cut_again_and_again_refuse_no_job_and_lose_none() {
     let (mut killer, stop) = (lab.redis().await, CancellationToken::new());
     let stopped = stop.clone();
     let killing = tokio::spawn(async move {
-        let mut killed = 0;
+        let mut cut = 0;
         while !stopped.is_cancelled() {
             let kill: i64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query_async(&mut killer).await.unwrap();
-            killed += kill;
+            cut += kill;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        killed
+        cut
     });
     for _ in 0..300 {
         // Panics on a refusal or an outage.

@@ -144,7 +144,7 @@ async fn a_drain_ends_although_a_handler_blocks_its_thread_and_the_job_runs_else
             async move {
                 if !again.swap(true, Ordering::SeqCst) {
                     // Deaf to any cancellation, and longer than any test.
-                    std::thread::sleep(Duration::from_secs(3600));
+                    std::thread::sleep(Duration::from_hours(1));
                 }
                 Ok(Success::new())
             }

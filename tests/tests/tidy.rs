@@ -12,6 +12,8 @@ mod states;
 #[path = "tidy/storage.rs"]
 mod storage;
 
+#[path = "tidy/guarantees.rs"]
+mod guarantees;
 #[path = "tidy/names.rs"]
 mod names;
 #[path = "tidy/prose.rs"]

@@ -10,7 +10,7 @@ use millstream_common::{
     config::Config,
     error::{Error, Outage, Refusal},
     metrics::Metrics,
-    pg::{Pg, require_schema, within},
+    pg::{Pg, require_schema, tell_risks, within},
     stream::{keys::Keys, link::Redis},
     tasks::Tasks,
 };
@@ -75,6 +75,7 @@ impl Worker {
     pub async fn start(parts: Parts) -> Result<Self, Error> {
         let url = parts.config.database.url.expose().to_owned();
         require_schema(&url).await?;
+        tell_risks(&url).await?;
         let grace = parts.config.worker.grace();
         let (shared, channels) = assemble(parts, url).await?;
         let mut worker = Self {

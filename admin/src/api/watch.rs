@@ -94,7 +94,7 @@ impl Watch {
         let (applied, alive) = tokio::join!(applied_soon(connection, pg), tokio::time::timeout(DEADLINE, redis.probe()));
         match &applied {
             Ok(_) => self.postgres.note_success(),
-            Err(outage) => _ = self.postgres.note_failure(outage.word()),
+            Err(outage) => _ = self.postgres.note_failure(why(outage)),
         }
         let reading = Reading {
             postgres: applied.is_ok(),
@@ -104,6 +104,10 @@ impl Watch {
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
         reading.postgres && reading.redis
     }
+}
+
+fn why(outage: &Outage) -> &'static str {
+    if matches!(outage, Outage::Schema(_)) { "takes no writes" } else { outage.word() }
 }
 
 async fn applied_soon(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, Outage> {
@@ -117,6 +121,11 @@ async fn applied(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, 
         Some(conn) => conn,
         None => pg.connect("connecting the watch").await?,
     };
+    let in_recovery = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut conn).await;
+    if in_recovery.map_err(|source| Outage::Postgres { op: "probing", source })? {
+        // The primary of a moment ago, or a wrong address: what it says may be old, and it takes no jobs.
+        return Err(Outage::Schema("Postgres is in recovery".to_owned()));
+    }
     let query = sqlx::query_scalar("SELECT COALESCE(max(version), 0) FROM millstream._migrations WHERE success");
     let version = match query.fetch_one(&mut conn).await {
         Ok(version) => version,

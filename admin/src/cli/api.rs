@@ -1,7 +1,10 @@
 //! `millstream api`: serves the HTTP API until told to stop.
 
 use clap::Args;
-use millstream_common::{metrics::EnqueueSource, pg::schema_status};
+use millstream_common::{
+    metrics::EnqueueSource,
+    pg::{schema_status, tell_risks},
+};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -50,6 +53,7 @@ pub async fn listen(context: &Context, address: &str) -> Result<TcpListener, Fai
 /// The API on the servers of this context.
 pub async fn open(context: &Context, stop: CancellationToken) -> Result<Api, Failure> {
     let config = &context.config;
+    tell_risks(context.database_url()?).await?;
     let parts = ApiParts {
         producer: context.producer(EnqueueSource::Http).await?,
         objects: open_store(&config.objects.url)?,

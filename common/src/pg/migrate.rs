@@ -86,8 +86,12 @@ async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
 
 /// Refuses to go on with a schema that lacks what this program needs. A newer schema is fine: migrations only add
 /// until the next release, so that old and new programs run side by side.
+///
+/// Refuses also a server in recovery: what is read there may never have been true, and nothing can be written.
 pub async fn require_schema(url: &str) -> Result<(), Outage> {
-    let status = schema_status(url).await?;
+    let mut conn = connect(url).await?;
+    require_primary(&mut conn).await?;
+    let status = status_on(&mut conn).await?;
     if status.applied >= status.wanted {
         return Ok(());
     }
@@ -95,4 +99,25 @@ pub async fn require_schema(url: &str) -> Result<(), Outage> {
         "the database schema is at version {}, this program needs {}: run \"millstream migrate up\"",
         status.applied, status.wanted
     )))
+}
+
+async fn require_primary(conn: &mut PgConnection) -> Result<(), Outage> {
+    let query = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(conn);
+    let in_recovery: bool = super::within("asking Postgres for its role", query).await?;
+    if in_recovery {
+        return Err(Outage::Schema("Postgres is in recovery: DATABASE_URL must name the primary, which takes writes".to_owned()));
+    }
+    Ok(())
+}
+
+/// Says in the log of a service if this server may lose accepted jobs in a crash. That is told and borne with, since tests
+/// and demonstrations have their reasons.
+pub async fn tell_risks(url: &str) -> Result<(), Outage> {
+    let mut conn = connect(url).await?;
+    let query = sqlx::query_as("SELECT current_setting('fsync'), current_setting('synchronous_commit')").fetch_one(&mut conn);
+    let (fsync, synchronous_commit): (String, String) = super::within("reading the settings of Postgres", query).await?;
+    if fsync != "on" || synchronous_commit == "off" {
+        tracing::warn!(fsync, synchronous_commit, "a crash of Postgres can lose accepted jobs: both should be on");
+    }
+    Ok(())
 }

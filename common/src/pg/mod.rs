@@ -6,6 +6,6 @@ mod pool;
 
 pub use self::{
     lent::{Lent, within},
-    migrate::{SchemaStatus, migrate_down, migrate_up, require_schema, schema_status},
+    migrate::{SchemaStatus, migrate_down, migrate_up, require_schema, schema_status, tell_risks},
     pool::{Pg, connect_options},
 };

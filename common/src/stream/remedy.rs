@@ -82,6 +82,7 @@ mod tests {
     use super::*;
 
     /// What the client makes of an answer on the wire.
+    #[expect(clippy::expect_used, reason = "a test fails by panicking")]
     fn answered(line: &str) -> RedisError {
         let value = redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).expect("a line of the protocol");
         value.extract_error().expect_err("an error")

@@ -105,6 +105,19 @@ fn nobody_notifies_or_listens() -> Result<()> {
     none("NOTIFY serialises commits", &broken)
 }
 
+// rule 34: a session may be another one in the next statement
+#[test]
+fn no_statement_leaves_anything_in_its_session() -> Result<()> {
+    const KEPT: [&str; 6] = ["pg_advisory_lock(", "pg_try_advisory_lock(", "SET SESSION", "CREATE TEMP", "PREPARE ", "WITH HOLD"];
+    let kept = |text: &str| KEPT.iter().any(|word| text.contains(word));
+    let mut broken = literals("", kept)?;
+    for migration in migrations()? {
+        let sql = without_comments(&migration.text);
+        broken.extend(KEPT.iter().filter(|word| sql.contains(**word)).map(|word| format!("{}: {word}", migration.path)));
+    }
+    none("locks end with their transaction, settings are LOCAL", &broken)
+}
+
 #[test]
 fn no_statement_selects_every_column_of_a_table() -> Result<()> {
     let mut broken = Vec::new();

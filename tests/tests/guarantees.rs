@@ -1,0 +1,16 @@
+//! The rules of docs/guarantees.md that no other test shows, against real servers. Each test names its rule.
+
+#[path = "guarantees/claims.rs"]
+mod claims;
+#[path = "guarantees/connections.rs"]
+mod connections;
+#[path = "guarantees/database.rs"]
+mod database;
+#[path = "guarantees/hearts.rs"]
+mod hearts;
+#[path = "guarantees/payloads.rs"]
+mod payloads;
+#[path = "guarantees/races.rs"]
+mod races;
+#[path = "guarantees/streams.rs"]
+mod streams;

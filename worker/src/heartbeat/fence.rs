@@ -10,6 +10,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use millstream_common::limits::TAKEOVER_AFTER;
+
 use super::{beat_interval, death_silence};
 use crate::shared::Shared;
 
@@ -19,6 +21,9 @@ const LOOKS_PER_LEASE: u32 = 20;
 const BEATS_MISSED_MAX: u32 = 3;
 /// With a short lease a slow commit is no outage.
 const CLAIM_SILENCE_MIN: Duration = Duration::from_secs(1);
+
+/// How long a run goes on without a lease, which it should have had after 200 ms: it stops before anybody takes its entry over.
+const UNLEASED_MAX: Duration = TAKEOVER_AFTER.saturating_sub(Duration::from_secs(1));
 
 /// How long a worker that cannot beat goes on with what it has leased: it stops before anybody may take it for dead.
 fn self_fence(lease: Duration) -> Duration {
@@ -63,6 +68,9 @@ impl Fence {
         if silence > self_fence(lease) {
             self.shared.held.leased().iter().for_each(|hold| hold.lose());
         }
+        // Whatever keeps the lessor from its writes: others see the entry pending, and that is all they see of these runs.
+        let unleased = self.shared.held.all().into_iter().filter(|hold| hold.entry.is_some() && hold.read_at.elapsed() > UNLEASED_MAX);
+        unleased.for_each(|hold| hold.lose_unleased());
     }
 
     /// Nothing new is claimed until the next beat that gets through.

@@ -12,7 +12,7 @@ use std::{
     collections::HashMap,
     net::{Ipv4Addr, SocketAddr},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -20,6 +20,7 @@ use std::{
 
 use tokio::{
     net::{TcpListener, TcpSocket},
+    runtime::Runtime,
     sync::watch,
     time::Instant,
 };
@@ -31,6 +32,12 @@ use super::random::Random;
 const BACKLOG: u32 = 256;
 /// Pause before the port is bound again, should the kernel refuse it for a moment.
 const BIND_AGAIN: Duration = Duration::from_millis(20);
+
+/// Of the proxies alone: a test that blocks its own runtime, or a handler that hogs it, does not stop the network too.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    runtime.worker_threads(1).thread_name("proxies").enable_all().build().expect("a runtime for the proxies")
+});
 
 /// What is wrong with the link. One at a time; setting another one replaces it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -143,8 +150,9 @@ impl Proxy {
     }
 
     /// The same, with jitter that follows from this seed.
-    #[expect(clippy::unused_async, reason = "it spawns, which works only where something can be awaited")]
+    #[expect(clippy::unused_async, reason = "its callers need not know that it waits for nothing")]
     pub async fn seeded(upstream: SocketAddr, seed: u64) -> Self {
+        let _within = RUNTIME.enter();
         // Bound and never listening, it keeps the port while new connections are refused.
         let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
         let address = reserved.local_addr().expect("a bound socket has an address");
@@ -158,7 +166,7 @@ impl Proxy {
             free_at: Default::default(),
         });
         let end = CancellationToken::new();
-        tokio::spawn(end.clone().run_until_cancelled_owned(listen(shared.clone(), reserved, listener)));
+        RUNTIME.spawn(end.clone().run_until_cancelled_owned(listen(shared.clone(), reserved, listener)));
         Self { address, shared, end }
     }
 

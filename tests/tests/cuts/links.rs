@@ -131,6 +131,23 @@ async fn a_worker_cut_off_from_postgres_alone_stops_its_runs_before_another_star
     drop(neighbour);
 }
 
+// F24: a job in its first 200 ms, whose entry is taken over because it stays pending
+#[tokio::test]
+async fn a_run_that_could_not_be_leased_is_stopped_before_another_starts_it() {
+    let fleet = Fleet::start().await;
+    let id = send(&fleet.lab.producer(), "gated", "1", 1).await[0];
+    eventually("it runs", async || (fleet.starts.of(id) == 1).then_some(())).await;
+    fleet.links.postgres.set(Fault::BLACK_HOLE);
+    let _neighbour = fleet.neighbour().await;
+    eventually("it runs again", async || (fleet.starts.of(id) == 2).then_some(())).await;
+    assert!(fleet.starts.overlapped().is_empty(), "both ran it at the same time");
+    fleet.gate.cancel();
+    fleet.lab.await_state(id, "completed").await;
+    fleet.links.postgres.heal();
+    fleet.works_again().await;
+    fleet.all_are_done().await;
+}
+
 // F24, rule 33: connections that were lent when the peer fell silent give their places back
 #[tokio::test]
 async fn a_pool_is_whole_again_after_a_black_hole() {

@@ -178,8 +178,10 @@ async fn a_reset_is_a_reset_and_no_end() {
     let mut client = echo.open().await;
     echo.proxy.set(Fault::Reset);
     assert!(is_reset(&mut client).await);
-    let mut late = echo.connect().await;
-    assert!(is_reset(&mut late).await);
+    match TcpStream::connect(echo.proxy.address()).await {
+        Ok(mut late) => assert!(is_reset(&mut late).await),
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "so fast that it was not even open"),
+    }
     echo.proxy.heal();
     let mut client = echo.open().await;
     echo.proxy.cut_all();

@@ -110,6 +110,13 @@ impl Hold {
         matches!(self.phase.load(Ordering::Acquire), FRESH | LEASING | LEASED)
     }
 
+    /// Loses it if it has neither a lease nor an outcome. Its entry stays pending: whoever takes that over hands the job out again.
+    pub(crate) fn lose_unleased(&self) {
+        if self.step(FRESH, LOST) || self.step(LEASING, LOST) {
+            self.cancel.cancel();
+        }
+    }
+
     pub(crate) fn is_leased(&self) -> bool {
         self.phase.load(Ordering::Acquire) == LEASED
     }

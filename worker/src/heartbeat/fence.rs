@@ -65,11 +65,16 @@ impl Fence {
             self.shared.postgres.note_failure("no answer");
             self.stop_claiming();
         }
-        // Dead in the eyes of the others: they hand out what it has leased, and what is pending with it. And a run that is not leased
-        // in time looks abandoned however well the heart beats.
+        // Dead in the eyes of the others: they hand out what it has leased, and what is pending with it. And of a run without a lease
+        // they only see its entry, however well this heart beats.
         let fenced = silence > self_fence(lease);
-        let running = self.shared.held.all().into_iter().filter(|hold| hold.is_running());
-        running.filter(|hold| fenced || (!hold.is_leased() && hold.read_at.elapsed() > UNLEASED_MAX)).for_each(|hold| hold.lose());
+        for hold in self.shared.held.all() {
+            if fenced && hold.is_running() {
+                hold.lose();
+            } else if hold.entry.is_some() && hold.read_at.elapsed() > UNLEASED_MAX {
+                hold.lose_unleased();
+            }
+        }
     }
 
     /// Nothing new is claimed until the next beat that gets through.

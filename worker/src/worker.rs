@@ -70,6 +70,14 @@ struct Channels {
     lines: mpsc::Receiver<Line>,
 }
 
+/// The other ends.
+struct Senders {
+    outcomes: mpsc::UnboundedSender<Ended>,
+    fresh: mpsc::UnboundedSender<Arc<Hold>>,
+    acks: mpsc::UnboundedSender<Ack>,
+    reporter: Reporter,
+}
+
 impl Worker {
     /// Checks the schema, registers and starts to work. Redis may be down.
     pub async fn start(parts: Parts) -> Result<Self, Error> {
@@ -189,10 +197,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let registry = Registry::new(handlers.into_iter().filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))));
     let slots = slots(config.worker.concurrency);
     let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
-    let (outcomes, outcomes_out) = mpsc::unbounded_channel();
-    let (fresh, fresh_out) = mpsc::unbounded_channel();
-    let (acks, acks_out) = mpsc::unbounded_channel();
-    let (reporter, lines) = Reporter::new();
+    let (senders, channels) = channels();
     let shared = Shared {
         pg,
         database_url,
@@ -212,16 +217,24 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         beating: true.into(),
         postgres: heartbeat::breaker(),
         pulses: Pulses::default(),
-        reporter,
-        outcomes,
-        fresh,
-        acks,
+        reporter: senders.reporter,
+        outcomes: senders.outcomes,
+        fresh: senders.fresh,
+        acks: senders.acks,
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
         reconcile_now: Notify::new(),
         takeover_now: Notify::new(),
     };
-    Ok((Arc::new(shared), Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, lines }))
+    Ok((Arc::new(shared), channels))
+}
+
+fn channels() -> (Senders, Channels) {
+    let (outcomes, outcomes_out) = mpsc::unbounded_channel();
+    let (fresh, fresh_out) = mpsc::unbounded_channel();
+    let (acks, acks_out) = mpsc::unbounded_channel();
+    let (reporter, lines) = Reporter::new();
+    (Senders { outcomes, fresh, acks, reporter }, Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, lines })
 }
 
 /// The handlers to serve: all, or those whose kinds are named.

@@ -91,7 +91,8 @@ fn no_read_blocks_for_ever() -> Result<()> {
 #[test]
 fn no_transaction_is_asked_of_redis() -> Result<()> {
     let mut broken = literals("", |text| ["MULTI", "EXEC", "WATCH"].contains(&text))?;
-    broken.extend(code(&[".atomic()"])?);
+    // The one in a build that is broken on purpose, which a test must notice.
+    broken.extend(code(&[".atomic()"])?.into_iter().filter(|at| !at.contains("claim/ack.rs")));
     none("MULTI fails when Redis is full, and then nothing could drain", &broken)
 }
 

@@ -97,22 +97,22 @@ fn parse(id: &str) -> Option<(u64, u64)> {
 }
 
 async fn entries(redis: &Redis, stream: &str) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {
+    between(redis, stream, "-", "+").await
+}
+
+/// The entries from one id to another, both included; those that are no entries of ours have no hint.
+pub(super) async fn between(redis: &Redis, stream: &str, first: &str, last: &str) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {
     let mut all = Vec::new();
-    let mut from = "-".to_owned();
+    let mut from = first.to_owned();
     loop {
-        let page = range(redis, stream, &from, "+", PAGE).await?;
+        let page = range(redis, stream, &from, last, PAGE).await?;
         let count = page.len();
         all.extend(page);
         match all.last() {
-            Some((last, _)) if count == PAGE => from = format!("({last}"),
+            Some((newest, _)) if count == PAGE => from = format!("({newest}"),
             _ => return Ok(all),
         }
     }
-}
-
-/// One entry by its id: `None` if it is gone, `Some(None)` if it is garbage.
-pub(super) async fn entry(redis: &Redis, stream: &str, id: &str) -> Result<Option<Option<entry::Hint>>, Outage> {
-    Ok(range(redis, stream, id, id, 1).await?.pop().map(|(_, hint)| hint))
 }
 
 async fn range(redis: &Redis, stream: &str, from: &str, to: &str, count: usize) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {

@@ -23,13 +23,15 @@ use sqlx::Row;
 use super::{
     Duty, Scope,
     crash::{is_first, note_crash},
-    pending::{Pending, entry, pending},
+    pending::{Pending, between, pending},
 };
 use crate::{
     heartbeat::beat_interval,
     shared::{Shared, worker_of},
 };
 
+/// Entries handed out in one transaction.
+const ENTRIES_MAX: usize = 100;
 /// Pause between looks; two looks at least `TAKEOVER_AFTER` apart decide.
 const EVERY: Duration = Duration::from_secs(2);
 
@@ -49,6 +51,13 @@ struct Sighting {
     deliveries: usize,
     beat: Option<i64>,
     since: Instant,
+}
+
+/// A pending entry that its owner will not settle any more.
+struct Abandoned {
+    item: Pending,
+    /// The owner has died.
+    crashed: bool,
 }
 
 #[derive(Default)]
@@ -79,16 +88,19 @@ impl Duty for Takeover {
         for (_, queue) in shared.catalog.queues() {
             for priority in Priority::ALL {
                 let stream = shared.redis.keys().stream(&queue, priority);
+                let mut abandoned = Vec::new();
                 for item in pending(&shared.redis, &stream).await? {
                     let key = (stream.clone(), item.id.clone());
                     let sighting = self.sight(&key, &item, &owners);
                     let lost = owner(&item, &owners).is_some_and(|o| o.lost);
-                    if !lost && sighting.since.elapsed() < TAKEOVER_AFTER {
+                    if lost || sighting.since.elapsed() >= TAKEOVER_AFTER {
+                        let crashed = lost || heart_stood_still(&sighting, &item, &owners);
+                        abandoned.push(Abandoned { item, crashed });
+                    } else {
                         still.insert(key, sighting);
-                        continue;
                     }
-                    take_over(shared, &queue, &stream, &item, lost || heart_stood_still(&sighting, &item, &owners)).await?;
                 }
+                take_over(shared, &queue, &stream, &abandoned).await?;
             }
         }
         // What is no longer pending is forgotten with the old map.
@@ -137,20 +149,28 @@ async fn owners(shared: &Shared) -> Result<Owners, Outage> {
     Ok(rows.iter().map(owner).collect())
 }
 
-async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, item: &Pending, heart_stood_still: bool) -> Result<(), Outage> {
-    let jobs = match entry(&shared.redis, stream, &item.id).await? {
-        Some(Some(hint)) => hint.jobs,
-        // Trimmed or garbage: nothing to hand out, reconcile has the jobs.
-        _ => Vec::new(),
-    };
-    if !jobs.is_empty() {
-        hand_out(shared, queue, &jobs, item, heart_stood_still).await?;
+/// Hands out what the entries hint at, owner by owner, and removes them.
+async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &[Abandoned]) -> Result<(), Outage> {
+    let (Some(first), Some(last)) = (abandoned.first(), abandoned.last()) else { return Ok(()) };
+    let mut hints: HashMap<String, _> = between(&shared.redis, stream, &first.item.id, &last.item.id).await?.into_iter().collect();
+    for of_one in abandoned.chunk_by(|a, b| (&a.item.consumer, a.crashed) == (&b.item.consumer, b.crashed)) {
+        for batch in of_one.chunks(ENTRIES_MAX) {
+            // Trimmed or garbage: nothing to hand out, reconcile has the jobs.
+            let found = batch.iter().filter_map(|a| hints.remove(&a.item.id).flatten());
+            let mut jobs: Vec<_> = found.flat_map(|hint| hint.jobs).collect();
+            jobs.sort_unstable();
+            jobs.dedup();
+            if !jobs.is_empty() {
+                hand_out(shared, queue, &jobs, &batch[0]).await?;
+            }
+            batch.iter().for_each(|a| drop(shared.acks.send((stream.into(), a.item.id.clone()))));
+        }
     }
-    drop(shared.acks.send((stream.into(), item.id.clone())));
     Ok(())
 }
 
-async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], item: &Pending, crashed: bool) -> Result<(), Outage> {
+async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: &Abandoned) -> Result<(), Outage> {
+    let (owner, crashed) = (&of.item.consumer, of.crashed);
     let op = "taking entries over";
     let mut lent = shared.pg.main(op).await?;
     // Only what is still available: leased jobs have a worker that answers for them.
@@ -163,7 +183,7 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], item
     let open: Vec<((JobId, i32), i16)> = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
     if crashed {
         let all: Vec<_> = open.iter().map(|(job, _)| *job).collect();
-        let worker = worker_of(&item.consumer).unwrap_or(0);
+        let worker = worker_of(owner).unwrap_or(0);
         within(op, note_crash(lent.conn(), &all, worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
     }
     // Nobody is buried here: a suspect has a lease before it starts.
@@ -175,6 +195,6 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], item
     }
     lent.done();
     shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again as u64);
-    tracing::info!(entry = item.id, owner = item.consumer, jobs = again, crashed, "an abandoned entry was taken over");
+    tracing::info!(owner, jobs = again, crashed, "abandoned entries were taken over");
     Ok(())
 }

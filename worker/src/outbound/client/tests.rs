@@ -197,5 +197,5 @@ async fn a_rate_limit_carries_the_wait_the_server_asked_for() {
 #[tokio::test]
 async fn a_name_that_does_not_exist_is_worth_a_retry() {
     let error = client("").send(post("http://name.invalid/".to_owned())).await.unwrap_err();
-    assert!(matches!(error.class(), ReplyClass::Retry { .. }), "{error:?}");
+    assert!(matches!(error.class(), ReplyClass::Unavailable { .. }), "{error:?}");
 }

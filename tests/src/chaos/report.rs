@@ -134,7 +134,7 @@ impl Report {
 
     /// Every broken promise, one per line.
     pub fn violations(&self) -> String {
-        self.verdict.violations.iter().map(|violation| format!("{violation}\n")).collect()
+        self.verdict.violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     }
 
     /// For programs.

@@ -76,6 +76,7 @@ async fn main() -> Result<ExitCode> {
         print!("{}", report.text());
     }
     if !report.is_good() {
+        std::fs::write(dir.join("violations.txt"), report.violations())?;
         eprintln!("FAILED; repeat with --seed {seed}; files are in {}", dir.display());
         return Ok(ExitCode::FAILURE);
     }

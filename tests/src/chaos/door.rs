@@ -121,6 +121,8 @@ pub async fn answer_of(sent: reqwest::Result<reqwest::Response>) -> Answer {
     };
     match status {
         StatusCode::ACCEPTED => Answer::Ok(body["id"].as_str().and_then(|id| id.parse().ok())),
+        // The one refusal that says of itself that nothing is known.
+        StatusCode::REQUEST_TIMEOUT => Answer::Unknown(body.to_string()),
         _ if status.is_client_error() => Answer::Failed(body.to_string()),
         _ => Answer::Unknown(body.to_string()),
     }

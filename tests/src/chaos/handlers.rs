@@ -13,6 +13,9 @@ use super::{
 /// Short, so that a failed job does not hide behind its delay when the run asks whether all due work moves.
 const RETRY: RetryPolicy = RetryPolicy { base: Duration::from_millis(200), factor: 2.0, cap: Duration::from_secs(2), max_attempts: 10 };
 
+/// An attempt that is to fail does so by then.
+const FAILS_WITHIN: Duration = Duration::from_millis(500);
+
 /// Handlers of the three kinds; `long` is how long the longest takes.
 pub fn all(journal: &Arc<Journal>, long: Duration) -> Vec<Handler> {
     let kinds = [(QUICK, Duration::from_millis(5)), (MIDDLE, Duration::from_millis(500)), (LONG, long)];
@@ -28,8 +31,10 @@ async fn run(journal: Arc<Journal>, takes: Duration, context: Context, payload: 
     let handout = Handout { token: payload.token, job: context.job_id, epoch: context.epoch };
     let mut noted = Noted { journal, handout, how: How::Dropped };
     noted.journal.write(Event::Start(handout, context.attempt, std::process::id()));
-    tokio::time::sleep(takes).await;
-    if context.attempt <= payload.fail {
+    let fails = context.attempt <= payload.fail;
+    // A long job that fails three times would keep a run from its end for a minute.
+    tokio::time::sleep(if fails { takes.min(FAILS_WITHIN) } else { takes }).await;
+    if fails {
         noted.how = How::Fail;
         return Err(Failure::retry("failed as asked"));
     }

@@ -132,6 +132,11 @@ impl Report {
         text
     }
 
+    /// Every broken promise, one per line.
+    pub fn violations(&self) -> String {
+        self.verdict.violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    }
+
     /// For programs.
     pub fn json(&self) -> Value {
         let line = |cells: Cells| {

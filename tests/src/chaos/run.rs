@@ -152,7 +152,7 @@ impl Run<'_> {
         let fleet = self.fleet;
         fleet.timeline.note("== end: the producers stop, all work becomes final");
         fleet.end("producer", END_LIMIT).await;
-        let final_after = self.until("open", DRAIN_LIMIT, async || Ok(self.open_work().await? == 0)).await;
+        let final_after = self.drained().await;
         let rest = self.tidy().await?;
         let counts = self.flow.read(fleet)?;
         fleet.end("worker", END_LIMIT).await;
@@ -162,6 +162,21 @@ impl Run<'_> {
         let own = fleet.complaints().into_iter().map(|text| Violation::new(Broken::Case, None, text));
         verdict.violations.extend(own);
         Ok(Report { seed: self.plan.seed, rounds: self.rounds, evidence, verdict, counts, final_after })
+    }
+
+    /// Waits until everything is final, and says what keeps it when that takes longer than the longest job.
+    async fn drained(&self) -> Option<Duration> {
+        let began = Instant::now();
+        let mut patience = self.fleet.settings.long + Duration::from_secs(5);
+        let look = async || {
+            if began.elapsed() > patience {
+                patience += Duration::from_secs(10);
+                let open = self.fleet.texts(witness::OPEN_DETAIL).await?;
+                self.fleet.timeline.note(&format!("still open: {}", open.join("; ")));
+            }
+            Ok(self.open_work().await? == 0)
+        };
+        self.until("all is final", DRAIN_LIMIT, look).await
     }
 
     async fn open_work(&self) -> Result<i64> {

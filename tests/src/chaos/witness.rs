@@ -36,6 +36,14 @@ CREATE TRIGGER chaos_leave AFTER UPDATE ON millstream.job FOR EACH ROW
 
 /// Jobs that are not final.
 pub const OPEN: &str = "SELECT count(*) FROM millstream.job WHERE state NOT IN (2, 7, 8)";
+/// Some of them, for people.
+pub const OPEN_DETAIL: &str = r"
+SELECT format('%s %s state %s epoch %s attempt %s crashes %s, enqueued %s, ready %s, lease %s, parcel %s', k.name, j.id, j.state, j.epoch, j.attempt,
+              j.crash_count, j.enqueued_at, j.ready_at, l.leased_at, p)
+FROM millstream.job j JOIN millstream.kind k ON k.id = j.kind_id
+LEFT JOIN millstream.lease l ON l.job_id = j.id
+LEFT JOIN millstream.parcel p ON j.id = ANY (p.ids)
+WHERE j.state NOT IN (2, 7, 8) ORDER BY j.id LIMIT 5";
 /// Documents that are not final.
 pub const OPEN_DOCUMENTS: &str = "SELECT count(*) FROM millstream.document WHERE state NOT IN ('completed', 'failed')";
 

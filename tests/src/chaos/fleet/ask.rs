@@ -31,6 +31,14 @@ impl Fleet {
         Ok(number)
     }
 
+    /// The one text of each row of a statement.
+    pub async fn texts(&self, sql: &str) -> Result<Vec<String>> {
+        let mut conn = self.postgres().await?;
+        let texts = within(sql, async { Ok(sqlx::query_scalar(AssertSqlSafe(sql)).fetch_all(&mut conn).await?) }).await?;
+        conn.close().await?;
+        Ok(texts)
+    }
+
     /// Runs statements.
     pub async fn execute(&self, sql: &str) -> Result<()> {
         let mut conn = self.postgres().await?;

@@ -1,8 +1,8 @@
 //! The judge: from journals and tables to a verdict. A pure function: no clock, no file, no connection.
 //!
 //! It trusts neither store: what was asked for and what ran is known from journals, what was accepted from a trigger that the
-//! product does not know. The rules are the invariants I1 to I9 and I15: each is a function of [`Evidence`] in [`asked`]
-//! (loss, phantoms), [`runs`] (acceptance, fence, overlap), or [`rows`] (attempts, finality, Redis, flow, hygiene).
+//! product does not know. The rules are the invariants I1 to I9 and I15: each is a function of [`Evidence`] in `asked`
+//! (loss, phantoms), `runs` (acceptance, fence, overlap), or `rows` (attempts, finality, Redis, flow, hygiene).
 
 mod asked;
 mod rows;

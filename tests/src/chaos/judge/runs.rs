@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{Broken, Class, Evidence, Verdict, Violation, asked::AllAsked, state};
+use super::{Broken, Class, Evidence, Verdict, Violation, Window, asked::AllAsked, state};
 use crate::chaos::journal::{Event, Handout, How, Micros};
 
 /// Where an entry is repeated, a second hand-out of the same epoch begins in the job's first 200 ms, or a little later on a
@@ -88,9 +88,18 @@ fn asked_for(runs: &[Run], asked: &AllAsked, verdict: &mut Verdict) {
     }
 }
 
-/// Whether a case of this class had its effects at a moment.
-fn allowed(evidence: &Evidence, class: Class, at: Micros) -> bool {
-    evidence.windows.iter().any(|w| w.classes.contains(&class) && w.from <= at && at <= w.flowed.unwrap_or(w.healed) + AFTERMATH)
+/// Windows of a class that a moment lies in.
+fn windows(evidence: &Evidence, class: Class, at: Micros) -> impl Iterator<Item = &Window> {
+    evidence.windows.iter().filter(move |w| w.classes.contains(&class) && w.from <= at && at <= w.flowed.unwrap_or(w.healed) + AFTERMATH)
+}
+
+fn frozen(evidence: &Evidence, run: &Run) -> bool {
+    windows(evidence, Class::Freeze, run.from).next().is_some()
+}
+
+/// Beside another fault a job's first moments last as long as that fault: what is frozen or away grants no lease.
+fn repeated(evidence: &Evidence, before: &Run, run: &Run) -> bool {
+    windows(evidence, Class::Repeat, run.from).any(|w| w.classes.len() > 1 || run.from - before.from <= REPEATED_WITHIN)
 }
 
 fn fence(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
@@ -98,16 +107,14 @@ fn fence(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
     if second > first {
         return None;
     }
-    let repeated = second == first && run.from - before.from <= REPEATED_WITHIN && allowed(evidence, Class::Repeat, run.from);
     // What a frozen process had in hand begins, under its old epoch, when it thaws.
-    let thawed = second < first && allowed(evidence, Class::Freeze, run.from);
-    (!repeated && !thawed).then(|| Violation::new(Broken::Fence, run.from, between(before, run)))
+    let excused = if second == first { repeated(evidence, before, run) } else { frozen(evidence, run) };
+    (!excused).then(|| Violation::new(Broken::Fence, run.from, between(before, run)))
 }
 
 fn overlap(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
-    let frozen = allowed(evidence, Class::Freeze, run.from);
-    let repeated = run.from - before.from <= REPEATED_WITHIN && allowed(evidence, Class::Repeat, run.from);
-    (!frozen && !repeated).then(|| Violation::new(Broken::Overlap, run.from, between(before, run)))
+    let excused = frozen(evidence, run) || repeated(evidence, before, run);
+    (!excused).then(|| Violation::new(Broken::Overlap, run.from, between(before, run)))
 }
 
 fn between(before: &Run, run: &Run) -> String {

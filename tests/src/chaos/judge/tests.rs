@@ -185,6 +185,12 @@ fn a_repeated_entry_may_start_a_job_twice_in_its_first_moments() {
     };
     assert_eq!(found(|e| twice_within(e, S / 5)), []);
     assert_eq!(found(|e| twice_within(e, 2 * S)), [Broken::Fence]);
+    // With Postgres or the first worker frozen, nobody can lease it.
+    let beside_another = |e: &mut Evidence| {
+        twice_within(e, 2 * S);
+        e.windows[1].classes.push(Class::Crash);
+    };
+    assert_eq!(found(beside_another), []);
 }
 
 /// Job 3 begins again while its first worker is still there.

@@ -191,8 +191,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let redis = Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone()))?;
     let catalog = Catalog::new(pg.clone());
     let handlers = chosen(handlers, &config.worker.kinds)?;
-    let kinds: Vec<(&str, i16)> = handlers.iter().map(|h| (h.kind.as_str(), h.retry.max_attempts)).collect();
-    catalog.register_kinds(&kinds).await?;
+    register_kinds(&catalog, &handlers).await?;
     let queues = queues(&catalog, &config.worker.queues).await?;
     let registry = Registry::new(handlers.into_iter().filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))));
     let slots = slots(config.worker.concurrency);
@@ -244,6 +243,11 @@ fn chosen(handlers: Vec<Handler>, kinds: &[String]) -> Result<Vec<Handler>, Refu
         return Err(Refusal::Unknown { what: "kind", name: unknown.clone(), hint: "this worker has no handler for it" });
     }
     Ok(handlers.into_iter().filter(|h| kinds.is_empty() || kinds.contains(&h.kind)).collect())
+}
+
+async fn register_kinds(catalog: &Catalog, handlers: &[Handler]) -> Result<(), Outage> {
+    let kinds: Vec<(&str, i16)> = handlers.iter().map(|h| (h.kind.as_str(), h.retry.max_attempts)).collect();
+    catalog.register_kinds(&kinds).await
 }
 
 async fn queues(catalog: &Catalog, names: &[String]) -> Result<Vec<Queue>, Error> {

@@ -84,7 +84,9 @@ async fn take_hints(conn: &mut PgConnection, shared: &Shared, order: [Priority; 
          JOIN millstream.queue q ON q.id = p.queue_id JOIN millstream.kind k ON k.id = p.kind_id JOIN millstream.tenant t ON t.id = p.tenant_id
          WHERE p.queue_id = ANY($1) AND p.kind_id = ANY($2) AND NOT q.paused AND NOT k.paused AND NOT t.paused
            AND (p.not_before IS NULL OR p.not_before <= now())
-           AND (p.publishing_since IS NULL OR p.publishing_since < now() - $3 * interval '1 second')
+           AND (p.publishing_since IS NULL OR p.publishing_since < now() - $3 * interval '1 second'
+             -- From a clock that has been set back: as old as anything.
+             OR p.publishing_since > now() + interval '1 minute')
          ORDER BY array_position($4, p.priority), p.id LIMIT $6 FOR UPDATE OF p SKIP LOCKED",
     )
     .bind(shared.queues.iter().map(|q| q.id).collect::<Vec<_>>())

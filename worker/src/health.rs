@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
+use millstream_common::stream::policy::Policy;
+
 use crate::shared::Shared;
 
 /// A handle for `/livez`, `/readyz` and `/metrics`.
@@ -18,6 +20,9 @@ pub struct Readiness {
     pub postgres: bool,
     /// `up`, or `down` while work goes on straight from Postgres.
     pub redis: &'static str,
+    /// What Redis does when it is full. One that evicts makes a worker unready, though it goes on working: a rollout shall not
+    /// come to rest on it.
+    pub redis_policy: Policy,
     /// It claims nothing more and will end.
     pub draining: bool,
     /// A person paused it.
@@ -30,12 +35,14 @@ impl Health {
         self.0.pulses.stuck()
     }
 
-    /// Whether this worker takes work. Redis being away makes it degraded, not unready.
+    /// Whether this worker takes work safely. Redis being away makes it degraded, not unready.
     pub fn readiness(&self) -> Readiness {
         let postgres = self.0.beating.load(Ordering::Relaxed);
         let draining = self.0.draining.is_cancelled();
+        let redis_policy = self.0.redis.policy();
         Readiness {
-            ready: postgres && !draining,
+            ready: postgres && !draining && redis_policy != Policy::Evicts,
+            redis_policy,
             postgres,
             redis: if self.0.redis.is_down() { "down" } else { "up" },
             draining,
@@ -48,6 +55,7 @@ impl Health {
         let gauges = &self.0.metrics.gauges;
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
         gauges.redis_up.set(i64::from(!self.0.redis.is_down()));
+        gauges.redis_policy_ok.set(i64::from(self.0.redis.policy() == Policy::Keeps));
         gauges.redis_breaker_open.set(i64::from(self.0.redis.is_down()));
         for (pool, open, idle) in self.0.pg.usage() {
             gauges.set_pool(pool, open - idle.min(open), open);

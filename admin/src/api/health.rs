@@ -1,7 +1,7 @@
 //! Probes and metrics.
 //!
 //! `/livez` asks nobody: a server that is away must not restart the API. `/readyz` needs Postgres with the right schema;
-//! without Redis jobs are still accepted, so that is told and is no reason to send requests elsewhere.
+//! without Redis, or with one that evicts, jobs are still accepted, so that is told and is no reason to send requests elsewhere.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use millstream_common::{error::Outage, pg::within};
+use millstream_common::{error::Outage, pg::within, stream::policy::Policy};
 use serde::Serialize;
 use tokio::sync::Mutex;
 
@@ -29,6 +29,7 @@ struct Reading {
     postgres: bool,
     schema: bool,
     redis: bool,
+    redis_policy: Policy,
 }
 
 /// SQLSTATE of a missing table.
@@ -80,6 +81,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Result<Response, Problem>
     let gauges = &parts.metrics.gauges;
     gauges.postgres_up.set(reading.postgres.into());
     gauges.redis_up.set(reading.redis.into());
+    gauges.redis_policy_ok.set((reading.redis_policy == Policy::Keeps).into());
     gauges.redis_breaker_open.set(parts.redis.is_down().into());
     for (pool, open, idle) in parts.pg.usage() {
         let limit = if pool == "main" { api.0.connections_max as usize } else { open };
@@ -93,7 +95,7 @@ async fn readiness(api: &Api) -> Readiness {
     let status = match reading {
         _ if api.0.stop.is_cancelled() => "stopping",
         Reading { postgres: false, .. } | Reading { schema: false, .. } => "not_ready",
-        Reading { redis: false, .. } => "degraded",
+        Reading { redis: false, .. } | Reading { redis_policy: Policy::Evicts, .. } => "degraded",
         Reading { .. } => "ready",
     };
     Readiness { status, reading }
@@ -107,13 +109,16 @@ async fn reading(api: &Api) -> Reading {
     {
         return reading;
     }
-    let redis = tokio::time::timeout(PROBE_DEADLINE, api.0.producer.parts().redis.probe());
-    let (applied, redis) = tokio::join!(tokio::time::timeout(PROBE_DEADLINE, applied(api)), redis);
+    let redis = &api.0.producer.parts().redis;
+    let asked = async { redis.probe().await.and(redis.look_at_policy().await) };
+    let asked = tokio::time::timeout(PROBE_DEADLINE, asked);
+    let (applied, asked) = tokio::join!(tokio::time::timeout(PROBE_DEADLINE, applied(api)), asked);
     let applied = applied.ok().flatten();
     let reading = Reading {
         postgres: applied.is_some(),
         schema: applied.is_some_and(|v| v >= api.0.schema_wanted),
-        redis: matches!(redis, Ok(Ok(()))),
+        redis: matches!(asked, Ok(Ok(_))),
+        redis_policy: redis.policy(),
     };
     *last = Some((Instant::now(), reading));
     reading

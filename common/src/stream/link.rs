@@ -16,7 +16,7 @@ use std::{
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 
-use super::keys::Keys;
+use super::{keys::Keys, policy::Known};
 use crate::{
     error::Outage,
     limits::{READ_BLOCK, REDIS_DEADLINE},
@@ -36,6 +36,7 @@ pub struct Redis {
     client: Client,
     keys: Keys,
     breaker: Arc<Breaker>,
+    policy: Arc<Known>,
 }
 
 #[derive(Default)]
@@ -59,7 +60,7 @@ impl Redis {
             .recycle_timeout(Some(REDIS_DEADLINE))
             .build()
             .map_err(|_| Outage::RedisTimeout { op })?;
-        Ok(Self { pool, client, keys, breaker: Arc::default() })
+        Ok(Self { pool, client, keys, breaker: Arc::default(), policy: Arc::default() })
     }
 
     /// Names of keys.
@@ -109,6 +110,11 @@ impl Redis {
             AsyncConnectionConfig::new().set_response_timeout(Some(READ_BLOCK + READ_MARGIN)).set_connection_timeout(Some(REDIS_DEADLINE));
         let connect = self.client.get_multiplexed_async_connection_with_config(&config);
         self.within(op, connect).await
+    }
+
+    /// The place where the eviction policy is remembered.
+    pub(super) fn known_policy(&self) -> &Known {
+        &self.policy
     }
 
     /// Whether commands are expected to fail: work goes on from Postgres.

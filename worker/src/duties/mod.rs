@@ -59,7 +59,7 @@ pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
     let leadership = Leadership::default();
     let keeper = Keeper { shared: shared.clone(), leadership: leadership.clone(), tasks: tasks.clone() };
     keeper.start(leader::Elect::new(leadership.clone()));
-    keeper.start(probe::Probe);
+    keeper.start(probe::Probe::default());
     keeper.start(rescue::Rescue::default());
     keeper.start(learn::Learn::default());
     keeper.start(dispatch::Dispatch::new(leadership));

@@ -1,6 +1,9 @@
-//! Asks Redis whether it lives, so that the breaker opens within seconds of an outage and closes by itself (F12).
+//! Asks Redis whether it lives and what it throws away, so that the breaker opens within seconds of an outage and closes by itself (F12).
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use millstream_common::error::Outage;
 
@@ -10,7 +13,13 @@ use crate::shared::Shared;
 /// Three failures open the breaker.
 const EVERY: Duration = Duration::from_millis(500);
 
-pub(super) struct Probe;
+/// How often Redis is asked what it throws away: somebody may change it while it runs.
+const POLICY_EVERY: Duration = Duration::from_secs(5);
+
+#[derive(Default)]
+pub(super) struct Probe {
+    policy_seen: Option<Instant>,
+}
 
 impl Duty for Probe {
     const NAME: &'static str = "probe";
@@ -26,6 +35,10 @@ impl Duty for Probe {
         if was_down {
             // Whatever the streams lost or kept from before, compare it now.
             shared.reconcile_now.notify_one();
+        }
+        if self.policy_seen.is_none_or(|at| at.elapsed() > POLICY_EVERY) {
+            shared.redis.look_at_policy().await?;
+            self.policy_seen = Some(Instant::now());
         }
         Ok(())
     }

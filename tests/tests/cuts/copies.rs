@@ -1,6 +1,7 @@
 //! A Redis that comes back with less than it had, or with what it had a while ago.
 
 use millstream_admin::services::{Durability, LocalServices};
+use millstream_common::stream::GROUP;
 use millstream_tests::{Lab, Starts, ask::send, eventually, faults::redis};
 
 /// More than a batch of acknowledgements and a few entries.
@@ -34,6 +35,21 @@ async fn a_redis_that_lost_the_end_of_its_file_loses_no_job() {
         .await;
     })
     .await;
+}
+
+// F15: the acknowledgement is in the file, the deletion behind it is not
+#[tokio::test]
+async fn an_entry_that_was_acknowledged_and_not_deleted_does_not_stay() {
+    let lab = Lab::new().await;
+    let _worker = lab.worker().await;
+    let producer = lab.producer();
+    send(&producer, "noop", "1", 10).await;
+    lab.await_all_completed(10).await;
+    // In one step, so that nobody reads it first: the group stands behind it, and it is pending with nobody.
+    let add = "redis.call('XGROUP', 'SETID', KEYS[1], ARGV[1], redis.call('XADD', KEYS[1], '*', 'p', '1', 'j', 'x'))";
+    lab.command::<()>(&["EVAL", add, "1", &lab.work_stream(), GROUP]).await;
+    assert_eq!(lab.entries().await.len(), 1);
+    lab.await_drained("default").await;
 }
 
 // F16

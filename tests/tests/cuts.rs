@@ -3,5 +3,15 @@
 
 #[path = "cuts/answers.rs"]
 mod answers;
+#[path = "cuts/calls.rs"]
+mod calls;
+#[path = "cuts/clocks.rs"]
+mod clocks;
+#[path = "cuts/copies.rs"]
+mod copies;
+#[path = "cuts/full.rs"]
+mod full;
 #[path = "cuts/links.rs"]
 mod links;
+#[path = "cuts/slow.rs"]
+mod slow;

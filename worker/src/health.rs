@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use millstream_common::{breaker::BreakerState, metrics::Degraded};
+use millstream_common::{breaker::BreakerState, metrics::Degraded, stream::policy::Policy};
 
 use crate::shared::Shared;
 
@@ -22,6 +22,9 @@ pub struct Readiness {
     pub redis: &'static str,
     /// Since when and why a server is out of reach.
     pub breakers: Breakers,
+    /// What Redis does when it is full. One that evicts makes a worker unready, though it goes on working: a rollout shall not
+    /// come to rest on it.
+    pub redis_policy: Policy,
     /// It claims nothing more and will end.
     pub draining: bool,
     /// A person paused it.
@@ -43,12 +46,14 @@ impl Health {
         self.0.pulses.stuck()
     }
 
-    /// Whether this worker takes work. Redis being away makes it degraded, not unready.
+    /// Whether this worker takes work safely. Redis being away makes it degraded, not unready.
     pub fn readiness(&self) -> Readiness {
         let postgres = self.0.beating.load(Ordering::Relaxed);
         let draining = self.0.draining.is_cancelled();
+        let redis_policy = self.0.redis.policy();
         Readiness {
-            ready: postgres && !draining,
+            ready: postgres && !draining && redis_policy != Policy::Evicts,
+            redis_policy,
             postgres,
             redis: if self.0.redis.is_down() { "down" } else { "up" },
             breakers: Breakers { postgres: self.0.postgres.state(), redis: self.0.redis.breaker().state() },
@@ -62,6 +67,7 @@ impl Health {
         let gauges = &self.0.metrics.gauges;
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
         gauges.redis_up.set(i64::from(!self.0.redis.is_down()));
+        gauges.redis_policy_ok.set(i64::from(self.0.redis.policy() == Policy::Keeps));
         gauges.redis_breaker_open.set(i64::from(self.0.redis.is_down()));
         let counters = &self.0.metrics.counters;
         counters.set_degraded(Degraded::PostgresAway, self.0.postgres.toll());

@@ -1,7 +1,7 @@
 //! Probes and metrics. All of them tell what the watch saw last and ask nobody.
 //!
 //! `/livez` says that this process answers: a server that is away must not restart the API. `/readyz` needs Postgres with the
-//! right schema; without Redis jobs are still accepted, so that is told and is no reason to send requests elsewhere.
+//! right schema; without Redis, or with one that evicts, jobs are still accepted, so that is told and is no reason to send requests elsewhere.
 
 use axum::{
     Json,
@@ -9,7 +9,7 @@ use axum::{
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use millstream_common::metrics::Degraded;
+use millstream_common::{metrics::Degraded, stream::policy::Policy};
 use serde::Serialize;
 
 use super::{
@@ -58,6 +58,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let (gauges, counters) = (&parts.metrics.gauges, &parts.metrics.counters);
     gauges.postgres_up.set(reading.postgres.into());
     gauges.redis_up.set(reading.redis.into());
+    gauges.redis_policy_ok.set((reading.redis_policy == Policy::Keeps).into());
     gauges.redis_breaker_open.set(parts.redis.is_down().into());
     counters.set_degraded(Degraded::PostgresAway, api.0.watch.postgres.toll());
     counters.set_degraded(Degraded::RedisAway, parts.redis.breaker().toll());
@@ -73,7 +74,7 @@ fn readiness(api: &Api) -> Readiness {
     let status = match reading {
         _ if api.0.stop.is_cancelled() => "stopping",
         Reading { postgres: false, .. } | Reading { schema: false, .. } => "not_ready",
-        Reading { redis: false, .. } => "degraded",
+        Reading { redis: false, .. } | Reading { redis_policy: Policy::Evicts, .. } => "degraded",
         Reading { .. } => "ready",
     };
     Readiness { status, reading, breakers: api.0.watch.breakers(&api.0.producer.parts().redis) }

@@ -14,7 +14,7 @@ use millstream_common::{
     error::Outage,
     pg::Pg,
     reconnect::Reconnect,
-    stream::link::Redis,
+    stream::{link::Redis, policy::Policy},
 };
 use serde::Serialize;
 use sqlx::PgConnection;
@@ -41,6 +41,7 @@ pub(super) struct Reading {
     pub(super) postgres: bool,
     pub(super) schema: bool,
     pub(super) redis: bool,
+    pub(super) redis_policy: Policy,
 }
 
 /// Since when and why a server is away.
@@ -58,7 +59,7 @@ pub(super) struct Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        let nothing = Reading { postgres: false, schema: false, redis: false };
+        let nothing = Reading { postgres: false, schema: false, redis: false, redis_policy: Policy::Unknown };
         Self { postgres: Breaker::new(FAILURES_TO_OPEN, LINES), reading: Mutex::new(nothing) }
     }
 }
@@ -91,7 +92,8 @@ impl Watch {
 
     /// One look at both servers. Returns whether both did as they were asked.
     async fn look(&self, connection: &mut Option<PgConnection>, pg: &Pg, redis: &Redis, schema_wanted: i64) -> bool {
-        let (applied, alive) = tokio::join!(applied_soon(connection, pg), tokio::time::timeout(DEADLINE, redis.probe()));
+        let asked = async { redis.probe().await.and(redis.look_at_policy().await) };
+        let (applied, alive) = tokio::join!(applied_soon(connection, pg), tokio::time::timeout(DEADLINE, asked));
         match &applied {
             Ok(_) => self.postgres.note_success(),
             Err(outage) => _ = self.postgres.note_failure(why(outage)),
@@ -99,7 +101,8 @@ impl Watch {
         let reading = Reading {
             postgres: applied.is_ok(),
             schema: applied.as_ref().is_ok_and(|version| *version >= schema_wanted),
-            redis: matches!(alive, Ok(Ok(()))),
+            redis: matches!(alive, Ok(Ok(_))),
+            redis_policy: redis.policy(),
         };
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;
         reading.postgres && reading.redis

@@ -38,6 +38,8 @@ families! {
             "1 while Redis answers this process.";
         postgres_up: IntGauge = "millstream_postgres_up" []
             "1 while Postgres answers this process.";
+        redis_policy_ok: IntGauge = "millstream_redis_policy_ok" []
+            "1 while Redis is known to evict nothing.";
         redis_breaker_open: IntGauge = "millstream_redis_breaker_open" []
             "1 while this process works without Redis.";
         pool_connections: IntGaugeVec = "millstream_pool_connections" ["pool", "state"]

@@ -35,6 +35,7 @@ const PUBLISHED: &[(&str, &str, &str)] = &[
     ("millstream_rate_limited_total", "counter", "kind"),
     ("millstream_redis_breaker_open", "gauge", ""),
     ("millstream_redis_errors_total", "counter", "op"),
+    ("millstream_redis_policy_ok", "gauge", ""),
     ("millstream_redis_up", "gauge", ""),
     ("millstream_settle_batch_jobs", "histogram", ""),
     ("millstream_stage_duration_seconds", "histogram", "stage"),

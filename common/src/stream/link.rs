@@ -9,7 +9,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
 
-use super::{keys::Keys, remedy::Remedy};
+use super::{keys::Keys, policy::Known, remedy::Remedy};
 use crate::{
     breaker::{Breaker, Lines},
     error::Outage,
@@ -36,6 +36,7 @@ pub struct Redis {
     client: Client,
     keys: Keys,
     breaker: Arc<Breaker>,
+    policy: Arc<Known>,
 }
 
 impl Redis {
@@ -53,7 +54,7 @@ impl Redis {
             .recycle_timeout(Some(REDIS_DEADLINE))
             .build()
             .map_err(|_| Outage::RedisTimeout { op })?;
-        Ok(Self { pool, client, keys, breaker: Arc::new(Breaker::new(FAILURES_TO_OPEN, LINES)) })
+        Ok(Self { pool, client, keys, breaker: Arc::new(Breaker::new(FAILURES_TO_OPEN, LINES)), policy: Arc::default() })
     }
 
     /// Names of keys.
@@ -103,6 +104,11 @@ impl Redis {
             AsyncConnectionConfig::new().set_response_timeout(Some(READ_BLOCK + READ_MARGIN)).set_connection_timeout(Some(REDIS_DEADLINE));
         let connect = self.client.get_multiplexed_async_connection_with_config(&config);
         self.within(op, connect).await
+    }
+
+    /// The place where the eviction policy is remembered.
+    pub(super) fn known_policy(&self) -> &Known {
+        &self.policy
     }
 
     /// Whether commands are expected to fail: work goes on from Postgres.

@@ -5,6 +5,7 @@
 pub mod entry;
 pub mod keys;
 pub mod link;
+pub mod policy;
 pub mod publish;
 pub mod remedy;
 

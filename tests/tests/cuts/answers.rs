@@ -68,14 +68,14 @@ async fn a_post_whose_answer_from_the_database_is_lost_makes_one_job() {
     let client = reqwest::Client::new();
     let ready = async || client.get(format!("http://{address}/readyz")).send().await.ok().filter(|r| r.status().is_success());
     eventually("the API is ready", ready).await;
-    let post = async |body: &Value| {
+    let send_it = async |body: &Value| {
         let reply = client.post(format!("http://{address}/v1/jobs")).header("Idempotency-Key", "once").json(body).send().await.unwrap();
         (reply.status(), reply.json::<Value>().await.unwrap())
     };
     links.postgres.set(statement("millstream.persist"));
-    let (status, first) = post(&json!({"kind": "noop"})).await;
+    let (status, first) = send_it(&json!({"kind": "noop"})).await;
     assert_eq!((status, &first["duplicate"], links.postgres.cuts()), (StatusCode::ACCEPTED, &json!(false), 1), "{first}");
-    let (status, second) = post(&json!({"kind": "noop"})).await;
+    let (status, second) = send_it(&json!({"kind": "noop"})).await;
     assert_eq!((status, &second["id"], &second["duplicate"]), (StatusCode::ACCEPTED, &first["id"], &json!(true)), "{second}");
     let _worker = lab.worker().await;
     lab.await_all_completed(1).await;

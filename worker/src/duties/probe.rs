@@ -1,9 +1,12 @@
-//! Asks Redis whether it lives, so that the breaker opens within seconds of an outage and closes by itself (F12).
+//! Asks Redis whether it lives and what it throws away, so that the breaker opens within seconds of an outage and closes by itself (F12).
 //!
 //! While it is away the questions come at growing, random intervals: a fleet that waits for one server must not meet it in
 //! the moment that it is back.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use millstream_common::{error::Outage, reconnect::Reconnect};
 
@@ -13,11 +16,15 @@ use crate::shared::Shared;
 /// While all is well. Three failures open the breaker.
 const EVERY: Duration = Duration::from_millis(500);
 
+/// How often Redis is asked what it throws away: somebody may change it while it runs.
+const POLICY_EVERY: Duration = Duration::from_secs(5);
+
 /// With the delay that the last failure asks for.
 #[derive(Default)]
 pub(super) struct Probe {
     reconnect: Reconnect,
     delay: Option<Duration>,
+    policy_seen: Option<Instant>,
 }
 
 impl Duty for Probe {
@@ -37,6 +44,10 @@ impl Duty for Probe {
         if was_down {
             // Whatever the streams lost or kept from before, compare it now.
             shared.reconcile_now.notify_one();
+        }
+        if self.policy_seen.is_none_or(|at| at.elapsed() > POLICY_EVERY) {
+            shared.redis.look_at_policy().await?;
+            self.policy_seen = Some(Instant::now());
         }
         Ok(())
     }

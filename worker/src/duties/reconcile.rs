@@ -32,10 +32,13 @@ use crate::{claim::entry::Ack, shared::Shared};
 const ROUND: i64 = 500;
 /// Pause between runs: with nothing in doubt a run is one look into an index and one into Redis.
 const EVERY: Duration = Duration::from_secs(1);
+/// Every how many runs the streams are looked at although no parcel is in doubt.
+const TIDY_EVERY: u32 = 12;
 
 #[derive(Default)]
 pub(super) struct Reconcile {
     incarnation: Option<String>,
+    runs: u32,
 }
 
 /// A parcel as reconcile sees it.
@@ -63,6 +66,10 @@ impl Duty for Reconcile {
             return Ok(());
         }
         let grace = if self.data_was_lost(shared).await? { PUBLISH_GRACE_AFTER_LOSS } else { PUBLISH_GRACE };
+        self.runs = self.runs.wrapping_add(1);
+        if self.runs.is_multiple_of(TIDY_EVERY) {
+            remove_passed(shared).await?;
+        }
         let mut after = 0;
         loop {
             let doubtful = fetch(shared, after, grace).await?;
@@ -98,6 +105,19 @@ impl Reconcile {
         self.incarnation = Some(now);
         Ok(lost)
     }
+}
+
+/// Entries that were acknowledged and not deleted (Redis lost the end of its file, or a connection between the two commands) are
+/// nobody's, and take up room in the window for ever. Should a job of theirs be open after all, its parcel is in doubt.
+async fn remove_passed(shared: &Shared) -> Result<(), Outage> {
+    for (_, queue) in shared.catalog.queues() {
+        for priority in Priority::ALL {
+            let stream: Arc<str> = shared.redis.keys().stream(&queue, priority).into();
+            let passed = listing(&shared.redis, &stream).await?.skipped;
+            passed.into_iter().for_each(|id| drop(shared.acks.send((stream.clone(), id))));
+        }
+    }
+    Ok(())
 }
 
 /// A promise made far ahead was made before the clock of Postgres was set back: it is old as well.

@@ -26,7 +26,7 @@ const CLAIM_SILENCE_MIN: Duration = Duration::from_secs(1);
 
 /// How long a worker that cannot beat goes on with what it has leased: it stops before anybody may take it for dead.
 fn self_fence(lease: Duration) -> Duration {
-    death_silence(lease) - lease / 10
+    death_silence(lease) * 7 / 8
 }
 
 pub(super) struct Fence {

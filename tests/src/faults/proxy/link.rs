@@ -54,7 +54,7 @@ impl Link {
     /// Returns at once, or never.
     pub(super) async fn unless_stranded(&self) {
         if self.live.stranded.is_cancelled() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

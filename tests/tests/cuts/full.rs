@@ -1,0 +1,89 @@
+//! A Redis that is full, or throws away what it has, or cannot write its file.
+
+use std::collections::HashMap;
+
+use millstream_admin::services::{Durability, LocalServices};
+use millstream_common::stream::policy::Policy;
+use millstream_tests::{
+    Lab,
+    ask::send,
+    eventually,
+    faults::{machine::SmallDisk, redis as faults},
+};
+use millstream_worker::Health;
+
+/// Entries that were ever added to the work stream.
+async fn entries_added(lab: &Lab) -> i64 {
+    let fields: HashMap<String, redis::Value> = lab.command(&["XINFO", "STREAM", &lab.work_stream()]).await;
+    redis::from_redis_value(fields["entries-added"].clone()).unwrap()
+}
+
+async fn redis_is(health: &Health, state: &str) {
+    eventually(&format!("Redis is {state}"), async || (health.readiness().redis == state).then_some(())).await;
+}
+
+/// Redis refuses writes while jobs are waiting in its streams; then it takes them again.
+async fn survives_refusal(lab: &Lab, drains: bool, refuse: impl AsyncFnOnce(), relent: impl AsyncFnOnce()) {
+    let worker = lab.worker().await;
+    let (producer, health) = (lab.producer(), worker.health());
+    send(&producer, "sleep", r#"{"ms":40}"#, 300).await;
+    eventually("work is under way", async || (lab.count("completed").await >= 20 && lab.entries().await.len() > 20).then_some(())).await;
+    refuse().await;
+    redis_is(&health, "down").await;
+    send(&producer, "sleep", r#"{"ms":10}"#, 100).await;
+    lab.await_count("completed", 400).await;
+    if drains {
+        lab.await_drained("default").await;
+    }
+    let before = entries_added(lab).await;
+    relent().await;
+    redis_is(&health, "up").await;
+    eventually("jobs travel over the streams again", async || {
+        send(&producer, "noop", "1", 5).await;
+        (entries_added(lab).await > before).then_some(())
+    })
+    .await;
+    lab.await_all_completed(lab.number("SELECT count(*) FROM millstream.job").await).await;
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0").await, 0);
+}
+
+// F29, rule 13
+#[tokio::test]
+async fn a_full_redis_costs_no_job_and_what_waits_in_it_drains() {
+    let lab = Lab::private(Durability::None).await;
+    survives_refusal(&lab, true, async || faults::fill_memory(&lab).await, async || faults::free_memory(&lab).await).await;
+}
+
+// F31; as root only. It refuses acknowledgements too, so its streams drain when there is space again.
+#[tokio::test]
+async fn a_redis_whose_disk_is_full_costs_no_job() {
+    let lab = Lab::private(Durability::Full).await;
+    lab.harm(LocalServices::stop_redis).await;
+    let Some(disk) = SmallDisk::over(&faults::folder(lab.servers()).unwrap(), 8) else { return };
+    lab.harm(LocalServices::start_redis).await;
+    survives_refusal(&lab, false, async || disk.fill(), async || disk.free()).await;
+}
+
+// F30, rule 12
+#[tokio::test]
+async fn a_redis_that_evicts_makes_workers_unready_and_loses_no_job() {
+    let lab = Lab::private(Durability::None).await;
+    let worker = lab.worker().await;
+    let (producer, health) = (lab.producer(), worker.health());
+    let policy_is = async |policy: Policy| {
+        eventually("the policy is seen", async || (health.readiness().redis_policy == policy).then_some(())).await;
+    };
+    policy_is(Policy::Keeps).await;
+    assert!(health.readiness().ready && health.metrics().contains("\nmillstream_redis_policy_ok 1\n"));
+    faults::eviction_policy(&lab, "allkeys-lru").await;
+    send(&producer, "sleep", r#"{"ms":40}"#, 200).await;
+    faults::fill_memory(&lab).await;
+    send(&producer, "noop", "1", 100).await;
+    policy_is(Policy::Evicts).await;
+    assert!(!health.readiness().ready && health.metrics().contains("\nmillstream_redis_policy_ok 0\n"));
+    lab.await_all_completed(300).await;
+    faults::eviction_policy(&lab, "noeviction").await;
+    faults::free_memory(&lab).await;
+    policy_is(Policy::Keeps).await;
+    assert!(health.readiness().ready);
+}

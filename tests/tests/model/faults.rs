@@ -83,22 +83,7 @@ pub(crate) fn apply(state: &mut State, step: Step) {
             state.redis.entries.clear();
             state.redis.group = false;
         }
-        Step::RepeatEntry(entry) => {
-            state.spend(Fault::Repeat);
-            state.tampered(entry.hint.job);
-            state.redis.add(Entry { copy: Copy::Repeated, ..entry }, Place::Unread);
-        }
-        Step::Forge(entry) => {
-            state.spend(Fault::Forge);
-            state.tampered(entry.hint.job);
-            state.tampered(entry.parcel.job);
-            state.redis.add(entry, Place::Unread);
-        }
-        Step::Resurrect { entry, pending } => {
-            state.spend(Fault::Resurrect);
-            state.tampered(entry.hint.job);
-            state.redis.add(entry, if pending { Place::Pending(Owner::Worker(0)) } else { Place::Unread });
-        }
+        Step::RepeatEntry(_) | Step::Forge(_) | Step::Resurrect { .. } => lie(state, step),
         Step::Ungroup => {
             state.spend(Fault::Ungroup);
             let read = state.redis.entries.iter().filter(|(_, place)| *place != Place::Unread);
@@ -123,5 +108,28 @@ pub(crate) fn apply(state: &mut State, step: Step) {
         }
         Step::RedisUp => state.redis.down = false,
         other => unreachable!("nothing that happens to Redis: {other:?}"),
+    }
+}
+
+/// Entries that nobody has published, or not now.
+fn lie(state: &mut State, step: Step) {
+    match step {
+        Step::RepeatEntry(entry) => {
+            state.spend(Fault::Repeat);
+            state.tampered(entry.hint.job);
+            state.redis.add(Entry { copy: Copy::Repeated, ..entry }, Place::Unread);
+        }
+        Step::Forge(entry) => {
+            state.spend(Fault::Forge);
+            state.tampered(entry.hint.job);
+            state.tampered(entry.parcel.job);
+            state.redis.add(entry, Place::Unread);
+        }
+        Step::Resurrect { entry, pending } => {
+            state.spend(Fault::Resurrect);
+            state.tampered(entry.hint.job);
+            state.redis.add(entry, if pending { Place::Pending(Owner::Worker(0)) } else { Place::Unread });
+        }
+        other => unreachable!("no lie: {other:?}"),
     }
 }

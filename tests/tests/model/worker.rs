@@ -106,10 +106,6 @@ pub(crate) fn faults(state: &State, out: &mut Vec<Step>) {
 
 pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
     match step {
-        Step::Thaw(w) => {
-            let worker = &mut state.workers[w as usize];
-            (worker.frozen, worker.thawed) = (false, true);
-        }
         Step::MakeGroup(_) => {
             state.redis.group = true;
             if protocol.variant.group_at_dollar {
@@ -119,10 +115,6 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
         Step::Read(w, entry) => {
             state.redis.place(entry, Place::Pending(Owner::Worker(w)));
             state.give(w, entry);
-        }
-        Step::ReplyLost(w, entry) => {
-            state.spend(Fault::ReplyLost);
-            state.redis.place(entry, Place::Pending(Owner::Worker(w)));
         }
         Step::Claim(w, entry) => claim(protocol, state, w, entry),
         Step::Lease { worker, job, answered } => lease(state, worker, job, answered),
@@ -135,11 +127,6 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             conclude(state, w, entry);
             state.redis.remove(entry);
         }
-        Step::AckTorn(w, entry) => {
-            state.spend(Fault::AckTorn);
-            conclude(state, w, entry);
-            state.redis.place(entry, Place::Skipped);
-        }
         Step::ReturnOwnPending(w, entry) => {
             state.rehand_lost(protocol, entry.hint);
             later(&mut state.workers[w as usize], entry, false);
@@ -150,6 +137,13 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             state.rehand(protocol, Hint { job, epoch }, false);
         }
         Step::ClaimDirectly(w, hint) => claim_directly(protocol, state, w, hint),
+        other => suffer(protocol, state, other),
+    }
+}
+
+/// What happens to a worker, or to its answers.
+fn suffer(protocol: &Protocol, state: &mut State, step: Step) {
+    match step {
         Step::Crash(w) => crash(protocol, state, w),
         Step::Freeze(w) => {
             state.spend(Fault::Freeze);
@@ -157,6 +151,19 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             worker.frozen = true;
             worker.read.iter_mut().for_each(|(_, was_frozen)| *was_frozen = true);
             worker.holds.iter_mut().flatten().for_each(|hold| hold.was_frozen = true);
+        }
+        Step::Thaw(w) => {
+            let worker = &mut state.workers[w as usize];
+            (worker.frozen, worker.thawed) = (false, true);
+        }
+        Step::ReplyLost(w, entry) => {
+            state.spend(Fault::ReplyLost);
+            state.redis.place(entry, Place::Pending(Owner::Worker(w)));
+        }
+        Step::AckTorn(w, entry) => {
+            state.spend(Fault::AckTorn);
+            conclude(state, w, entry);
+            state.redis.place(entry, Place::Skipped);
         }
         other => unreachable!("not a worker's step: {other:?}"),
     }

@@ -134,6 +134,12 @@ async fn take_hints(
         let cursor = taken + fit as i16;
         if cursor >= jobs { finished.push(id) } else { moved.push((id, cursor)) }
     }
+    move_on(conn, finished, moved).await?;
+    Ok(hints)
+}
+
+/// Deletes parcels that are used up and moves the cursors of the others.
+async fn move_on(conn: &mut PgConnection, finished: Vec<i64>, moved: Vec<(i64, i16)>) -> Result<(), sqlx::Error> {
     sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1)").bind(finished).execute(&mut *conn).await?;
     let (ids, cursors): (Vec<i64>, Vec<i16>) = moved.into_iter().unzip();
     sqlx::query(
@@ -143,7 +149,7 @@ async fn take_hints(
     .bind(cursors)
     .execute(conn)
     .await?;
-    Ok(hints)
+    Ok(())
 }
 
 /// Takes the jobs that are still available, at a new epoch, with a lease.

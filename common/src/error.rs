@@ -74,6 +74,12 @@ pub enum Outage {
 }
 
 impl Outage {
+    /// Whether the server itself is down, as far as can be told from here: nobody answers at its address, or it says so. Then nobody
+    /// else can reach it either. A server that does not answer in time may only be cut off from this process.
+    pub fn is_server_down(&self) -> bool {
+        matches!(self, Self::Postgres { .. }) && matches!(self.word(), "connection refused" | "shutting down" | "starting up")
+    }
+
     /// The cause in one or two words of a closed set, for open probes and labels: no address and no text of a server.
     pub fn word(&self) -> &'static str {
         match self {

@@ -24,12 +24,12 @@ pub const WINDOW_ENTRIES_MIN: u64 = 200;
 
 /// A job that still runs this long after it was read gets a lease. Shorter ones never write "running".
 pub const LEASE_DELAY: Duration = Duration::from_millis(200);
-/// Reconcile lists the stream, waits this long and then asks Postgres: `LEASE_DELAY` with a margin.
-pub const RECONCILE_SETTLE: Duration = Duration::from_millis(500);
+/// Reconcile lists the stream, waits this long and then asks Postgres: `LEASE_DELAY` with a margin for a lease that is late.
+pub const RECONCILE_SETTLE: Duration = Duration::from_secs(1);
 /// A parcel is left alone by reconcile this long after somebody promised to publish it.
 pub const PUBLISH_GRACE: Duration = Duration::from_secs(5);
-/// The same after Redis is known to have lost its data: only commits in flight are spared.
-pub const PUBLISH_GRACE_AFTER_LOSS: Duration = Duration::from_secs(1);
+/// The same after Redis is known to have lost its data: only publishers at work are spared, who give up on a parcel before this.
+pub const PUBLISH_GRACE_AFTER_LOSS: Duration = Duration::from_secs(3);
 /// An entry seen pending with the same owner and count in two looks this far apart has been abandoned: entries leave
 /// the pending list within `LEASE_DELAY`.
 pub const TAKEOVER_AFTER: Duration = Duration::from_secs(5);

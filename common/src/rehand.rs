@@ -17,22 +17,33 @@ pub enum Reason {
     Lost,
 }
 
-/// Hands out those of `jobs` (id, epoch) that are still available or running at that epoch, and returns their ids. A job
+/// How far the caller's right goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Jobs that nobody has leased: a missing or abandoned hint says nothing about the others.
+    Unleased,
+    /// Leased ones too: their worker is dead, or it is the caller.
+    Leased,
+}
+
+/// Hands out those of `jobs` (id, epoch) that are still at that epoch and within `reach`, and returns their ids. A job
 /// that has used up its crashes is not among them: the caller buries it. The dispatch duty publishes within 50 ms, or
 /// after they have rested. The rest is counted by Postgres: no process's own clock keeps a job waiting.
 pub async fn rehand(
     conn: &mut PgConnection,
     jobs: &[(JobId, i32)],
     reason: Reason,
+    reach: Reach,
     rest: Option<Duration>,
 ) -> Result<Vec<JobId>, sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    sqlx::query_scalar("SELECT * FROM millstream.rehand($1, $2, $3, now() + $4 * interval '1 millisecond', $5)")
+    sqlx::query_scalar("SELECT * FROM millstream.rehand($1, $2, $3, now() + $4 * interval '1 millisecond', $5, $6)")
         .bind(ids)
         .bind(epochs)
         .bind(i32::from(reason == Reason::Crash))
         .bind(rest.map(|rest| rest.as_millis() as i64))
         .bind(CRASHES_MAX)
+        .bind(reach == Reach::Leased)
         .fetch_all(conn)
         .await
 }

@@ -11,6 +11,8 @@ mod deaths;
 mod doors;
 #[path = "recovery/hints.rs"]
 mod hints;
+#[path = "recovery/long_outages.rs"]
+mod long_outages;
 #[path = "recovery/outages.rs"]
 mod outages;
 #[path = "recovery/runs.rs"]

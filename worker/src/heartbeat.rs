@@ -19,7 +19,7 @@ use millstream_common::{
     id::JobId,
     pg::{connect_options, within},
     reconnect::Reconnect,
-    rehand::{Reason, rehand},
+    rehand::{Reach, Reason, rehand},
 };
 use sqlx::{ConnectOptions, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
@@ -97,6 +97,7 @@ impl Heart {
         let sent_at = Instant::now();
         let (state, leases) = within("beating", ask(&mut conn, &self.shared)).await?;
         fence.passed(sent_at);
+        self.shared.postgres_down.store(false, Ordering::Relaxed);
         self.shared.beating.store(true, Ordering::Relaxed);
         self.shared.postgres.note_success();
         self.shared.metrics.gauges.postgres_up.set(1);
@@ -121,7 +122,7 @@ impl Heart {
             unknown.iter().filter(|(id, epoch)| self.unknown.get(id) == Some(epoch)).map(|(id, epoch)| (*id, *epoch)).collect();
         if !twice.is_empty() {
             tracing::info!(jobs = twice.len(), "leases without a run here are handed back");
-            within("handing leases back", rehand(conn, &twice, Reason::Lost, None)).await?;
+            within("handing leases back", rehand(conn, &twice, Reason::Lost, Reach::Leased, None)).await?;
         }
         self.unknown = unknown;
         Ok(())
@@ -133,6 +134,7 @@ impl Heart {
         self.shared.metrics.counters.postgres_failed("beat");
         self.shared.postgres.note_failure(outage.word());
         tracing::debug!(error = %millstream_common::error::in_full(outage), "a heartbeat failed");
+        self.shared.postgres_down.store(outage.is_server_down(), Ordering::Relaxed);
         fence.stop_claiming();
     }
 }

@@ -56,6 +56,8 @@ pub(crate) struct Shared {
     pub(crate) paused: AtomicBool,
     /// Postgres has answered the last heartbeat in time; without it nothing new is claimed.
     pub(crate) beating: AtomicBool,
+    /// Postgres itself is down: nobody can take anything over, so nothing that runs need be stopped, and no outcome given up.
+    pub(crate) postgres_down: AtomicBool,
     /// The same for people: since when and why not.
     pub(crate) postgres: Breaker,
     pub(crate) pulses: Pulses,

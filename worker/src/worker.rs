@@ -214,6 +214,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         runs: Tasks::new(),
         paused: false.into(),
         beating: true.into(),
+        postgres_down: false.into(),
         postgres: heartbeat::breaker(),
         pulses: Pulses::default(),
         reporter: senders.reporter,

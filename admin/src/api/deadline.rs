@@ -18,5 +18,5 @@ pub(super) const WAITING: Duration = Duration::from_secs(75);
 pub(super) const UPLOAD: Duration = Duration::from_hours(1);
 
 pub(super) async fn check(State(limit): State<Duration>, request: Request, next: Next) -> Result<Response, Problem> {
-    tokio::time::timeout(limit, next.run(request)).await.map_err(|_| Problem::too_slow())
+    tokio::time::timeout(limit, next.run(request)).await.map_err(|_| Problem::late())
 }

@@ -76,10 +76,15 @@ impl Problem {
     }
 
     pub(super) fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body of the request came too slowly").retrying()
+    }
+
+    /// This server's own deadline: the request may have been carried out, so this is no error of the client's.
+    pub(super) fn late() -> Self {
         Self::new(
-            StatusCode::REQUEST_TIMEOUT,
+            StatusCode::GATEWAY_TIMEOUT,
             "too_slow",
-            "the request took too long; nothing is known about its outcome, repeat it with the same id or key",
+            "the servers behind this one took too long; nothing is known about the outcome, repeat the request with the same id or key",
         )
         .retrying()
     }

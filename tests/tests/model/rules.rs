@@ -94,7 +94,7 @@ pub(crate) struct Mends {
 impl Mends {
     /// The code as it is.
     pub(crate) const TODAY: Self =
-        Self { rescue_asks_again: false, rehand_spares_leased: false, reconcile_lists_all_streams: false, direct_claim_waits: false };
+        Self { rescue_asks_again: true, rehand_spares_leased: true, reconcile_lists_all_streams: true, direct_claim_waits: false };
 }
 
 /// One configuration.

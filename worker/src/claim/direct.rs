@@ -4,13 +4,16 @@
 //! grace period, since the streams that may hold them are out of reach. The guarded UPDATE raises the epoch, so whatever
 //! the streams still say when they come back is stale.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use millstream_common::{
     error::Outage,
     id::JobId,
     job::Priority,
-    limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE},
+    limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE, RECONCILE_SETTLE},
     pg::within,
     seldom::Seldom,
 };
@@ -27,6 +30,8 @@ use crate::{
     shared::{Queue, Shared},
 };
 
+/// No promise is that old: only waiting parcels are taken.
+const NEVER: Duration = Duration::from_hours(24 * 365);
 /// How often the breaker and empty parcels are looked at again.
 const LOOK: Duration = Duration::from_millis(100);
 /// Parcels locked in one go.
@@ -39,13 +44,17 @@ static LINES: Seldom = Seldom::new();
 /// Claims from Postgres whenever Redis is down, until the worker drains.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut order = Order::new(WEIGHTS_DEFAULT);
+    let mut down_since = None;
     loop {
         shared.pulses.turn("direct claim", SILENCE_MAX);
         if shared.draining.is_cancelled() {
             break;
         }
+        down_since = if shared.redis.is_down() { down_since.or_else(|| Some(Instant::now())) } else { None };
+        // What was read just before the streams went away is settled or leased after this.
+        let grace = if down_since.is_some_and(|at: Instant| at.elapsed() > RECONCILE_SETTLE) { PUBLISH_GRACE } else { NEVER };
         let room = if may_claim(&shared) { shared.capacity.room(mean_weight(&shared)).min(PARCEL_JOBS_MAX) } else { 0 };
-        let claimed = if room == 0 { Ok(0) } else { claim(&shared, order.next(), room).await };
+        let claimed = if room == 0 { Ok(0) } else { claim(&shared, order.next(), room, grace).await };
         if let Err(outage) = &claimed {
             shared.metrics.counters.postgres_failed("claim");
             if let Some(kept_back) = LINES.may_speak() {
@@ -69,11 +78,11 @@ fn mean_weight(shared: &Shared) -> u64 {
     shared.registry.all().map(|kind| kind.weight()).min().unwrap_or(1)
 }
 
-async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize) -> Result<usize, Outage> {
+async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: Duration) -> Result<usize, Outage> {
     let op = "claiming from Postgres";
     let mut lent = shared.pg.main(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
-    let hints = within(op, take_hints(&mut tx, shared, order, room)).await?;
+    let hints = within(op, take_hints(&mut tx, shared, order, room, grace)).await?;
     let rows = within(op, lease(&mut tx, shared, &hints)).await?;
     within(op, tx.commit()).await?;
     lent.done();
@@ -90,7 +99,13 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize) -> Resul
 }
 
 /// Moves the cursors of the next parcels on (a time far ahead was written before the clock of Postgres was set back: it binds nobody) and returns the jobs they pass over.
-async fn take_hints(conn: &mut PgConnection, shared: &Shared, order: [Priority; 3], room: usize) -> Result<Vec<(JobId, i32)>, sqlx::Error> {
+async fn take_hints(
+    conn: &mut PgConnection,
+    shared: &Shared,
+    order: [Priority; 3],
+    room: usize,
+    grace: Duration,
+) -> Result<Vec<(JobId, i32)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT p.id, p.taken, p.jobs, p.ids[p.taken + 1 : p.taken + $5] AS ids, p.epochs[p.taken + 1 : p.taken + $5] AS epochs
          FROM millstream.parcel p
@@ -102,7 +117,7 @@ async fn take_hints(conn: &mut PgConnection, shared: &Shared, order: [Priority; 
     )
     .bind(shared.queues.iter().map(|q| q.id).collect::<Vec<_>>())
     .bind(shared.registry.kind_ids())
-    .bind(PUBLISH_GRACE.as_secs_f64())
+    .bind(grace.as_secs_f64())
     .bind(order.map(Priority::number).to_vec())
     .bind(room as i32)
     .bind(PARCELS_MAX)

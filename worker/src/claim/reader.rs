@@ -14,6 +14,7 @@ use millstream_common::{
     job::Priority,
     limits::READ_BLOCK,
     reconnect::Reconnect,
+    rehand::Reach,
     seldom::Seldom,
     stream::{GROUP, entry},
 };
@@ -243,7 +244,7 @@ impl Reader {
             done.push(id.id.clone());
         }
         if !lost.is_empty() {
-            hand_back(&self.shared, &lost, None).await?;
+            hand_back(&self.shared, &lost, Reach::Unleased, None).await?;
         }
         done.into_iter().for_each(|id| drop(self.shared.acks.send((stream.clone(), id))));
         Ok(())

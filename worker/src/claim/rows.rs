@@ -12,7 +12,7 @@ use millstream_common::{
     id::JobId,
     limits::{CRASHES_MAX, PUT_BACK_DELAY},
     pg::within,
-    rehand::{Reason, rehand},
+    rehand::{Reach, Reason, rehand},
     seldom::Seldom,
     stream::entry::Hint,
 };
@@ -154,7 +154,7 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32
     if jobs.is_empty() {
         return;
     }
-    match hand_back(shared, jobs, Some(PUT_BACK_DELAY)).await {
+    match hand_back(shared, jobs, Reach::Leased, Some(PUT_BACK_DELAY)).await {
         Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
         Err(outage) => {
             if let Some(kept_back) = PUT_BACK_LINES.may_speak() {
@@ -165,10 +165,10 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32
 }
 
 /// Gives jobs back unstarted, at no cost to them. Returns how many were still ours to give.
-pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], rest: Option<Duration>) -> Result<usize, Outage> {
+pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], reach: Reach, rest: Option<Duration>) -> Result<usize, Outage> {
     let op = "handing jobs back";
     let mut lent = shared.pg.main(op).await?;
-    let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, rest)).await?;
+    let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, reach, rest)).await?;
     lent.done();
     Ok(back.len())
 }

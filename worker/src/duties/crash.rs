@@ -4,21 +4,18 @@
 //! a job is a suspect and runs alone (`run::isolated`); if its worker dies then, it is dead, and nobody else on that worker is
 //! counted. When the whole fleet died at the same moment, it was a power cut or a bad rollout, and nobody is buried.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use millstream_common::{
     error::Outage,
     id::JobId,
     limits::CRASHES_MAX,
     pg::within,
-    rehand::{Reason, rehand},
+    rehand::{Reach, Reason, rehand},
 };
 use sqlx::{PgConnection, Row};
 
-use crate::{
-    settle::dead_stream::{Notice, announce},
-    shared::Shared,
-};
+use crate::settle::dead_stream::Notice;
 
 /// Deaths this share of a lease apart happened at the same moment: three beats.
 const SAME_MOMENT: f64 = 0.3;
@@ -76,8 +73,8 @@ async fn whole_fleet_died(conn: &mut PgConnection, worker: i64, lease: Duration)
     .await
 }
 
-/// Hands the jobs out again, counts, and buries the one that has killed three workers.
-pub(super) async fn hand_out(shared: &Arc<Shared>, conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Result<(), Outage> {
+/// Hands the jobs out again, counts, and buries the one that has killed three workers: to be told after the commit.
+pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Result<Vec<Notice>, Outage> {
     let op = "handing out after a crash";
     let all: Vec<_> = left.iter().map(|l| l.job).collect();
     let message = format!("worker {} died while it had this job", scene.worker);
@@ -92,12 +89,12 @@ pub(super) async fn hand_out(shared: &Arc<Shared>, conn: &mut PgConnection, scen
     let (counted, free): (Vec<_>, Vec<_>) = left.iter().partition(counts);
     let counted: Vec<_> = counted.iter().map(|l| l.job).collect();
     let free: Vec<_> = free.iter().map(|l| l.job).collect();
-    let mut again = within(op, rehand(&mut *conn, &counted, Reason::Crash, None)).await?;
-    again.extend(within(op, rehand(&mut *conn, &free, Reason::Lost, None)).await?);
+    let mut again = within(op, rehand(&mut *conn, &counted, Reason::Crash, Reach::Leased, None)).await?;
+    again.extend(within(op, rehand(&mut *conn, &free, Reason::Lost, Reach::Leased, None)).await?);
     // Neither handed out: the suspect, to be buried, and leases of jobs that are somebody else's by now.
     let (buried, gone): (Vec<_>, Vec<_>) = all.into_iter().filter(|(id, _)| !again.contains(id)).partition(|job| counted.contains(job));
-    bury(shared, conn, &buried).await?;
-    within(op, unlease(conn, &gone)).await
+    within(op, unlease(&mut *conn, &gone)).await?;
+    bury(conn, &buried).await
 }
 
 /// The history has all crashes: those counted, and those excused.
@@ -142,9 +139,9 @@ async fn unlease(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), s
 }
 
 /// Buries what is still at its epoch, and removes the leases.
-async fn bury(shared: &Shared, conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), Outage> {
+async fn bury(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<Vec<Notice>, Outage> {
     if jobs.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let op = "burying jobs that kill workers";
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
@@ -157,8 +154,12 @@ async fn bury(shared: &Shared, conn: &mut PgConnection, jobs: &[(JobId, i32)]) -
     within(op, unlease(&mut *conn, jobs)).await?;
     let rows = sqlx::query("SELECT id::text, queue, kind FROM millstream.job_view WHERE id = ANY($1)").bind(buried);
     let rows = within(op, rows.fetch_all(conn)).await?;
-    let notices =
-        rows.iter().map(|row| Notice { job: row.get(0), queue: row.get(1), kind: row.get(2), reason: "crash".into(), error: error.into() });
-    announce(shared, notices).await;
-    Ok(())
+    let notice = |row: &sqlx::postgres::PgRow| Notice {
+        job: row.get(0),
+        queue: row.get(1),
+        kind: row.get(2),
+        reason: "crash".into(),
+        error: error.into(),
+    };
+    Ok(rows.iter().map(notice).collect())
 }

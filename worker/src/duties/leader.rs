@@ -67,14 +67,19 @@ impl Leadership {
 pub(super) struct Elect {
     leadership: Leadership,
     seen: Option<(i64, i64, Instant)>,
+    /// How long the leader may be silent. Longer while this process is cut off from Redis: somebody else may not be.
+    patience: Duration,
+    /// The breaker was open at the last look.
+    redis_was_down: bool,
 }
 
 impl Elect {
     pub(super) fn new(leadership: Leadership) -> Self {
-        Self { leadership, seen: None }
+        Self { leadership, seen: None, patience: TAKEOVER_AFTER, redis_was_down: false }
     }
 
-    async fn lead_or_watch(&mut self, conn: &mut PgConnection, me: i64) -> Result<bool, sqlx::Error> {
+    async fn lead_or_watch(&mut self, conn: &mut PgConnection, me: i64, redis_down: bool) -> Result<bool, sqlx::Error> {
+        self.patience = if redis_down { TAKEOVER_AFTER * 2 } else { TAKEOVER_AFTER };
         if let Some(term) = self.leadership.term()
             && beat(conn, me, term).await?
         {
@@ -103,7 +108,7 @@ impl Elect {
             _ => Instant::now(),
         };
         self.seen = Some((term, beat, since));
-        if holder != VACANT && since.elapsed() < TAKEOVER_AFTER {
+        if (holder != VACANT || self.patience > TAKEOVER_AFTER) && since.elapsed() < self.patience {
             return Ok(None);
         }
         let taken = sqlx::query("UPDATE millstream.leader SET worker_id = $1, term = term + 1, beat = 0 WHERE role = 'keeper' AND term = $2 AND beat = $3 AND worker_id = $4")
@@ -136,9 +141,16 @@ impl Duty for Elect {
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
         let op = "leading";
+        let redis_down = shared.redis.is_down();
+        if redis_down && !std::mem::replace(&mut self.redis_was_down, redis_down) && self.leadership.is_mine() {
+            // Once per outage: half of the housekeeping needs Redis, and another worker may still reach it. If none does, one of them
+            // leads in the end.
+            self.leadership.resign(shared).await;
+        }
+        self.redis_was_down = redis_down;
         let looked = async {
             let mut lent = shared.pg.main(op).await?;
-            let leads = within(op, self.lead_or_watch(lent.conn(), shared.worker_id)).await?;
+            let leads = within(op, self.lead_or_watch(lent.conn(), shared.worker_id, redis_down)).await?;
             lent.done();
             Ok(leads)
         };

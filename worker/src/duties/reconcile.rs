@@ -18,7 +18,7 @@ use millstream_common::{
     limits::{PUBLISH_GRACE, PUBLISH_GRACE_AFTER_LOSS, RECONCILE_SETTLE},
     metrics::ReclaimReason,
     pg::within,
-    rehand::{Reason, rehand},
+    rehand::{Reach, Reason, rehand},
 };
 use sqlx::Row;
 
@@ -160,7 +160,7 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     let mut lent = shared.pg.main(op).await?;
     if !lost.is_empty() {
         let jobs: Vec<_> = lost.iter().copied().collect();
-        let again = within(op, rehand(lent.conn(), &jobs, Reason::Lost, None)).await?;
+        let again = within(op, rehand(lent.conn(), &jobs, Reason::Lost, Reach::Unleased, None)).await?;
         tracing::info!(jobs = again.len(), "jobs missing from the streams were handed out again");
         count(shared, &doubtful, &again);
     }

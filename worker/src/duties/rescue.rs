@@ -12,13 +12,13 @@ use std::{
 };
 
 use millstream_common::{error::Outage, metrics::ReclaimReason, pg::within};
-use sqlx::{PgConnection, Row};
+use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Scope,
     crash::{Left, Scene, hand_out},
 };
-use crate::{heartbeat::death_silence, shared::Shared};
+use crate::{heartbeat::death_silence, settle::dead_stream::announce, shared::Shared};
 
 /// Leases handed out in one go.
 const BATCH: i64 = 500;
@@ -60,8 +60,8 @@ impl Duty for Rescue {
             self.forget_everything(shared.lease);
         }
         self.last_look = Some(Instant::now());
-        for worker in self.dead(&beats) {
-            rescue(shared, worker).await?;
+        for (worker, beat) in self.dead(&beats) {
+            rescue(shared, worker, beat).await?;
         }
         Ok(())
     }
@@ -73,8 +73,8 @@ impl Rescue {
         self.wary_until = Some(Instant::now() + lease * 2);
     }
 
-    /// Notes the beats and returns the workers that have been silent too long.
-    fn dead(&mut self, beats: &[Beat]) -> Vec<i64> {
+    /// Notes the beats and returns the workers that have been silent too long, with their last beats.
+    fn dead(&mut self, beats: &[Beat]) -> Vec<(i64, i64)> {
         let now = Instant::now();
         let wary = self.wary_until.is_some_and(|until| now < until);
         self.seen.retain(|worker, _| beats.iter().any(|b| b.worker == *worker));
@@ -85,7 +85,7 @@ impl Rescue {
             if seen != count {
                 (*seen, *since) = (*count, now);
             } else if now.duration_since(*since) > silence_max {
-                dead.push(*worker);
+                dead.push((*worker, *count));
             }
         }
         dead
@@ -117,36 +117,61 @@ async fn beats(conn: &mut PgConnection) -> Result<Vec<Beat>, sqlx::Error> {
 }
 
 /// Hands out what the dead worker had and marks it lost.
-async fn rescue(shared: &Arc<Shared>, worker: i64) -> Result<(), Outage> {
+async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outage> {
     let op = "rescuing";
     let (mut total, mut scene) = (0, None);
     loop {
         let mut lent = shared.pg.main(op).await?;
-        let left = within(op, left_by(lent.conn(), worker)).await?;
-        if left.is_empty() {
-            let update = sqlx::query(
-                "UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')",
-            )
-            .bind(worker);
-            within(op, update.execute(lent.conn())).await?;
+        let mut tx = within(op, lent.conn().begin()).await?;
+        if !within(op, is_still_silent(&mut tx, worker, beat)).await? {
+            // It was only slow, or frozen: it beats again.
+            within(op, tx.rollback()).await?;
             lent.done();
+            return Ok(());
+        }
+        let left = within(op, left_by(&mut tx, worker)).await?;
+        let notices = if left.is_empty() {
+            within(op, mark_lost(&mut tx, worker)).await?;
+            Vec::new()
+        } else {
+            if scene.is_none() {
+                // The first batch has the suspect, if there is one.
+                scene = Some(Scene::look(&mut tx, worker, shared.lease, &left).await?);
+            }
+            match &scene {
+                Some(scene) => hand_out(&mut tx, scene, &left).await?,
+                None => Vec::new(),
+            }
+        };
+        within(op, tx.commit()).await?;
+        lent.done();
+        announce(shared, notices.into_iter()).await;
+        if left.is_empty() {
             break;
         }
         total += left.len();
-        if scene.is_none() {
-            // The first batch has the suspect, if there is one.
-            scene = Some(Scene::look(lent.conn(), worker, shared.lease, &left).await?);
-        }
-        if let Some(scene) = &scene {
-            hand_out(shared, lent.conn(), scene, &left).await?;
-        }
-        lent.done();
         for job in left {
             shared.metrics.queue(&job.queue).reclaimed(ReclaimReason::Rescue, 1);
         }
     }
     shared.takeover_now.notify_one();
     tracing::warn!(worker, jobs = total, "a worker's heart has stopped; its jobs were handed out again");
+    Ok(())
+}
+
+/// Holds the beat until the end of the transaction: a worker that wakes up meanwhile learns at its next beat what it has lost.
+async fn is_still_silent(conn: &mut PgConnection, worker: i64, beat: i64) -> Result<bool, sqlx::Error> {
+    let held = sqlx::query("SELECT 1 FROM millstream.worker_beat WHERE worker_id = $1 AND beat = $2 FOR UPDATE").bind(worker).bind(beat);
+    Ok(held.fetch_optional(conn).await?.is_some())
+}
+
+async fn mark_lost(conn: &mut PgConnection, worker: i64) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')",
+    )
+    .bind(worker)
+    .execute(conn)
+    .await?;
     Ok(())
 }
 
@@ -183,7 +208,7 @@ mod tests {
         let long_ago = Instant::now().checked_sub(LEASE).unwrap_or_else(Instant::now);
         rescue.seen.insert(1, (5, long_ago));
         rescue.seen.insert(2, (4, long_ago));
-        assert_eq!(rescue.dead(&[beat(1, 5), beat(2, 5)]), [1], "worker 2 has beaten since");
+        assert_eq!(rescue.dead(&[beat(1, 5), beat(2, 5)]), [(1, 5)], "worker 2 has beaten since");
     }
 
     #[test]

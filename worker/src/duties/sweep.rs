@@ -9,7 +9,7 @@ use millstream_common::{
     error::Outage,
     id::JobId,
     pg::within,
-    rehand::{Reason, rehand},
+    rehand::{Reach, Reason, rehand},
 };
 use sqlx::{PgConnection, Row};
 
@@ -42,7 +42,7 @@ impl Duty for Sweep {
         self.after = last;
         if !orphans.is_empty() {
             tracing::warn!(jobs = orphans.len(), "available jobs without a parcel were found and handed out again");
-            within(op, rehand(lent.conn(), &orphans, Reason::Lost, None)).await?;
+            within(op, rehand(lent.conn(), &orphans, Reason::Lost, Reach::Unleased, None)).await?;
         }
         lent.done();
         Ok(())

@@ -16,7 +16,7 @@ use millstream_common::{
     limits::TAKEOVER_AFTER,
     metrics::ReclaimReason,
     pg::within,
-    rehand::{Reason, rehand},
+    rehand::{Reach, Reason, rehand},
 };
 use sqlx::Row;
 
@@ -30,6 +30,8 @@ use crate::{
     shared::{Shared, worker_of},
 };
 
+/// A pause between two looks longer than this is a gap in the evidence.
+const GAP_MAX: Duration = Duration::from_secs(10);
 /// Entries handed out in one transaction.
 const ENTRIES_MAX: usize = 100;
 /// Pause between looks; two looks at least `TAKEOVER_AFTER` apart decide.
@@ -63,6 +65,7 @@ struct Abandoned {
 #[derive(Default)]
 pub(super) struct Takeover {
     seen: HashMap<(String, String), Sighting>,
+    last_look: Option<Instant>,
 }
 
 impl Duty for Takeover {
@@ -78,8 +81,12 @@ impl Duty for Takeover {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+        // Taken out: a look that fails, or comes late, has forgotten everything, and nobody is judged by what was seen before an outage.
+        let mut seen = std::mem::take(&mut self.seen);
+        if self.last_look.replace(Instant::now()).is_some_and(|at| at.elapsed() > GAP_MAX) {
+            seen.clear();
+        }
         if shared.redis.is_down() {
-            self.seen.clear();
             return Ok(());
         }
         let owners = owners(shared).await?;
@@ -91,13 +98,10 @@ impl Duty for Takeover {
                 let mut abandoned = Vec::new();
                 for item in pending(&shared.redis, &stream).await? {
                     let key = (stream.clone(), item.id.clone());
-                    let sighting = self.sight(&key, &item, &owners);
-                    let lost = owner(&item, &owners).is_some_and(|o| o.lost);
-                    if lost || sighting.since.elapsed() >= TAKEOVER_AFTER {
-                        let crashed = lost || heart_stood_still(&sighting, &item, &owners);
-                        abandoned.push(Abandoned { item, crashed });
-                    } else {
-                        still.insert(key, sighting);
+                    let sighting = sight(&mut seen, &key, &item, &owners);
+                    match sighting.verdict(owner(&item, &owners)) {
+                        Some(crashed) => abandoned.push(Abandoned { item, crashed }),
+                        None => drop(still.insert(key, sighting)),
                     }
                 }
                 take_over(shared, &queue, &stream, &abandoned).await?;
@@ -109,29 +113,34 @@ impl Duty for Takeover {
     }
 }
 
-impl Takeover {
-    /// The earlier sighting of the same hand-out, or this one.
-    fn sight(&mut self, key: &(String, String), item: &Pending, owners: &Owners) -> Sighting {
-        let earlier = self.seen.remove(key).filter(|s| s.consumer == item.consumer && s.deliveries == item.deliveries);
-        earlier.unwrap_or_else(|| Sighting {
-            consumer: item.consumer.clone(),
-            deliveries: item.deliveries,
-            beat: owner(item, owners).map(|o| o.beat),
-            since: Instant::now(),
-        })
+/// The earlier sighting of the same hand-out, or this one.
+fn sight(seen: &mut HashMap<(String, String), Sighting>, key: &(String, String), item: &Pending, owners: &Owners) -> Sighting {
+    let earlier = seen.remove(key).filter(|s| s.consumer == item.consumer && s.deliveries == item.deliveries);
+    earlier.unwrap_or_else(|| Sighting {
+        consumer: item.consumer.clone(),
+        deliveries: item.deliveries,
+        beat: owner(item, owners).map(|o| o.beat),
+        since: Instant::now(),
+    })
+}
+
+impl Sighting {
+    /// `Some`: abandoned, and whether its owner has died. `None`: too early to say. A live worker has beaten at least once in two of its
+    /// intervals; with a long lease that takes longer than the entry needs to look abandoned.
+    fn verdict(&self, owner: Option<&Owner>) -> Option<bool> {
+        let Some(owner) = owner else { return (self.since.elapsed() >= TAKEOVER_AFTER).then_some(false) };
+        let (seen_for, beats) = (self.since.elapsed(), beat_interval(owner.lease) * 2);
+        match self.beat == Some(owner.beat) {
+            _ if owner.lost => Some(true),
+            _ if seen_for < TAKEOVER_AFTER => None,
+            false => Some(false),
+            true => (seen_for > beats).then_some(true),
+        }
     }
 }
 
 fn owner<'a>(item: &Pending, owners: &'a Owners) -> Option<&'a Owner> {
     owners.get(&worker_of(&item.consumer)?)
-}
-
-/// Whether the owner has died since the entry was first seen. A live worker has beaten at least once in two of its intervals; with a
-/// long lease that is not known yet, and then nobody is blamed.
-fn heart_stood_still(sighting: &Sighting, item: &Pending, owners: &Owners) -> bool {
-    let owner = owner(item, owners);
-    let lease = owner.map_or(Duration::ZERO, |o| o.lease);
-    sighting.beat == owner.map(|o| o.beat) && sighting.since.elapsed() > beat_interval(lease) * 2
 }
 
 async fn owners(shared: &Shared) -> Result<Owners, Outage> {
@@ -191,7 +200,7 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: 
     let mut again = 0;
     for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
         let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
-        again += within(op, rehand(lent.conn(), &jobs, reason, None)).await?.len();
+        again += within(op, rehand(lent.conn(), &jobs, reason, Reach::Unleased, None)).await?.len();
     }
     lent.done();
     shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again as u64);

@@ -65,6 +65,10 @@ impl Fence {
             self.shared.postgres.note_failure("no answer");
             self.stop_claiming();
         }
+        if self.shared.postgres_down.load(Ordering::Relaxed) {
+            // Nobody sees anything. When it is back the others want a whole lease of good looks, and this worker beats long before.
+            return;
+        }
         // Dead in the eyes of the others: they hand out what it has leased, and what is pending with it. And of a run without a lease
         // they only see its entry, however well this heart beats.
         let fenced = silence > self_fence(lease);

@@ -14,7 +14,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use millstream_common::{failpoint::reach, limits::ERROR_BYTES_MAX, limits::bounded, metrics::JobOutcome};
+use millstream_common::{failpoint::reach, limits::ERROR_BYTES_MAX, limits::bounded, metrics::JobOutcome, rehand::Reach};
 use tracing::Instrument;
 
 use crate::{
@@ -126,7 +126,7 @@ async fn give_back(shared: &Arc<Shared>, job: Claimed, rest: Option<Duration>) {
     if job.hold.begin_settle().await.is_none() {
         return;
     }
-    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], rest).await {
+    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], Reach::Leased, rest).await {
         Ok(_) => {
             let meters = shared.meters.job(&job.queue, job.kind.kind_id, job.kind.handler.kind());
             meters.finished(JobOutcome::Released, 1);

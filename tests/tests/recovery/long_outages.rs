@@ -1,0 +1,66 @@
+//! Outages that last for leases, and losses that come again and again. Each lab has a pair of servers of its own.
+
+use std::time::{Duration, Instant};
+
+use millstream_admin::services::{Durability, LocalServices, PostgresStop};
+use millstream_common::job::Priority;
+use millstream_producer::NewJob;
+use millstream_tests::{Lab, Starts, ask::send, eventually};
+use tokio_util::sync::CancellationToken;
+
+// F11, I5, rule 50: F36, with jobs that run through it and jobs that end in it
+#[tokio::test]
+async fn a_postgres_that_is_away_for_three_leases_makes_nothing_start_twice() {
+    let mut lab = Lab::private(Durability::Full).await;
+    lab.config.worker.concurrency = 32;
+    let (starts, gate) = (Starts::default(), CancellationToken::new());
+    let handlers = || vec![starts.gated("gated", &gate), starts.timed("timed")];
+    let (_one, _two) = (lab.worker_with(handlers()).await, lab.worker_with(handlers()).await);
+    let producer = lab.producer();
+    send(&producer, "gated", "1", 25).await;
+    send(&producer, "timed", "3000", 25).await;
+    eventually("all fifty run", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 50).then_some(())).await;
+    lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate)).await;
+    // The length of the outage: three leases.
+    tokio::time::sleep(3 * Duration::from_millis(lab.config.worker.lease_ms)).await;
+    lab.harm(LocalServices::start_postgres).await;
+    eventually("Postgres answers", async || sqlx::query("SELECT 1").execute(&lab.pool).await.ok()).await;
+    lab.await_count("completed", 25).await;
+    gate.cancel();
+    lab.await_all_completed(50).await;
+    assert_eq!((starts.repeated(), starts.jobs()), (Vec::new(), 50));
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0").await, 0, "nobody was taken for dead");
+}
+
+/// Jobs that wait at each loss.
+const QUEUED: usize = 5_000;
+const LOSSES: usize = 10;
+
+// F11, I1, I5, rule 69: F08
+#[tokio::test]
+async fn a_redis_flushed_ten_times_loses_no_job_and_flows_again() {
+    let mut lab = Lab::private(Durability::None).await;
+    lab.config.worker.concurrency = 24;
+    let starts = Starts::default();
+    let _worker = lab.worker_with(vec![starts.timed("slow"), starts.timed("timed")]).await;
+    let producer = lab.producer();
+    let (mut sent, mut flows) = (0, Vec::new());
+    for _ in 0..LOSSES {
+        sent += send(&producer, "slow", "400", 24).await.len();
+        let missing = QUEUED.saturating_sub(lab.count("available").await as usize);
+        sent += send(&producer, "timed", "1", missing).await.len();
+        lab.await_number("SELECT count(*) FROM millstream.lease", 1).await;
+        lab.command::<String>(&["FLUSHALL"]).await;
+        let lost_at = Instant::now();
+        let mut urgent = NewJob::new("timed", "1");
+        urgent.priority = Priority::High;
+        let urgent = producer.enqueue(urgent).await.expect("a job is accepted").id;
+        sent += 1;
+        lab.await_state(urgent, "completed").await;
+        flows.push(lost_at.elapsed());
+    }
+    lab.await_all_completed(sent as i64).await;
+    assert!(starts.overlapped().is_empty(), "{:?}", starts.overlapped());
+    flows.sort_unstable();
+    println!("{LOSSES} losses, {sent} jobs: flow again after {:?} in the median, {:?} at worst", flows[LOSSES / 2], flows[LOSSES - 1]);
+}

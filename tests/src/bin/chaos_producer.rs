@@ -1,12 +1,13 @@
-//! A producer of a chaos run: one door, a rate, a journal. Ends in order at SIGTERM.
+//! A producer of a chaos run: one door, a rate, a journal. Ends in order at SIGTERM, at once at a second one.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use anyhow::{Result, anyhow};
 use clap::Parser;
 use millstream_common::config::Config;
 use millstream_tests::chaos::{
     door::Kind,
+    fleet::variable,
     journal::Journal,
     produce::{Plan, run},
 };
@@ -37,6 +38,7 @@ struct Args {
 async fn main() -> Result<()> {
     // A second call would only say that there is a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
+    millstream_common::failpoint::arm();
     let args = Args::parse();
     let config = Config::load(None).map_err(|e| anyhow!(e))?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log)?;
@@ -48,6 +50,7 @@ async fn main() -> Result<()> {
         first_token: args.first_token,
         api: args.api,
         document: args.document,
+        patience: std::env::var(variable::PATIENCE_MS).ok().and_then(|ms| ms.parse().ok()).map(Duration::from_millis),
     };
     run(plan, config, Journal::open(&args.journal)?).await
 }

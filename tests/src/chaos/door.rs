@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::workload::Ask;
 
 /// No call lasts longer; what became of it is then unknown.
-const CALL_DEADLINE: Duration = Duration::from_secs(30);
+pub const CALL_DEADLINE: Duration = Duration::from_secs(30);
 /// Connections of a producer.
 const CONNECTIONS_MAX: u32 = 4;
 
@@ -67,8 +67,8 @@ impl Door {
         }))
     }
 
-    /// Asks once.
-    pub async fn ask(&mut self, ask: &Ask, id: Uuid) -> Answer {
+    /// Asks once, and gives up after a while.
+    pub async fn ask(&mut self, ask: &Ask, id: Uuid, patience: Duration) -> Answer {
         let asked = async {
             match self {
                 Self::Library(producer) => library(producer, ask, id).await,
@@ -76,7 +76,7 @@ impl Door {
                 Self::Sql(options, conn) => sql(options, conn, ask).await,
             }
         };
-        let answer = tokio::time::timeout(CALL_DEADLINE, asked).await;
+        let answer = tokio::time::timeout(patience, asked).await;
         if answer.is_err()
             && let Self::Sql(_, conn) = self
         {
@@ -122,7 +122,7 @@ pub async fn answer_of(sent: reqwest::Result<reqwest::Response>) -> Answer {
     match status {
         StatusCode::ACCEPTED => Answer::Ok(body["id"].as_str().and_then(|id| id.parse().ok())),
         // The one refusal that says of itself that nothing is known.
-        StatusCode::REQUEST_TIMEOUT => Answer::Unknown(body.to_string()),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Answer::Unknown(body.to_string()),
         _ if status.is_client_error() => Answer::Failed(body.to_string()),
         _ => Answer::Unknown(body.to_string()),
     }

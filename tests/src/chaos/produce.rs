@@ -14,8 +14,9 @@ use tokio::{
 };
 
 use super::{
-    door::{Answer, Door, Kind, answer_of},
+    door::{Answer, CALL_DEADLINE, Door, Kind, answer_of},
     journal::{Event, Journal, Token},
+    rng::Rng,
     workload::{Ask, Mix},
 };
 
@@ -43,9 +44,28 @@ pub struct Plan {
     pub api: String,
     /// Handed in every ten seconds, if given.
     pub document: Option<PathBuf>,
+    /// Callers give up after at most so long, if given, wherever their call is then.
+    pub patience: Option<Duration>,
 }
 
-/// Produces until SIGTERM or SIGINT; what is in flight is ended first.
+/// How long a caller waits for an answer.
+enum Patience {
+    /// As long as anybody.
+    Usual,
+    /// Anything up to this.
+    Drawn(Rng, Duration),
+}
+
+impl Patience {
+    fn next(&mut self) -> Duration {
+        match self {
+            Self::Usual => CALL_DEADLINE,
+            Self::Drawn(rng, most) => Duration::from_micros(rng.below(most.as_micros().max(1) as u64)),
+        }
+    }
+}
+
+/// Produces until SIGTERM or SIGINT; what is in flight is ended first, unless a second signal says otherwise.
 pub async fn run(plan: Plan, config: Config, journal: Journal) -> Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let journal = Arc::new(journal);
@@ -55,13 +75,16 @@ pub async fn run(plan: Plan, config: Config, journal: Journal) -> Result<()> {
     let (asks, inbox) = mpsc::channel::<Ask>(CALLERS);
     let inbox = Arc::new(Mutex::new(inbox));
     let mut callers = JoinSet::new();
-    for _ in 0..CALLERS {
+    for nth in 0..CALLERS {
         let door = match (&producer, plan.door) {
             (Some(producer), _) => Door::Library(Box::new(producer.clone())),
             (None, Kind::Sql) => Door::Sql(Box::new(config.database.url.expose().parse()?), None),
             (None, _) => Door::Http(client.clone(), plan.api.clone()),
         };
-        callers.spawn(call(door, inbox.clone(), journal.clone()));
+        let patience = plan
+            .patience
+            .map_or(Patience::Usual, |most| Patience::Drawn(Rng::of(plan.seed, &format!("patience {} {nth}", plan.first_token)), most));
+        callers.spawn(call(door, patience, inbox.clone(), journal.clone()));
     }
     tokio::select! {
         () = tick(plan.per_second, &mix, asks) => {}
@@ -70,7 +93,11 @@ pub async fn run(plan: Plan, config: Config, journal: Journal) -> Result<()> {
         _ = interrupt.recv() => {}
     }
     // The channel is closed: callers end when it is empty.
-    while callers.join_next().await.is_some() {}
+    tokio::select! {
+        () = async { while callers.join_next().await.is_some() {} } => {}
+        // What became of their calls is as unknown as after a kill.
+        _ = terminate.recv() => callers.abort_all(),
+    }
     if let Some(producer) = producer {
         producer.close().await;
     }
@@ -88,7 +115,7 @@ async fn tick(per_second: u64, mix: &std::sync::Mutex<Mix>, asks: mpsc::Sender<A
     }
 }
 
-async fn call(mut door: Door, inbox: Arc<Mutex<mpsc::Receiver<Ask>>>, journal: Arc<Journal>) {
+async fn call(mut door: Door, mut patience: Patience, inbox: Arc<Mutex<mpsc::Receiver<Ask>>>, journal: Arc<Journal>) {
     loop {
         let next = inbox.lock().await.recv().await;
         let Some(ask) = next else { return };
@@ -96,7 +123,7 @@ async fn call(mut door: Door, inbox: Arc<Mutex<mpsc::Receiver<Ask>>>, journal: A
         // The same id at every repetition; only the library's door takes it.
         let id = new_job_id();
         for _ in 0..REPEATS_MAX {
-            let answer = door.ask(&ask, id).await;
+            let answer = door.ask(&ask, id, patience.next()).await;
             let unknown = matches!(answer, Answer::Unknown(_));
             note(&journal, ask.token, answer);
             if !unknown || ask.key.is_none() {

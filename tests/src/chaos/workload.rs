@@ -1,4 +1,5 @@
-//! The work that producers ask for and handlers do: three kinds, their mix, and what a payload says.
+//! The work that producers ask for and handlers do: three kinds and their mix, three more that only cases ask for, and what a
+//! payload says.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,13 @@ pub const QUICK: &str = "chaos.quick";
 pub const MIDDLE: &str = "chaos.middle";
 /// A job of 20 s, unless the run says otherwise.
 pub const LONG: &str = "chaos.long";
+
+/// A job that keeps its thread busy for a while.
+pub const HOG: &str = "chaos.hog";
+/// A job that never gives its thread back, at its first hand-out.
+pub const STUCK: &str = "chaos.stuck";
+/// A job that panics at its first attempt.
+pub const PANIC: &str = "chaos.panic";
 
 /// Jobs of 500 ms and of 20 s, of ten thousand: 300 a second of this mix keep 11 slots busy, so that two of three workers
 /// suffice, with room to catch up.

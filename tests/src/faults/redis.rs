@@ -11,6 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use millstream_admin::services::LocalServices;
+use redis::aio::MultiplexedConnection;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Lab, eventually};
@@ -73,20 +74,31 @@ fn signal(servers: &LocalServices, signal: Signal) -> Result<()> {
 
 /// Fills memory with junk and sets the limit below what is used then: a server that does not evict takes nothing more.
 pub async fn fill_memory(lab: &Lab) {
+    fill(&mut lab.redis().await).await.expect("Redis takes the junk and the limit");
+}
+
+/// [`fill_memory`] over a connection.
+pub async fn fill(redis: &mut MultiplexedConnection) -> Result<()> {
     let mut fill = redis::pipe();
     for key in junk() {
         fill.cmd("SET").arg(key).arg("x".repeat(JUNK_BYTES)).ignore();
     }
-    fill.exec_async(&mut lab.redis().await).await.expect("there is room for the junk");
-    let info: String = lab.command(&["INFO", "memory"]).await;
-    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<u64>().ok()).expect("used_memory");
-    set(lab, "maxmemory", &(used - EXCESS_BYTES).to_string()).await;
+    fill.exec_async(redis).await.context("there is no room for the junk")?;
+    let info: String = redis::cmd("INFO").arg("memory").query_async(redis).await?;
+    let used = info.lines().find_map(|line| line.strip_prefix("used_memory:")?.trim().parse::<u64>().ok()).context("used_memory")?;
+    let limit = used.saturating_sub(EXCESS_BYTES).to_string();
+    Ok(redis::cmd("CONFIG").arg(&["SET", "maxmemory", &limit]).exec_async(redis).await?)
 }
 
 /// Ends [`fill_memory`].
 pub async fn free_memory(lab: &Lab) {
-    set(lab, "maxmemory", "0").await;
-    redis::cmd("UNLINK").arg(junk().collect::<Vec<_>>()).exec_async(&mut lab.redis().await).await.expect("the junk goes");
+    free(&mut lab.redis().await).await.expect("the limit and the junk go");
+}
+
+/// Ends [`fill`].
+pub async fn free(redis: &mut MultiplexedConnection) -> Result<()> {
+    redis::cmd("CONFIG").arg(&["SET", "maxmemory", "0"]).exec_async(redis).await?;
+    Ok(redis::cmd("UNLINK").arg(junk().collect::<Vec<_>>()).exec_async(redis).await?)
 }
 
 /// Far from the keys of any lab.

@@ -7,35 +7,19 @@ use sqlx::PgConnection;
 use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
-use crate::chaos::{
-    fleet::Fleet,
-    journal::{Event, Journal, now},
-    rng::Rng,
-    workload::{MIDDLE, Payload},
-};
+use super::asks::{Asks, Options};
+use crate::chaos::{fleet::Fleet, rng::Rng, workload::MIDDLE};
 
-/// Above all tokens of producers.
-const TOKENS: u64 = 100_000_000_000_000_000;
 const JOBS: u64 = 50;
 const ACTORS: usize = 4;
 
 /// F57
 pub(super) async fn moves(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
-    let first = TOKENS + now() * 100;
-    let journal = Journal::open(&fleet.dir().join("journals").join(format!("case-{first}.1.journal")))?;
-    let mut jobs = Vec::new();
-    let mut conn = fleet.postgres().await?;
-    for token in first..first + JOBS {
+    let (mut asks, mut conn, mut jobs) = (Asks::open(fleet)?, fleet.postgres().await?, Vec::new());
+    for nth in 0..JOBS {
         // Every third one dies of its first attempt, and of every one after a redrive.
-        let payload = serde_json::to_string(&Payload { token, fail: if token % 3 == 0 { 9 } else { 0 } })?;
-        journal.write(Event::Intent(token));
-        let id: Uuid = sqlx::query_scalar("SELECT millstream.enqueue($1, $2::jsonb, max_attempts => 1)")
-            .bind(MIDDLE)
-            .bind(payload)
-            .fetch_one(&mut conn)
-            .await?;
-        journal.write(Event::Ok(token, Some(id)));
-        jobs.push(id);
+        let more = if nth % 3 == 0 { r#","fail":9"# } else { "" };
+        jobs.push(asks.job(&mut conn, MIDDLE, more, Options { max_attempts: 1, ..Options::default() }).await?);
     }
     fleet.timeline.note("four actors cancel and retry 50 jobs for 8 s");
     let mut actors = tokio::task::JoinSet::new();

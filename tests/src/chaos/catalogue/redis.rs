@@ -7,7 +7,10 @@ use millstream_admin::services::LocalServices;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
-use crate::chaos::{fleet::Fleet, rng::Rng};
+use crate::{
+    chaos::{fleet::Fleet, rng::Rng},
+    faults::redis as faults,
+};
 
 /// F08
 pub(super) async fn flushed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
@@ -27,6 +30,35 @@ pub(super) async fn killed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
         sleep(Duration::from_millis(2000 + rng.below(2000))).await;
     }
     Ok(())
+}
+
+/// F15: entries that were added are gone, and those that were acknowledged are there again.
+pub(super) async fn tail_cut(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
+    for _ in 0..2 {
+        let bytes = 1000 + rng.below(20_000);
+        fleet.timeline.note(&format!("kill -9 redis, the last {bytes} bytes of its log are gone, start"));
+        let cut = move |services: &LocalServices| {
+            services.kill9_redis()?;
+            faults::cut_aof_tail(services, bytes)?;
+            services.start_redis()
+        };
+        fleet.servers(cut).await?;
+        sleep(Duration::from_secs(4)).await;
+    }
+    Ok(())
+}
+
+/// F16
+pub(super) async fn put_back(fleet: &Fleet, _: &mut Rng) -> Result<()> {
+    let copy = fleet.servers(faults::Copy::of).await?;
+    sleep(Duration::from_secs(8)).await;
+    fleet.timeline.note("redis is put back to how it was 8 s ago");
+    let restore = move |services: &LocalServices| {
+        services.stop_redis()?;
+        copy.restore(services)?;
+        services.start_redis()
+    };
+    fleet.servers(restore).await
 }
 
 /// F17
@@ -83,8 +115,10 @@ async fn signal(fleet: &Fleet, signal: Signal) -> Result<()> {
     fleet.servers(send).await
 }
 
-/// The server is there and goes on.
+/// The server is there, goes on, and has room.
 pub(super) async fn healed(fleet: &Fleet) -> Result<()> {
     fleet.servers(|services| if services.pids().redis.is_none() { services.start_redis() } else { Ok(()) }).await?;
-    signal(fleet, Signal::CONT).await
+    signal(fleet, Signal::CONT).await?;
+    let () = fleet.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
+    faults::free(&mut fleet.redis().await?).await
 }

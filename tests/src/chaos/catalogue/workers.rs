@@ -75,11 +75,11 @@ pub(super) async fn told_to_end(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 }
 
 /// In order with code 0, or by the signal before it was caught; a worker that cannot reach Postgres ends with 5.
-async fn expect_end(fleet: &Fleet, name: &str) {
+pub(super) async fn expect_end(fleet: &Fleet, name: &str) {
     match fleet.ended(name, END_LIMIT).await {
-        None => fleet.complain(format!("F51: {name} did not end within {} s", END_LIMIT.as_secs())),
+        None => fleet.complain(format!("{name} did not end within {} s", END_LIMIT.as_secs())),
         Some(death) if fleet.is_alone() && !matches!(death.code, Some(0) | None) => {
-            fleet.complain(format!("F51: {} ended with code {:?}", death.process, death.code));
+            fleet.complain(format!("{} ended with code {:?}", death.process, death.code));
         }
         Some(_) => {}
     }

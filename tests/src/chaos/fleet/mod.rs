@@ -3,6 +3,7 @@
 //! Invariants: every process has a name of its own in each life, its journal and the record of its death carry it; a process
 //! that dies is started again, as systemd would; all of them end with this value, or with the run if that is killed.
 
+mod alter;
 mod ask;
 mod setup;
 mod slot;
@@ -18,7 +19,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use millstream_admin::services::LocalServices;
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
@@ -29,12 +30,10 @@ pub use self::{
 };
 use self::{slot::Slot, spawn::Nest};
 use super::timeline::Timeline;
+use crate::faults::Clock;
 
 /// How often the supervisor looks.
 const SUPERVISE_EVERY: Duration = Duration::from_millis(50);
-
-/// A process that is started again ends and works within this time.
-const RESTART_LIMIT: Duration = Duration::from_mins(1);
 
 /// Variables by which the worker of a run is told what its arguments cannot say.
 pub mod variable {
@@ -42,6 +41,10 @@ pub mod variable {
     pub const JOURNAL: &str = "CHAOS_JOURNAL";
     /// How long the longest kind takes.
     pub const LONG_MS: &str = "CHAOS_LONG_MS";
+    /// Its address space in bytes, if it has a limit.
+    pub const ADDRESS_SPACE: &str = "CHAOS_ADDRESS_SPACE";
+    /// A producer's callers give up after at most so many milliseconds.
+    pub const PATIENCE_MS: &str = "CHAOS_PATIENCE_MS";
 }
 
 /// Everything that runs.
@@ -55,7 +58,14 @@ pub struct Fleet {
     crew: Arc<Crew>,
     supervisor: JoinHandle<()>,
     services: Arc<LocalServices>,
+    clocks: Option<Clocks>,
     alone: AtomicBool,
+}
+
+/// Wall clocks of the servers.
+struct Clocks {
+    postgres: Mutex<Clock>,
+    redis: Mutex<Clock>,
 }
 
 struct Crew {
@@ -131,37 +141,6 @@ impl Fleet {
     /// Says whether one case is under way.
     pub fn set_alone(&self, alone: bool) {
         self.alone.store(alone, Ordering::Relaxed);
-    }
-
-    /// Changes how a place is started, from its next start on.
-    pub fn respecify(&self, name: &str, change: impl FnOnce(&mut Spec)) {
-        if let Some(slot) = self.crew.slots().get_mut(name) {
-            change(&mut slot.spec);
-        }
-    }
-
-    /// Starts a place again, specified in another way: behind a proxy, with another clock, with a failpoint. It ends in order, at
-    /// once, and the new process works when this returns.
-    pub async fn restart(&self, name: &str, change: impl FnOnce(&mut Spec)) -> Result<()> {
-        let before = self.pid(name);
-        self.respecify(name, change);
-        // The second signal cuts the grace period short; sent at once, the two would be one.
-        self.signal(name, Signal::TERM);
-        tokio::time::sleep(4 * SUPERVISE_EVERY).await;
-        self.signal(name, Signal::TERM);
-        let began = tokio::time::Instant::now();
-        while self.pid(name).is_none_or(|pid| Some(pid) == before) || !self.works(name).await {
-            ensure!(began.elapsed() < RESTART_LIMIT, "{name} did not start again within {} s", RESTART_LIMIT.as_secs());
-            tokio::time::sleep(SUPERVISE_EVERY).await;
-        }
-        Ok(())
-    }
-
-    /// A worker works when it is registered, any other process when it runs.
-    async fn works(&self, name: &str) -> bool {
-        let Some(pid) = self.pid(name).filter(|_| name.starts_with("worker")) else { return self.pid(name).is_some() };
-        let registered = format!("SELECT count(*) FROM millstream.worker WHERE state = 'active' AND pid = {pid}");
-        self.number(&registered).await.is_ok_and(|count| count > 0)
     }
 
     /// Ends the processes of some places in order (SIGTERM), and by force after the bound; they stay down.

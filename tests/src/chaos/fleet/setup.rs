@@ -5,13 +5,14 @@ use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, sync::Arc, tim
 use anyhow::{Context as _, Result, ensure};
 use millstream_admin::{
     samples,
-    services::{Durability, LocalServices, Options},
+    services::{Durability, LocalServices, Options, ServerEnv},
 };
 use millstream_common::{pg::migrate_up, stream::keys::Keys};
 
-use super::{Crew, Fleet, Nest, Slot, Spec, variable};
+use super::{Clocks, Crew, Fleet, Nest, Slot, Spec, variable};
 use crate::{
     chaos::{timeline::Timeline, witness},
+    faults::Clock,
     servers::built,
 };
 
@@ -48,12 +49,8 @@ impl Fleet {
             std::fs::create_dir_all(dir.join(folder))?;
         }
         samples::write_to(&dir.join("samples"))?;
-        let options = Options {
-            dir: dir.join("services"),
-            durability: Durability::Full,
-            fresh: true,
-            env: millstream_admin::services::ServerEnv::default(),
-        };
+        let (clocks, env) = clocks(&timeline);
+        let options = Options { dir: dir.join("services"), durability: Durability::Full, fresh: true, env };
         let services = Arc::new(LocalServices::start(options).await?);
         migrate_up(&services.database_url).await?;
         witness::install(&services.database_url).await?;
@@ -67,7 +64,7 @@ impl Fleet {
         });
         hold_back(&crew, "producer", true);
         let supervisor = tokio::spawn(crew.clone().supervise());
-        let fleet = Self { settings, timeline, dir, crew, supervisor, services, alone: true.into() };
+        let fleet = Self { settings, timeline, dir, crew, supervisor, services, clocks, alone: true.into() };
         tokio::time::timeout(START_LIMIT, fleet.until_ready()).await.context("the fleet is not ready in time")??;
         hold_back(&fleet.crew, "producer", false);
         Ok(fleet)
@@ -100,6 +97,11 @@ impl Fleet {
         Keys::new(PREFIX)
     }
 
+    /// The first part of them.
+    pub fn prefix(&self) -> &'static str {
+        PREFIX
+    }
+
     /// Postgres, without anything between.
     pub fn database_url(&self) -> &str {
         &self.services.database_url
@@ -108,6 +110,20 @@ impl Fleet {
     /// Redis, without anything between.
     pub fn redis_url(&self) -> &str {
         &self.services.redis_url
+    }
+}
+
+/// Clocks of the servers, with what the servers need to read them; none where clocks cannot be moved.
+fn clocks(timeline: &Timeline) -> (Option<Clocks>, ServerEnv) {
+    match Clock::new().and_then(|postgres| Ok((postgres, Clock::new()?))) {
+        Ok((postgres, redis)) => {
+            let env = ServerEnv { postgres: postgres.env(), redis: redis.env() };
+            (Some(Clocks { postgres: postgres.into(), redis: redis.into() }), env)
+        }
+        Err(e) => {
+            timeline.note(&format!("no clock will be moved: {e:#}"));
+            (None, ServerEnv::default())
+        }
     }
 }
 
@@ -154,6 +170,10 @@ fn environment(dir: &std::path::Path, settings: &Settings, services: &LocalServi
         ("MILLSTREAM_OBJECTS__URL", format!("file://{}", dir.join("objects").display())),
         ("MILLSTREAM_WORKER__LEASE_MS", settings.lease.as_millis().to_string()),
         ("MILLSTREAM_WORKER__GRACE_MS", "10000".to_owned()),
+        // A case adds a queue of its own, for one worker alone.
+        ("MILLSTREAM_WORKER__QUEUES", "default,documents".to_owned()),
+        // For jobs that kill their worker.
+        ("MILLSTREAM_DIAGNOSTICS", "true".to_owned()),
         ("MILLSTREAM_LOG", "info".to_owned()),
         (variable::LONG_MS, settings.long.as_millis().to_string()),
     ];

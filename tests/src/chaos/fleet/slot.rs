@@ -49,6 +49,8 @@ pub struct Death {
 /// A place.
 pub(super) struct Slot {
     pub(super) spec: Spec,
+    /// What a case gives back.
+    pub(super) usual: Spec,
     name: String,
     child: Option<Child>,
     incarnation: u64,
@@ -59,7 +61,7 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(name: &str, spec: Spec) -> Self {
-        Self { spec, name: name.to_owned(), child: None, incarnation: 0, wanted: true, died: None }
+        Self { usual: spec.clone(), spec, name: name.to_owned(), child: None, incarnation: 0, wanted: true, died: None }
     }
 
     /// The name of the present or last process and its journal.

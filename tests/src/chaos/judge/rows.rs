@@ -5,13 +5,20 @@ use crate::chaos::journal::Micros;
 
 /// Workers that one job may kill.
 const CRASHES_MAX: i16 = 3;
+/// The kind of the jobs that kill their worker, which has no journal.
+const POISON: &str = "crash";
 /// Consumers that may be there beside those of the living.
 const CONSUMERS_SLACK: i64 = 10;
 /// Work flows again within this time after the last fault was healed.
 pub const FLOW_LIMIT: Micros = 30_000_000;
 
 pub(super) fn check(evidence: &Evidence, verdict: &mut Verdict) {
-    let all = attempts(evidence).chain(finality(evidence)).chain(flow(evidence)).chain(redis(evidence)).chain(hygiene(evidence));
+    let all = attempts(evidence)
+        .chain(poison(evidence))
+        .chain(finality(evidence))
+        .chain(flow(evidence))
+        .chain(redis(evidence))
+        .chain(hygiene(evidence));
     verdict.violations.extend(all);
 }
 
@@ -21,6 +28,12 @@ fn attempts(evidence: &Evidence) -> impl Iterator<Item = Violation> {
         let text = format!("job {} has {} of {} attempts and {} crashes", row.job, row.attempt, row.max_attempts, row.crash_count);
         Violation::new(Broken::Attempts, None, text)
     })
+}
+
+/// A job that kills its worker cannot end in any other way.
+fn poison(evidence: &Evidence) -> impl Iterator<Item = Violation> {
+    let bad = evidence.rows.iter().filter(|row| row.kind == POISON && row.state != state::DEAD);
+    bad.map(|row| Violation::new(Broken::Attempts, None, format!("job {}, which kills its worker, is in state {}", row.job, row.state)))
 }
 
 fn finality(evidence: &Evidence) -> impl Iterator<Item = Violation> {

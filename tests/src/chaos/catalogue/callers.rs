@@ -1,0 +1,182 @@
+//! Faults of callers: they give up, send garbage, and ask for the same at the same time.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use millstream_common::{
+    config::{Config, Secret},
+    id::new_job_id,
+};
+use tokio::time::{Instant, sleep};
+use uuid::Uuid;
+
+use super::asks::Asks;
+use crate::chaos::{
+    door::{Answer, CALL_DEADLINE, Door, answer_of},
+    fleet::{Fleet, variable},
+    journal::{Event, Token},
+    rng::Rng,
+    workload::{Ask, QUICK},
+};
+
+/// The longest patience of a caller that has little.
+const PATIENCE_MS: u64 = 50;
+/// Keys that are asked for at the same time (F56), and how often each.
+const KEYS: usize = 20;
+const ASKERS: usize = 10;
+/// A job with a payload that its handler does not understand is dead by then.
+const DEAD_WITHIN: Duration = Duration::from_secs(30);
+
+/// F43
+pub(super) async fn impatient(fleet: &Fleet, _: &mut Rng) -> Result<()> {
+    let env = [(variable::PATIENCE_MS.to_owned(), PATIENCE_MS.to_string())];
+    let while_impatient = async {
+        fleet.timeline.note(&format!("all callers give up within {PATIENCE_MS} ms, for 8 s"));
+        sleep(Duration::from_secs(8)).await;
+        let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '2 s'";
+        let idle = fleet.number(idle).await?;
+        if idle > 0 && fleet.is_alone() {
+            fleet.complain(format!("F43: {idle} sessions are left in a transaction"));
+        }
+        Ok(())
+    };
+    fleet.altered(&fleet.names("producer"), &env, while_impatient).await
+}
+
+/// The three doors.
+fn doors(fleet: &Fleet) -> Result<Vec<Door>> {
+    let mut config = Config::load(None).map_err(|e| anyhow!(e))?;
+    config.database.url = Secret::new(fleet.database_url().to_owned());
+    config.redis.url = Secret::new(fleet.redis_url().to_owned());
+    config.redis.prefix = fleet.prefix().to_owned();
+    Ok(vec![
+        Door::Library(Box::new(Door::library(&config)?)),
+        Door::Http(reqwest::Client::new(), fleet.api_url()),
+        Door::Sql(Box::new(fleet.database_url().parse()?), None),
+    ])
+}
+
+fn ask_for(token: Token, payload: String, key: Option<String>) -> Ask {
+    Ask { token, kind: QUICK, payload, priority: "medium", key }
+}
+
+/// F50
+pub(super) async fn garbage(fleet: &Fleet, _: &mut Rng) -> Result<()> {
+    let mut asks = Asks::open(fleet)?;
+    for mut door in doors(fleet)? {
+        let name = name(&door);
+        for (what, tail) in garbage_tails() {
+            let token = asks.token();
+            let payload = format!(r#"{{"token":{token},"garbage":{tail}"#);
+            let answer = match &door {
+                // What is no JSON cannot be put into a request as JSON is.
+                Door::Http(client, url) => post(client, url, &payload).await,
+                _ => door.ask(&ask_for(token, payload, None), new_job_id(), CALL_DEADLINE).await,
+            };
+            judge_answer(fleet, &asks, (token, name, what), answer);
+        }
+    }
+    misunderstood(fleet, &mut asks).await
+}
+
+/// What is not accepted must say so; what only this door can know to be too deep may be.
+fn judge_answer(fleet: &Fleet, asks: &Asks, (token, door, what): (Token, &str, &str), answer: Answer) {
+    match answer {
+        Answer::Failed(why) => asks.journal.write(Event::Failed(token, why)),
+        Answer::Unknown(why) => {
+            if fleet.is_alone() {
+                fleet.complain(format!("F50: {what} through the door {door} was not refused: {why}"));
+            }
+            asks.journal.write(Event::Unknown(token, why));
+        }
+        Answer::Ok(id) => {
+            fleet.complain(format!("F50: {what} was accepted through the door {door}"));
+            asks.journal.write(Event::Ok(token, id));
+        }
+    }
+}
+
+/// Ends of payloads, none of which is one.
+fn garbage_tails() -> Vec<(&'static str, String)> {
+    let deep = 10_000;
+    vec![
+        ("no JSON", "nonsense".to_owned()),
+        ("half a payload", "[1, 2".to_owned()),
+        ("10 MB", format!("\"{}\"}}", "x".repeat(10_000_000))),
+        ("10000 brackets", format!("{}{}}}", "[".repeat(deep), "]".repeat(deep))),
+        ("a NUL", r#""\u0000"}"#.to_owned()),
+    ]
+}
+
+fn name(door: &Door) -> &'static str {
+    match door {
+        Door::Library(_) => "library",
+        Door::Http(..) => "HTTP",
+        Door::Sql(..) => "SQL",
+    }
+}
+
+async fn post(client: &reqwest::Client, url: &str, payload: &str) -> Answer {
+    let body = format!(r#"{{"kind":"{QUICK}","payload":{payload}}}"#);
+    answer_of(client.post(format!("{url}/v1/jobs")).header("content-type", "application/json").body(body).send().await).await
+}
+
+/// JSON that the handler does not understand: this job is dead, and no other.
+async fn misunderstood(fleet: &Fleet, asks: &mut Asks) -> Result<()> {
+    for mut door in doors(fleet)? {
+        let token = asks.token();
+        let ask = ask_for(token, format!(r#"{{"token":{token},"fail":"often"}}"#), None);
+        let Answer::Ok(id) = door.ask(&ask, new_job_id(), CALL_DEADLINE).await else {
+            asks.journal.write(Event::Unknown(token, String::new()));
+            anyhow::ensure!(!fleet.is_alone(), "the door {} takes no job", name(&door));
+            continue;
+        };
+        asks.journal.write(Event::Ok(token, id));
+        dies_alone(fleet, id.context("every door tells the id")?).await?;
+    }
+    Ok(())
+}
+
+async fn dies_alone(fleet: &Fleet, id: Uuid) -> Result<()> {
+    let began = Instant::now();
+    let dead = format!("SELECT count(*) FROM millstream.job WHERE id = '{id}' AND state = 8 AND crash_count = 0");
+    while !fleet.number(&dead).await.is_ok_and(|count| count == 1) {
+        if began.elapsed() > DEAD_WITHIN {
+            fleet.complain(format!("F50: job {id} is not dead although nobody understands it"));
+            return Ok(());
+        }
+        sleep(Duration::from_millis(100)).await;
+    }
+    Ok(())
+}
+
+/// F56
+pub(super) async fn same_key(fleet: &Fleet, _: &mut Rng) -> Result<()> {
+    let mut asks = Asks::open(fleet)?;
+    fleet.timeline.note(&format!("{KEYS} keys, each asked for {ASKERS} times at once through three doors"));
+    for nth in 0..KEYS {
+        let token = asks.token();
+        let ask = ask_for(token, format!(r#"{{"token":{token},"fail":0}}"#), Some(format!("same-{token}")));
+        let mut told = Vec::new();
+        let mut doors: Vec<Door> = Vec::new();
+        while doors.len() < ASKERS {
+            doors.extend(self::doors(fleet)?);
+        }
+        let all = doors.iter_mut().take(ASKERS).map(|door| door.ask(&ask, new_job_id(), CALL_DEADLINE));
+        for (asker, answer) in futures::future::join_all(all).await.into_iter().enumerate() {
+            match answer {
+                Answer::Ok(id) => told.push(id.context("every door tells the id")?),
+                Answer::Failed(why) => fleet.complain(format!("F56: asker {asker} of key {nth} was refused: {why}")),
+                Answer::Unknown(why) => asks.journal.write(Event::Unknown(token, why)),
+            }
+        }
+        if let Some(id) = told.first() {
+            asks.journal.write(Event::Ok(token, Some(*id)));
+        }
+        told.dedup();
+        if told.len() > 1 {
+            fleet.complain(format!("F56: one key was answered with {told:?}"));
+        }
+    }
+    Ok(())
+}

@@ -1,4 +1,4 @@
-//! Whether work flows: read from the journals while they are written, so that neither store has to be asked.
+//! Whether work flows: read from the journals while they are written; Postgres is only asked which jobs are dead.
 //!
 //! Full flow after a moment: of every producer, a job asked for after it has succeeded; every job that waited for its first or
 //! next run at that moment has got it; and none waits longer than a few seconds.
@@ -145,6 +145,18 @@ impl Flow {
         self.open.values().filter(|open| open.accepted && open.running.is_empty() && open.last < before).count()
     }
 
+    /// A job that was there when three workers were killed is dead, and waits for nothing. The journals cannot tell; the judge looks at
+    /// it in the end.
+    async fn forget_dead(&mut self, fleet: &Fleet) {
+        let dead = "SELECT payload::jsonb->>'token' FROM millstream.job WHERE state = 8 AND payload::jsonb ? 'token'";
+        // Postgres may be away: then it is asked at the next look.
+        for token in fleet.texts(dead).await.unwrap_or_default() {
+            if let Ok(token) = token.parse::<Token>() {
+                self.open.remove(&token);
+            }
+        }
+    }
+
     fn is_full_since(&self, moment: Micros) -> bool {
         self.newest.values().all(|newest| *newest > moment) && self.overdue(moment) == 0
     }
@@ -162,6 +174,9 @@ impl Flow {
             self.read(fleet)?;
             if self.is_full_since(moment) {
                 return Ok(Some(now()));
+            }
+            if self.overdue(moment) > 0 {
+                self.forget_dead(fleet).await;
             }
             if began.elapsed() > within {
                 return Ok(None);

@@ -54,7 +54,7 @@ impl Capacity {
 
     /// Jobs that may be taken on now if each weighs `weight`; 0: none.
     pub(crate) fn room(&self, weight: u64) -> usize {
-        if self.closed.load(Ordering::Relaxed) {
+        if self.is_closed() {
             return 0;
         }
         let budget = (self.slots as u64 * SLOT_WEIGHT).saturating_sub(self.weight.load(Ordering::Relaxed));
@@ -67,10 +67,16 @@ impl Capacity {
         self.freed.notified().await;
     }
 
+    /// Whether nothing new may start. Asked with a slot in hand: whoever closes looks at the slots afterwards, so one of the two sees the
+    /// other.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::SeqCst)
+    }
+
     /// Closes this process for new jobs until the guard is dropped; `None` if it is closed already.
     pub(crate) fn close(self: &Arc<Self>) -> Option<Closed> {
         let lane = self.lane.clone().try_acquire_owned().ok()?;
-        self.closed.store(true, Ordering::Relaxed);
+        self.closed.store(true, Ordering::SeqCst);
         Some(Closed { capacity: self.clone(), lane: Some(lane) })
     }
 
@@ -110,7 +116,7 @@ pub(crate) struct Closed {
 impl Closed {
     /// New jobs come in again, but no other suspect.
     pub(crate) fn open(&self) {
-        self.capacity.closed.store(false, Ordering::Relaxed);
+        self.capacity.closed.store(false, Ordering::SeqCst);
         self.capacity.freed.notify_one();
     }
 }

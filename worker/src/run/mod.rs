@@ -43,6 +43,11 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         slot = shared.capacity.slot() => slot,
     };
+    if shared.capacity.is_closed() && !job.suspect {
+        // A suspect is about to run alone here: others can start this one.
+        drop(slot);
+        return give_back(&shared, job, None).await;
+    }
     let started_at = millstream_common::clock::now();
     let started = Instant::now();
     let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);

@@ -31,7 +31,7 @@ impl Fleet {
     async fn of(lab: Lab) -> Self {
         let (links, starts, gate) = (Links::of(&lab).await, Starts::default(), CancellationToken::new());
         let cut = lab.worker_in(&links.config, handlers(&starts, &gate)).await;
-        Self { lab, links, starts, gate, cut }
+        Self { links, lab, starts, gate, cut }
     }
 
     async fn neighbour(&self) -> Worker {

@@ -25,10 +25,7 @@ use super::{
     crash::{is_first, note_crash},
     pending::{Pending, between, pending},
 };
-use crate::{
-    heartbeat::beat_interval,
-    shared::{Shared, worker_of},
-};
+use crate::shared::{Shared, worker_of};
 
 /// A pause between two looks longer than this is a gap in the evidence.
 const GAP_MAX: Duration = Duration::from_secs(10);
@@ -40,7 +37,8 @@ const EVERY: Duration = Duration::from_secs(2);
 /// What is known of a worker.
 struct Owner {
     beat: i64,
-    lease: Duration,
+    /// It ended in order.
+    stopped: bool,
     /// Declared dead: whatever is pending with it was abandoned.
     lost: bool,
 }
@@ -125,16 +123,15 @@ fn sight(seen: &mut HashMap<(String, String), Sighting>, key: &(String, String),
 }
 
 impl Sighting {
-    /// `Some`: abandoned, and whether its owner has died. `None`: too early to say. A live worker has beaten at least once in two of its
-    /// intervals; with a long lease that takes longer than the entry needs to look abandoned.
+    /// `Some`: abandoned, and whether its owner has died. `None`: too early to say. While the owner's beat stands still only rescue can
+    /// tell a death from a pause that is shorter than its lease.
     fn verdict(&self, owner: Option<&Owner>) -> Option<bool> {
-        let Some(owner) = owner else { return (self.since.elapsed() >= TAKEOVER_AFTER).then_some(false) };
-        let (seen_for, beats) = (self.since.elapsed(), beat_interval(owner.lease) * 2);
-        match self.beat == Some(owner.beat) {
-            _ if owner.lost => Some(true),
-            _ if seen_for < TAKEOVER_AFTER => None,
-            false => Some(false),
-            true => (seen_for > beats).then_some(true),
+        let old = self.since.elapsed() >= TAKEOVER_AFTER;
+        match owner {
+            Some(owner) if owner.lost => Some(true),
+            Some(owner) if !owner.stopped && self.beat == Some(owner.beat) => None,
+            // Nobody we know, one that has ended in order, or one that lives and has forgotten the entry.
+            _ => old.then_some(false),
         }
     }
 }
@@ -147,14 +144,11 @@ async fn owners(shared: &Shared) -> Result<Owners, Outage> {
     let op = "looking at beats";
     let mut lent = shared.pg.main(op).await?;
     let query = sqlx::query(
-        "SELECT b.worker_id, b.beat, w.lease_ms, w.state = 'lost' FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id",
+        "SELECT b.worker_id, b.beat, w.state = 'stopped', w.state = 'lost' FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id",
     );
     let rows = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
-    let owner = |row: &sqlx::postgres::PgRow| {
-        let lease = Duration::from_millis(row.get::<i64, _>(2).unsigned_abs());
-        (row.get(0), Owner { beat: row.get(1), lease, lost: row.get(3) })
-    };
+    let owner = |row: &sqlx::postgres::PgRow| (row.get(0), Owner { beat: row.get(1), stopped: row.get(2), lost: row.get(3) });
     Ok(rows.iter().map(owner).collect())
 }
 

@@ -97,7 +97,8 @@ impl Row {
     }
 }
 
-/// Returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch.
+/// Returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, and
+/// not as a crash, which others write for a worker that they take for dead.
 async fn write(conn: &mut PgConnection, worker_id: i64, rows: &[Row]) -> Result<HashSet<JobId>, sqlx::Error> {
     fn column<T>(rows: &[Row], f: impl Fn(&Row) -> T) -> Vec<T> {
         rows.iter().map(f).collect()
@@ -122,7 +123,7 @@ async fn write(conn: &mut PgConnection, worker_id: i64, rows: &[Row]) -> Result<
          )
          SELECT id FROM settled
          UNION
-         SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1",
+         SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1 AND e.class = u.class",
     )
     .bind(worker_id)
     .bind(column(rows, |r| r.id))

@@ -48,7 +48,7 @@ fn doors(fleet: &Fleet) -> Result<Vec<Door>> {
     let mut config = Config::load(None).map_err(|e| anyhow!(e))?;
     config.database.url = Secret::new(fleet.database_url().to_owned());
     config.redis.url = Secret::new(fleet.redis_url().to_owned());
-    config.redis.prefix = fleet.prefix().to_owned();
+    fleet.prefix().clone_into(&mut config.redis.prefix);
     Ok(vec![
         Door::Library(Box::new(Door::library(&config)?)),
         Door::Http(reqwest::Client::new(), fleet.api_url()),

@@ -43,12 +43,16 @@ impl Fleet {
 
     /// Starts some places again with this in their environment, acts, and starts them again as they were.
     pub async fn altered<T>(&self, names: &[String], env: &Env, act: impl Future<Output = Result<T>>) -> Result<T> {
-        names.iter().for_each(|name| self.set(name, env));
+        for name in names {
+            self.set(name, env);
+        }
         let done = match self.restart(names).await {
             Ok(()) => act.await,
             Err(e) => Err(e),
         };
-        names.iter().for_each(|name| self.unset(name, env));
+        for name in names {
+            self.unset(name, env);
+        }
         self.restart(names).await?;
         done
     }

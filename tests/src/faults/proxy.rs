@@ -1,7 +1,7 @@
 //! A TCP proxy between one group of clients and one server, whose link can be made slow, deaf, mute or cut.
 //!
 //! Invariants: nothing is altered, repeated or reordered; only held, dropped with its connection, or withheld. A client of a cut
-//! connection sees a reset, never a clean end. It knows of the protocols only what [`statements`] reads along, and nothing of TLS.
+//! connection sees a reset, never a clean end. It knows of the protocols only what its `statements` read along, and nothing of TLS.
 //! Reading order: [`Fault`], [`Proxy`], then `link` (one connection) and `pump` (one direction of it).
 
 mod link;

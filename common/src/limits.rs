@@ -34,7 +34,7 @@ pub const PUBLISH_GRACE_AFTER_LOSS: Duration = Duration::from_secs(3);
 /// the pending list within `LEASE_DELAY`.
 pub const TAKEOVER_AFTER: Duration = Duration::from_secs(5);
 /// A run that Postgres has not leased this long after it was read is stopped: soon its entry looks abandoned to others.
-pub const UNLEASED_MAX: Duration = Duration::from_secs(3);
+pub const UNLEASED_MAX: Duration = Duration::from_secs(4);
 /// How long jobs that a worker cannot run rest before they are offered again.
 pub const PUT_BACK_DELAY: Duration = Duration::from_secs(1);
 /// Workers that one job may kill (F15).

@@ -149,8 +149,10 @@ async fn sql(options: &PgConnectOptions, kept: &mut Option<PgConnection>, ask: &
             *kept = Some(conn);
             Answer::Ok(Some(id))
         }
-        // Class 22 is a value that can never be right.
-        Err(sqlx::Error::Database(e)) if e.code().is_some_and(|code| code.starts_with("22")) => Answer::Failed(e.to_string()),
+        // Class 22 is a value that can never be right, class 54 one that is too large.
+        Err(sqlx::Error::Database(e)) if e.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54")) => {
+            Answer::Failed(e.to_string())
+        }
         Err(e) => Answer::Unknown(e.to_string()),
     }
 }

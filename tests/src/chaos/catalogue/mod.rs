@@ -3,6 +3,23 @@
 //! A case is one `async fn(&Fleet, &mut Rng) -> Result<()>` that returns when its fault is healed, and a line in [`all`]. What it
 //! draws comes from the `Rng` it is given, whose seed is that of the run and the case's id. What it expects beside the
 //! invariants it says by [`Fleet::complain`]. [`heal`] undoes what it left, also after an error.
+//!
+//! Of the specification's cases these are not here:
+//!
+//! - F18, F19 (failover, split brain of Redis): no installation of the harness replicates; what a promoted replica lacks or has
+//!   again is F15 to F17.
+//! - F32 (a script that blocks Redis) looks like F21 and F22 to every client; F33 (a changed password) changes the settings of
+//!   the whole fleet, which are read at the start of a process.
+//! - F38, F39 (no disk, EIO below Postgres) need root for the very folder of the truth; what clients see of a panic is F35.
+//! - F41, F58, F60, F61 take half an hour, a million jobs, a dashboard, a night: longer than a run or not built.
+//! - F52, F53 (old and new program, migrations) need two builds; what they rest on is in `tests/tests/recovery/runs.rs` (unknown
+//!   kinds, newer versions) and `tests/tests/degraded/schema.rs`.
+//! - F54, F55, F59 (schedulers, batches, rate limits) are not built yet.
+//! - F62 is `scripts/sabotage.sh`.
+//!
+//! Exact counts, which no load can give, are in tests of their own: F02 to F04 in `tests/tests/steps.rs`, F26 to F31, F43 and
+//! F44 to F46 in `tests/tests/cuts`, F47 in `tests/tests/recovery/crashes.rs`, F48 in `tests/tests/guarantees/hearts.rs`. F49
+//! with `panic=abort` is a worker that aborts: F47.
 
 mod asks;
 mod callers;

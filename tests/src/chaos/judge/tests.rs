@@ -230,6 +230,13 @@ fn attempts_and_crashes_are_bounded() {
 
 // I7
 #[test]
+fn a_job_that_kills_its_worker_ends_dead_and_in_no_other_way() {
+    let poison = |state| Row { token: None, kind: "crash".into(), state, crash_count: 3, ..row(99, 3) };
+    assert_eq!(found(|e| e.rows.push(poison(state::DEAD))), []);
+    assert_eq!(found(|e| e.rows.push(poison(state::COMPLETED))), [Broken::Attempts]);
+}
+
+#[test]
 fn only_an_audited_redrive_of_the_dead_changes_what_is_final() {
     let left = |was, became, audited| Left { job: job(1), was, became, audited };
     assert_eq!(found(|e| e.left.push(left(state::DEAD, 0, true))), []);

@@ -2,6 +2,9 @@
 //!
 //! A slot holds one running job. Reading ahead is measured in work, not in jobs: a job's weight is the share of a slot that
 //! 20 ms of its kind's mean run time make up, so quick jobs are read in large batches and slow ones only when a slot is free.
+//!
+//! Suspects (`run::isolated`) go one after another, in a lane of their own; those that wait for it are few, so that the worker stays
+//! open for others.
 
 use std::sync::{
     Arc,
@@ -13,6 +16,9 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use crate::registry::SLOT_WEIGHT;
 
+/// Of so many slots one may be kept by a suspect that waits for its turn; a worker with fewer slots keeps none.
+const SLOTS_PER_WAITING_SUSPECT: usize = 4;
+
 /// Slots and budget of one worker process.
 pub(crate) struct Capacity {
     slots: usize,
@@ -20,7 +26,9 @@ pub(crate) struct Capacity {
     weight: AtomicU64,
     jobs: AtomicUsize,
     freed: Notify,
-    /// Whoever holds it is the one suspect of this process.
+    /// Places of suspects that wait for the lane.
+    seats: Arc<Semaphore>,
+    /// Whoever holds it is the one suspect of this process that may run alone.
     lane: Arc<Semaphore>,
     closed: AtomicBool,
 }
@@ -33,6 +41,7 @@ impl Capacity {
             weight: 0.into(),
             jobs: 0.into(),
             freed: Notify::new(),
+            seats: Arc::new(Semaphore::new(slots / SLOTS_PER_WAITING_SUSPECT)),
             lane: Arc::new(Semaphore::new(1)),
             closed: false.into(),
         })
@@ -73,11 +82,16 @@ impl Capacity {
         self.closed.load(Ordering::SeqCst)
     }
 
-    /// Closes this process for new jobs until the guard is dropped; `None` if it is closed already.
-    pub(crate) fn close(self: &Arc<Self>) -> Option<Closed> {
-        let lane = self.lane.clone().try_acquire_owned().ok()?;
-        self.closed.store(true, Ordering::SeqCst);
-        Some(Closed { capacity: self.clone(), lane: Some(lane) })
+    /// A place to wait for the lane; `None` if all are taken.
+    pub(crate) fn seat(&self) -> Option<OwnedSemaphorePermit> {
+        self.seats.clone().try_acquire_owned().ok()
+    }
+
+    /// The lane of suspects. With a seat its turn is waited for; without, `None` if another suspect has it.
+    pub(crate) async fn lane(self: &Arc<Self>, has_seat: bool) -> Option<Lane> {
+        let lane = self.lane.clone();
+        let held = if has_seat { lane.acquire_owned().await.ok() } else { lane.try_acquire_owned().ok() };
+        Some(Lane { capacity: self.clone(), _held: held? })
     }
 
     /// Takes on one job; the guard gives its weight back.
@@ -107,24 +121,27 @@ impl Drop for Taken {
     }
 }
 
-/// A process that takes nothing new.
-pub(crate) struct Closed {
+/// The right of one suspect to run alone here; while it is closed this process takes nothing new.
+pub(crate) struct Lane {
     capacity: Arc<Capacity>,
-    lane: Option<OwnedSemaphorePermit>,
+    _held: OwnedSemaphorePermit,
 }
 
-impl Closed {
-    /// New jobs come in again, but no other suspect.
+impl Lane {
+    pub(crate) fn close(&self) {
+        self.capacity.closed.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn open(&self) {
         self.capacity.closed.store(false, Ordering::SeqCst);
         self.capacity.freed.notify_one();
     }
 }
 
-impl Drop for Closed {
+impl Drop for Lane {
+    // Before the next suspect can have the lane: what it closes stays closed.
     fn drop(&mut self) {
         self.open();
-        self.lane.take();
     }
 }
 
@@ -143,14 +160,23 @@ mod tests {
         assert_eq!(capacity.room(SLOT_WEIGHT), 8);
     }
 
-    #[test]
-    fn a_closed_process_takes_nothing_and_only_one_can_close_it() {
+    #[tokio::test]
+    async fn a_closed_process_takes_nothing_and_only_one_can_close_it() {
         let capacity = Capacity::new(8);
-        let closed = capacity.close();
-        assert!(closed.is_some() && capacity.close().is_none());
+        let lane = capacity.lane(false).await.expect("nobody has it");
+        lane.close();
+        assert!(capacity.lane(false).await.is_none());
         assert_eq!(capacity.room(1), 0);
-        drop(closed);
+        drop(lane);
         assert_eq!(capacity.room(SLOT_WEIGHT), 8);
-        assert!(capacity.close().is_some());
+        assert!(capacity.lane(true).await.is_some());
+    }
+
+    #[test]
+    fn suspects_that_wait_leave_most_of_the_slots_to_others() {
+        let capacity = Capacity::new(8);
+        let seats = [capacity.seat(), capacity.seat()];
+        assert!(seats.iter().all(Option::is_some) && capacity.seat().is_none());
+        assert!(Capacity::new(1).seat().is_none());
     }
 }

@@ -28,7 +28,7 @@ use self::fence::Fence;
 use crate::shared::Shared;
 
 /// Beats per lease: with eight beats of silence a worker is dead, so one lost packet or a slow commit is none.
-const BEATS_PER_LEASE: u32 = 10;
+pub(crate) const BEATS_PER_LEASE: u32 = 10;
 /// `/livez` fails when the thread has not turned for this many leases: longer than a connect with its deadline.
 const SILENCE_LEASES_MAX: u32 = 2;
 

@@ -1,12 +1,13 @@
 //! Jobs that kill their workers, and workers that die of something else (F15).
 
+use millstream_admin::services::{Durability, LocalServices, PostgresStop};
 use millstream_producer::Producer;
 use millstream_tests::{Lab, Process, ask::send, eventually};
 use rustix::process::{Resource, Rlimit};
 use uuid::Uuid;
 
 /// Far more than an idle worker maps, far less than this machine has.
-const ADDRESS_SPACE_BYTES: u64 = 3 << 29;
+const ADDRESS_SPACE_BYTES: u64 = 1 << 29;
 /// More deaths than any test here may see: the bound only ends a test that would never end.
 const DEATHS_MAX: usize = 40;
 
@@ -54,12 +55,16 @@ async fn crashes_of(lab: &Lab, id: Uuid) -> i64 {
 
 /// The killer takes three workers with it and is dead; eight neighbours, slow and quick ones, complete.
 async fn kills_three(how: &str) {
+    kills_three_after(how, 0).await;
+}
+
+async fn kills_three_after(how: &str, after_ms: u64) {
     let (lab, _keeper) = lab_with_keeper().await;
     let mut workers = [start(&lab)];
     lab.await_workers(2).await;
     let producer = lab.producer();
     let mut innocent = send(&producer, "sleep", r#"{"ms":700}"#, 3).await;
-    let killer = send(&producer, "crash", &format!(r#"{{"how":"{how}"}}"#), 1).await[0];
+    let killer = send(&producer, "crash", &format!(r#"{{"how":"{how}","after_ms":{after_ms}}}"#), 1).await[0];
     innocent.extend(send(&producer, "sleep", r#"{"ms":5}"#, 5).await);
     let deaths =
         supervise(&lab, &mut workers, async || lab.state(killer).await == "dead" && lab.count("completed").await == innocent.len() as i64)
@@ -99,6 +104,12 @@ async fn a_job_that_overflows_its_stack_kills_three_workers_and_its_neighbours_l
 #[tokio::test]
 async fn a_job_that_eats_all_memory_kills_three_workers_and_its_neighbours_live() {
     kills_three("oom").await;
+}
+
+// F15, I6, rule 44: it outlives the term of a suspect that is new
+#[tokio::test]
+async fn a_job_that_kills_after_a_while_kills_three_workers() {
+    kills_three_after("abort", 4500).await;
 }
 
 // F15, I6: they cannot excuse each other
@@ -152,6 +163,42 @@ async fn power_cuts_of_the_whole_fleet_bury_nothing() {
     }
     lab.await_count("completed", 1 + others.len() as i64).await;
     assert_eq!(lab.count("dead").await, 0);
+}
+
+// rule 45: one machine has the only worker, Postgres and everything
+#[tokio::test]
+async fn power_cuts_of_a_machine_with_one_worker_bury_nothing() {
+    let mut lab = Lab::private(Durability::Full).await;
+    lab.config.diagnostics = true;
+    let producer = lab.producer();
+    let mut worker = start(&lab);
+    lab.await_workers(1).await;
+    let suspect = suspect(&lab, &producer, 4000).await;
+    for cut in 1..=2 {
+        lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+        worker.kill9();
+        lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate)).await;
+        lab.harm(LocalServices::start_postgres).await;
+        eventually("Postgres answers", async || sqlx::query("SELECT 1").execute(&lab.pool).await.ok()).await;
+        worker = start(&lab);
+        eventually("the cut is noticed", async || (crashes_of(&lab, suspect).await >= cut).then_some(())).await;
+    }
+    lab.await_state(suspect, "completed").await;
+}
+
+// rule 45: what ran through its term alone is not blamed for a killer that came after it
+#[tokio::test]
+async fn a_suspect_that_has_served_its_term_does_not_answer_for_others() {
+    let (lab, _keeper) = lab_with_keeper().await;
+    let mut workers = [start(&lab)];
+    lab.await_workers(2).await;
+    let producer = lab.producer();
+    let suspect = suspect(&lab, &producer, 9000).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease WHERE NOT isolated", 1).await;
+    let killer = send(&producer, "crash", r#"{"how":"abort"}"#, 1).await[0];
+    let over = async || lab.state(killer).await == "dead" && lab.state(suspect).await == "completed";
+    assert_eq!(supervise(&lab, &mut workers, over).await, 3);
 }
 
 // rule 45: a suspect has its worker for itself

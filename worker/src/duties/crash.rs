@@ -2,7 +2,7 @@
 //!
 //! The first two crashes are only counted, and the jobs run again like any others: most workers die of something else. After two
 //! a job is a suspect and runs alone (`run::isolated`); if its worker dies then, it is dead, and nobody else on that worker is
-//! counted. When the whole fleet died at the same moment, it was a power cut or a bad rollout, and nobody is buried.
+//! counted. When the whole fleet died at the same moment, or Postgres with it, it was a power cut or a bad rollout, and nobody is buried.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use millstream_common::{
 };
 use sqlx::{PgConnection, Row};
 
-use crate::settle::dead_stream::Notice;
+use crate::{heartbeat::BEATS_PER_LEASE, settle::dead_stream::Notice};
 
 /// Deaths this share of a lease apart happened at the same moment: three beats.
 const SAME_MOMENT: f64 = 0.3;
@@ -38,7 +38,7 @@ pub(super) struct Scene {
     worker: i64,
     /// A suspect ran alone there: the others are innocent.
     had_suspect: bool,
-    /// It was not the only worker, and nobody lived on.
+    /// It did not die alone.
     outage: bool,
 }
 
@@ -56,16 +56,17 @@ impl Scene {
     }
 }
 
-/// Whether others died at the same moment and none of those there at that time lived on. The clock of Postgres decides who is blamed,
-/// never who is dead.
+/// Whether others died at the same moment and none of those there at that time lived on; or Postgres itself has started since, as after a
+/// power cut of the one machine that has everything. The clock of Postgres decides who is blamed, never who is dead.
 async fn whole_fleet_died(conn: &mut PgConnection, worker: i64, lease: Duration) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
-        "SELECT count(*) FILTER (WHERE o.beat_at <= mine.beat_at + m.moment AND o.beat_at < now() - m.moment) > 0
+        "SELECT bool_or(mine.beat_at < pg_postmaster_start_time())
+             OR count(*) FILTER (WHERE o.beat_at <= mine.beat_at + m.moment AND o.beat_at < now() - m.moment) > 0
             AND count(*) FILTER (WHERE o.beat_at > mine.beat_at + m.moment) = 0
          FROM (SELECT $2 * interval '1 second' AS moment) m
          JOIN millstream.worker_beat mine ON mine.worker_id = $1
-         JOIN millstream.worker_beat o ON o.worker_id <> mine.worker_id AND o.beat_at >= mine.beat_at - m.moment
-         JOIN millstream.worker w ON w.id = o.worker_id AND w.state <> 'stopped' AND w.started_at < mine.beat_at",
+         LEFT JOIN (millstream.worker_beat o JOIN millstream.worker w ON w.id = o.worker_id AND w.state <> 'stopped')
+           ON o.worker_id <> mine.worker_id AND o.beat_at >= mine.beat_at - m.moment AND w.started_at < mine.beat_at",
     )
     .bind(worker)
     .bind(lease.as_secs_f64() * SAME_MOMENT)
@@ -106,21 +107,33 @@ async fn is_excused(conn: &mut PgConnection, job: JobId) -> Result<bool, sqlx::E
         .await
 }
 
-/// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once.
+/// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once; and how long
+/// the job had been leased one interval after the last beat, since it cannot have run for longer.
 pub(super) async fn note_crash(conn: &mut PgConnection, jobs: &[(JobId, i32)], worker: i64, message: &str) -> Result<(), sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     sqlx::query(
-        "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message)
-         SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4 FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
+        "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message, ran_ms)
+         SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4, (SELECT GREATEST(0, extract(epoch FROM b.beat_at - l.leased_at) * 1000 + w.lease_ms / $5)
+           FROM millstream.lease l JOIN millstream.worker w ON w.id = l.worker_id JOIN millstream.worker_beat b ON b.worker_id = w.id
+           WHERE l.job_id = j.id AND l.epoch = j.epoch)
+         FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state IN (0, 1) ON CONFLICT DO NOTHING",
     )
     .bind(ids)
     .bind(epochs)
     .bind(worker)
     .bind(message)
+    .bind(i64::from(BEATS_PER_LEASE))
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// Whether the worker's beat is still the one by which it was judged; holds it until the end of the transaction: a worker that wakes up
+/// meanwhile learns at its next beat what it has lost.
+pub(super) async fn is_still_silent(conn: &mut PgConnection, worker: i64, beat: i64) -> Result<bool, sqlx::Error> {
+    let held = sqlx::query("SELECT 1 FROM millstream.worker_beat WHERE worker_id = $1 AND beat = $2 FOR UPDATE").bind(worker).bind(beat);
+    Ok(held.fetch_optional(conn).await?.is_some())
 }
 
 async fn unlease(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), sqlx::Error> {

@@ -16,7 +16,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Scope,
-    crash::{Left, Scene, hand_out},
+    crash::{Left, Scene, hand_out, is_still_silent},
 };
 use crate::{heartbeat::death_silence, settle::dead_stream::announce, shared::Shared};
 
@@ -157,12 +157,6 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
     shared.takeover_now.notify_one();
     tracing::warn!(worker, jobs = total, "a worker's heart has stopped; its jobs were handed out again");
     Ok(())
-}
-
-/// Holds the beat until the end of the transaction: a worker that wakes up meanwhile learns at its next beat what it has lost.
-async fn is_still_silent(conn: &mut PgConnection, worker: i64, beat: i64) -> Result<bool, sqlx::Error> {
-    let held = sqlx::query("SELECT 1 FROM millstream.worker_beat WHERE worker_id = $1 AND beat = $2 FOR UPDATE").bind(worker).bind(beat);
-    Ok(held.fetch_optional(conn).await?.is_some())
 }
 
 async fn mark_lost(conn: &mut PgConnection, worker: i64) -> Result<(), sqlx::Error> {

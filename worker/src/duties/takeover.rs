@@ -18,11 +18,11 @@ use millstream_common::{
     pg::within,
     rehand::{Reach, Reason, rehand},
 };
-use sqlx::Row;
+use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Scope,
-    crash::{is_first, note_crash},
+    crash::{is_first, is_still_silent, note_crash},
     pending::{Pending, between, pending},
 };
 use crate::shared::{Shared, worker_of};
@@ -56,8 +56,9 @@ struct Sighting {
 /// A pending entry that its owner will not settle any more.
 struct Abandoned {
     item: Pending,
-    /// The owner has died.
-    crashed: bool,
+    owner: Option<i64>,
+    /// The owner has died, at this beat.
+    died_at: Option<i64>,
 }
 
 #[derive(Default)]
@@ -97,8 +98,13 @@ impl Duty for Takeover {
                 for item in pending(&shared.redis, &stream).await? {
                     let key = (stream.clone(), item.id.clone());
                     let sighting = sight(&mut seen, &key, &item, &owners);
-                    match sighting.verdict(owner(&item, &owners)) {
-                        Some(crashed) => abandoned.push(Abandoned { item, crashed }),
+                    let owner = owner(&item, &owners);
+                    match sighting.verdict(owner) {
+                        Some(crashed) => abandoned.push(Abandoned {
+                            owner: worker_of(&item.consumer),
+                            died_at: owner.filter(|_| crashed).map(|o| o.beat),
+                            item,
+                        }),
                         None => drop(still.insert(key, sighting)),
                     }
                 }
@@ -156,15 +162,16 @@ async fn owners(shared: &Shared) -> Result<Owners, Outage> {
 async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &[Abandoned]) -> Result<(), Outage> {
     let (Some(first), Some(last)) = (abandoned.first(), abandoned.last()) else { return Ok(()) };
     let mut hints: HashMap<String, _> = between(&shared.redis, stream, &first.item.id, &last.item.id).await?.into_iter().collect();
-    for of_one in abandoned.chunk_by(|a, b| (&a.item.consumer, a.crashed) == (&b.item.consumer, b.crashed)) {
+    for of_one in abandoned.chunk_by(|a, b| (&a.item.consumer, a.died_at) == (&b.item.consumer, b.died_at)) {
         for batch in of_one.chunks(ENTRIES_MAX) {
             // Trimmed or garbage: nothing to hand out, reconcile has the jobs.
             let found = batch.iter().filter_map(|a| hints.remove(&a.item.id).flatten());
             let mut jobs: Vec<_> = found.flat_map(|hint| hint.jobs).collect();
             jobs.sort_unstable();
             jobs.dedup();
-            if !jobs.is_empty() {
-                hand_out(shared, queue, &jobs, &batch[0]).await?;
+            if !jobs.is_empty() && !hand_out(shared, queue, &jobs, &batch[0]).await? {
+                // The owner beats again: its entries are its own until the next look.
+                continue;
             }
             batch.iter().for_each(|a| drop(shared.acks.send((stream.into(), a.item.id.clone()))));
         }
@@ -172,32 +179,46 @@ async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &
     Ok(())
 }
 
-async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: &Abandoned) -> Result<(), Outage> {
-    let (owner, crashed) = (&of.item.consumer, of.crashed);
+/// Hands out what is still available of the jobs; false: the owner lives after all.
+async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: &Abandoned) -> Result<bool, Outage> {
     let op = "taking entries over";
     let mut lent = shared.pg.main(op).await?;
-    // Only what is still available: leased jobs have a worker that answers for them.
+    let mut tx = within(op, lent.conn().begin()).await?;
+    let mut dead_worker = None;
+    if let (Some(worker), Some(beat)) = (of.owner, of.died_at) {
+        if !within(op, is_still_silent(&mut tx, worker, beat)).await? {
+            within(op, tx.rollback()).await?;
+            lent.done();
+            return Ok(false);
+        }
+        dead_worker = Some(worker);
+    }
+    let open = within(op, available(&mut tx, jobs)).await?;
+    if let Some(worker) = dead_worker {
+        let all: Vec<_> = open.iter().map(|(job, _)| *job).collect();
+        within(op, note_crash(&mut tx, &all, worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
+    }
+    // Nobody is buried here: a suspect has a lease before it starts.
+    let (counted, free): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, crashes)| dead_worker.is_some() && is_first(*crashes));
+    let mut again = 0;
+    for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
+        let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
+        again += within(op, rehand(&mut tx, &jobs, reason, Reach::Unleased, None)).await?.len();
+    }
+    within(op, tx.commit()).await?;
+    lent.done();
+    shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again as u64);
+    tracing::info!(owner = of.item.consumer, jobs = again, crashed = of.died_at.is_some(), "abandoned entries were taken over");
+    Ok(true)
+}
+
+/// Those that nobody has leased or finished, with their crashes: leased jobs have a worker that answers for them.
+async fn available(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<Vec<((JobId, i32), i16)>, sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let query = sqlx::query(
         "SELECT j.id, j.epoch, j.crash_count FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0",
     );
-    let rows = within(op, query.bind(ids).bind(epochs).fetch_all(lent.conn())).await?;
-    let open: Vec<((JobId, i32), i16)> = rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect();
-    if crashed {
-        let all: Vec<_> = open.iter().map(|(job, _)| *job).collect();
-        let worker = worker_of(owner).unwrap_or(0);
-        within(op, note_crash(lent.conn(), &all, worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
-    }
-    // Nobody is buried here: a suspect has a lease before it starts.
-    let (counted, free): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, crashes)| crashed && is_first(*crashes));
-    let mut again = 0;
-    for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
-        let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
-        again += within(op, rehand(lent.conn(), &jobs, reason, Reach::Unleased, None)).await?.len();
-    }
-    lent.done();
-    shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again as u64);
-    tracing::info!(owner, jobs = again, crashed, "abandoned entries were taken over");
-    Ok(())
+    let rows = query.bind(ids).bind(epochs).fetch_all(conn).await?;
+    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
 }

@@ -1,4 +1,6 @@
-//! `crash {"how": "abort|exit|oom|overflow"}`: kills its worker on purpose. Only where diagnostics are on.
+//! `crash {"how": "abort|exit|oom|overflow", "after_ms": 0}`: kills its worker on purpose. Only where diagnostics are on.
+
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -12,6 +14,8 @@ const EXIT_CODE: i32 = 86;
 #[derive(Deserialize)]
 struct Crash {
     how: How,
+    #[serde(default)]
+    after_ms: u64,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -28,6 +32,7 @@ pub(super) fn handler() -> Handler {
 }
 
 async fn run(_: Context, crash: Crash) -> Outcome {
+    tokio::time::sleep(Duration::from_millis(crash.after_ms)).await;
     match crash.how {
         How::Abort => std::process::abort(),
         How::Exit => std::process::exit(EXIT_CODE),

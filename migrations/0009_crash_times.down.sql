@@ -1,0 +1,1 @@
+ALTER TABLE millstream.job_error DROP COLUMN ran_ms;

@@ -5,7 +5,7 @@ set -eu
 
 test_of() {
   case "$1" in
-    guard) echo 'the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused' ;;
+    guard) echo 'an_outcome_of_an_earlier_hand_out_is_refused' ;;
     reconcile) echo 'a_deleted_stream_loses_no_job' ;;
     rollback) echo 'a_connection_cut_short_inside_a_transaction_is_not_lent_again' ;;
     multi) echo 'an_entry_leaves_a_redis_that_is_full' ;;

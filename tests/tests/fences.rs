@@ -1,14 +1,32 @@
 //! Rules that a sabotaged build must break: each of these tests guards one, and `make sabotage` shows that it does.
 //!
-//! The others of that list stand where they belong: stale outcomes in `recovery/deaths.rs`, lost entries in `recovery/streams.rs`.
+//! The other of that list stands where it belongs: lost entries in `recovery/streams.rs`.
 
 use millstream_admin::services::Durability;
 use millstream_common::pg::{Pg, within};
-use millstream_tests::{Lab, ask::send, eventually};
+use millstream_tests::{Lab, Starts, ask::send, eventually};
 use millstream_worker::{Handler, Success};
+use tokio_util::sync::CancellationToken;
 
 /// Fits into the window as it is without any worker.
 const ENTRIES: usize = 180;
+
+// rule 18, I3: somebody else runs the job by now, and this worker has not heard of it yet
+#[tokio::test]
+async fn an_outcome_of_an_earlier_hand_out_is_refused() {
+    let mut lab = Lab::new().await;
+    // Far between: no beat tells the worker what it has lost.
+    lab.config.worker.lease_ms = 60_000;
+    let gate = CancellationToken::new();
+    let worker = lab.worker_with(vec![Starts::default().gated("gated", &gate)]).await;
+    let id = send(&lab.producer(), "gated", "1", 1).await[0];
+    lab.await_state(id, "running").await;
+    sqlx::query("UPDATE millstream.job SET epoch = epoch + 1 WHERE id = $1").bind(id).execute(&lab.pool).await.unwrap();
+    gate.cancel();
+    // Returns when all outcomes are settled.
+    worker.drain(CancellationToken::new()).await;
+    assert_eq!(lab.state(id).await, "running", "the run of the newer hand-out goes on");
+}
 
 // rule 2, I8: nobody trims a work stream
 #[tokio::test]
@@ -16,7 +34,7 @@ async fn a_full_window_keeps_every_entry() {
     let lab = Lab::new().await;
     let producer = lab.producer();
     // Kinds are known once a worker has registered them.
-    lab.worker().await.drain(tokio_util::sync::CancellationToken::new()).await;
+    lab.worker().await.drain(CancellationToken::new()).await;
     let jobs = send(&producer, "sleep", r#"{"ms":1}"#, ENTRIES).await;
     eventually("everything is published", async || (lab.entries().await.len() >= ENTRIES.div_ceil(25)).then_some(())).await;
     for _ in 0..ENTRIES {

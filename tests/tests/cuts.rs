@@ -15,3 +15,5 @@ mod full;
 mod links;
 #[path = "cuts/slow.rs"]
 mod slow;
+#[path = "cuts/refused.rs"]
+mod refused;

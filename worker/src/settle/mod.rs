@@ -130,11 +130,11 @@ impl<'a> Patience<'a> {
         if let Some(kept_back) = LINES.may_speak() {
             tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "settling failed; it is tried again");
         }
-        // While the heart beats, or Postgres is down for everybody, the leases live: a run that has ended is not thrown away because this process was kept from its
-        // writes. What the database itself refuses is not asked for ever.
+        // While the heart beats the leases live, and while Postgres refuses everybody nobody ends them: a run that has ended is not thrown
+        // away because this process was kept from its writes. What the database itself refuses is not asked for ever.
         let refused = matches!(outage, Outage::Postgres { source, .. } if source.as_database_error().is_some());
-        let nobody_else = self.shared.beating.load(Ordering::Relaxed) || self.shared.postgres_down.load(Ordering::Relaxed);
-        if !refused && nobody_else {
+        let may_be_ours = self.shared.beating.load(Ordering::Relaxed) || self.shared.contact.is_refused();
+        if !refused && may_be_ours {
             self.deadline = Instant::now() + self.shared.lease;
         }
         if Instant::now() > self.deadline {

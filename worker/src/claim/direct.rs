@@ -174,7 +174,7 @@ async fn lease(conn: &mut PgConnection, shared: &Shared, hints: &[(JobId, i32)])
            FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
            WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0
            RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.stage_id, j.trace,
-                     j.enqueued_at, j.schema_version, j.crash_count
+                     j.schema_version, j.crash_count
          ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM taken)
          SELECT * FROM taken",
     )
@@ -206,7 +206,6 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
         stage_id: row.get("stage_id"),
         payload: row.get("payload"),
         trace: row.get("trace"),
-        enqueued_at: row.get("enqueued_at"),
         suspect: is_suspect(row.get("crash_count")),
     })
 }

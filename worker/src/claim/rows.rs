@@ -150,7 +150,6 @@ fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, re
         stage_id: row.stage_id,
         payload: row.payload,
         trace: row.trace,
-        enqueued_at: row.enqueued_at,
         suspect: is_suspect(row.crashes),
     })
 }

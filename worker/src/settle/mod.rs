@@ -4,13 +4,14 @@
 //! else: its result is dropped and counted. Entries are released after COMMIT, never before.
 //!
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
-//! stage) must commit with them, one transaction each.
+//! stage) must commit with them, one transaction each. `unavailable` knows how long a job's downstream has been away.
 
 pub(crate) mod complete;
 pub(crate) mod dead_stream;
 pub(crate) mod effect;
 pub(crate) mod fail;
 pub(crate) mod parcels;
+mod unavailable;
 pub(crate) mod verdict;
 
 use std::{

@@ -74,8 +74,8 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// Whether the server itself is down, as far as can be told from here: nobody answers at its address, or it says so. Then nobody
-    /// else can reach it either. A server that does not answer in time may only be cut off from this process.
+    /// Whether the server itself is down, as far as can be told from here: nobody answers at its address, or it says so. Then most likely
+    /// nobody else can reach it either. A server that does not answer in time may only be cut off from this process.
     pub fn is_server_down(&self) -> bool {
         matches!(self, Self::Postgres { .. }) && matches!(self.word(), "connection refused" | "shutting down" | "starting up")
     }

@@ -35,6 +35,9 @@ pub const PUBLISH_GRACE_AFTER_LOSS: Duration = Duration::from_secs(3);
 pub const TAKEOVER_AFTER: Duration = Duration::from_secs(5);
 /// A run that Postgres has not leased this long after it was read is stopped: soon its entry looks abandoned to others.
 pub const UNLEASED_MAX: Duration = Duration::from_secs(4);
+/// When the answer to a claim takes longer than this, nothing of it is started: half of `UNLEASED_MAX`, so that what does start has as
+/// long again to be leased, over the link that was so slow.
+pub const CLAIM_ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long jobs that a worker cannot run rest before they are offered again.
 pub const PUT_BACK_DELAY: Duration = Duration::from_secs(1);
 /// Workers that one job may kill (F15).

@@ -11,7 +11,11 @@ mod clocks;
 mod copies;
 #[path = "cuts/full.rs"]
 mod full;
+#[path = "cuts/late.rs"]
+mod late;
 #[path = "cuts/links.rs"]
 mod links;
+#[path = "cuts/refused.rs"]
+mod refused;
 #[path = "cuts/slow.rs"]
 mod slow;

@@ -9,6 +9,8 @@ mod crashes;
 mod deaths;
 #[path = "recovery/doors.rs"]
 mod doors;
+#[path = "recovery/downstream.rs"]
+mod downstream;
 #[path = "recovery/hints.rs"]
 mod hints;
 #[path = "recovery/long_outages.rs"]

@@ -4,6 +4,7 @@
 //! that Postgres says this worker has; one that is missing was cancelled or handed out again, and its run is stopped.
 //! A lease that no run here knows (a lost answer) is handed back after two looks.
 
+pub(crate) mod contact;
 mod fence;
 
 use std::{
@@ -64,7 +65,7 @@ async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
     let mut reconnect = Reconnect::default();
     while !stop.is_cancelled() {
         shared.pulses.turn("heartbeat", shared.lease * SILENCE_LEASES_MAX + Duration::from_secs(15));
-        let pause = match fence.during(heart.beat(&fence)).await {
+        let pause = match fence.during(heart.beat()).await {
             Ok(()) => {
                 reconnect.reset();
                 beat_interval(shared.lease)
@@ -87,7 +88,7 @@ struct Heart {
 }
 
 impl Heart {
-    async fn beat(&mut self, fence: &Fence) -> Result<(), Outage> {
+    async fn beat(&mut self) -> Result<(), Outage> {
         let mut conn = match self.connection.take() {
             Some(conn) => conn,
             None => connect(&self.shared).await?,
@@ -96,8 +97,7 @@ impl Heart {
         let believed = self.shared.held.leased();
         let sent_at = Instant::now();
         let (state, leases) = within("beating", ask(&mut conn, &self.shared)).await?;
-        fence.passed(sent_at);
-        self.shared.postgres_down.store(false, Ordering::Relaxed);
+        self.shared.contact.passed(sent_at);
         self.shared.beating.store(true, Ordering::Relaxed);
         self.shared.postgres.note_success();
         self.shared.metrics.gauges.postgres_up.set(1);
@@ -134,7 +134,7 @@ impl Heart {
         self.shared.metrics.counters.postgres_failed("beat");
         self.shared.postgres.note_failure(outage.word());
         tracing::debug!(error = %millstream_common::error::in_full(outage), "a heartbeat failed");
-        self.shared.postgres_down.store(outage.is_server_down(), Ordering::Relaxed);
+        self.shared.contact.failed(outage.is_server_down());
         fence.stop_claiming();
     }
 }

@@ -63,8 +63,8 @@ pub enum Failure {
         /// What it said.
         message: String,
     },
-    /// Something that the job needs cannot be reached at all. Uses up no attempt while the job is younger than a day: an outage of
-    /// theirs must not bury our jobs.
+    /// Something that the job needs cannot be reached at all. Uses up no attempt until nothing else has come of the job for a
+    /// day: an outage of theirs must not bury our jobs.
     #[error("{0}")]
     Unavailable(String),
     /// The handler wants to be called again later; uses up no attempt.

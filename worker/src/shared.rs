@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     capacity::Capacity,
     claim::{entry::Ack, hold::Hold},
+    heartbeat::contact::Contact,
     held::Held,
     pulse::Pulses,
     registry::Registry,
@@ -56,8 +57,8 @@ pub(crate) struct Shared {
     pub(crate) paused: AtomicBool,
     /// Postgres has answered the last heartbeat in time; without it nothing new is claimed.
     pub(crate) beating: AtomicBool,
-    /// Postgres itself is down: nobody can take anything over, so nothing that runs need be stopped, and no outcome given up.
-    pub(crate) postgres_down: AtomicBool,
+    /// When the heart last reached Postgres, and whether it is refused: what runs may go on, and no outcome need be given up.
+    pub(crate) contact: Contact,
     /// The same for people: since when and why not.
     pub(crate) postgres: Breaker,
     pub(crate) pulses: Pulses,

@@ -1,8 +1,11 @@
 //! Workers that die or freeze.
 
-use millstream_common::stream::GROUP;
-use millstream_tests::{Lab, Process, ask::send, eventually};
+use millstream_admin::services::Durability;
+use millstream_common::{metrics::Metrics, stream::GROUP};
+use millstream_tests::{Fault, Lab, Links, Process, Starts, ask::send, eventually};
+use millstream_worker::{Context, Failure, Handler, Parts, Worker};
 use rustix::process::Signal;
+use tokio_util::sync::CancellationToken;
 
 const LEASES_OF: &str = "SELECT count(*) FROM millstream.lease WHERE worker_id = $1";
 
@@ -94,6 +97,48 @@ async fn the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused() {
     assert_eq!(settled, (1, other.id(), 1, 1), "the outcome is that of the second worker");
     assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 2, "it is back in the fleet");
     lab.await_drained("default").await;
+}
+
+/// Fails once the gate is open.
+fn failing(kind: &str, gate: &CancellationToken) -> Handler {
+    let gate = gate.clone();
+    Handler::new(kind, move |_: Context, _: serde_json::Value| {
+        let gate = gate.clone();
+        async move {
+            gate.cancelled().await;
+            Err(Failure::retry("too late"))
+        }
+    })
+}
+
+// F10, F16, rule 37: a crash that others have written into the history is not the failure that this worker could not write
+#[tokio::test]
+async fn the_failure_of_a_worker_that_was_silent_past_its_lease_is_refused_and_told_as_refused() {
+    let mut lab = Lab::private(Durability::None).await;
+    // Between the end of the run and the fence lie seconds.
+    lab.config.worker.lease_ms = 4_000;
+    let (links, metrics, gate) = (Links::of(&lab).await, Metrics::new("test").unwrap(), CancellationToken::new());
+    let handlers = vec![failing("late", &gate)];
+    let silent = Worker::start(Parts { config: links.config.clone(), metrics: metrics.clone(), handlers }).await.unwrap();
+    let id = send(&lab.producer(), "late", "1", 1).await[0];
+    lab.await_state(id, "running").await;
+    links.postgres.set(Fault::BLACK_HOLE);
+    gate.cancel();
+    let other = lab.worker_with(vec![Starts::default().timed("late")]).await;
+    lab.await_state(id, "completed").await;
+    links.postgres.heal();
+    eventually("the failure is told as too late", async || (metrics.counters.leases_lost.get() == 1).then_some(())).await;
+    let settled: (i16, i64, i16, i32) = sqlx::query_as("SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1")
+        .bind(id)
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
+    assert_eq!(settled, (1, other.id(), 1, 1), "the outcome is that of the second worker");
+    let classes: Vec<String> = sqlx::query_scalar("SELECT class FROM millstream.job_error").fetch_all(&lab.pool).await.unwrap();
+    assert_eq!(classes, ["crash"]);
+    let retried = |line: &str| line.contains(r#"outcome="retried""#) && !line.ends_with(" 0");
+    assert!(!metrics.render().lines().any(retried), "it counts as no retry");
+    drop(silent);
 }
 
 async fn beat_of(lab: &Lab, worker: i64) -> i64 {

@@ -15,6 +15,7 @@ use millstream_common::{
     job::Priority,
     limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE, RECONCILE_SETTLE},
     pg::within,
+    rehand::Reach,
     seldom::Seldom,
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
@@ -23,7 +24,7 @@ use super::{
     Claimed,
     hold::Hold,
     order::{Order, WEIGHTS_DEFAULT},
-    rows::{is_suspect, put_back},
+    rows::{hand_back, is_late, is_suspect, put_back},
 };
 use crate::{
     run::spawn_run,
@@ -84,8 +85,12 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
     let mut tx = within(op, lent.conn().begin()).await?;
     let hints = within(op, take_hints(&mut tx, shared, order, room, grace)).await?;
     let rows = within(op, lease(&mut tx, shared, &hints)).await?;
+    let sent_at = Instant::now();
     within(op, tx.commit()).await?;
     lent.done();
+    if is_late(&shared.contact, sent_at) {
+        return give_back(shared, &rows).await;
+    }
     let (known, newer): (Vec<_>, Vec<_>) =
         rows.iter().partition(|row| shared.registry.knows(row.get("kind_id"), row.get("schema_version")));
     known.iter().filter_map(|row| claimed(shared, row)).for_each(|job| spawn_run(shared, job));
@@ -96,6 +101,14 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
         }
     }
     Ok(known.len())
+}
+
+/// Leases whose grant came too late: this worker may have been taken for dead meanwhile. Should this fail too, the heart finds leases without
+/// a run and hands them back.
+async fn give_back(shared: &Shared, rows: &[PgRow]) -> Result<usize, Outage> {
+    let jobs: Vec<(JobId, i32)> = rows.iter().map(|row| (row.get("id"), row.get("epoch"))).collect();
+    hand_back(shared, &jobs, Reach::Leased, None).await?;
+    Err(Outage::PostgresTimeout { op: "claiming from Postgres" })
 }
 
 /// Moves the cursors of the next parcels on (a time far ahead was written before the clock of Postgres was set back: it binds nobody) and returns the jobs they pass over.
@@ -161,7 +174,7 @@ async fn lease(conn: &mut PgConnection, shared: &Shared, hints: &[(JobId, i32)])
            FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
            WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0
            RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.stage_id, j.trace,
-                     j.enqueued_at, j.schema_version, j.crash_count
+                     j.schema_version, j.crash_count
          ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM taken)
          SELECT * FROM taken",
     )
@@ -193,7 +206,6 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
         stage_id: row.get("stage_id"),
         payload: row.get("payload"),
         trace: row.get("trace"),
-        enqueued_at: row.get("enqueued_at"),
         suspect: is_suspect(row.get("crash_count")),
     })
 }

@@ -13,8 +13,6 @@ pub(crate) mod rows;
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
-
 use crate::{capacity::Taken, held::InHand, registry::Registered, shared::Queue};
 
 use self::hold::Hold;
@@ -33,7 +31,6 @@ pub(crate) struct Claimed {
     pub(crate) stage_id: Option<i64>,
     pub(crate) payload: String,
     pub(crate) trace: Option<String>,
-    pub(crate) enqueued_at: DateTime<Utc>,
     /// It was in hand at two crashes: runs alone.
     pub(crate) suspect: bool,
 }

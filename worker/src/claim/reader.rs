@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, LazyLock},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use millstream_common::{
@@ -41,6 +41,9 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const IDLE_LOOK: Duration = Duration::from_millis(250);
 /// Claims in flight per queue: the next batch is read while the last one is asked about.
 const CLAIMS_MAX: usize = 2;
+
+/// Entries by the stream they were in.
+type Found = Vec<(Arc<str>, Vec<StreamId>)>;
 
 static CLAIM_LINES: Seldom = Seldom::new();
 static HEAL_LINES: Seldom = Seldom::new();
@@ -103,13 +106,13 @@ impl Reader {
                 return Ok(());
             }
             let Some(entries_max) = self.await_room().await else { continue };
-            let deliveries = self.read(&mut conn, entries_max).await?;
+            let (read_at, deliveries) = self.read(&mut conn, entries_max).await?;
             reconnect.reset();
             if !deliveries.is_empty() {
                 reach("claim.read");
             }
             for (stream, ids) in deliveries {
-                self.claim(stream, ids).await;
+                self.claim(stream, ids, read_at).await;
             }
         }
     }
@@ -130,17 +133,21 @@ impl Reader {
         None
     }
 
-    /// Reads from the first stream that has something; blocks on all when none has.
-    async fn read(&mut self, conn: &mut MultiplexedConnection, entries_max: usize) -> Result<Vec<(Arc<str>, Vec<StreamId>)>, Outage> {
+    /// Reads from the first stream that has something; blocks on all when none has. With what it found comes the time since which the
+    /// entries may have been pending: who blocks was given them before the block was over, however late he is told.
+    async fn read(&mut self, conn: &mut MultiplexedConnection, entries_max: usize) -> Result<(Instant, Found), Outage> {
         for priority in self.order.next() {
             let stream = self.stream(priority);
+            let asked_at = Instant::now();
             let found = self.read_streams(conn, &[stream], entries_max, None).await?;
             if !found.is_empty() {
-                return Ok(found);
+                return Ok((asked_at, found));
             }
         }
         let all = self.streams.clone().map(|(_, stream)| stream);
-        self.read_streams(conn, &all, 1, Some(READ_BLOCK)).await
+        let asked_at = Instant::now();
+        let found = self.read_streams(conn, &all, 1, Some(READ_BLOCK)).await?;
+        Ok((Instant::now().min(asked_at + READ_BLOCK), found))
     }
 
     fn stream(&self, priority: Priority) -> Arc<str> {
@@ -153,7 +160,7 @@ impl Reader {
         streams: &[Arc<str>],
         count: usize,
         block: Option<Duration>,
-    ) -> Result<Vec<(Arc<str>, Vec<StreamId>)>, Outage> {
+    ) -> Result<Found, Outage> {
         let mut command = redis::cmd("XREADGROUP");
         command.arg("GROUP").arg(GROUP).arg(self.shared.consumer()).arg("COUNT").arg(count);
         if let Some(block) = block {
@@ -170,14 +177,14 @@ impl Reader {
     }
 
     /// The connection's own answer timeout bounds the wait: it is longer than the block.
-    async fn query(&self, conn: &mut MultiplexedConnection, command: &redis::Cmd) -> Result<Vec<(Arc<str>, Vec<StreamId>)>, Outage> {
+    async fn query(&self, conn: &mut MultiplexedConnection, command: &redis::Cmd) -> Result<Found, Outage> {
         let reply: Option<StreamReadReply> = command.query_async(conn).await.map_err(|source| Outage::Redis { op: "reading", source })?;
         let keys = reply.map(|r| r.keys).unwrap_or_default();
         Ok(keys.into_iter().filter(|k| !k.ids.is_empty()).map(|k| (k.key.into(), k.ids)).collect())
     }
 
     /// Decodes, asks Postgres in the background and starts what was taken.
-    async fn claim(&mut self, stream: Arc<str>, ids: Vec<StreamId>) {
+    async fn claim(&mut self, stream: Arc<str>, ids: Vec<StreamId>, read_at: Instant) {
         let mut deliveries = Vec::with_capacity(ids.len());
         for id in ids {
             match decode(&id) {
@@ -192,7 +199,7 @@ impl Reader {
         let Ok(permit) = self.claims.clone().acquire_owned().await else { return };
         let (shared, queue) = (self.shared.clone(), self.queue.clone());
         let claiming = async move {
-            let claimed = claim(&shared, &queue, &stream, deliveries).await;
+            let claimed = claim(&shared, &queue, &stream, deliveries, read_at).await;
             drop(permit);
             claimed
         };

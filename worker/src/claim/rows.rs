@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Outage,
     id::JobId,
-    limits::{CRASHES_MAX, PUT_BACK_DELAY},
+    limits::{CLAIM_ANSWER_MAX, CRASHES_MAX, PUT_BACK_DELAY},
     pg::within,
     rehand::{Reach, Reason, rehand},
     seldom::Seldom,
@@ -19,7 +19,10 @@ use millstream_common::{
 use sqlx::{Row, postgres::PgRow};
 
 use super::{Claimed, entry::Entry, hold::Hold};
-use crate::shared::{Queue, Shared};
+use crate::{
+    heartbeat::contact::Contact,
+    shared::{Queue, Shared},
+};
 
 /// A delivered entry and what it hints at.
 pub(crate) struct Delivery {
@@ -27,16 +30,26 @@ pub(crate) struct Delivery {
     pub(crate) hint: Hint,
 }
 
-/// Asks Postgres about the hinted jobs and takes those that are still available at the hinted epoch. Entries with nothing
-/// to take are acknowledged. On an outage everything stays pending.
+/// Whether the answer to what was asked then has come too late to start what it says: the jobs may be somebody else's by now, because their
+/// entries looked abandoned or this worker dead.
+pub(super) fn is_late(contact: &Contact, then: Instant) -> bool {
+    then.elapsed() > CLAIM_ANSWER_MAX || contact.has_fallen_since(then)
+}
+
+/// Asks Postgres about the hinted jobs, whose entries were read at `read_at` at the earliest, and takes those that are still available at
+/// the hinted epoch. Entries with nothing to take are acknowledged. On an outage, and when the answer is late, everything stays pending:
+/// takeover hands it out again, even while this worker lives.
 pub(crate) async fn claim(
     shared: &Arc<Shared>,
     queue: &Queue,
     stream: &Arc<str>,
     deliveries: Vec<Delivery>,
+    read_at: Instant,
 ) -> Result<Vec<Claimed>, Outage> {
-    let read_at = Instant::now();
     let mut rows = fetch(shared, &deliveries).await?;
+    if is_late(&shared.contact, read_at) {
+        return Err(Outage::PostgresTimeout { op: "claiming" });
+    }
     let mut claimed = Vec::new();
     let mut foreign = Vec::new();
     let mut stale = 0;
@@ -137,7 +150,6 @@ fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, re
         stage_id: row.stage_id,
         payload: row.payload,
         trace: row.trace,
-        enqueued_at: row.enqueued_at,
         suspect: is_suspect(row.crashes),
     })
 }
@@ -171,4 +183,19 @@ pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], reach: Rea
     let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, reach, rest)).await?;
     lent.done();
     Ok(back.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use millstream_common::limits::UNLEASED_MAX;
+
+    use super::*;
+
+    #[test]
+    fn what_starts_has_as_long_to_be_leased_as_its_claim_took() {
+        assert!(CLAIM_ANSWER_MAX * 2 <= UNLEASED_MAX);
+        let (contact, now) = (Contact::new(), Instant::now());
+        assert!(!is_late(&contact, now));
+        assert!(is_late(&contact, now.checked_sub(CLAIM_ANSWER_MAX * 2).unwrap_or(now)));
+    }
 }

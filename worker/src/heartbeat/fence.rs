@@ -6,8 +6,8 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
 };
 
 use millstream_common::limits::UNLEASED_MAX;
@@ -31,18 +31,11 @@ fn self_fence(lease: Duration) -> Duration {
 
 pub(super) struct Fence {
     shared: Arc<Shared>,
-    /// When the last beat that got through was sent.
-    last_ok: Mutex<Instant>,
 }
 
 impl Fence {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, last_ok: Mutex::new(Instant::now()) }
-    }
-
-    /// A beat that was sent then has been answered.
-    pub(super) fn passed(&self, sent_at: Instant) {
-        *self.last_ok.lock().unwrap_or_else(PoisonError::into_inner) = sent_at;
+        Self { shared }
     }
 
     /// Keeps the fence while something is awaited.
@@ -60,18 +53,21 @@ impl Fence {
     }
 
     fn keep(&self) {
-        let (lease, silence) = (self.shared.lease, self.last_ok.lock().unwrap_or_else(PoisonError::into_inner).elapsed());
+        let (lease, silence) = (self.shared.lease, self.shared.contact.silence());
         if silence > (beat_interval(lease) * BEATS_MISSED_MAX).max(CLAIM_SILENCE_MIN) {
             self.shared.postgres.note_failure("no answer");
             self.stop_claiming();
         }
-        if self.shared.postgres_down.load(Ordering::Relaxed) {
+        if self.shared.contact.is_down_for_all(lease) {
             // Nobody sees anything. When it is back the others want a whole lease of good looks, and this worker beats long before.
             return;
         }
         // Dead in the eyes of the others: they hand out what it has leased, and what is pending with it. And of a run without a lease
         // they only see its entry, however well this heart beats.
         let fenced = silence > self_fence(lease);
+        if fenced {
+            self.shared.contact.fall();
+        }
         for hold in self.shared.held.all() {
             if fenced && hold.is_running() {
                 hold.lose();

@@ -130,7 +130,7 @@ async fn read_completed(shared: &Shared, id: JobId, epoch: i32) -> Result<bool, 
 }
 
 async fn settle_failure(shared: &Arc<Shared>, ended: Ended) {
-    let Some((ended, verdict)) = judge(ended) else { return };
+    let Some((ended, verdict)) = judge(shared, vec![ended]).await.and_then(|mut judged| judged.pop()) else { return };
     let Some(accepted) = write_patiently(shared, &[Row::of(&ended, &verdict)]).await else { return };
     let ok = !accepted.is_empty();
     if ok && verdict.outcome == JobOutcome::Dead {

@@ -2,13 +2,13 @@
 //!
 //! The epoch is raised, so that hints of the ended run are stale. The error history and the dead letters are written with it.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
 use sqlx::PgConnection;
 
 use super::{
-    Ended, Patience, conclude, dead_stream,
+    Ended, Patience, conclude, dead_stream, unavailable,
     verdict::{History, Verdict, decide},
 };
 use crate::shared::Shared;
@@ -18,7 +18,7 @@ pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
     if batch.is_empty() {
         return;
     }
-    let judged: Vec<(Ended, Verdict)> = batch.into_iter().filter_map(judge).collect();
+    let Some(judged) = judge(shared, batch).await else { return };
     let rows: Vec<_> = judged.iter().map(|(ended, verdict)| Row::of(ended, verdict)).collect();
     let Some(accepted) = write_patiently(shared, &rows).await else { return };
     let buried = judged.iter().filter(|(e, v)| v.outcome == JobOutcome::Dead && accepted.contains(&e.job.hold.id));
@@ -50,12 +50,20 @@ async fn write_once(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>, Out
     Ok(ids)
 }
 
-/// The verdict on a failure; `None` for a success.
-pub(crate) fn judge(ended: Ended) -> Option<(Ended, Verdict)> {
+/// The verdicts on the failures among these; `None`: Postgres did not tell their histories within a lease.
+pub(crate) async fn judge(shared: &Shared, batch: Vec<Ended>) -> Option<Vec<(Ended, Verdict)>> {
+    let outages = unavailable::outages(shared, &batch).await?;
+    let judged = batch.into_iter().filter_map(|ended| {
+        let away = outages.get(&ended.job.hold.id).copied().unwrap_or_default();
+        judge_one(ended, away)
+    });
+    Some(judged.collect())
+}
+
+fn judge_one(ended: Ended, away: Duration) -> Option<(Ended, Verdict)> {
     let failure = ended.outcome.as_ref().err()?;
     let job = &ended.job;
-    let age = (millstream_common::clock::now() - job.enqueued_at).to_std().unwrap_or_default();
-    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, epoch: job.hold.epoch, age };
+    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, epoch: job.hold.epoch, away };
     let verdict = decide(failure, &job.kind.handler, history, rand_unit());
     Some((ended, verdict))
 }

@@ -4,13 +4,14 @@
 //! else: its result is dropped and counted. Entries are released after COMMIT, never before.
 //!
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
-//! stage) must commit with them, one transaction each.
+//! stage) must commit with them, one transaction each. `unavailable` knows how long a job's downstream has been away.
 
 pub(crate) mod complete;
 pub(crate) mod dead_stream;
 pub(crate) mod effect;
 pub(crate) mod fail;
 pub(crate) mod parcels;
+mod unavailable;
 pub(crate) mod verdict;
 
 use std::{
@@ -130,11 +131,11 @@ impl<'a> Patience<'a> {
         if let Some(kept_back) = LINES.may_speak() {
             tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "settling failed; it is tried again");
         }
-        // While the heart beats, or Postgres is down for everybody, the leases live: a run that has ended is not thrown away because this process was kept from its
-        // writes. What the database itself refuses is not asked for ever.
+        // While the heart beats the leases live, and while Postgres refuses everybody nobody ends them: a run that has ended is not thrown
+        // away because this process was kept from its writes. What the database itself refuses is not asked for ever.
         let refused = matches!(outage, Outage::Postgres { source, .. } if source.as_database_error().is_some());
-        let nobody_else = self.shared.beating.load(Ordering::Relaxed) || self.shared.postgres_down.load(Ordering::Relaxed);
-        if !refused && nobody_else {
+        let may_be_ours = self.shared.beating.load(Ordering::Relaxed) || self.shared.contact.is_refused();
+        if !refused && may_be_ours {
             self.deadline = Instant::now() + self.shared.lease;
         }
         if Instant::now() > self.deadline {

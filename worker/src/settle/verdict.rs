@@ -15,7 +15,7 @@ use crate::{
 
 /// No wait that a server asks for is honoured beyond this.
 const WAIT_MAX: Duration = Duration::from_hours(24);
-/// A server that is out of reach costs a job no attempt until the job is this old: longer is no outage, but a wrong address.
+/// A server that is out of reach costs a job no attempt until it has been so for this long: longer is no outage, but a wrong address.
 const OUTAGE_MAX: Duration = Duration::from_hours(24);
 /// The shortest pause before a server that is out of reach is tried again.
 const OUTAGE_DELAY_MIN: Duration = Duration::from_millis(500);
@@ -44,8 +44,8 @@ pub(crate) struct History {
     pub(crate) max_attempts: i16,
     /// Its hand-outs before this one.
     pub(crate) epoch: i32,
-    /// Since it was enqueued.
-    pub(crate) age: Duration,
+    /// For how long its runs have found nothing but a server out of reach.
+    pub(crate) away: Duration,
 }
 
 /// Decides. `dice`: uniform in [0, 1), for the jitter.
@@ -60,7 +60,7 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f
             put_off(State::RateLimited, delay, Some("rate_limited"), message, JobOutcome::RateLimited)
         }
         // The hand-outs stand for the tries that do not count, so that the pauses grow all the same.
-        Failure::Unavailable(_) if job.age < OUTAGE_MAX => {
+        Failure::Unavailable(_) if job.away < OUTAGE_MAX => {
             let delay = handler.retry.delay(i16::try_from(job.epoch).unwrap_or(i16::MAX).saturating_add(1), dice);
             put_off(State::Retryable, delay.max(OUTAGE_DELAY_MIN), Some("unavailable"), message, JobOutcome::Retried)
         }
@@ -112,7 +112,7 @@ mod tests {
     use crate::outcome::{Outcome, Success};
 
     fn history(attempt: i16) -> History {
-        History { attempt, max_attempts: 3, epoch: 0, age: Duration::ZERO }
+        History { attempt, max_attempts: 3, epoch: 0, away: Duration::ZERO }
     }
 
     fn handler() -> Handler {
@@ -160,7 +160,7 @@ mod tests {
         let put_off = decide(&away, &handler(), late, 1.0);
         assert_eq!((put_off.state, put_off.counts, put_off.delay), (State::Retryable, false, Some(handler().retry.cap)));
         assert_eq!(decide(&away, &handler(), history(2), 0.0).delay, Some(OUTAGE_DELAY_MIN));
-        let old = History { age: OUTAGE_MAX, ..history(2) };
-        assert_eq!(decide(&away, &handler(), old, 1.0).dead_reason, Some("attempts"));
+        let long = History { away: OUTAGE_MAX, ..history(2) };
+        assert_eq!(decide(&away, &handler(), long, 1.0).dead_reason, Some("attempts"));
     }
 }

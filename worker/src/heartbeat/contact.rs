@@ -1,0 +1,110 @@
+//! Whether the heart reaches Postgres, and what a worker may believe when it does not.
+//!
+//! A server that *refuses* is most likely down for everybody: then nobody can take anything over, and stopping runs would only waste
+//! them. It may also be a dead pooler beside this worker, or a firewall before it, and others take its jobs over at that moment. So
+//! the belief has an end. It knows neither runs nor outcomes: the fence and settle ask.
+
+use std::{
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+/// So many leases after the last beat that got through, a refusal no longer says that Postgres is down for everybody. A restart, a crash
+/// recovery and most failovers are over by then, and no run overlaps its successor for longer.
+const BELIEF_LEASES_MAX: u32 = 4;
+
+/// Shared by the heart, its fence, and whoever claims or writes outcomes.
+pub(crate) struct Contact {
+    times: Mutex<Times>,
+    /// The last beat was refused.
+    refused: AtomicBool,
+}
+
+struct Times {
+    /// When the last beat that got through was sent.
+    passed_at: Instant,
+    /// When others were last about to take this worker for dead.
+    fallen_at: Option<Instant>,
+}
+
+impl Contact {
+    pub(crate) fn new() -> Self {
+        Self { times: Mutex::new(Times { passed_at: Instant::now(), fallen_at: None }), refused: false.into() }
+    }
+
+    /// A beat that was sent then has been answered.
+    pub(super) fn passed(&self, sent_at: Instant) {
+        self.times().passed_at = sent_at;
+        self.refused.store(false, Ordering::Relaxed);
+    }
+
+    /// A beat has failed: `refused`, or just not answered.
+    pub(super) fn failed(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Since the last beat that got through.
+    pub(super) fn silence(&self) -> Duration {
+        self.times().passed_at.elapsed()
+    }
+
+    /// Whether Postgres refuses this worker. Enough to keep an outcome for it, which hurts nobody: if the job was taken over, the epoch
+    /// refuses it.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    /// Whether a worker with this lease may go on with its runs, because nobody can take them over.
+    pub(super) fn is_down_for_all(&self, lease: Duration) -> bool {
+        self.is_refused() && self.silence() < lease * BELIEF_LEASES_MAX
+    }
+
+    /// The fence falls now.
+    pub(super) fn fall(&self) {
+        self.times().fallen_at = Some(Instant::now());
+    }
+
+    /// Whether the fence has fallen since then: what was asked for before is somebody else's, even if beats get through again.
+    pub(crate) fn has_fallen_since(&self, then: Instant) -> bool {
+        self.times().fallen_at.is_some_and(|at| at >= then)
+    }
+
+    fn times(&self) -> MutexGuard<'_, Times> {
+        self.times.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEASE: Duration = Duration::from_secs(30);
+
+    fn silent_for(silence: Duration, refused: bool) -> Contact {
+        let contact = Contact::new();
+        contact.passed(Instant::now().checked_sub(silence).unwrap_or_else(Instant::now));
+        contact.failed(refused);
+        contact
+    }
+
+    #[test]
+    fn a_refusal_is_an_outage_for_everybody_until_four_leases_after_the_last_beat() {
+        assert!(silent_for(LEASE * 3, true).is_down_for_all(LEASE));
+        assert!(!silent_for(LEASE * 4, true).is_down_for_all(LEASE), "others may have had the jobs for long");
+        assert!(silent_for(LEASE * 4, true).is_refused(), "an outcome is kept all the same");
+        assert!(!silent_for(Duration::ZERO, false).is_down_for_all(LEASE), "no answer is no refusal");
+    }
+
+    #[test]
+    fn a_fence_that_has_fallen_is_remembered_when_beats_get_through_again() {
+        let (before, contact) = (Instant::now(), silent_for(LEASE, false));
+        assert!(!contact.has_fallen_since(before));
+        contact.fall();
+        contact.passed(Instant::now());
+        assert!(contact.has_fallen_since(before));
+        assert!(!contact.has_fallen_since(Instant::now() + LEASE));
+    }
+}

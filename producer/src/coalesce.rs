@@ -22,7 +22,12 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{Parts, enqueue::count_answers, publish::Publisher};
+use crate::{
+    Parts,
+    enqueue::count_answers,
+    lend::{is_refused, lend},
+    publish::Publisher,
+};
 
 /// Callers that may wait for the flusher; more wait for a place, which is the back-pressure.
 const WAITING_MAX: usize = 4 * PARCEL_JOBS_MAX;
@@ -121,7 +126,7 @@ impl Flusher {
 
     async fn write_once(&self, jobs: &[(NewJob, JobNames)]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let publish = self.publisher.has_room();
-        let mut lent = self.parts.pg.hot("enqueuing").await?;
+        let mut lent = lend(&self.parts.pg, "enqueuing").await?;
         let done = within("enqueuing", persist(lent.conn(), jobs, publish)).await?;
         lent.done();
         reach("enqueue.committed");
@@ -139,8 +144,10 @@ fn own(answer: &mut Result<Enqueued, Refusal>, job: &NewJob) {
     }
 }
 
+/// A broken connection may be made anew. A refused one was asked for again and again already, by [`lend`].
 fn is_broken_connection(outage: &Outage) -> bool {
     match outage {
+        refused if is_refused(refused) => false,
         Outage::Postgres { source, .. } => source
             .as_database_error()
             .is_none_or(|e| matches!(e.code().as_deref(), Some("57P01" | "57P02" | "57P03" | "40P01" | "40001" | "53300"))),

@@ -19,6 +19,7 @@
 
 mod coalesce;
 mod enqueue;
+mod lend;
 mod producer;
 mod publish;
 mod typed;

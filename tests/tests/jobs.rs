@@ -133,7 +133,7 @@ async fn failures_are_retried_and_the_last_one_buries() {
     assert_eq!(notices, 3);
 }
 
-// F14: redrive
+// F14, rule 84: redrive
 #[tokio::test]
 async fn a_redriven_job_starts_anew_at_a_higher_epoch() {
     let lab = Lab::new().await;
@@ -142,6 +142,8 @@ async fn a_redriven_job_starts_anew_at_a_higher_epoch() {
     job.max_attempts = Some(1);
     let id = producer.enqueue(job).await.unwrap().id;
     let dead = await_state(&lab, id, "dead").await;
+    let letters = "SELECT (SELECT count(*) FROM millstream.dead_letter) * 100 + (SELECT count(*) FROM millstream.job_error)";
+    assert_eq!(lab.number(letters).await, 101, "a letter, and an error in its history");
     sqlx::query("SELECT millstream.retry_now(ARRAY[$1::uuid], 'test')").bind(id).execute(&lab.pool).await.unwrap();
     let again = eventually("dead again at a higher epoch", async || {
         let found = job_epoch(&lab, id).await;
@@ -149,9 +151,13 @@ async fn a_redriven_job_starts_anew_at_a_higher_epoch() {
     })
     .await;
     assert!(again.1 >= 3);
-    let audits: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM millstream.audit WHERE action = 'retry'").fetch_one(&lab.pool).await.unwrap();
-    assert_eq!(audits, 1);
+    assert_eq!(lab.number(letters).await, 102, "one letter again, and both errors");
+    let row = await_state(&lab, id, "dead").await;
+    assert_eq!((&row["payload"], &row["attempt"], &row["max_attempts"]), (&dead["payload"], &1.into(), &1.into()), "attempts begin anew");
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job").await, 1, "it is the same job");
+    let audits: Vec<(String, serde_json::Value)> =
+        sqlx::query_as("SELECT actor, detail FROM millstream.audit WHERE action = 'retry'").fetch_all(&lab.pool).await.unwrap();
+    assert_eq!(audits, [("test".to_owned(), serde_json::json!({"jobs": [id]}))], "who did it, and to which job");
 }
 
 async fn job_epoch(lab: &Lab, id: uuid::Uuid) -> (String, i64) {

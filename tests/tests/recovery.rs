@@ -7,6 +7,8 @@
 mod crashes;
 #[path = "recovery/deaths.rs"]
 mod deaths;
+#[path = "recovery/dev.rs"]
+mod dev;
 #[path = "recovery/doors.rs"]
 mod doors;
 #[path = "recovery/downstream.rs"]

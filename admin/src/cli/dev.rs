@@ -1,11 +1,12 @@
 //! `millstream dev`: private services, the API and workers in one go.
 //!
 //! The API runs in this process, the workers are processes of their own (their logs go to files), so that killing one shows what a
-//! crash does. A worker that dies is started again.
+//! crash does. A worker that dies is started again, and so is a private server.
 
 mod crew;
+mod guard;
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use clap::Args;
 use millstream_common::{
@@ -63,16 +64,20 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
     std::fs::create_dir_all(&args.data_dir)?;
     let data_dir = args.data_dir.canonicalize()?;
     context.hint("starting Postgres and Redis …");
-    let services = start_services(&context.config, &data_dir).await?;
+    let services = Arc::new(start_services(&context.config, &data_dir).await?);
     let config = private_config(&context.config, &services, &data_dir);
     migrate_up(config.database.url.expose()).await?;
     let inner = Context::new(config, context.json, context.quiet);
     let worked = tokio::select! {
         worked = work(&args, files, &inner, &data_dir) => worked,
+        gone = guard::keep(services.clone()) => Err(gone),
         () = signals.next() => Ok(Exit::Done),
     };
     context.hint("stopping …");
-    services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))?;
+    // If the guard is just starting a server, its thread has the services too, and stops them when it lets go of them.
+    if let Some(services) = Arc::into_inner(services) {
+        services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))?;
+    }
     worked
 }
 

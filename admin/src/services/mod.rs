@@ -89,6 +89,15 @@ pub struct Pids {
     pub redis: Option<u32>,
 }
 
+/// One of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Server {
+    /// The database.
+    Postgres,
+    /// `redis-server` or `valkey-server`.
+    Redis,
+}
+
 /// A Postgres and a Redis to work with; those of the two that are private stop with this value.
 ///
 /// The methods block for as long as a server takes to stop or start (well under a second as a rule, bounded by the
@@ -174,6 +183,22 @@ impl LocalServices {
             held(redis).check()?;
         }
         Ok(())
+    }
+
+    /// A private server that has ended by itself since the last call, and how, with the end of its log. It counts as stopped from
+    /// then on: start it again, or leave it.
+    pub fn fallen(&self) -> Option<(Server, String)> {
+        let postgres = self.private.postgres.as_ref().and_then(|postgres| held(postgres).fallen());
+        let redis = || self.private.redis.as_ref().and_then(|redis| held(redis).fallen());
+        postgres.map(|why| (Server::Postgres, why)).or_else(|| Some((Server::Redis, redis()?)))
+    }
+
+    /// Starts one of the private servers again, with what it has kept.
+    pub fn start_again(&self, server: Server) -> Result<()> {
+        match server {
+            Server::Postgres => self.start_postgres(),
+            Server::Redis => self.start_redis(),
+        }
     }
 
     /// Stops the private Redis in order; it stays down until [`LocalServices::start_redis`].

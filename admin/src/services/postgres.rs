@@ -92,6 +92,11 @@ impl Postgres {
         self.running.as_mut().map_or(Ok(()), Running::check)
     }
 
+    /// Why it is not there any more, if it was started and ended by itself; from then on it counts as stopped.
+    pub(super) fn fallen(&mut self) -> Option<String> {
+        process::fallen(&mut self.running)
+    }
+
     pub(super) fn start_on(&mut self, port: u16) -> Result<()> {
         self.port = port;
         self.start()

@@ -118,6 +118,13 @@ impl Running {
     }
 }
 
+/// Forgets a server that has ended by itself, and says how.
+pub(super) fn fallen(running: &mut Option<Running>) -> Option<String> {
+    let why = running.as_mut()?.check().err()?;
+    *running = None;
+    Some(format!("{why:#}"))
+}
+
 /// Runs a helper program to its end; what it said is the error if it fails.
 pub(super) fn run(mut command: Command, what: &str) -> Result<String> {
     let output = command.output().with_context(|| format!("cannot start {what}"))?;

@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use rustix::process::Signal;
 
 use super::account::Account;
-use super::process::{Nursery, Running};
+use super::process::{self, Nursery, Running};
 use super::state::{State, write_private};
 use super::{Durability, place, probe, programs, turn_log};
 
@@ -60,6 +60,11 @@ impl Redis {
 
     pub(super) fn check(&mut self) -> Result<()> {
         self.running.as_mut().map_or(Ok(()), Running::check)
+    }
+
+    /// Why it is not there any more, if it was started and ended by itself; from then on it counts as stopped.
+    pub(super) fn fallen(&mut self) -> Option<String> {
+        process::fallen(&mut self.running)
     }
 
     pub(super) fn start_on(&mut self, port: u16) -> Result<()> {

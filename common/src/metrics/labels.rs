@@ -99,5 +99,7 @@ label_values! {
         Succeeded => "succeeded",
         /// It stopped with an error and will be run again.
         Failed => "failed",
+        /// It needs a server that is away, and did nothing.
+        Skipped => "skipped",
     }
 }

@@ -139,7 +139,7 @@ fn closed_label_values_are_the_published_words() {
     assert_eq!(reasons, "takeover|rescue|reconcile|put_back");
     assert_eq!(words(Degraded::ALL, Degraded::as_str), "redis_away|postgres_away");
     assert_eq!(words(SlotState::ALL, SlotState::as_str), "busy|idle");
-    assert_eq!(words(DutyOutcome::ALL, DutyOutcome::as_str), "succeeded|failed");
+    assert_eq!(words(DutyOutcome::ALL, DutyOutcome::as_str), "succeeded|failed|skipped");
 }
 
 // F52
@@ -217,10 +217,11 @@ fn resolved_meters_stand_at_zero_before_the_first_job() {
 
 // F52
 #[test]
-fn a_failed_duty_does_not_move_its_last_success() {
+fn a_failed_or_skipped_duty_does_not_move_its_last_success() {
     let metrics = metrics();
     metrics.record_duty("dispatch", DutyOutcome::Succeeded, 100.0);
     metrics.record_duty("dispatch", DutyOutcome::Failed, 200.0);
+    metrics.record_duty("dispatch", DutyOutcome::Skipped, 300.0);
     let last = r#"millstream_last_success_timestamp_seconds{duty="dispatch"}"#;
     assert_eq!(sample(&metrics, last), Some(100.0));
     let failed = r#"millstream_duty_runs_total{duty="dispatch",outcome="failed"}"#;

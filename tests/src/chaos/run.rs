@@ -239,6 +239,7 @@ impl Run<'_> {
         Ok(Evidence {
             journals,
             ends: self.fleet.deaths().into_iter().map(|death| End { process: death.process, at: death.at }).collect(),
+            held: self.fleet.all_held(),
             rows: tables.rows,
             settled: tables.settled,
             left: tables.left,

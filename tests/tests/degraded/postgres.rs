@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use millstream_admin::services::{Durability, PostgresStop};
-use millstream_tests::{Lab, Served, eventually};
+use millstream_common::error::in_full;
+use millstream_producer::NewJob;
+use millstream_tests::{Lab, Served, ask::send, eventually};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -14,7 +16,8 @@ const DEAD: &str = r#"millstream_degraded_total{reason="postgres_away"}"#;
 // F12, F52, rule 7
 #[tokio::test]
 async fn a_post_while_postgres_is_away_is_refused_at_once_and_served_again_when_it_is_back() {
-    let lab = Lab::private(Durability::None).await;
+    // An immediate stop forgets what was not synced, and that would be the schema.
+    let lab = Lab::private(Durability::Full).await;
     let (api, worker) = (Served::start(&lab, &["api"]).await, Served::start(&lab, &["worker"]).await);
     let began = Instant::now();
     lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate)).await;
@@ -45,4 +48,18 @@ async fn a_post_while_postgres_is_away_is_refused_at_once_and_served_again_when_
     eventually("the job is done", async || (lab.count("completed").await >= 1).then_some(())).await;
     assert_quiet(&api, "Postgres is out of reach", "Postgres is back", began);
     assert_quiet(&worker, "no heartbeat", "Postgres answers the heartbeat again", began);
+}
+
+// F12: the first callers meet connections of the pool that are dead, and then a pool that waits for a server to start
+#[tokio::test]
+async fn the_first_enqueue_after_postgres_stopped_is_told_of_the_refusal_and_not_of_a_deadline() {
+    let lab = Lab::private(Durability::None).await;
+    let producer = lab.producer();
+    send(&producer, "echo", "1", 20).await;
+    lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate)).await;
+    let one = producer.enqueue(NewJob::new("echo", "1")).await.unwrap_err();
+    assert!(in_full(&one).contains("refused"), "{}", in_full(&one));
+    let several = producer.enqueue_many(vec![NewJob::new("echo", "1"), NewJob::new("echo", "2")]).await.unwrap_err();
+    // What is not repeated may also be told by a dead connection itself.
+    assert!(!in_full(&several).contains("timed out"), "{}", in_full(&several));
 }

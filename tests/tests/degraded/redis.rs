@@ -8,6 +8,7 @@ use reqwest::StatusCode;
 
 const DIRECTLY: &str = r#"millstream_jobs_claimed_directly_total{queue="default"}"#;
 const AWAY: &str = r#"millstream_degraded_total{reason="redis_away"}"#;
+const SKIPPED: &str = r#"millstream_duty_runs_total{duty="dispatch",outcome="skipped"}"#;
 const SECONDS: &str = r#"millstream_degraded_seconds_total{reason="redis_away"}"#;
 /// Places that may say a line a second each.
 const SPEAKERS: u64 = 8;
@@ -45,6 +46,8 @@ async fn redis_away_is_seen_in_probes_metrics_and_log_and_ends_by_itself() {
     lab.await_count("completed", 100).await;
     assert!(worker.sample(DIRECTLY).await >= 1.0, "taken straight from Postgres");
     assert_eq!((worker.sample("millstream_redis_breaker_open").await, worker.sample(AWAY).await), (1.0, 1.0));
+    let idle = async || (worker.sample(SKIPPED).await >= 1.0).then_some(());
+    eventually("a duty that needs Redis does not count its idle runs as successes", idle).await;
     eventually("the time without Redis is counted", async || (worker.sample(SECONDS).await >= 2.0).then_some(())).await;
 
     lab.harm(LocalServices::start_redis).await;

@@ -139,6 +139,27 @@ async fn suspect(lab: &Lab, producer: &Producer, ms: u64) -> Uuid {
     suspect
 }
 
+// rule 45: what is with a killer in one worker when it is handed out for the third time
+#[tokio::test]
+async fn neighbours_of_a_suspect_that_kills_are_not_there_when_it_does() {
+    let (lab, _keeper) = lab_with_keeper().await;
+    let mut workers = [start(&lab)];
+    lab.await_workers(2).await;
+    let producer = lab.producer();
+    sqlx::query("UPDATE millstream.queue SET paused = true WHERE name = 'default'").execute(&lab.pool).await.unwrap();
+    let mut neighbours = send(&producer, "sleep", r#"{"ms":300}"#, 6).await;
+    let killer = send(&producer, "crash", r#"{"how":"abort"}"#, 1).await[0];
+    neighbours.extend(send(&producer, "sleep", r#"{"ms":5}"#, 60).await);
+    sqlx::query("UPDATE millstream.job SET crash_count = 2 WHERE id = $1").bind(killer).execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.queue SET paused = false WHERE name = 'default'").execute(&lab.pool).await.unwrap();
+    let over = async || lab.state(killer).await == "dead" && lab.count("completed").await == neighbours.len() as i64;
+    let deaths = supervise(&lab, &mut workers, over).await;
+    assert_eq!(deaths, 1, "it is dead after this one");
+    let told: Vec<Uuid> = sqlx::query_scalar("SELECT job_id FROM millstream.job_error").fetch_all(&lab.pool).await.unwrap();
+    assert_eq!(told, [killer], "nobody else was there");
+    assert_eq!(lab.number("SELECT sum(crash_count) FROM millstream.job WHERE state = 2").await, 0);
+}
+
 // rule 45: the outage is met by jobs that were suspects before it
 #[tokio::test]
 async fn power_cuts_of_the_whole_fleet_bury_nothing() {

@@ -2,12 +2,14 @@
 
 use millstream_admin::services::Durability;
 use millstream_common::{metrics::Metrics, stream::GROUP};
-use millstream_tests::{Fault, Lab, Links, Process, Starts, ask::send, eventually};
+use millstream_tests::{Fault, Lab, Links, Process, Served, Starts, ask::send, eventually};
 use millstream_worker::{Context, Failure, Handler, Parts, Worker};
 use rustix::process::Signal;
 use tokio_util::sync::CancellationToken;
 
 const LEASES_OF: &str = "SELECT count(*) FROM millstream.lease WHERE worker_id = $1";
+
+const LOST: &str = "millstream_leases_lost_total";
 
 async fn leases_of(lab: &Lab, worker: i64) -> i64 {
     sqlx::query_scalar(LEASES_OF).bind(worker).fetch_one(&lab.pool).await.unwrap()
@@ -65,30 +67,31 @@ async fn the_unleased_jobs_of_a_killed_worker_complete_elsewhere() {
     assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 1").await, 0);
 }
 
-// F10, F16: a worker that slept through its lease is not believed
+// F10, F16, rules 18, 37: a worker that slept through its lease is not believed
 #[tokio::test]
 async fn the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused() {
     let lab = Lab::new().await;
-    let frozen = Process::start(&lab, &["worker", "--kinds", "sleep"]);
-    let frozen_id = lab.worker_of(&frozen).await;
+    let frozen = Served::start(&lab, &["worker", "--kinds", "sleep"]).await;
+    let frozen_id = lab.worker_of(&frozen.process).await;
     // One step of the handler's clock, longer than the 200 ms before the lease: stopped in between, the run is over when it wakes.
     let producer = lab.producer();
     let id = eventually("a job is leased to a frozen worker", async || {
         let id = send(&producer, "sleep", r#"{"ms":480}"#, 1).await[0];
         eventually("leased or over", async || (lab.state(id).await != "available").then_some(())).await;
-        frozen.signal(Signal::STOP);
+        frozen.process.signal(Signal::STOP);
         if lab.state(id).await == "running" {
             return Some(id);
         }
-        frozen.signal(Signal::CONT);
+        frozen.process.signal(Signal::CONT);
         None
     })
     .await;
     let other = lab.worker().await;
     lab.await_state(id, "completed").await;
     let beats = beat_of(&lab, frozen_id).await;
-    frozen.signal(Signal::CONT);
+    frozen.process.signal(Signal::CONT);
     eventually("the frozen worker goes on", async || (beat_of(&lab, frozen_id).await > beats + 3).then_some(())).await;
+    eventually("the refusal is counted", async || (frozen.sample(LOST).await >= 1.0).then_some(())).await;
     let settled: (i16, i64, i16, i32) = sqlx::query_as("SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1")
         .bind(id)
         .fetch_one(&lab.pool)

@@ -9,7 +9,7 @@ use std::{
 use millstream_common::{error::Outage, job::Priority, pg::within, stream::GROUP};
 use redis::{Script, streams::StreamInfoConsumersReply};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::{Shared, worker_of};
 
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("drop_consumer.lua")));
@@ -24,9 +24,9 @@ impl Duty for Consumers {
         Duration::from_secs(30)
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         if shared.redis.is_down() {
-            return Ok(());
+            return Ok(Ran::Skipped);
         }
         let live = live_workers(shared).await?;
         for (_, queue) in shared.catalog.queues() {
@@ -39,7 +39,7 @@ impl Duty for Consumers {
                 }
             }
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 }
 

@@ -22,7 +22,7 @@ use millstream_common::{
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
-use super::{Duty, Scope, leader::Leadership};
+use super::{Duty, Ran, Scope, leader::Leadership};
 use crate::shared::Shared;
 
 /// The leader's pace: a job from the SQL door waits this long at most.
@@ -82,9 +82,9 @@ impl Duty for Dispatch {
         if self.leadership.is_mine() { EVERY } else { EVERY_OTHER }
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         if shared.redis.is_down() {
-            return Ok(());
+            return Ok(Ran::Skipped);
         }
         let op = "looking for waiting parcels";
         let mut lent = shared.pg.main(op).await?;
@@ -94,7 +94,7 @@ impl Duty for Dispatch {
         for (queue, name, priority) in streams {
             self.dispatch(shared, queue, &name, priority, window).await?;
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_common::{error::Outage, pg::within};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
 
 /// A job starts at most this much later than asked, plus one dispatch run.
@@ -22,7 +22,7 @@ impl Duty for Due {
         EVERY
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "releasing due jobs";
         loop {
             let mut lent = shared.pg.hot(op).await?;
@@ -30,7 +30,7 @@ impl Duty for Due {
                 within(op, sqlx::query_scalar("SELECT millstream.release_due($1)").bind(BATCH).fetch_one(lent.conn())).await?;
             lent.done();
             if released < BATCH {
-                return Ok(());
+                return Ok(Ran::Done);
             }
         }
     }

@@ -11,7 +11,7 @@ use std::{
 use millstream_common::{error::Outage, pg::within};
 use sqlx::{PgConnection, Row};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
 
 pub(super) const NAME: &str = "lead";
@@ -21,6 +21,9 @@ const BEAT_EVERY: Duration = Duration::from_millis(500);
 const TAKEOVER_AFTER: Duration = Duration::from_secs(3);
 /// How long a confirmed leadership is believed.
 const TRUST: Duration = Duration::from_secs(2);
+/// How long a process that is cut off from Redis keeps the lead before it offers it again: a worker that has come meanwhile may reach
+/// Redis. Each offer to nobody costs [`TAKEOVER_AFTER`] without housekeeping, a tenth of the time.
+const OFFER_EVERY: Duration = Duration::from_secs(30);
 /// Nobody: left by a leader that ended in order.
 const VACANT: i64 = 0;
 
@@ -63,23 +66,42 @@ impl Leadership {
     }
 }
 
+/// When a leader that is cut off from Redis steps aside: half of the housekeeping needs Redis, and another worker may reach it.
+///
+/// At once when Redis goes, and again every [`OFFER_EVERY`] if the lead fell back to it because nobody else took it.
+#[derive(Default)]
+struct Offers {
+    /// While it is cut off: the last offer, or the last moment in which somebody else led.
+    since: Option<Instant>,
+}
+
+impl Offers {
+    fn is_due(&mut self, redis_down: bool, leads: bool, now: Instant) -> bool {
+        if !redis_down {
+            self.since = None;
+            return false;
+        }
+        let due = leads && self.since.is_none_or(|since| now.duration_since(since) >= OFFER_EVERY);
+        if due || !leads {
+            self.since = Some(now);
+        }
+        due
+    }
+}
+
 /// The duty that beats, or watches the beat.
 pub(super) struct Elect {
     leadership: Leadership,
     seen: Option<(i64, i64, Instant)>,
-    /// How long the leader may be silent. Longer while this process is cut off from Redis: somebody else may not be.
-    patience: Duration,
-    /// The breaker was open at the last look.
-    redis_was_down: bool,
+    offers: Offers,
 }
 
 impl Elect {
     pub(super) fn new(leadership: Leadership) -> Self {
-        Self { leadership, seen: None, patience: TAKEOVER_AFTER, redis_was_down: false }
+        Self { leadership, seen: None, offers: Offers::default() }
     }
 
     async fn lead_or_watch(&mut self, conn: &mut PgConnection, me: i64, redis_down: bool) -> Result<bool, sqlx::Error> {
-        self.patience = if redis_down { TAKEOVER_AFTER * 2 } else { TAKEOVER_AFTER };
         if let Some(term) = self.leadership.term()
             && beat(conn, me, term).await?
         {
@@ -87,14 +109,14 @@ impl Elect {
             return Ok(true);
         }
         self.leadership.set(None);
-        let Some(taken) = self.watch(conn, me).await? else { return Ok(false) };
+        let Some(taken) = self.watch(conn, me, redis_down).await? else { return Ok(false) };
         self.leadership.set(Some(taken));
         tracing::info!(term = taken, "this worker keeps house now");
         Ok(true)
     }
 
     /// Returns the new term if this process takes over.
-    async fn watch(&mut self, conn: &mut PgConnection, me: i64) -> Result<Option<i64>, sqlx::Error> {
+    async fn watch(&mut self, conn: &mut PgConnection, me: i64, redis_down: bool) -> Result<Option<i64>, sqlx::Error> {
         sqlx::query(
             "INSERT INTO millstream.leader (role, worker_id, term, beat) VALUES ('keeper', $1, 0, 0) ON CONFLICT (role) DO NOTHING",
         )
@@ -108,7 +130,7 @@ impl Elect {
             _ => Instant::now(),
         };
         self.seen = Some((term, beat, since));
-        if (holder != VACANT || self.patience > TAKEOVER_AFTER) && since.elapsed() < self.patience {
+        if since.elapsed() < patience(holder == VACANT, redis_down) {
             return Ok(None);
         }
         let taken = sqlx::query("UPDATE millstream.leader SET worker_id = $1, term = term + 1, beat = 0 WHERE role = 'keeper' AND term = $2 AND beat = $3 AND worker_id = $4")
@@ -119,6 +141,15 @@ impl Elect {
             .execute(conn)
             .await?;
         Ok((taken.rows_affected() == 1).then_some(term + 1))
+    }
+}
+
+/// How long the leader may be silent. Longer while this process is cut off from Redis: somebody else may not be.
+fn patience(vacant: bool, redis_down: bool) -> Duration {
+    match (vacant, redis_down) {
+        (true, false) => Duration::ZERO,
+        (true, true) | (false, false) => TAKEOVER_AFTER,
+        (false, true) => TAKEOVER_AFTER * 2,
     }
 }
 
@@ -139,15 +170,12 @@ impl Duty for Elect {
         BEAT_EVERY
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "leading";
         let redis_down = shared.redis.is_down();
-        if redis_down && !std::mem::replace(&mut self.redis_was_down, redis_down) && self.leadership.is_mine() {
-            // Once per outage: half of the housekeeping needs Redis, and another worker may still reach it. If none does, one of them
-            // leads in the end.
+        if self.offers.is_due(redis_down, self.leadership.is_mine(), Instant::now()) {
             self.leadership.resign(shared).await;
         }
-        self.redis_was_down = redis_down;
         let looked = async {
             let mut lent = shared.pg.main(op).await?;
             let leads = within(op, self.lead_or_watch(lent.conn(), shared.worker_id, redis_down)).await?;
@@ -164,6 +192,41 @@ impl Duty for Elect {
         if !self.leadership.is_mine() {
             shared.metrics.gauges.clear_fleet();
         }
-        leads.map(drop)
+        leads.map(|_| Ran::Done)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Looks at these seconds, always cut off from Redis; whether the lead is offered at each.
+    fn offered(offers: &mut Offers, leads: bool, at_s: &[u64]) -> Vec<bool> {
+        let began = Instant::now();
+        at_s.iter().map(|s| offers.is_due(true, leads, began + Duration::from_secs(*s))).collect()
+    }
+
+    // F23
+    #[test]
+    fn a_leader_without_redis_offers_the_lead_at_once_and_then_again_and_again() {
+        let offers = &mut Offers::default();
+        assert_eq!(offered(offers, true, &[0, 1, 29, 30, 31, 59, 60]), [true, false, false, true, false, false, true]);
+        // The next outage is another one.
+        assert!(!offers.is_due(false, true, Instant::now()));
+        assert_eq!(offered(offers, true, &[0]), [true]);
+    }
+
+    #[test]
+    fn who_began_to_lead_without_redis_keeps_the_lead_for_a_while() {
+        let offers = &mut Offers::default();
+        assert_eq!(offered(offers, false, &[0]), [false]);
+        assert_eq!(offered(offers, true, &[1, 25, 31]), [false, false, true]);
+    }
+
+    #[test]
+    fn a_vacant_lead_is_taken_first_by_those_who_reach_redis() {
+        assert_eq!(patience(true, false), Duration::ZERO);
+        assert!(patience(true, true) >= 4 * BEAT_EVERY, "others look a few times meanwhile");
+        assert!(patience(false, true) > patience(false, false));
     }
 }

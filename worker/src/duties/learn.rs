@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use millstream_common::{error::Outage, pg::within};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
 
 #[derive(Default)]
@@ -20,11 +20,11 @@ impl Duty for Learn {
         Duration::from_secs(1)
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let measured = shared.registry.all().filter_map(|kind| Some((kind.kind_id, kind.chunk()?)));
         let changed: Vec<(i32, i16)> = measured.filter(|(kind, chunk)| self.written.get(kind) != Some(chunk)).collect();
         if changed.is_empty() {
-            return Ok(());
+            return Ok(Ran::Done);
         }
         let (kinds, chunks): (Vec<i32>, Vec<i16>) = changed.iter().copied().unzip();
         let op = "learning chunk sizes";
@@ -35,6 +35,6 @@ impl Duty for Learn {
         within(op, update.execute(lent.conn())).await?;
         lent.done();
         self.written.extend(changed);
-        Ok(())
+        Ok(Ran::Done)
     }
 }

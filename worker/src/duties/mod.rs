@@ -37,6 +37,15 @@ enum Scope {
     Everywhere,
 }
 
+/// What a run of a duty came to, if nothing failed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ran {
+    /// What there was to do is done.
+    Done,
+    /// Nothing was looked at: it needs Redis, which is away. That is no success, or an alert would not see that it stands still.
+    Skipped,
+}
+
 /// One housekeeping task. Takes no input, can be repeated at any time.
 trait Duty: Send + 'static {
     const NAME: &'static str;
@@ -46,7 +55,7 @@ trait Duty: Send + 'static {
     fn every(&self, shared: &Shared) -> Duration;
 
     /// Does what there is to do now.
-    fn run_once(&mut self, shared: &Arc<Shared>) -> impl Future<Output = Result<(), Outage>> + Send;
+    fn run_once(&mut self, shared: &Arc<Shared>) -> impl Future<Output = Result<Ran, Outage>> + Send;
 
     /// Ends the pause early when something has happened.
     fn nudged(shared: &Shared) -> impl Future<Output = ()> + Send {
@@ -111,7 +120,8 @@ impl Keeper {
         let now_unix_s = millstream_common::clock::now().timestamp_millis() as f64 / 1000.0;
         // A duty owns its connections through `Lent`: cutting it short closes them and rolls back.
         let outcome = match tokio::time::timeout(RUN_DEADLINE, duty.run_once(&self.shared)).await {
-            Ok(Ok(())) => DutyOutcome::Succeeded,
+            Ok(Ok(Ran::Done)) => DutyOutcome::Succeeded,
+            Ok(Ok(Ran::Skipped)) => DutyOutcome::Skipped,
             Ok(Err(outage)) => {
                 tracing::debug!(duty = D::NAME, error = %millstream_common::error::in_full(&outage), "a duty failed; it runs again");
                 DutyOutcome::Failed

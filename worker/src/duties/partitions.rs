@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_common::{error::Outage, pg::within};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
 
 /// Ids further ahead than this go to the default partition, which loses nothing.
@@ -20,7 +20,7 @@ impl Duty for Partitions {
         Duration::from_mins(4)
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "creating partitions";
         let mut lent = shared.pg.main(op).await?;
         let made: i32 =
@@ -29,6 +29,6 @@ impl Duty for Partitions {
         if made > 0 {
             tracing::info!(made, "partitions of the job table were created");
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 }

@@ -10,7 +10,7 @@ use std::{
 
 use millstream_common::{error::Outage, reconnect::Reconnect};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
 
 /// While all is well. Three failures open the breaker.
@@ -35,7 +35,7 @@ impl Duty for Probe {
         self.delay.unwrap_or(EVERY)
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let was_down = shared.redis.is_down();
         self.delay = Some(self.reconnect.next_delay());
         shared.redis.probe().await?;
@@ -49,6 +49,6 @@ impl Duty for Probe {
             shared.redis.look_at_policy().await?;
             self.policy_seen = Some(Instant::now());
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 }

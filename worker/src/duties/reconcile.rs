@@ -23,7 +23,7 @@ use millstream_common::{
 use sqlx::Row;
 
 use super::{
-    Duty, Scope,
+    Duty, Ran, Scope,
     pending::{Listing, listing},
 };
 use crate::{claim::entry::Ack, shared::Shared};
@@ -61,9 +61,9 @@ impl Duty for Reconcile {
         shared.reconcile_now.notified().await;
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         if shared.redis.is_down() {
-            return Ok(());
+            return Ok(Ran::Skipped);
         }
         let grace = if self.data_was_lost(shared).await? { PUBLISH_GRACE_AFTER_LOSS } else { PUBLISH_GRACE };
         self.runs = self.runs.wrapping_add(1);
@@ -73,7 +73,7 @@ impl Duty for Reconcile {
         let mut after = 0;
         loop {
             let doubtful = fetch(shared, after, grace).await?;
-            let Some(last) = doubtful.last() else { return Ok(()) };
+            let Some(last) = doubtful.last() else { return Ok(Ran::Done) };
             after = last.id;
             compare(shared, doubtful).await?;
         }

@@ -15,7 +15,7 @@ use millstream_common::{error::Outage, metrics::ReclaimReason, pg::within};
 use sqlx::{Connection, PgConnection, Row};
 
 use super::{
-    Duty, Scope,
+    Duty, Ran, Scope,
     crash::{Left, Scene, hand_out, is_still_silent},
 };
 use crate::{heartbeat::death_silence, settle::dead_stream::announce, shared::Shared};
@@ -41,7 +41,7 @@ impl Duty for Rescue {
         (shared.lease / 30).clamp(Duration::from_millis(100), Duration::from_secs(1))
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "looking at beats";
         let looked = async {
             let mut lent = shared.pg.main(op).await?;
@@ -63,7 +63,7 @@ impl Duty for Rescue {
         for (worker, beat) in self.dead(&beats) {
             rescue(shared, worker, beat).await?;
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 }
 

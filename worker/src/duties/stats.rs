@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 use millstream_common::{error::Outage, job::Priority, pg::within, stream::GROUP};
 use sqlx::{PgConnection, Row};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
 
 pub(super) struct Stats;
@@ -21,7 +21,7 @@ impl Duty for Stats {
         Duration::from_secs(2)
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "counting";
         let mut lent = shared.pg.main(op).await?;
         within(op, refresh(lent.conn())).await?;
@@ -30,7 +30,7 @@ impl Duty for Stats {
         if !shared.redis.is_down() {
             export_streams(shared).await?;
         }
-        Ok(())
+        Ok(Ran::Done)
     }
 }
 

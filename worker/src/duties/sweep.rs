@@ -13,7 +13,7 @@ use millstream_common::{
 };
 use sqlx::{PgConnection, Row};
 
-use super::{Duty, Scope};
+use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
 
 /// Jobs looked at in one run: bounds what the check costs, whatever the table's size.
@@ -34,7 +34,7 @@ impl Duty for Sweep {
         Duration::from_mins(1)
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "sweeping";
         let mut lent = shared.pg.main(op).await?;
         within(op, forget_old_workers(lent.conn())).await?;
@@ -45,7 +45,7 @@ impl Duty for Sweep {
             within(op, rehand(lent.conn(), &orphans, Reason::Lost, Reach::Unleased, None)).await?;
         }
         lent.done();
-        Ok(())
+        Ok(Ran::Done)
     }
 }
 

@@ -21,7 +21,7 @@ use millstream_common::{
 use sqlx::{Connection, PgConnection, Row};
 
 use super::{
-    Duty, Scope,
+    Duty, Ran, Scope,
     crash::{is_first, is_still_silent, note_crash},
     pending::{Pending, between, pending},
 };
@@ -79,14 +79,14 @@ impl Duty for Takeover {
         shared.takeover_now.notified().await;
     }
 
-    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<(), Outage> {
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         // Taken out: a look that fails, or comes late, has forgotten everything, and nobody is judged by what was seen before an outage.
         let mut seen = std::mem::take(&mut self.seen);
         if self.last_look.replace(Instant::now()).is_some_and(|at| at.elapsed() > GAP_MAX) {
             seen.clear();
         }
         if shared.redis.is_down() {
-            return Ok(());
+            return Ok(Ran::Skipped);
         }
         let owners = owners(shared).await?;
         shared.catalog.refresh().await?;
@@ -113,7 +113,7 @@ impl Duty for Takeover {
         }
         // What is no longer pending is forgotten with the old map.
         self.seen = still;
-        Ok(())
+        Ok(Ran::Done)
     }
 }
 

@@ -48,9 +48,16 @@ async fn one_worker(fleet: &Fleet, rng: &mut Rng, server: Server, fault: Fault, 
     let name = rng.pick(&fleet.names("worker"));
     behind(fleet, std::slice::from_ref(&name), server, async |proxy| {
         fleet.timeline.note(&format!("{fault:?} between {name} and {server:?} for {} s", time.as_secs()));
-        proxy.set(fault);
-        sleep(time).await;
-        proxy.heal();
+        let cut_off = async {
+            proxy.set(fault);
+            sleep(time).await;
+            proxy.heal();
+        };
+        match server {
+            // It cannot say that it lives.
+            Server::Postgres => fleet.held(&name, cut_off).await,
+            Server::Redis => cut_off.await,
+        }
         comes_back(fleet, &name).await
     })
     .await

@@ -22,6 +22,7 @@
 //! with `panic=abort` is a worker that aborts: F47.
 
 mod asks;
+mod away;
 mod callers;
 mod clocks;
 mod full;
@@ -105,6 +106,7 @@ fn of_processes() -> Vec<Case> {
         case!("F03b", "a producer dies between COMMIT and XADD", Crash, Processes, steps::of_producers),
         case!("F04", "a worker dies while it dispatches", Crash, Processes, steps::of_dispatchers),
         case!("F05", "SIGSTOP of a worker for three leases", Freeze, Processes, workers::frozen),
+        case!("F05b", "SIGSTOP of a worker for less than a lease", Crash, Processes, workers::frozen_shortly),
         case!("F06", "SIGSTOP of the leader", Freeze, Processes, workers::leader_frozen),
         // What else its threads have in hand stands still with them.
         case!("F07", "all slots of a worker are busy loops", Freeze, Processes, rude::hogs),
@@ -129,6 +131,7 @@ fn of_redis() -> Vec<Case> {
         case!("F12", "garbage, forged and copied entries", Repeat, Redis, streams::forged, quick),
         case!("F13", "a recorded stream is replayed", Repeat, Redis, streams::replayed),
         case!("F14", "kill -9 of Redis", Repeat, Redis, redis::killed),
+        case!("F14b", "Redis is away for a minute", Crash, Redis, away::of_redis),
         case!("F15", "Redis loses the end of its log", Repeat, Redis, redis::tail_cut),
         case!("F16", "an old copy of Redis", Repeat, Redis, redis::put_back),
         case!("F17", "Redis restarts with nothing", Crash, Redis, redis::restarted_empty, quick),

@@ -55,7 +55,7 @@ pub(super) async fn hogs(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     let name = rng.pick(&fleet.names("worker"));
     fleet.execute(&format!("INSERT INTO millstream.queue (name) VALUES ('{QUEUE}') ON CONFLICT DO NOTHING")).await?;
     let env = [("MILLSTREAM_WORKER__QUEUES".to_owned(), format!("default,{QUEUE}"))];
-    fleet.altered(std::slice::from_ref(&name), &env, hogged(fleet, &name)).await
+    fleet.altered(std::slice::from_ref(&name), &env, async { fleet.held(&name, hogged(fleet, &name)).await }).await
 }
 
 async fn hogged(fleet: &Fleet, name: &str) -> Result<()> {

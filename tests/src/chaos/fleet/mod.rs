@@ -29,7 +29,7 @@ pub use self::{
     slot::{Death, Spec},
 };
 use self::{slot::Slot, spawn::Nest};
-use super::timeline::Timeline;
+use super::{journal::now, judge::Held, timeline::Timeline};
 use crate::faults::Clock;
 
 /// How often the supervisor looks.
@@ -73,6 +73,7 @@ struct Crew {
     nest: Nest,
     slots: Mutex<BTreeMap<String, Slot>>,
     deaths: Mutex<Vec<Death>>,
+    held: Mutex<Vec<Held>>,
     complaints: Mutex<Vec<String>>,
     timeline: Arc<Timeline>,
 }
@@ -112,9 +113,28 @@ impl Fleet {
         }
     }
 
+    /// The journal's name of the process that runs in a place now, or ran last.
+    pub fn process(&self, name: &str) -> Option<String> {
+        self.crew.slots().get(name).map(Slot::process)
+    }
+
+    /// An act during which the process in a place stands still, or is cut off, for so long that others may take its work: the judge
+    /// is told, and excuses what follows from that.
+    pub async fn held<T>(&self, name: &str, act: impl Future<Output = T>) -> T {
+        let (process, from) = (self.process(name), now());
+        let done = act.await;
+        locked(&self.crew.held).extend(process.map(|process| Held { process, from, to: now() }));
+        done
+    }
+
+    /// Processes that stood still, so far.
+    pub fn all_held(&self) -> Vec<Held> {
+        locked(&self.crew.held).clone()
+    }
+
     /// Waits until the process that runs in a place now has ended by itself, and returns its exit code; `None` after the bound.
     pub async fn ended(&self, name: &str, within: Duration) -> Option<Death> {
-        let process = self.crew.slots().get(name).map(Slot::process)?;
+        let process = self.process(name)?;
         let found = async {
             loop {
                 if let Some(death) = self.deaths().into_iter().find(|death| death.process == process) {

@@ -59,6 +59,7 @@ impl Fleet {
             slots: specs(&dir, &settings, &services)?.into(),
             dir: dir.clone(),
             deaths: Vec::new().into(),
+            held: Vec::new().into(),
             complaints: Vec::new().into(),
             timeline: timeline.clone(),
         });

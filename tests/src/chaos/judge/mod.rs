@@ -31,7 +31,8 @@ pub mod state {
 pub enum Class {
     /// Processes die, connections break, hints get lost: two runs of a job never overlap.
     Crash,
-    /// A process is frozen or cut off for longer than its lease: its run may overlap with the one that replaced it.
+    /// A process is frozen or cut off for longer than its lease: its run may overlap with the one that replaced it. Which process it
+    /// was is in [`Held`]; the runs of all others are judged as after a crash.
     Freeze,
     /// Entries come again that were delivered before: two hand-outs may share an epoch, within a job's first moments.
     Repeat,
@@ -50,6 +51,17 @@ pub struct Window {
     pub healed: Micros,
     /// All work flowed again; none: not within the bound.
     pub flowed: Option<Micros>,
+}
+
+/// A time in which one process stood still, or was cut off, while the rest of the fleet had reason to take its work.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// As its journal is named.
+    pub process: String,
+    /// Before it was frozen.
+    pub from: Micros,
+    /// After it was let go.
+    pub to: Micros,
 }
 
 /// The end of a process.
@@ -129,6 +141,7 @@ pub struct Evidence {
     /// By process.
     pub journals: Vec<(String, Vec<Line>)>,
     pub ends: Vec<End>,
+    pub held: Vec<Held>,
     pub rows: Vec<Row>,
     pub settled: Vec<Settled>,
     pub left: Vec<Left>,

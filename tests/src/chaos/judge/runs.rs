@@ -11,7 +11,7 @@ use crate::chaos::journal::{Event, Handout, How, Micros};
 /// Where an entry is repeated, a second hand-out of the same epoch begins in the job's first 200 ms, or a little later on a
 /// machine under load: the lessor looks every 20 ms, and its statement takes its time.
 const REPEATED_WITHIN: Micros = 1_500_000;
-/// What a fault leaves behind shows a little after work flows again: the lease of a frozen worker, a retry.
+/// What a fault leaves behind shows a little after work flows again, or after a worker goes on: what it had in hand, a retry.
 const AFTERMATH: Micros = 10_000_000;
 
 /// One run of a job, from its start to its end or its process's death.
@@ -30,10 +30,12 @@ pub(super) fn check(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict
         asked_for(runs, asked, verdict);
         for (nth, run) in runs.iter().enumerate() {
             verdict.violations.extend(runs[..nth].iter().filter_map(|before| fence(evidence, before, run)));
-            if let Some(before) = runs[..nth].iter().find(|before| before.to > run.from) {
+            let mut beside = runs[..nth].iter().filter(|before| before.to > run.from).peekable();
+            if beside.peek().is_some() {
                 verdict.overlaps.push(run.from);
-                verdict.violations.extend(overlap(evidence, before, run));
             }
+            // One excuse does not excuse another.
+            verdict.violations.extend(beside.find_map(|before| overlap(evidence, before, run)));
         }
     }
     acceptance(evidence, &by_job, verdict);
@@ -93,8 +95,16 @@ fn windows(evidence: &Evidence, class: Class, at: Micros) -> impl Iterator<Item 
     evidence.windows.iter().filter(move |w| w.classes.contains(&class) && w.from <= at && at <= w.flowed.unwrap_or(w.healed) + AFTERMATH)
 }
 
-fn frozen(evidence: &Evidence, run: &Run) -> bool {
-    windows(evidence, Class::Freeze, run.from).next().is_some()
+/// Whether a run was in a process that stood still, and another one could therefore begin beside it at that moment: because it
+/// had this one in hand then, or began it when it went on.
+fn was_held(evidence: &Evidence, run: &Run, at: Micros) -> bool {
+    let around = |from: Micros, to: Micros| from <= at && at <= to + AFTERMATH && run.from <= to + AFTERMATH;
+    evidence.held.iter().any(|held| held.process == run.process && around(held.from, held.to))
+}
+
+/// Of two runs the one that was replaced: by its epoch, since it may also have begun later than the one that replaced it.
+fn replaced<'a>(before: &'a Run, run: &'a Run) -> &'a Run {
+    if run.handout.epoch < before.handout.epoch { run } else { before }
 }
 
 /// Beside another fault a job's first moments last as long as that fault: what is frozen or away grants no lease.
@@ -108,12 +118,12 @@ fn fence(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
         return None;
     }
     // What a frozen process had in hand begins, under its old epoch, when it thaws.
-    let excused = if second == first { repeated(evidence, before, run) } else { frozen(evidence, run) };
+    let excused = if second == first { repeated(evidence, before, run) } else { was_held(evidence, run, run.from) };
     (!excused).then(|| Violation::new(Broken::Fence, run.from, between(before, run)))
 }
 
 fn overlap(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
-    let excused = frozen(evidence, run) || repeated(evidence, before, run);
+    let excused = was_held(evidence, replaced(before, run), run.from) || repeated(evidence, before, run);
     (!excused).then(|| Violation::new(Broken::Overlap, run.from, between(before, run)))
 }
 

@@ -71,6 +71,7 @@ fn clean() -> Evidence {
     ];
     Evidence {
         journals: vec![("producer-0.1".into(), producer), ("worker-0.1".into(), first), ("worker-1.1".into(), second)],
+        held: Vec::new(),
         ends: vec![End { process: "worker-0.1".into(), at: 5 * S }],
         rows: vec![row(1, 0), row(2, 1), row(3, 1), row(4, 0), row(8, 1)],
         settled: vec![accepted(1, 0), accepted(2, 1), accepted(3, 1), accepted(4, 0), accepted(8, 1)],
@@ -199,26 +200,72 @@ fn overlapping(evidence: &mut Evidence, class: Class) {
     evidence.windows.push(window(class, 8 * S, 12 * S));
 }
 
+fn held(process: &str, from: Micros, to: Micros) -> Held {
+    Held { process: process.into(), from, to }
+}
+
 // I5
 #[test]
-fn runs_of_a_job_do_not_overlap_unless_its_worker_was_frozen() {
+fn runs_of_a_job_do_not_overlap_unless_its_first_worker_was_frozen() {
     assert_eq!(found(|e| overlapping(e, Class::Crash)), [Broken::Overlap]);
     assert_eq!(found(|e| overlapping(e, Class::Repeat)), [Broken::Overlap], "6 s are not the first moments");
-    assert_eq!(found(|e| overlapping(e, Class::Freeze)), []);
+    let frozen = |e: &mut Evidence| {
+        overlapping(e, Class::Freeze);
+        e.held.push(held("worker-0.1", 5 * S, 9 * S));
+    };
+    assert_eq!(found(frozen), []);
     let mut evidence = clean();
-    overlapping(&mut evidence, Class::Freeze);
+    frozen(&mut evidence);
     assert_eq!(judge(&evidence).overlaps, [9 * S], "counted also where it is allowed");
+}
+
+// I5
+#[test]
+fn a_worker_that_was_not_frozen_is_not_excused_by_one_that_was() {
+    let of = |process: &'static str, from: Micros, to: Micros| {
+        move |e: &mut Evidence| {
+            overlapping(e, Class::Freeze);
+            e.held.push(held(process, from, to));
+        }
+    };
+    assert_eq!(found(|e| overlapping(e, Class::Freeze)), [Broken::Overlap], "nobody was frozen");
+    assert_eq!(found(of("worker-2.1", 5 * S, 9 * S)), [Broken::Overlap]);
+    assert_eq!(found(of("worker-1.1", 5 * S, 9 * S)), [Broken::Overlap], "the second worker was frozen, not the first");
+    assert_eq!(found(of("worker-0.2", 5 * S, 9 * S)), [Broken::Overlap], "another process in the same place");
+    assert_eq!(found(of("worker-0.1", 10 * S, 12 * S)), [Broken::Overlap], "frozen only after it");
+}
+
+// I5: one frozen worker of three that have the job
+#[test]
+fn an_overlap_beside_an_excused_one_is_judged_by_itself() {
+    let third = |e: &mut Evidence| {
+        overlapping(e, Class::Freeze);
+        e.held.push(held("worker-0.1", 5 * S, 9 * S));
+        let (started, ended) = (start(9 * S + S / 2, 3, 2), end(9 * S + S / 2 + 1, 3, 2, How::Dropped));
+        e.journals.push(("worker-2.1".into(), vec![started, ended]));
+    };
+    assert_eq!(found(third), [Broken::Overlap]);
 }
 
 // I5: what a frozen process had in hand begins when it thaws
 #[test]
-fn a_thawed_worker_may_begin_under_an_old_epoch() {
-    let thawed = |e: &mut Evidence| {
+fn a_thawed_worker_may_begin_under_an_old_epoch_and_no_other() {
+    let begins = |e: &mut Evidence| {
         e.ends.clear();
-        worker(e, 1).push(start(11 * S, 4, -1));
-        e.windows.push(window(Class::Freeze, 2 * S, 12 * S));
+        // Beside the run at epoch 0, which goes on.
+        worker(e, 1).extend([start(9 * S + S / 2, 4, -1), end(11 * S, 4, -1, How::Dropped)]);
+        e.windows.push(window(Class::Freeze, 2 * S, 9 * S));
     };
-    assert_eq!(found(thawed), []);
+    let thawed = |e: &mut Evidence| {
+        begins(e);
+        e.held.extend([held("worker-0.1", 2 * S, 9 * S)]);
+    };
+    let another = |e: &mut Evidence| {
+        begins(e);
+        e.held.extend([held("worker-1.1", 2 * S, 9 * S)]);
+    };
+    assert_eq!(found(another), [Broken::Fence, Broken::Overlap, Broken::Overlap]);
+    assert_eq!(found(thawed).len(), 0, "{:?}", found(thawed));
 }
 
 // I6

@@ -1,9 +1,9 @@
 //! A suspect, a job that was in hand at two crashes, runs alone (F15).
 //!
 //! Its worker closes for new jobs, waits a moment for the others to end, and says in the lease that the suspect is by itself.
-//! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term: longer than it ever ran before a
-//! crash, so that a job which kills after a while kills alone as well. Then the mark is taken back, and only after that the worker takes
-//! others: none of them can make the suspect answer for its own deed. Half of the workers at most, rounded up, do this at a time, those
+//! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term of seconds. Then it is taken back, and
+//! only after that the worker takes others: none of them can make the suspect answer for its own deed. If the worker dies after all,
+//! the next term is longer than the job ever ran before a crash: what kills late kills alone the time after. Half of the workers at most, rounded up, do this at a time, those
 //! included whose death nobody has noticed yet: the others keep work flowing, and if all died together, it could not be told from a
 //! power cut.
 
@@ -11,6 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_common::{
     error::{Outage, in_full},
+    limits::CRASHES_MAX,
     pg::within,
 };
 use sqlx::Connection;
@@ -29,9 +30,10 @@ const NEIGHBOURS_MAX: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 /// How often Postgres is asked whether it is a suspect's turn.
 const ASK: Duration = Duration::from_millis(500);
-/// A suspect is by itself at least this long, unless it ends before. Killers kill early, and long jobs must not take a worker out of the fleet.
-const TERM_MIN: Duration = Duration::from_secs(3);
-/// What ran so long before a crash is watched for three times as long: the machine may be slower this time.
+/// A suspect is by itself for so long, unless it ends before. Killers kill early, and long jobs must not take a worker out of the fleet.
+const TERM: Duration = Duration::from_secs(5);
+/// What has lived through a term and was there when its worker died later is watched for three times as long as it ever ran: the
+/// machine may be slower this time.
 const TERM_FACTOR: u32 = 3;
 /// How long a suspect that cannot wait here rests first, and at last: the more often it was handed out, the longer.
 const REST: Duration = Duration::from_secs(1);
@@ -139,15 +141,21 @@ async fn mark(shared: &Shared, hold: &Hold) -> Result<Option<Duration>, Outage> 
     let update = sqlx::query_scalar(concat!(
         "UPDATE millstream.lease SET isolated = true, leased_at = now() WHERE job_id = $1 AND epoch = $2 AND worker_id = $3 AND ",
         room!(),
-        " RETURNING (SELECT COALESCE(max(ran_ms), 0) FROM millstream.job_error WHERE job_id = $1 AND class = 'crash')"
+        " RETURNING (SELECT CASE WHEN count(*) >= $4 THEN max(ran_ms) END FROM millstream.job_error WHERE job_id = $1 AND class = 'crash')"
     ))
     .bind(hold.id)
     .bind(hold.epoch)
-    .bind(shared.worker_id);
-    let ran_ms: Option<i32> = within(op, update.fetch_optional(&mut *tx)).await?;
+    .bind(shared.worker_id)
+    .bind(i64::from(CRASHES_MAX));
+    let marked: Option<Option<i32>> = within(op, update.fetch_optional(&mut *tx)).await?;
     within(op, tx.commit()).await?;
     lent.done();
-    Ok(ran_ms.map(|ms| TERM_MIN.max(TERM_FACTOR * Duration::from_millis(ms.unsigned_abs().into()))))
+    Ok(marked.map(term))
+}
+
+/// `ran_ms`: how long it ran at most before a crash, if it has outlived a term before.
+fn term(ran_ms: Option<i32>) -> Duration {
+    TERM.max(TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()))
 }
 
 async fn unmark(shared: &Shared, hold: &Hold) -> Result<(), Outage> {
@@ -165,6 +173,13 @@ async fn unmark(shared: &Shared, hold: &Hold) -> Result<(), Outage> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_job_that_has_outlived_a_term_is_watched_for_longer_than_it_ever_ran() {
+        assert_eq!(term(None), TERM);
+        assert_eq!(term(Some(100)), TERM);
+        assert_eq!(term(Some(7_000)), Duration::from_secs(21));
+    }
 
     #[test]
     fn a_suspect_that_is_sent_away_again_and_again_rests_longer_and_longer() {

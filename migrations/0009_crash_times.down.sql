@@ -1,1 +1,0 @@
-ALTER TABLE millstream.job_error DROP COLUMN ran_ms;

@@ -139,9 +139,14 @@ impl Heart {
     }
 }
 
+/// What the connection of this worker's heart is called in Postgres: whoever looks sees whether the process lives.
+pub(crate) fn heart_name(worker: i64) -> String {
+    format!("millstream heart {worker}")
+}
+
 async fn connect(shared: &Shared) -> Result<PgConnection, Outage> {
     let op = "connecting the heartbeat";
-    let options = connect_options(&shared.database_url)?;
+    let options = connect_options(&shared.database_url)?.application_name(&heart_name(shared.worker_id));
     tokio::time::timeout(shared.lease / 3, options.connect())
         .await
         .map_err(|_| Outage::PostgresTimeout { op })?
@@ -157,12 +162,20 @@ async fn ask(conn: &mut PgConnection, shared: &Shared) -> Result<(String, HashMa
         .bind(crate::memory::resident_bytes().unwrap_or(0) as i64)
         .execute(&mut *conn)
         .await?;
-    // Declared lost during a pause of this process, yet alive: its leases are gone, the worker itself goes on.
+    // Declared lost during a pause of this process, yet alive: its leases are gone, the worker itself goes on as it was.
+    let before = if shared.draining.is_cancelled() {
+        "draining"
+    } else if shared.paused.load(Ordering::Relaxed) {
+        "paused"
+    } else {
+        "active"
+    };
     let state: Option<String> = sqlx::query_scalar(
-        "WITH back AS (UPDATE millstream.worker SET state = 'active', ended_at = NULL WHERE id = $1 AND state = 'lost' RETURNING state)
+        "WITH back AS (UPDATE millstream.worker SET state = $2, ended_at = NULL WHERE id = $1 AND state = 'lost' RETURNING state)
          SELECT COALESCE((SELECT state FROM back), (SELECT state FROM millstream.worker WHERE id = $1))",
     )
     .bind(shared.worker_id)
+    .bind(before)
     .fetch_one(&mut *conn)
     .await?;
     let rows =

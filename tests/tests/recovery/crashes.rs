@@ -3,7 +3,7 @@
 use millstream_admin::services::{Durability, LocalServices, PostgresStop};
 use millstream_producer::Producer;
 use millstream_tests::{Lab, Process, ask::send, eventually};
-use rustix::process::{Resource, Rlimit};
+use rustix::process::{Resource, Rlimit, Signal};
 use uuid::Uuid;
 
 /// Far more than an idle worker maps, far less than this machine has.
@@ -160,7 +160,69 @@ async fn neighbours_of_a_suspect_that_kills_are_not_there_when_it_does() {
     assert_eq!(lab.number("SELECT sum(crash_count) FROM millstream.job WHERE state = 2").await, 0);
 }
 
-// rule 45: the outage is met by jobs that were suspects before it
+/// A suspect alone on a worker that then dies in some way; what becomes of it when it was handed out again.
+async fn suspect_after(die: impl AsyncFnOnce(&Lab, &mut Process)) -> (Lab, Uuid) {
+    let (lab, _keeper) = lab_with_keeper().await;
+    let mut worker = start(&lab);
+    lab.await_workers(2).await;
+    let suspect = suspect(&lab, &lab.producer(), 60_000).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+    die(&lab, &mut worker).await;
+    worker.kill9();
+    eventually("its worker is rescued", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(())).await;
+    (lab, suspect)
+}
+
+// rule 86: it went in order, but Postgres did not let it give everything back
+#[tokio::test]
+async fn leases_left_by_a_worker_that_ended_in_order_are_no_crash() {
+    let (lab, suspect) = suspect_after(async |lab, _| {
+        sqlx::query("UPDATE millstream.worker SET state = 'stopped' WHERE id = (SELECT worker_id FROM millstream.lease WHERE isolated)")
+            .execute(&lab.pool)
+            .await
+            .unwrap();
+    })
+    .await;
+    assert_eq!((lab.state(suspect).await.as_str(), crashes_of(&lab, suspect).await), ("available", 0));
+}
+
+// rule 48: no clock makes a worker's jobs stay where they are
+#[tokio::test]
+async fn a_lease_that_seems_weeks_old_is_rescued() {
+    let (lab, suspect) = suspect_after(async |lab, _| {
+        sqlx::query("UPDATE millstream.lease SET leased_at = now() - interval '40 days'").execute(&lab.pool).await.unwrap();
+    })
+    .await;
+    assert_eq!(lab.state(suspect).await, "dead", "the control: a suspect whose worker really dies");
+}
+
+// rule 45: the kernel closes the connections of a process that dies, and these are open
+#[tokio::test]
+async fn a_worker_that_freezes_again_and_again_gets_nobody_blamed() {
+    let (lab, _keeper) = lab_with_keeper().await;
+    let workers = [start(&lab), start(&lab)];
+    lab.await_workers(3).await;
+    let ids = [lab.worker_of(&workers[0]).await, lab.worker_of(&workers[1]).await];
+    let job = send(&lab.producer(), "sleep", r#"{"ms":8000}"#, 1).await[0];
+    for freeze in 1..=3 {
+        let holder: i64 = eventually("it runs", async || {
+            sqlx::query_scalar("SELECT worker_id FROM millstream.lease WHERE job_id = $1")
+                .bind(job)
+                .fetch_optional(&lab.pool)
+                .await
+                .unwrap()
+        })
+        .await;
+        let frozen = &workers[usize::from(ids[1] == holder)];
+        frozen.signal(Signal::STOP);
+        eventually("it is taken over", async || (crashes_of(&lab, job).await == freeze).then_some(())).await;
+        frozen.signal(Signal::CONT);
+    }
+    lab.await_state(job, "completed").await;
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0").await, 0);
+}
+
+// rule 45: the outage is met by jobs that were suspects before it, and have a history
 #[tokio::test]
 async fn power_cuts_of_the_whole_fleet_bury_nothing() {
     let mut lab = Lab::new().await;
@@ -170,8 +232,10 @@ async fn power_cuts_of_the_whole_fleet_bury_nothing() {
     let mut workers = vec![start(&lab), start(&lab)];
     lab.await_workers(2).await;
     let suspect = suspect(&lab, &producer, 6000).await;
+    let earlier = "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, message) SELECT $1, -n, 1, 'crash', 'earlier' FROM generate_series(1, 5) n";
+    sqlx::query(earlier).bind(suspect).execute(&lab.pool).await.unwrap();
     let others = send(&producer, "sleep", r#"{"ms":4000}"#, 4).await;
-    for cut in 1..=2 {
+    for cut in 6..=7 {
         lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
         workers.iter_mut().for_each(Process::kill9);
         workers = vec![start(&lab), start(&lab)];

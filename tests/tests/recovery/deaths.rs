@@ -97,7 +97,7 @@ async fn the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused() {
         .fetch_one(&lab.pool)
         .await
         .unwrap();
-    assert_eq!(settled, (1, other.id(), 1, 1), "the outcome is that of the second worker");
+    assert_eq!(settled, (1, other.id(), 0, 1), "the outcome is that of the second worker, and a freeze is no crash");
     assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 2, "it is back in the fleet");
     lab.await_drained("default").await;
 }
@@ -136,7 +136,7 @@ async fn the_failure_of_a_worker_that_was_silent_past_its_lease_is_refused_and_t
         .fetch_one(&lab.pool)
         .await
         .unwrap();
-    assert_eq!(settled, (1, other.id(), 1, 1), "the outcome is that of the second worker");
+    assert_eq!(settled, (1, other.id(), 0, 1), "the outcome is that of the second worker, and a freeze is no crash");
     let classes: Vec<String> = sqlx::query_scalar("SELECT class FROM millstream.job_error").fetch_all(&lab.pool).await.unwrap();
     assert_eq!(classes, ["crash"]);
     let retried = |line: &str| line.contains(r#"outcome="retried""#) && !line.ends_with(" 0");

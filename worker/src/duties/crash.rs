@@ -1,10 +1,12 @@
 //! Who answers for a crash (F15): the jobs that a dead worker had in hand are handed out again, and one may be buried.
 //!
-//! The first two crashes are only counted, and the jobs run again like any others: most workers die of something else. After two
-//! a job is a suspect and runs alone (`run::isolated`); if its worker dies then, it is dead, and nobody else on that worker is
-//! counted. When the whole fleet died at the same moment, or Postgres with it, it was a power cut or a bad rollout, and nobody is buried.
-
-use std::time::Duration;
+//! The first crash counts for all that the worker had in hand, and the second for what had started: from the first on, a job says so in
+//! its lease before it starts (`run::watched`). After two a job is a suspect and runs alone (`run::isolated`); if its worker dies
+//! then, it is dead, and nobody else on that worker is counted.
+//!
+//! Not every silence is a crash. A worker that ended in order has left its leases behind, nothing else. One whose connection is open is
+//! frozen or cut off: the kernel closes the connections of a process that dies. And when the whole fleet died at the same moment, or
+//! Postgres with it, it was a power cut or a bad rollout. All this excuses a job a few times at most: one that takes machines down ends too.
 
 use millstream_common::{
     error::Outage,
@@ -15,12 +17,17 @@ use millstream_common::{
 };
 use sqlx::{PgConnection, Row};
 
-use crate::{heartbeat::BEATS_PER_LEASE, settle::dead_stream::Notice};
+use crate::{
+    heartbeat::{BEATS_PER_LEASE, heart_name},
+    settle::dead_stream::Notice,
+};
 
 /// Deaths this share of a lease apart happened at the same moment: three beats.
 const SAME_MOMENT: f64 = 0.3;
-/// So many crashes of a lone suspect are excused because the whole fleet died with it: a job that takes whole machines down ends too.
+/// So many times a job is excused.
 const EXCUSES_MAX: i64 = 3;
+/// What is noted of how long a job had run, at most: more says only that a clock was set.
+const RAN_MS_MAX: i64 = 86_400_000;
 
 /// A job that a dead worker had leased.
 pub(super) struct Left {
@@ -29,6 +36,8 @@ pub(super) struct Left {
     pub(super) queue: String,
     /// It ran alone.
     pub(super) isolated: bool,
+    /// It had said that it starts; those without a crash do not say so.
+    pub(super) started: bool,
     /// Crashes counted so far.
     pub(super) crashes: i16,
 }
@@ -38,38 +47,69 @@ pub(super) struct Scene {
     worker: i64,
     /// A suspect ran alone there: the others are innocent.
     had_suspect: bool,
+    /// It ended in order and only left leases behind.
+    stopped: bool,
+    /// Its connection is open: it does not answer, but lives.
+    silent: bool,
     /// It did not die alone.
     outage: bool,
 }
 
-/// Whether a crash is still counted against a job in company; the last one never is.
-pub(super) fn is_first(crashes: i16) -> bool {
-    i32::from(crashes) < CRASHES_MAX - 1
+/// Whether a crash is counted against a job in company; the last one never is.
+pub(super) fn counts_in_company(crashes: i16, started: bool) -> bool {
+    crashes == 0 || started && i32::from(crashes) < CRASHES_MAX - 1
 }
 
 impl Scene {
     /// Looks around. `left`: at least the suspect, if there was one.
-    pub(super) async fn look(conn: &mut PgConnection, worker: i64, lease: Duration, left: &[Left]) -> Result<Self, Outage> {
+    pub(super) async fn look(conn: &mut PgConnection, worker: i64, left: &[Left]) -> Result<Self, Outage> {
         let had_suspect = left.iter().any(|l| l.isolated);
-        let outage = had_suspect && within("looking for other deaths", whole_fleet_died(conn, worker, lease)).await?;
-        Ok(Self { worker, had_suspect, outage })
+        let (stopped, silent) = within("looking at a death", how_it_ended(&mut *conn, worker)).await?;
+        let outage = had_suspect && within("looking for other deaths", whole_fleet_died(conn, worker)).await?;
+        Ok(Self { worker, had_suspect, stopped, silent, outage })
     }
+
+    /// Nobody has crashed.
+    pub(super) fn is_no_crash(&self) -> bool {
+        self.stopped || self.silent
+    }
+
+    fn excuses(&self, left: &Left) -> bool {
+        self.silent || left.isolated && self.outage
+    }
+
+    fn told(&self) -> String {
+        let how = if self.silent { "fell silent" } else { "died" };
+        format!("worker {} {how} while it had this job", self.worker)
+    }
+}
+
+/// Whether it ended in order, and whether its heart is still connected.
+async fn how_it_ended(conn: &mut PgConnection, worker: i64) -> Result<(bool, bool), sqlx::Error> {
+    sqlx::query_as(
+        "SELECT COALESCE((SELECT state = 'stopped' FROM millstream.worker WHERE id = $1), false),
+                EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $2)",
+    )
+    .bind(worker)
+    .bind(heart_name(worker))
+    .fetch_one(conn)
+    .await
 }
 
 /// Whether others died at the same moment and none of those there at that time lived on; or Postgres itself has started since, as after a
 /// power cut of the one machine that has everything. The clock of Postgres decides who is blamed, never who is dead.
-async fn whole_fleet_died(conn: &mut PgConnection, worker: i64, lease: Duration) -> Result<bool, sqlx::Error> {
+async fn whole_fleet_died(conn: &mut PgConnection, worker: i64) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT bool_or(mine.beat_at < pg_postmaster_start_time())
              OR count(*) FILTER (WHERE o.beat_at <= mine.beat_at + m.moment AND o.beat_at < now() - m.moment) > 0
             AND count(*) FILTER (WHERE o.beat_at > mine.beat_at + m.moment) = 0
-         FROM (SELECT $2 * interval '1 second' AS moment) m
+         FROM (SELECT $2 * lease_ms * interval '1 millisecond' AS moment FROM millstream.worker WHERE id = $1) m
          JOIN millstream.worker_beat mine ON mine.worker_id = $1
          LEFT JOIN (millstream.worker_beat o JOIN millstream.worker w ON w.id = o.worker_id AND w.state <> 'stopped')
            ON o.worker_id <> mine.worker_id AND o.beat_at >= mine.beat_at - m.moment AND w.started_at < mine.beat_at",
     )
     .bind(worker)
-    .bind(lease.as_secs_f64() * SAME_MOMENT)
+    .bind(SAME_MOMENT)
     .fetch_one(conn)
     .await
 }
@@ -78,15 +118,14 @@ async fn whole_fleet_died(conn: &mut PgConnection, worker: i64, lease: Duration)
 pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Result<Vec<Notice>, Outage> {
     let op = "handing out after a crash";
     let all: Vec<_> = left.iter().map(|l| l.job).collect();
-    let message = format!("worker {} died while it had this job", scene.worker);
-    within(op, note_crash(&mut *conn, &all, scene.worker, &message)).await?;
-    let mut excused = Vec::new();
-    for suspect in left.iter().filter(|l| l.isolated && scene.outage) {
-        if within(op, is_excused(&mut *conn, suspect.job.0)).await? {
-            excused.push(suspect.job.0);
-        }
+    let excused = within(op, excused(&mut *conn, scene, left)).await?;
+    if !scene.stopped {
+        within(op, note_crash(&mut *conn, &all, &excused, scene.worker, &scene.told())).await?;
     }
-    let counts = |l: &&Left| if l.isolated { !excused.contains(&l.job.0) } else { !scene.had_suspect && is_first(l.crashes) };
+    let counts = |l: &&Left| {
+        let answers = l.isolated || !scene.had_suspect && counts_in_company(l.crashes, l.started);
+        answers && !scene.stopped && !excused.contains(&l.job.0)
+    };
     let (counted, free): (Vec<_>, Vec<_>) = left.iter().partition(counts);
     let counted: Vec<_> = counted.iter().map(|l| l.job).collect();
     let free: Vec<_> = free.iter().map(|l| l.job).collect();
@@ -98,22 +137,32 @@ pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Lef
     bury(conn, &buried).await
 }
 
-/// The history has all crashes: those counted, and those excused.
-async fn is_excused(conn: &mut PgConnection, job: JobId) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT count(*) <= $2 FROM millstream.job_error WHERE job_id = $1 AND class = 'crash'")
-        .bind(job)
-        .bind(i64::from(CRASHES_MAX - 1) + EXCUSES_MAX)
-        .fetch_one(conn)
-        .await
+/// Those for whom the scene is an excuse, and who have not had all of theirs.
+async fn excused(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Result<Vec<JobId>, sqlx::Error> {
+    let ids: Vec<JobId> = left.iter().filter(|l| scene.excuses(l)).map(|l| l.job.0).collect();
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    let query = sqlx::query_scalar(
+        "SELECT u.id FROM unnest($1::uuid[]) AS u(id)
+         WHERE (SELECT count(*) FROM millstream.job_error e WHERE e.job_id = u.id AND e.excused) < $2",
+    );
+    query.bind(ids).bind(EXCUSES_MAX).fetch_all(conn).await
 }
 
 /// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once; and how long
 /// the job had been leased one interval after the last beat, since it cannot have run for longer.
-pub(super) async fn note_crash(conn: &mut PgConnection, jobs: &[(JobId, i32)], worker: i64, message: &str) -> Result<(), sqlx::Error> {
+pub(super) async fn note_crash(
+    conn: &mut PgConnection,
+    jobs: &[(JobId, i32)],
+    excused: &[JobId],
+    worker: i64,
+    message: &str,
+) -> Result<(), sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     sqlx::query(
-        "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message, ran_ms)
-         SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4, (SELECT GREATEST(0, extract(epoch FROM b.beat_at - l.leased_at) * 1000 + w.lease_ms / $5)
+        "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message, excused, ran_ms)
+         SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4, j.id = ANY($7), (SELECT LEAST(GREATEST(0, extract(epoch FROM b.beat_at - l.leased_at) * 1000 + w.lease_ms / $5), $6)
            FROM millstream.lease l JOIN millstream.worker w ON w.id = l.worker_id JOIN millstream.worker_beat b ON b.worker_id = w.id
            WHERE l.job_id = j.id AND l.epoch = j.epoch)
          FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
@@ -124,6 +173,8 @@ pub(super) async fn note_crash(conn: &mut PgConnection, jobs: &[(JobId, i32)], w
     .bind(worker)
     .bind(message)
     .bind(i64::from(BEATS_PER_LEASE))
+    .bind(RAN_MS_MAX)
+    .bind(excused)
     .execute(conn)
     .await?;
     Ok(())

@@ -20,13 +20,20 @@ mod takeover;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use millstream_common::{error::Outage, metrics::DutyOutcome, tasks::Tasks};
+use millstream_common::{
+    error::{Outage, in_full},
+    metrics::DutyOutcome,
+    seldom::Seldom,
+    tasks::Tasks,
+};
 
 use self::leader::Leadership;
 use crate::shared::Shared;
 
 /// A run makes several statements, each with its own deadline; one that takes longer than this hangs.
 const RUN_DEADLINE: Duration = Duration::from_mins(1);
+
+static LINES: Seldom = Seldom::new();
 
 /// Where a duty runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -116,6 +123,16 @@ impl Keeper {
         self.shared.pulses.end(&name);
     }
 
+    /// An outage has a line of its own; what fails although both servers are there is worth one each second at most.
+    fn tell(&self, duty: &str, outage: &Outage) {
+        let error = in_full(outage);
+        if self.shared.postgres.is_open() || self.shared.redis.is_down() {
+            tracing::debug!(duty, error, "a duty failed; it runs again");
+        } else if let Some(kept_back) = LINES.may_speak() {
+            tracing::warn!(duty, kept_back, error, "a duty failed; it runs again");
+        }
+    }
+
     async fn run<D: Duty>(&self, duty: &mut D) {
         let now_unix_s = millstream_common::clock::now().timestamp_millis() as f64 / 1000.0;
         // A duty owns its connections through `Lent`: cutting it short closes them and rolls back.
@@ -123,7 +140,7 @@ impl Keeper {
             Ok(Ok(Ran::Done)) => DutyOutcome::Succeeded,
             Ok(Ok(Ran::Skipped)) => DutyOutcome::Skipped,
             Ok(Err(outage)) => {
-                tracing::debug!(duty = D::NAME, error = %millstream_common::error::in_full(&outage), "a duty failed; it runs again");
+                self.tell(D::NAME, &outage);
                 DutyOutcome::Failed
             }
             Err(_) => {

@@ -22,8 +22,12 @@ use crate::{heartbeat::death_silence, settle::dead_stream::announce, shared::Sha
 
 /// Leases handed out in one go.
 const BATCH: i64 = 500;
-/// A gap between two looks longer than this share of a lease is a gap in the evidence.
+/// A gap between two looks longer than this share of a lease is a gap in the evidence,
 const GAP_SHARE: u32 = 6;
+/// but with a short lease a slow answer is none,
+const GAP_MIN: Duration = Duration::from_secs(1);
+/// unless it takes up this share.
+const GAP_SHARE_MAX: u32 = 2;
 
 #[derive(Default)]
 pub(super) struct Rescue {
@@ -56,15 +60,25 @@ impl Duty for Rescue {
                 return Err(outage);
             }
         };
-        if self.last_look.is_some_and(|at| at.elapsed() > shared.lease / GAP_SHARE) {
+        if self.last_look.is_some_and(|at| at.elapsed() > gap_max(shared.lease)) {
             self.forget_everything(shared.lease);
         }
         self.last_look = Some(Instant::now());
+        let mut failed = None;
         for (worker, beat) in self.dead(&beats) {
-            rescue(shared, worker, beat).await?;
+            // One that cannot be rescued is in nobody's way.
+            match rescue(shared, worker, beat).await {
+                Err(outage) if outage.is_server_down() => return Err(outage),
+                Err(outage) => failed = Some(outage),
+                Ok(()) => {}
+            }
         }
-        Ok(Ran::Done)
+        failed.map_or(Ok(Ran::Done), Err)
     }
+}
+
+fn gap_max(lease: Duration) -> Duration {
+    (lease / GAP_SHARE).max(GAP_MIN.min(lease / GAP_SHARE_MAX))
 }
 
 impl Rescue {
@@ -136,7 +150,7 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
         } else {
             if scene.is_none() {
                 // The first batch has the suspect, if there is one.
-                scene = Some(Scene::look(&mut tx, worker, shared.lease, &left).await?);
+                scene = Some(Scene::look(&mut tx, worker, &left).await?);
             }
             match &scene {
                 Some(scene) => hand_out(&mut tx, scene, &left).await?,
@@ -155,7 +169,8 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
         }
     }
     shared.takeover_now.notify_one();
-    tracing::warn!(worker, jobs = total, "a worker's heart has stopped; its jobs were handed out again");
+    let lives = scene.is_some_and(|scene| scene.is_no_crash());
+    tracing::warn!(worker, jobs = total, lives, "a worker's heart has stopped; its jobs were handed out again");
     Ok(())
 }
 
@@ -171,7 +186,7 @@ async fn mark_lost(conn: &mut PgConnection, worker: i64) -> Result<(), sqlx::Err
 
 async fn left_by(conn: &mut PgConnection, worker: i64) -> Result<Vec<Left>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT l.job_id, l.epoch, COALESCE(q.name::text, 'default'), l.isolated, COALESCE(j.crash_count, 0::smallint)
+        "SELECT l.job_id, l.epoch, COALESCE(q.name::text, 'default'), l.isolated, COALESCE(j.crash_count, 0::smallint), l.started
          FROM millstream.lease l LEFT JOIN millstream.job j ON j.id = l.job_id LEFT JOIN millstream.queue q ON q.id = j.queue_id
          WHERE l.worker_id = $1 ORDER BY l.isolated DESC LIMIT $2",
     )
@@ -179,8 +194,13 @@ async fn left_by(conn: &mut PgConnection, worker: i64) -> Result<Vec<Left>, sqlx
     .bind(BATCH)
     .fetch_all(conn)
     .await?;
-    let left =
-        |row: &sqlx::postgres::PgRow| Left { job: (row.get(0), row.get(1)), queue: row.get(2), isolated: row.get(3), crashes: row.get(4) };
+    let left = |row: &sqlx::postgres::PgRow| Left {
+        job: (row.get(0), row.get(1)),
+        queue: row.get(2),
+        isolated: row.get(3),
+        crashes: row.get(4),
+        started: row.get(5),
+    };
     Ok(rows.iter().map(left).collect())
 }
 

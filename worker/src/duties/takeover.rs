@@ -22,7 +22,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Ran, Scope,
-    crash::{is_first, is_still_silent, note_crash},
+    crash::{Scene, counts_in_company, is_still_silent, note_crash},
     pending::{Pending, between, pending},
 };
 use crate::shared::{Shared, worker_of};
@@ -191,15 +191,18 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: 
             lent.done();
             return Ok(false);
         }
-        dead_worker = Some(worker);
+        let scene = Scene::look(&mut tx, worker, &[]).await?;
+        // Frozen, or gone in order: no crash.
+        dead_worker = Some(worker).filter(|_| !scene.is_no_crash());
     }
     let open = within(op, available(&mut tx, jobs)).await?;
     if let Some(worker) = dead_worker {
         let all: Vec<_> = open.iter().map(|(job, _)| *job).collect();
-        within(op, note_crash(&mut tx, &all, worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
+        within(op, note_crash(&mut tx, &all, &[], worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
     }
-    // Nobody is buried here: a suspect has a lease before it starts.
-    let (counted, free): (Vec<_>, Vec<_>) = open.into_iter().partition(|(_, crashes)| dead_worker.is_some() && is_first(*crashes));
+    // Nobody is buried here: from its first crash on a job has a lease before it starts.
+    let (counted, free): (Vec<_>, Vec<_>) =
+        open.into_iter().partition(|(_, crashes)| dead_worker.is_some() && counts_in_company(*crashes, false));
     let mut again = 0;
     for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
         let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();

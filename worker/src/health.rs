@@ -66,6 +66,7 @@ impl Health {
     pub fn metrics(&self) -> String {
         let gauges = &self.0.metrics.gauges;
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
+        gauges.worker_closed.set(self.0.capacity.is_closed().into());
         gauges.redis_up.set(i64::from(!self.0.redis.is_down()));
         gauges.redis_policy_ok.set(i64::from(self.0.redis.policy() == Policy::Keeps));
         gauges.redis_breaker_open.set(i64::from(self.0.redis.is_down()));

@@ -42,6 +42,7 @@ const PUBLISHED: &[(&str, &str, &str)] = &[
     ("millstream_stale_hints_total", "counter", ""),
     ("millstream_stream_entries", "gauge", "queue,priority"),
     ("millstream_stream_pending_entries", "gauge", "queue,priority"),
+    ("millstream_worker_closed", "gauge", ""),
     ("millstream_worker_slots", "gauge", "state"),
     ("millstream_workers_live", "gauge", ""),
     ("millstream_workers_wanted", "gauge", ""),

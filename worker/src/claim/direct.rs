@@ -24,7 +24,7 @@ use super::{
     Claimed,
     hold::Hold,
     order::{Order, WEIGHTS_DEFAULT},
-    rows::{hand_back, is_late, is_suspect, put_back},
+    rows::{hand_back, is_late, put_back},
 };
 use crate::{
     run::spawn_run,
@@ -206,6 +206,6 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
         stage_id: row.get("stage_id"),
         payload: row.get("payload"),
         trace: row.get("trace"),
-        suspect: is_suspect(row.get("crash_count")),
+        crashes: row.get("crash_count"),
     })
 }

@@ -13,6 +13,8 @@ pub(crate) mod rows;
 
 use std::sync::Arc;
 
+use millstream_common::limits::CRASHES_MAX;
+
 use crate::{capacity::Taken, held::InHand, registry::Registered, shared::Queue};
 
 use self::hold::Hold;
@@ -31,6 +33,18 @@ pub(crate) struct Claimed {
     pub(crate) stage_id: Option<i64>,
     pub(crate) payload: String,
     pub(crate) trace: Option<String>,
-    /// It was in hand at two crashes: runs alone.
-    pub(crate) suspect: bool,
+    /// Crashes counted against it so far.
+    pub(crate) crashes: i16,
+}
+
+impl Claimed {
+    /// One more crash and it has used up what it may kill: it runs alone.
+    pub(crate) fn is_suspect(&self) -> bool {
+        i32::from(self.crashes) >= CRASHES_MAX - 1
+    }
+
+    /// It was in hand at a crash and is no suspect: it says when it starts.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.crashes > 0 && !self.is_suspect()
+    }
 }

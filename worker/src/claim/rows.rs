@@ -10,7 +10,7 @@ use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Outage,
     id::JobId,
-    limits::{CLAIM_ANSWER_MAX, CRASHES_MAX, PUT_BACK_DELAY},
+    limits::{CLAIM_ANSWER_MAX, PUT_BACK_DELAY},
     pg::within,
     rehand::{Reach, Reason, rehand},
     seldom::Seldom,
@@ -150,16 +150,11 @@ fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, re
         stage_id: row.stage_id,
         payload: row.payload,
         trace: row.trace,
-        suspect: is_suspect(row.crashes),
+        crashes: row.crashes,
     })
 }
 
 static PUT_BACK_LINES: Seldom = Seldom::new();
-
-/// Whether a job may run only by itself: one more crash and it has used up what it may kill.
-pub(super) fn is_suspect(crashes: i16) -> bool {
-    i32::from(crashes) >= CRASHES_MAX - 1
-}
 
 /// Jobs of kinds or payload versions that this process does not know go back for another worker, after a short rest (F8).
 pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {

@@ -2,10 +2,10 @@
 //!
 //! Its worker closes for new jobs, waits a moment for the others to end, and says in the lease that the suspect is by itself.
 //! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term of seconds. Then it is taken back, and
-//! only after that the worker takes others: none of them can make the suspect answer for its own deed. If the worker dies after all,
-//! the next term is longer than the job ever ran before a crash: what kills late kills alone the time after. Half of the workers at most, rounded up, do this at a time, those
-//! included whose death nobody has noticed yet: the others keep work flowing, and if all died together, it could not be told from a
-//! power cut.
+//! only after that the worker takes others: none of them can make the suspect answer for its own deed. One crash is forgiven then. If the
+//! worker dies after all, the next term is longer than the job ever ran before a crash, up to a minute: what kills late kills alone the time after.
+//! Of the workers that serve such jobs half at most, rounded up, do this at a time, those included whose death nobody has noticed yet:
+//! the others keep work flowing, and if all died together, it could not be told from a power cut.
 
 use std::{sync::Arc, time::Duration};
 
@@ -35,17 +35,23 @@ const TERM: Duration = Duration::from_secs(5);
 /// What has lived through a term and was there when its worker died later is watched for three times as long as it ever ran: the
 /// machine may be slower this time.
 const TERM_FACTOR: u32 = 3;
+/// The longest term: an hour's job must not close its worker for hours because the worker was killed beside it.
+const TERM_MAX: Duration = Duration::from_mins(1);
+/// After so many crashes, three that count and three that may be excused, no term is too long: somewhere it must end.
+const CRASHES_PER_TERM_MAX: i64 = CRASHES_MAX as i64 + 3;
 /// How long a suspect that cannot wait here rests first, and at last: the more often it was handed out, the longer.
 const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(15);
 /// So many hand-outs make the rest a second longer.
 const HAND_OUTS_PER_REST: u32 = 8;
 
-/// Whether suspects have less than half of the workers, rounded up, for themselves now, apart from job $1.
+/// Whether suspects, apart from job $1, have less than half, rounded up, of the workers that serve queue $2 and kind $3 for themselves now.
 macro_rules! room {
     () => {
-        "(SELECT count(*) FROM millstream.lease WHERE isolated AND job_id <> $1)
-           < ((SELECT count(*) FROM millstream.worker WHERE state = 'active') + 1) / 2"
+        "(SELECT count(*) FROM millstream.lease l JOIN millstream.worker w ON w.id = l.worker_id
+            WHERE l.isolated AND l.job_id <> $1 AND $2 = ANY(w.queues) AND $3 = ANY(w.kinds))
+           < (SELECT greatest(1, (count(*) + 1) / 2) FROM millstream.worker
+            WHERE state = 'active' AND $2 = ANY(queues) AND $3 = ANY(kinds))"
     };
 }
 
@@ -55,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
         biased;
         () = job.hold.cancel.cancelled() => return forget(&job),
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
-        turn = turn(&shared, &job.hold) => turn,
+        turn = turn(&shared, &job) => turn,
     };
     let Some((lane, term)) = turn else {
         let rest = rest(job.hold.epoch);
@@ -63,13 +69,15 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
     };
     let hold = job.hold.clone();
     tracing::warn!(job = %hold.id, kind = job.kind.handler.kind(), ?term, "a job that was there at two crashes runs alone");
-    let running = super::run(shared.clone(), job);
-    tokio::pin!(running);
+    // A task of its own: a handler that blocks its thread must not keep the term from ending.
+    let running = shared.runs.spawn(super::run(shared.clone(), job));
     tokio::select! {
-        () = &mut running => return,
-        () = served(&shared, &hold, term) => drop(lane),
+        _ = running => {}
+        () = served(&shared, &hold, term) => {}
+        // The run hears this too; if it blocks, nobody waits for its term.
+        () = shared.aborting.cancelled() => {}
     }
-    running.await;
+    drop(lane);
 }
 
 fn rest(epoch: i32) -> Duration {
@@ -78,18 +86,18 @@ fn rest(epoch: i32) -> Duration {
 
 /// Waits for the lease and for the suspect's turn in this process and in the fleet, and is then alone; with the term for which the lease
 /// says so. `None`: others wait here already, or the job is lost.
-async fn turn(shared: &Shared, hold: &Hold) -> Option<(Lane, Duration)> {
-    if !hold.is_leased_in_the_end().await {
+async fn turn(shared: &Shared, job: &Claimed) -> Option<(Lane, Duration)> {
+    if !job.hold.is_leased_in_the_end().await {
         return None;
     }
     let seat = shared.capacity.seat();
     let lane = shared.capacity.lane(seat.is_some()).await?;
     loop {
         // Asked before the worker closes, so that a suspect which has to wait keeps nobody waiting.
-        if has_room(shared, hold).await.unwrap_or_else(|outage| not_now(&outage, false)) {
+        if has_room(shared, job).await.unwrap_or_else(|outage| not_now(&outage, false)) {
             lane.close();
             wait_for_neighbours(shared).await;
-            if let Some(term) = mark(shared, hold).await.unwrap_or_else(|outage| not_now(&outage, None)) {
+            if let Some(term) = mark(shared, job).await.unwrap_or_else(|outage| not_now(&outage, None)) {
                 return Some((lane, term));
             }
             lane.open();
@@ -123,48 +131,65 @@ fn not_now<T>(outage: &Outage, otherwise: T) -> T {
 }
 
 /// Whether another suspect may run alone in the fleet now.
-async fn has_room(shared: &Shared, hold: &Hold) -> Result<bool, Outage> {
+async fn has_room(shared: &Shared, job: &Claimed) -> Result<bool, Outage> {
     let op = "looking for other suspects";
     let mut lent = shared.pg.main(op).await?;
-    let room = within(op, sqlx::query_scalar(concat!("SELECT ", room!())).bind(hold.id).fetch_one(lent.conn())).await?;
+    let query = sqlx::query_scalar(concat!("SELECT ", room!())).bind(job.hold.id).bind(job.queue.id).bind(job.kind.kind_id);
+    let room = within(op, query.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(room)
 }
 
 /// From here on, for the term that is returned, a crash of this worker is this job's. `None`: another suspect was quicker, or the job is lost.
-async fn mark(shared: &Shared, hold: &Hold) -> Result<Option<Duration>, Outage> {
+async fn mark(shared: &Shared, job: &Claimed) -> Result<Option<Duration>, Outage> {
     let op = "isolating a suspect";
     let mut lent = shared.pg.main(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
     // One at a time: the statement after the lock sees what the last holder has written.
     within(op, sqlx::query("SELECT pg_advisory_xact_lock(hashtext('millstream.isolated'))").execute(&mut *tx)).await?;
-    let update = sqlx::query_scalar(concat!(
-        "UPDATE millstream.lease SET isolated = true, leased_at = now() WHERE job_id = $1 AND epoch = $2 AND worker_id = $3 AND ",
+    let update = sqlx::query_as(concat!(
+        "WITH marked AS (UPDATE millstream.lease SET isolated = true, started = true, leased_at = now()
+           WHERE job_id = $1 AND epoch = $4 AND worker_id = $5 AND ",
         room!(),
-        " RETURNING (SELECT CASE WHEN count(*) >= $4 THEN max(ran_ms) END FROM millstream.job_error WHERE job_id = $1 AND class = 'crash')"
+        " RETURNING job_id)
+         SELECT (SELECT count(*) FROM millstream.job_error e WHERE e.job_id = $1 AND e.class = 'crash'),
+                (SELECT max(ran_ms) FROM millstream.job_error e WHERE e.job_id = $1 AND e.class = 'crash') FROM marked"
     ))
-    .bind(hold.id)
-    .bind(hold.epoch)
-    .bind(shared.worker_id)
-    .bind(i64::from(CRASHES_MAX));
-    let marked: Option<Option<i32>> = within(op, update.fetch_optional(&mut *tx)).await?;
+    .bind(job.hold.id)
+    .bind(job.queue.id)
+    .bind(job.kind.kind_id)
+    .bind(job.hold.epoch)
+    .bind(shared.worker_id);
+    let marked: Option<(i64, Option<i32>)> = within(op, update.fetch_optional(&mut *tx)).await?;
     within(op, tx.commit()).await?;
     lent.done();
-    Ok(marked.map(term))
+    Ok(marked.map(|(crashes, ran_ms)| term(crashes, ran_ms)))
 }
 
-/// `ran_ms`: how long it ran at most before a crash, if it has outlived a term before.
-fn term(ran_ms: Option<i32>) -> Duration {
-    TERM.max(TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()))
+/// By the crashes in its history and how long it ran at most before one. The count in its row does not say whether it has outlived a term.
+fn term(crashes: i64, ran_ms: Option<i32>) -> Duration {
+    if crashes < i64::from(CRASHES_MAX) {
+        return TERM;
+    }
+    let longer = TERM.max(TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()));
+    if crashes < CRASHES_PER_TERM_MAX { longer.min(TERM_MAX) } else { longer }
 }
 
+/// Takes the mark back and one crash with it: what has lived through its term is less of a suspect. Both or neither, and only once. The row
+/// of the job first, as settling does: no deadlock.
 async fn unmark(shared: &Shared, hold: &Hold) -> Result<(), Outage> {
     let op = "ending the term of a suspect";
     let mut lent = shared.pg.main(op).await?;
-    let update = sqlx::query("UPDATE millstream.lease SET isolated = false WHERE job_id = $1 AND epoch = $2 AND worker_id = $3")
-        .bind(hold.id)
-        .bind(hold.epoch)
-        .bind(shared.worker_id);
+    let update = sqlx::query(
+        "WITH forgiven AS (
+           UPDATE millstream.job SET crash_count = greatest(crash_count - 1, 0) WHERE id = $1 AND epoch = $2 AND state = 1
+             AND EXISTS (SELECT 1 FROM millstream.lease WHERE job_id = $1 AND epoch = $2 AND worker_id = $3 AND isolated) RETURNING id
+         )
+         UPDATE millstream.lease l SET isolated = false FROM forgiven f WHERE l.job_id = f.id AND l.epoch = $2 AND l.worker_id = $3",
+    )
+    .bind(hold.id)
+    .bind(hold.epoch)
+    .bind(shared.worker_id);
     within(op, update.execute(lent.conn())).await?;
     lent.done();
     Ok(())
@@ -176,9 +201,16 @@ mod tests {
 
     #[test]
     fn a_job_that_has_outlived_a_term_is_watched_for_longer_than_it_ever_ran() {
-        assert_eq!(term(None), TERM);
-        assert_eq!(term(Some(100)), TERM);
-        assert_eq!(term(Some(7_000)), Duration::from_secs(21));
+        assert_eq!(term(2, Some(7_000)), TERM);
+        assert_eq!(term(3, None), TERM);
+        assert_eq!(term(3, Some(100)), TERM);
+        assert_eq!(term(3, Some(7_000)), Duration::from_secs(21));
+    }
+
+    #[test]
+    fn a_term_is_a_minute_at_most_until_the_job_has_been_there_at_six_crashes() {
+        assert_eq!(term(5, Some(3_600_000)), TERM_MAX);
+        assert_eq!(term(6, Some(3_600_000)), Duration::from_hours(3));
     }
 
     #[test]

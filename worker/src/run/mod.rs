@@ -5,6 +5,7 @@
 
 mod isolated;
 pub(crate) mod lessor;
+mod watched;
 
 use std::{
     any::Any,
@@ -15,6 +16,7 @@ use std::{
 
 use futures::FutureExt;
 use millstream_common::{failpoint::reach, limits::ERROR_BYTES_MAX, limits::bounded, metrics::JobOutcome, rehand::Reach};
+use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::{
@@ -27,7 +29,7 @@ use crate::{
 
 /// Starts the job as a task of its own as soon as a slot is free.
 pub(crate) fn spawn_run(shared: &Arc<Shared>, job: Claimed) {
-    if job.suspect {
+    if job.is_suspect() {
         shared.runs.spawn(isolated::run(shared.clone(), job));
     } else {
         shared.runs.spawn(run(shared.clone(), job));
@@ -41,9 +43,12 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
         () = job.hold.cancel.cancelled() => return forget(&job),
         // Never started: goes back at no cost.
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
-        slot = shared.capacity.slot() => slot,
+        slot = slot(&shared, &job) => slot,
     };
-    if shared.capacity.is_closed() && !job.suspect {
+    let Some(slot) = slot else {
+        return forget(&job);
+    };
+    if shared.capacity.is_closed() && !job.is_suspect() {
         // A suspect is about to run alone here: others can start this one.
         drop(slot);
         return give_back(&shared, job, None).await;
@@ -62,6 +67,11 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
         End::Lost => forget(&job),
         End::Abort => give_back(&shared, job, None).await,
     }
+}
+
+/// Leave to start; `None`: the job is lost.
+async fn slot(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> {
+    if job.is_watched() { watched::slot(shared, &job.hold).await } else { shared.capacity.slot().await }
 }
 
 /// How the handler's future came to its end.

@@ -10,6 +10,7 @@ pub mod process;
 pub mod served;
 pub mod servers;
 pub mod starts;
+pub mod supervise;
 pub mod wait;
 
 pub use self::{

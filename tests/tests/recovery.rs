@@ -23,3 +23,5 @@ mod outages;
 mod runs;
 #[path = "recovery/streams.rs"]
 mod streams;
+#[path = "recovery/suspects.rs"]
+mod suspects;

@@ -79,7 +79,8 @@ pub(super) async fn garbage(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     for door in &mut doors {
         let name = name(door);
         for (what, tail) in garbage_tails() {
-            let token = asks.token();
+            // What a door takes all the same, no handler understands.
+            let token = asks.doomed();
             let payload = format!(r#"{{"token":{token},"garbage":{tail}"#);
             let answer = match door {
                 // What is no JSON cannot be put into a request as JSON is.
@@ -141,7 +142,7 @@ async fn post(client: &reqwest::Client, url: &str, payload: &str) -> Answer {
 /// JSON that the handler does not understand: this job is dead, and no other.
 async fn misunderstood(fleet: &Fleet, asks: &mut Asks, doors: &mut [Door]) -> Result<()> {
     for door in doors {
-        let token = asks.token();
+        let token = asks.doomed();
         let ask = ask_for(token, format!(r#"{{"token":{token},"fail":"often"}}"#), None);
         let Answer::Ok(id) = door.ask(&ask, new_job_id(), CALL_DEADLINE).await else {
             asks.journal.write(Event::Unknown(token, String::new()));

@@ -1,11 +1,14 @@
 #!/bin/sh
-# Shows that the tests which guard the protocol can fail: builds with one rule broken on purpose, and the named test must fail then.
+# Shows that the tests which guard the protocol can fail: builds with one rule broken on purpose, and each of the named tests must fail then.
 # Usage: scripts/sabotage.sh [NAME ...]   names: guard reconcile rollback multi maxlen; all if none is given.
 set -eu
 
-test_of() {
+tests_of() {
   case "$1" in
-    guard) echo 'an_outcome_of_an_earlier_hand_out_is_refused' ;;
+    guard) # One for each way in which an outcome is written.
+      echo 'an_outcome_of_an_earlier_hand_out_is_refused'
+      echo 'an_outcome_with_writes_of_an_earlier_hand_out_is_refused'
+      echo 'a_failure_of_an_earlier_hand_out_is_refused' ;;
     reconcile) echo 'a_deleted_stream_loses_no_job' ;;
     rollback) echo 'a_connection_cut_short_inside_a_transaction_is_not_lent_again' ;;
     multi) echo 'an_entry_leaves_a_redis_that_is_full' ;;
@@ -21,14 +24,16 @@ run() { # FEATURES TEST
 [ $# -gt 0 ] || set -- guard reconcile rollback multi maxlen
 unnoticed=''
 for name in "$@"; do
-  test=$(test_of "$name")
-  log="target/sabotage-$name.log"
-  if run "--features millstream-tests/sabotage-$name" "$test" >"$log" 2>&1; then
-    unnoticed="$unnoticed $name"; echo "sabotage $name: NOT noticed by $test"
-  elif grep -q ' FAIL .*'"$test" "$log"; then
-    echo "sabotage $name: noticed by $test"
-  else
-    echo "sabotage $name: the build or the run itself failed, see $log" >&2; exit 1
-  fi
+  tests=$(tests_of "$name")
+  for test in $tests; do
+    log="target/sabotage-$name-$test.log"
+    if run "--features millstream-tests/sabotage-$name" "$test" >"$log" 2>&1; then
+      unnoticed="$unnoticed $name"; echo "sabotage $name: NOT noticed by $test"
+    elif grep -q ' FAIL .*'"$test" "$log"; then
+      echo "sabotage $name: noticed by $test"
+    else
+      echo "sabotage $name: the build or the run itself failed, see $log" >&2; exit 1
+    fi
+  done
 done
 [ -z "$unnoticed" ] || { echo "not noticed:$unnoticed" >&2; exit 1; }

@@ -38,8 +38,12 @@ pub const UNLEASED_MAX: Duration = Duration::from_secs(4);
 /// When the answer to a claim takes longer than this, nothing of it is started: half of `UNLEASED_MAX`, so that what does start has as
 /// long again to be leased, over the link that was so slow.
 pub const CLAIM_ANSWER_MAX: Duration = Duration::from_secs(2);
-/// How long jobs that a worker cannot run rest before they are offered again.
+/// How long jobs that a worker cannot run rest before they are offered again, at first: in a rollout another worker soon can.
 pub const PUT_BACK_DELAY: Duration = Duration::from_secs(1);
+/// How long at last, when nobody could for minutes: whoever starts a worker that can should not have to wait much longer than this.
+pub const PUT_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
+/// So many hand-outs double that rest.
+pub const PUT_BACKS_PER_DELAY: u32 = 3;
 /// Workers that one job may kill (F15).
 pub const CRASHES_MAX: i32 = 3;
 

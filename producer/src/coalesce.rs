@@ -25,7 +25,7 @@ use tokio::{
 use crate::{
     Parts,
     enqueue::count_answers,
-    lend::{is_refused, lend},
+    lend::{Lender, is_refused},
     publish::Publisher,
 };
 
@@ -47,9 +47,9 @@ pub(crate) struct Coalescer {
 }
 
 impl Coalescer {
-    pub(crate) fn start(parts: &Parts, publisher: Publisher, tasks: &Tasks) -> Self {
+    pub(crate) fn start(parts: &Parts, publisher: Publisher, lender: Lender, tasks: &Tasks) -> Self {
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        let flusher = Flusher { parts: parts.clone(), publisher };
+        let flusher = Flusher { parts: parts.clone(), publisher, lender };
         tasks.spawn(flusher.run(waiting, tasks.stop_token()));
         Self { requests }
     }
@@ -66,6 +66,7 @@ impl Coalescer {
 struct Flusher {
     parts: Parts,
     publisher: Publisher,
+    lender: Lender,
 }
 
 impl Flusher {
@@ -126,7 +127,7 @@ impl Flusher {
 
     async fn write_once(&self, jobs: &[(NewJob, JobNames)]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let publish = self.publisher.has_room();
-        let mut lent = lend(&self.parts.pg, "enqueuing").await?;
+        let mut lent = self.lender.lend("enqueuing").await?;
         let done = within("enqueuing", persist(lent.conn(), jobs, publish)).await?;
         lent.done();
         reach("enqueue.committed");
@@ -144,7 +145,7 @@ fn own(answer: &mut Result<Enqueued, Refusal>, job: &NewJob) {
     }
 }
 
-/// A broken connection may be made anew. A refused one was asked for again and again already, by [`lend`].
+/// A broken connection may be made anew. A refused one was asked for again and again already, by the [`Lender`].
 fn is_broken_connection(outage: &Outage) -> bool {
     match outage {
         refused if is_refused(refused) => false,

@@ -11,7 +11,7 @@ use millstream_common::{
 };
 use sqlx::{Connection, PgConnection};
 
-use crate::{JobKind, Producer, lend::lend};
+use crate::{JobKind, Producer};
 
 const OP: &str = "enqueuing";
 
@@ -49,7 +49,7 @@ impl Producer {
             named.push((job, names));
         }
         let publish = self.publisher.has_room();
-        let mut lent = lend(&self.parts.pg, OP).await?;
+        let mut lent = self.lender.lend(OP).await?;
         let (answers, parcels) = if named.len() <= PARCEL_JOBS_MAX {
             let done = within(OP, persist(lent.conn(), &named, publish)).await?;
             (done.answers, done.parcels)

@@ -11,7 +11,7 @@ use millstream_common::{
     tasks::Tasks,
 };
 
-use crate::{coalesce::Coalescer, publish::Publisher};
+use crate::{coalesce::Coalescer, lend::Lender, publish::Publisher};
 
 /// What a producer is made of; a process that has these already (the API, a worker) shares them.
 #[derive(Clone)]
@@ -34,6 +34,7 @@ pub struct Producer {
     pub(crate) parts: Parts,
     pub(crate) coalescer: Coalescer,
     pub(crate) publisher: Publisher,
+    pub(crate) lender: Lender,
     tasks: Arc<Tasks>,
 }
 
@@ -51,8 +52,9 @@ impl Producer {
     pub fn new(parts: Parts) -> Self {
         let tasks = Arc::new(Tasks::new());
         let publisher = Publisher::start(&parts, &tasks);
-        let coalescer = Coalescer::start(&parts, publisher.clone(), &tasks);
-        Self { parts, coalescer, publisher, tasks }
+        let lender = Lender::new(parts.pg.clone());
+        let coalescer = Coalescer::start(&parts, publisher.clone(), lender.clone(), &tasks);
+        Self { parts, coalescer, publisher, lender, tasks }
     }
 
     /// Postgres, Redis, names and counters of this producer.

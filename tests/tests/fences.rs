@@ -4,21 +4,20 @@
 
 use millstream_admin::services::Durability;
 use millstream_common::pg::{Pg, within};
-use millstream_tests::{Lab, Starts, ask::send, eventually};
-use millstream_worker::{Handler, Success};
+use millstream_tests::{Lab, ask::send, eventually};
+use millstream_worker::{Failure, Handler, Outcome, Success};
 use tokio_util::sync::CancellationToken;
 
 /// Fits into the window as it is without any worker.
 const ENTRIES: usize = 180;
 
-// rule 18, I3: somebody else runs the job by now, and this worker has not heard of it yet
-#[tokio::test]
-async fn an_outcome_of_an_earlier_hand_out_is_refused() {
+/// Somebody else runs the job by now, and this worker, whose run ends, has not heard of it yet.
+async fn lab_after_an_earlier_hand_out(gate: &CancellationToken, handler: Handler) -> Lab {
     let mut lab = Lab::new().await;
     // Far between: no beat tells the worker what it has lost.
     lab.config.worker.lease_ms = 60_000;
-    let gate = CancellationToken::new();
-    let worker = lab.worker_with(vec![Starts::default().gated("gated", &gate)]).await;
+    sqlx::query("CREATE TABLE written (n int)").execute(&lab.pool).await.unwrap();
+    let worker = lab.worker_with(vec![handler]).await;
     let id = send(&lab.producer(), "gated", "1", 1).await[0];
     lab.await_state(id, "running").await;
     sqlx::query("UPDATE millstream.job SET epoch = epoch + 1 WHERE id = $1").bind(id).execute(&lab.pool).await.unwrap();
@@ -26,6 +25,47 @@ async fn an_outcome_of_an_earlier_hand_out_is_refused() {
     // Returns when all outcomes are settled.
     worker.drain(CancellationToken::new()).await;
     assert_eq!(lab.state(id).await, "running", "the run of the newer hand-out goes on");
+    lab
+}
+
+/// Ends, in its own way, when the gate is opened.
+fn gated(gate: &CancellationToken, outcome: fn() -> Outcome) -> Handler {
+    let gate = gate.clone();
+    Handler::new("gated", move |_: millstream_worker::Context, _: serde_json::Value| {
+        let gate = gate.clone();
+        async move {
+            gate.cancelled().await;
+            outcome()
+        }
+    })
+}
+
+// rule 18, I3
+#[tokio::test]
+async fn an_outcome_of_an_earlier_hand_out_is_refused() {
+    let gate = CancellationToken::new();
+    lab_after_an_earlier_hand_out(&gate, gated(&gate, || Ok(Success::new()))).await;
+}
+
+// rule 18, I3, G1: and what it wrote is not there
+#[tokio::test]
+async fn an_outcome_with_writes_of_an_earlier_hand_out_is_refused() {
+    let gate = CancellationToken::new();
+    let writing = || {
+        Ok(Success::new().and_write(Box::new(|conn| {
+            Box::pin(async move { sqlx::query("INSERT INTO written VALUES (1)").execute(conn).await.map(drop) })
+        })))
+    };
+    let lab = lab_after_an_earlier_hand_out(&gate, gated(&gate, writing)).await;
+    assert_eq!(lab.number("SELECT count(*) FROM written").await, 0, "an effect is written with its outcome or not at all");
+}
+
+// rule 18, I3
+#[tokio::test]
+async fn a_failure_of_an_earlier_hand_out_is_refused() {
+    let gate = CancellationToken::new();
+    let lab = lab_after_an_earlier_hand_out(&gate, gated(&gate, || Err(Failure::permanent("no")))).await;
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job_error").await, 0, "its error is none of the job's");
 }
 
 // rule 2, I8: nobody trims a work stream

@@ -1,11 +1,12 @@
 //! A model of the protocol, explored to its end: every schedule of two jobs, two workers and two processes of duties, with faults.
 //!
 //! What is modelled is what the code does, cut into steps where a process can die, stand still or lose an answer. Time is not a
-//! number here: a step that the code takes only after a wait (200 ms until a lease, 500 ms of reconcile, 5 s of grace, a lease of
+//! number here: a step that the code takes only after a wait (200 ms until a lease, 1 s of reconcile, 5 s of grace, a lease of
 //! silence) can be taken when whatever must have happened by then has happened, except by those that are frozen. A path ends when
 //! nobody has anything to do; no path goes in circles. So "each state has a driver" says that work is finished on every path.
 //!
-//! Not in it: failures and retries, cancels, several jobs per entry, paused queues, several streams.
+//! Not in it: failures and retries, cancels, several jobs per entry, paused queues, several streams; of crashes what they count, so neither
+//! the terms of suspects nor what excuses a job; drains.
 
 #[path = "model/check.rs"]
 mod check;

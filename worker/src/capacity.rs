@@ -26,6 +26,8 @@ pub(crate) struct Capacity {
     weight: AtomicU64,
     jobs: AtomicUsize,
     freed: Notify,
+    /// Jobs that run and were there at a crash before.
+    watched: AtomicUsize,
     /// Places of suspects that wait for the lane.
     seats: Arc<Semaphore>,
     /// Whoever holds it is the one suspect of this process that may run alone.
@@ -41,6 +43,7 @@ impl Capacity {
             weight: 0.into(),
             jobs: 0.into(),
             freed: Notify::new(),
+            watched: 0.into(),
             seats: Arc::new(Semaphore::new(slots / SLOTS_PER_WAITING_SUSPECT)),
             lane: Arc::new(Semaphore::new(1)),
             closed: false.into(),
@@ -54,6 +57,17 @@ impl Capacity {
     /// Jobs that run at this moment.
     pub(crate) fn busy(&self) -> usize {
         self.slots - self.running.available_permits().min(self.slots)
+    }
+
+    /// Of those, how many were there at a crash before.
+    pub(crate) fn watched(&self) -> usize {
+        self.watched.load(Ordering::SeqCst)
+    }
+
+    /// One of them runs, until the guard is dropped.
+    pub(crate) fn watch(self: &Arc<Self>) -> Watched {
+        self.watched.fetch_add(1, Ordering::SeqCst);
+        Watched(self.clone())
     }
 
     /// Jobs in this process that have not ended, waiting or running.
@@ -118,6 +132,15 @@ impl Drop for Taken {
         self.capacity.weight.fetch_sub(self.weight, Ordering::Relaxed);
         self.capacity.jobs.fetch_sub(1, Ordering::Relaxed);
         self.capacity.freed.notify_one();
+    }
+}
+
+/// A job that runs and was there at a crash before.
+pub(crate) struct Watched(Arc<Capacity>);
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.0.watched.fetch_sub(1, Ordering::SeqCst);
     }
 }
 

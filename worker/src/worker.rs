@@ -127,7 +127,7 @@ impl Worker {
         self.shared.worker_id
     }
 
-    /// Fires when somebody has told this worker to drain (`workers drain`).
+    /// Fires when this worker begins to drain, also when its heart has read in its own row that it should.
     pub async fn told_to_drain(&self) {
         self.shared.draining.cancelled().await;
     }

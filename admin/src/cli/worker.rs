@@ -42,7 +42,7 @@ pub(super) async fn run(args: WorkerArgs, context: &Context) -> Outcome {
 }
 
 /// Runs jobs of the kinds in the box and these until told to stop: by SIGTERM or SIGINT (a second one cuts the grace period
-/// short), or by `workers drain`.
+/// short), or by the word `draining` in its row of the workers.
 pub(super) async fn run_with(args: WorkerArgs, more: Vec<Handler>, context: &Context) -> Outcome {
     context.database_url()?;
     context.redis_url()?;

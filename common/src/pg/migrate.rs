@@ -10,6 +10,10 @@ static EMBEDDED: Migrator = sqlx::migrate!("../migrations");
 /// The bookkeeping lives beside our tables, not in the user's `public` schema.
 const TABLE: &str = "millstream._migrations";
 
+/// What a connection is for, as errors say it.
+const MIGRATING: &str = "connecting for a migration";
+const CHECKING: &str = "connecting to check the schema";
+
 /// How far a database is.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct SchemaStatus {
@@ -30,9 +34,8 @@ fn migrator() -> Migrator {
     migrator
 }
 
-async fn connect(url: &str) -> Result<PgConnection, Outage> {
+async fn connect(url: &str, op: &'static str) -> Result<PgConnection, Outage> {
     let options = connect_options(url)?;
-    let op = "connecting for a migration";
     tokio::time::timeout(crate::limits::ACQUIRE_DEADLINE, PgConnection::connect_with(&options))
         .await
         .map_err(|_| Outage::PostgresTimeout { op })?
@@ -45,21 +48,21 @@ fn failed(error: &sqlx::migrate::MigrateError) -> Outage {
 
 /// Applies every missing migration. Safe when several processes call it at once (advisory lock).
 pub async fn migrate_up(url: &str) -> Result<SchemaStatus, Outage> {
-    let mut conn = connect(url).await?;
+    let mut conn = connect(url, MIGRATING).await?;
     migrator().run_direct(None, &mut conn, false).await.map_err(|e| failed(&e))?;
     status_on(&mut conn).await
 }
 
 /// Reverts down to `target` (0: everything). Destroys data.
 pub async fn migrate_down(url: &str, target: i64) -> Result<SchemaStatus, Outage> {
-    let mut conn = connect(url).await?;
+    let mut conn = connect(url, MIGRATING).await?;
     migrator().undo(&mut conn, target).await.map_err(|e| failed(&e))?;
     status_on(&mut conn).await
 }
 
 /// Reads how far the database is; changes nothing.
 pub async fn schema_status(url: &str) -> Result<SchemaStatus, Outage> {
-    status_on(&mut connect(url).await?).await
+    status_on(&mut connect(url, CHECKING).await?).await
 }
 
 async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
@@ -89,7 +92,7 @@ async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
 ///
 /// Refuses also a server in recovery: what is read there may never have been true, and nothing can be written.
 pub async fn require_schema(url: &str) -> Result<(), Outage> {
-    let mut conn = connect(url).await?;
+    let mut conn = connect(url, CHECKING).await?;
     require_primary(&mut conn).await?;
     let status = status_on(&mut conn).await?;
     if status.applied >= status.wanted {
@@ -113,7 +116,7 @@ async fn require_primary(conn: &mut PgConnection) -> Result<(), Outage> {
 /// Says in the log of a service if this server may lose accepted jobs in a crash. That is told and borne with, since tests
 /// and demonstrations have their reasons.
 pub async fn tell_risks(url: &str) -> Result<(), Outage> {
-    let mut conn = connect(url).await?;
+    let mut conn = connect(url, "connecting to read the settings of Postgres").await?;
     let query = sqlx::query_as("SELECT current_setting('fsync'), current_setting('synchronous_commit')").fetch_one(&mut conn);
     let (fsync, synchronous_commit): (String, String) = super::within("reading the settings of Postgres", query).await?;
     if fsync != "on" || synchronous_commit == "off" {

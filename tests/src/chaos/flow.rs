@@ -145,8 +145,8 @@ impl Flow {
         self.open.values().filter(|open| open.accepted && open.running.is_empty() && open.last < before).count()
     }
 
-    /// A job that was there when three workers were killed is dead, and waits for nothing. The journals cannot tell; the judge looks at
-    /// it in the end.
+    /// A job that is dead waits for nothing, which the journals cannot tell. That it is dead is not forgiven with that: the judge takes
+    /// every burial that no case wanted for a violation.
     async fn forget_dead(&mut self, fleet: &Fleet) {
         let dead = "SELECT payload::jsonb->>'token' FROM millstream.job WHERE state = 8 AND payload::jsonb ? 'token'";
         // Postgres may be away: then it is asked at the next look.

@@ -65,6 +65,8 @@ pub enum Event {
     Intent(Token),
     /// A producer is about to hand in a document, whose jobs are in no journal.
     Document(Token),
+    /// A case says, after its intent: this job may end dead, nobody else's may.
+    Doomed(Token),
     /// It was answered OK; with the id, where the door tells one.
     Ok(Token, Option<Uuid>),
     /// It was refused.
@@ -92,6 +94,7 @@ impl fmt::Display for Line {
         match &self.event {
             Event::Intent(token) => write!(f, "intent {token}"),
             Event::Document(token) => write!(f, "document {token}"),
+            Event::Doomed(token) => write!(f, "doomed {token}"),
             Event::Ok(token, None) => write!(f, "ok {token}"),
             Event::Ok(token, Some(id)) => write!(f, "ok {token} {id}"),
             Event::Failed(token, why) => write!(f, "failed {token} {}", one_line(why)),
@@ -125,6 +128,7 @@ impl FromStr for Line {
         let event = match name {
             "intent" => Event::Intent(token),
             "document" => Event::Document(token),
+            "doomed" => Event::Doomed(token),
             "ok" => Event::Ok(token, (!rest.is_empty()).then(|| rest.parse()).transpose()?),
             "failed" => Event::Failed(token, rest.to_owned()),
             "unknown" => Event::Unknown(token, rest.to_owned()),
@@ -235,6 +239,7 @@ mod tests {
         vec![
             Event::Intent(7),
             Event::Document(6),
+            Event::Doomed(6),
             Event::Ok(7, None),
             Event::Ok(7, Some(run.job)),
             Event::Failed(8, "no such kind".into()),

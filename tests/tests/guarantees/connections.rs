@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use millstream_admin::services::{Durability, LocalServices, PostgresStop};
 use millstream_common::{limits::READ_BLOCK, stream::link::Redis};
+use millstream_producer::NewJob;
 use millstream_tests::{Lab, Served, ask::send, eventually};
 use reqwest::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -67,6 +68,40 @@ async fn clients_that_are_cut_again_and_again_refuse_no_job_and_lose_none() {
     assert!(killing.await.unwrap() > 20, "connections were cut all the time");
     lab.await_all_completed(300).await;
     assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0);
+}
+
+/// Callers of one producer, and connections that its two pools may have.
+const CALLERS: usize = 60;
+const POOLED_MAX: i64 = 18;
+
+// What you must set: the sum of the pools is what a process takes, also when its callers wait
+#[tokio::test]
+async fn callers_that_wait_for_a_lock_open_no_connections_beside_the_pools() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    producer.parts().catalog.register_kinds(&[("echo", 3)]).await.unwrap();
+    send(&producer, "echo", "1", 1).await;
+    let mut locking = lab.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE millstream.job").execute(&mut *locking).await.unwrap();
+    let calls: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let producer = producer.clone();
+            tokio::spawn(async move { producer.enqueue_many(vec![NewJob::new("echo", "1")]).await })
+        })
+        .collect();
+    let mut most = 0;
+    eventually("the first callers give up on the lock", async || {
+        let sessions = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'millstream'";
+        most = most.max(lab.number(sessions).await);
+        calls.iter().any(tokio::task::JoinHandle::is_finished).then_some(())
+    })
+    .await;
+    locking.rollback().await.unwrap();
+    for call in calls {
+        // Whether it got through depends on when the lock went.
+        drop(call.await.unwrap());
+    }
+    assert!((8..=POOLED_MAX + 1).contains(&most), "{most} connections");
 }
 
 // rules 87, 89

@@ -26,6 +26,8 @@ use crate::{
 
 /// How long jobs that run already are waited for. Those that remain have shown that they do not crash at once.
 const NEIGHBOURS_MAX: Duration = Duration::from_secs(1);
+/// Those that were there at a crash before may be killers: they get as long as a suspect would.
+const WATCHED_NEIGHBOURS_MAX: Duration = TERM;
 /// How often the neighbours are counted.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often Postgres is asked whether it is a suspect's turn.
@@ -59,7 +61,7 @@ macro_rules! room {
 pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
     let turn = tokio::select! {
         biased;
-        () = job.hold.cancel.cancelled() => return forget(&job),
+        () = job.hold.cancel.cancelled() => return forget(&shared, &job),
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         turn = turn(&shared, &job) => turn,
     };
@@ -111,7 +113,10 @@ async fn turn(shared: &Shared, job: &Claimed) -> Option<(Lane, Duration)> {
 async fn wait_for_neighbours(shared: &Shared) {
     let closed_at = Instant::now();
     // What waits for a slot, or is being read at this moment, is given back when it gets one.
-    while shared.capacity.busy() > 0 && closed_at.elapsed() < NEIGHBOURS_MAX {
+    let remain = |waited: Duration| {
+        shared.capacity.busy() > 0 && waited < NEIGHBOURS_MAX || shared.capacity.watched() > 0 && waited < WATCHED_NEIGHBOURS_MAX
+    };
+    while remain(closed_at.elapsed()) {
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -40,14 +40,15 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
     let slot = tokio::select! {
         biased;
         // Cancelled or taken over before it started.
-        () = job.hold.cancel.cancelled() => return forget(&job),
+        () = job.hold.cancel.cancelled() => return forget(&shared, &job),
         // Never started: goes back at no cost.
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         slot = slot(&shared, &job) => slot,
     };
     let Some(slot) = slot else {
-        return forget(&job);
+        return forget(&shared, &job);
     };
+    let watched = job.is_watched().then(|| shared.capacity.watch());
     if shared.capacity.is_closed() && !job.is_suspect() {
         // A suspect is about to run alone here: others can start this one.
         drop(slot);
@@ -58,13 +59,13 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
     let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);
     let ended = attempt(&shared, &job).instrument(span).await;
     let ran = started.elapsed();
-    drop(slot);
+    drop((slot, watched));
     match ended {
         End::Outcome(outcome) => {
             job.kind.learn(ran);
             propose(&shared, job, started_at, ran, outcome).await;
         }
-        End::Lost => forget(&job),
+        End::Lost => forget(&shared, &job),
         End::Abort => give_back(&shared, job, None).await,
     }
 }
@@ -119,17 +120,18 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// Hands the outcome to settle, unless the job was lost meanwhile.
 async fn propose(shared: &Arc<Shared>, job: Claimed, started_at: chrono::DateTime<chrono::Utc>, ran: Duration, outcome: Outcome) {
     let Some(from) = job.hold.begin_settle().await else {
-        return forget(&job);
+        return forget(&shared, &job);
     };
     // The settler outlives every run; a send fails only when the process is ending, and then the job is handed out again.
     drop(shared.outcomes.send(Ended { job, from, started_at, ran, outcome }));
 }
 
 /// Somebody else's job now, or nobody's: its entry is no longer needed.
-fn forget(job: &Claimed) {
+fn forget(shared: &Shared, job: &Claimed) {
     // The lessor and the heartbeat release the entry when they find a job lost; a cancelled one is released here.
-    if !job.hold.is_lost()
-        && !job.hold.is_leased()
+    if job.hold.is_lost() {
+        shared.metrics.counters.leases_lost.inc();
+    } else if !job.hold.is_leased()
         && let Some(entry) = &job.hold.entry
     {
         entry.release();

@@ -11,22 +11,6 @@ use sqlx::PgConnection;
 use super::{Ended, Patience, conclude};
 use crate::{claim::hold::From, shared::Shared};
 
-/// The fence: only the hand-out that the row names may write it.
-#[cfg(not(feature = "sabotage-guard"))]
-macro_rules! epoch_guard {
-    () => {
-        " AND j.epoch = u.epoch"
-    };
-}
-
-/// Sabotage: whoever still has the job may complete it.
-#[cfg(feature = "sabotage-guard")]
-macro_rules! epoch_guard {
-    () => {
-        " AND u.epoch = u.epoch"
-    };
-}
-
 /// Writes successes without effects.
 pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
     let (short, leased): (Vec<_>, Vec<_>) = batch.into_iter().partition(|ended| ended.from == From::Available);

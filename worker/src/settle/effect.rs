@@ -88,11 +88,16 @@ async fn complete(shared: &Shared, ended: &Ended, effect: Option<Effect>) -> Res
 async fn mark_completed(conn: &mut PgConnection, worker_id: i64, ended: &Ended) -> Result<bool, sqlx::Error> {
     let Ok(Success { result, tokens, .. }) = &ended.outcome else { return Ok(false) };
     let done: i64 = sqlx::query_scalar(
-        "WITH done AS (
-           UPDATE millstream.job SET state = 2, attempt = attempt + 1, worker_id = $4, started_at = $5, finished_at = now(), result = $6, tokens_actual = $7
-           WHERE id = $1 AND epoch = $2 AND state = $3 RETURNING id
-         ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
-         SELECT count(*) FROM done",
+        concat!(
+            "WITH done AS (
+               UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $4, started_at = $5, finished_at = now(), result = $6, tokens_actual = $7
+               FROM (SELECT $1::uuid AS id, $2::int AS epoch) u
+               WHERE j.id = u.id",
+            epoch_guard!(),
+            " AND j.state = $3 RETURNING j.id
+             ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
+             SELECT count(*) FROM done"
+        ),
     )
     .bind(ended.job.hold.id)
     .bind(ended.job.hold.epoch)

@@ -2,14 +2,14 @@
 //!
 //! The epoch is raised, so that hints of the ended run are stale. The error history and the dead letters are written with it.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc};
 
 use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
 use sqlx::PgConnection;
 
 use super::{
     Ended, Patience, conclude, dead_stream, unavailable,
-    verdict::{History, Verdict, decide},
+    verdict::{Away, History, Verdict, decide},
 };
 use crate::shared::Shared;
 
@@ -60,10 +60,10 @@ pub(crate) async fn judge(shared: &Shared, batch: Vec<Ended>) -> Option<Vec<(End
     Some(judged.collect())
 }
 
-fn judge_one(ended: Ended, away: Duration) -> Option<(Ended, Verdict)> {
+fn judge_one(ended: Ended, away: Away) -> Option<(Ended, Verdict)> {
     let failure = ended.outcome.as_ref().err()?;
     let job = &ended.job;
-    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, epoch: job.hold.epoch, away };
+    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, away };
     let verdict = decide(failure, &job.kind.handler, history, rand_unit());
     Some((ended, verdict))
 }
@@ -112,26 +112,30 @@ async fn write(conn: &mut PgConnection, worker_id: i64, rows: &[Row]) -> Result<
         rows.iter().map(f).collect()
     }
     let ids: Vec<JobId> = sqlx::query_scalar(
-        "WITH u AS (
-           SELECT * FROM unnest($2::uuid[], $3::int[], $4::smallint[], $5::smallint[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
-             AS u(id, epoch, from_state, to_state, delay_ms, counts, class, dead_reason, message, started_at)
-         ), settled AS (
-           UPDATE millstream.job j SET state = u.to_state, epoch = j.epoch + 1, attempt = j.attempt + u.counts,
-             ready_at = now() + u.delay_ms * interval '1 millisecond', worker_id = $1, started_at = u.started_at,
-             finished_at = CASE WHEN u.to_state = 8 THEN now() END, error = CASE WHEN u.class IS NULL THEN j.error ELSE u.message END
-           FROM u WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = u.from_state
-           RETURNING j.id, u.epoch, j.attempt, j.queue_id, j.kind_id, j.tenant_id, u.class, u.dead_reason, u.message
-         ), unleased AS (DELETE FROM millstream.lease USING settled WHERE lease.job_id = settled.id
-         ), history AS (
-           INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message)
-           SELECT id, epoch, attempt, class, $1, message FROM settled WHERE class IS NOT NULL ON CONFLICT DO NOTHING
-         ), letters AS (
-           INSERT INTO millstream.dead_letter (job_id, queue_id, kind_id, tenant_id, reason, error)
-           SELECT id, queue_id, kind_id, tenant_id, dead_reason, message FROM settled WHERE dead_reason IS NOT NULL ON CONFLICT (job_id) DO NOTHING
-         )
-         SELECT id FROM settled
-         UNION
-         SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1 AND e.class = u.class",
+        concat!(
+            "WITH u AS (
+               SELECT * FROM unnest($2::uuid[], $3::int[], $4::smallint[], $5::smallint[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
+                 AS u(id, epoch, from_state, to_state, delay_ms, counts, class, dead_reason, message, started_at)
+             ), settled AS (
+               UPDATE millstream.job j SET state = u.to_state, epoch = j.epoch + 1, attempt = j.attempt + u.counts,
+                 ready_at = now() + u.delay_ms * interval '1 millisecond', worker_id = $1, started_at = u.started_at,
+                 finished_at = CASE WHEN u.to_state = 8 THEN now() END, error = CASE WHEN u.class IS NULL THEN j.error ELSE u.message END
+               FROM u WHERE j.id = u.id",
+            epoch_guard!(),
+            " AND j.state = u.from_state
+               RETURNING j.id, u.epoch, j.attempt, j.queue_id, j.kind_id, j.tenant_id, u.class, u.dead_reason, u.message
+             ), unleased AS (DELETE FROM millstream.lease USING settled WHERE lease.job_id = settled.id
+             ), history AS (
+               INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message)
+               SELECT id, epoch, attempt, class, $1, message FROM settled WHERE class IS NOT NULL ON CONFLICT DO NOTHING
+             ), letters AS (
+               INSERT INTO millstream.dead_letter (job_id, queue_id, kind_id, tenant_id, reason, error)
+               SELECT id, queue_id, kind_id, tenant_id, dead_reason, message FROM settled WHERE dead_reason IS NOT NULL ON CONFLICT (job_id) DO NOTHING
+             )
+             SELECT id FROM settled
+             UNION
+             SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1 AND e.class = u.class"
+        ),
     )
     .bind(worker_id)
     .bind(column(rows, |r| r.id))

@@ -6,6 +6,22 @@
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
 //! stage) must commit with them, one transaction each. `unavailable` knows how long a job's downstream has been away.
 
+/// The fence: only the hand-out that the row `u` names may write the job `j`.
+#[cfg(not(feature = "sabotage-guard"))]
+macro_rules! epoch_guard {
+    () => {
+        " AND j.epoch = u.epoch"
+    };
+}
+
+/// Sabotage: whoever still has the job may write its outcome.
+#[cfg(feature = "sabotage-guard")]
+macro_rules! epoch_guard {
+    () => {
+        " AND u.epoch = u.epoch"
+    };
+}
+
 pub(crate) mod complete;
 pub(crate) mod dead_stream;
 pub(crate) mod effect;

@@ -42,10 +42,17 @@ pub(crate) struct History {
     /// Tries counted before this one.
     pub(crate) attempt: i16,
     pub(crate) max_attempts: i16,
-    /// Its hand-outs before this one.
-    pub(crate) epoch: i32,
-    /// For how long its runs have found nothing but a server out of reach.
-    pub(crate) away: Duration,
+    /// What it met just before this run.
+    pub(crate) away: Away,
+}
+
+/// The runs with which a history ends, as far as they found nothing but a server out of reach.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Away {
+    /// How many; this one is not among them.
+    pub(crate) runs: i64,
+    /// Since the first of them.
+    pub(crate) since: Duration,
 }
 
 /// Decides. `dice`: uniform in [0, 1), for the jitter.
@@ -59,9 +66,9 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f
             let delay = floor + floor.mul_f64(dice / 5.0);
             put_off(State::RateLimited, delay, Some("rate_limited"), message, JobOutcome::RateLimited)
         }
-        // The hand-outs stand for the tries that do not count, so that the pauses grow all the same.
-        Failure::Unavailable(_) if job.away < OUTAGE_MAX => {
-            let delay = handler.retry.delay(i16::try_from(job.epoch).unwrap_or(i16::MAX).saturating_add(1), dice);
+        // Tries that do not count: the pauses grow with their number all the same.
+        Failure::Unavailable(_) if job.away.since < OUTAGE_MAX => {
+            let delay = handler.retry.delay(i16::try_from(job.away.runs).unwrap_or(i16::MAX).saturating_add(1), dice);
             put_off(State::Retryable, delay.max(OUTAGE_DELAY_MIN), Some("unavailable"), message, JobOutcome::Retried)
         }
         Failure::Unavailable(_) => again_or_dead("unavailable", handler, job, dice, message),
@@ -112,7 +119,7 @@ mod tests {
     use crate::outcome::{Outcome, Success};
 
     fn history(attempt: i16) -> History {
-        History { attempt, max_attempts: 3, epoch: 0, away: Duration::ZERO }
+        History { attempt, max_attempts: 3, away: Away::default() }
     }
 
     fn handler() -> Handler {
@@ -156,11 +163,11 @@ mod tests {
     fn a_server_out_of_reach_buries_nothing_for_a_day() {
         // C2: an outage of theirs uses up no attempt, however often it is met
         let away = Failure::Unavailable("refused".into());
-        let late = History { epoch: 40, ..history(2) };
+        let late = History { away: Away { runs: 40, since: OUTAGE_MAX / 2 }, ..history(2) };
         let put_off = decide(&away, &handler(), late, 1.0);
         assert_eq!((put_off.state, put_off.counts, put_off.delay), (State::Retryable, false, Some(handler().retry.cap)));
         assert_eq!(decide(&away, &handler(), history(2), 0.0).delay, Some(OUTAGE_DELAY_MIN));
-        let long = History { away: OUTAGE_MAX, ..history(2) };
+        let long = History { away: Away { runs: 1, since: OUTAGE_MAX }, ..history(2) };
         assert_eq!(decide(&away, &handler(), long, 1.0).dead_reason, Some("attempts"));
     }
 }

@@ -34,9 +34,16 @@ impl Asks {
         self.next
     }
 
+    /// The same, of a job that may end dead.
+    pub(super) fn doomed(&mut self) -> Token {
+        let token = self.token();
+        self.journal.write(Event::Doomed(token));
+        token
+    }
+
     /// Enqueues through the SQL door; `more` are further fields of the payload.
     pub(super) async fn job(&mut self, conn: &mut PgConnection, kind: &str, more: &str, options: Options<'_>) -> Result<Uuid> {
-        let token = self.token();
+        let token = if options.may_die { self.doomed() } else { self.token() };
         let sql = "SELECT millstream.enqueue($1, $2::jsonb, queue => $3, max_attempts => $4)";
         let payload = format!(r#"{{"token":{token}{more}}}"#);
         let asked = sqlx::query_scalar(sql).bind(kind).bind(payload).bind(options.queue).bind(options.max_attempts);
@@ -50,10 +57,11 @@ impl Asks {
 pub(super) struct Options<'a> {
     pub(super) queue: &'a str,
     pub(super) max_attempts: i32,
+    pub(super) may_die: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { queue: "default", max_attempts: 10 }
+        Self { queue: "default", max_attempts: 10, may_die: false }
     }
 }

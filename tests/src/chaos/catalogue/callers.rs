@@ -24,6 +24,7 @@ const PATIENCE_MS: u64 = 50;
 /// Keys that are asked for at the same time (F56), and how often each.
 const KEYS: usize = 20;
 const ASKERS_OF_A_DOOR: usize = 4;
+const LARGE: &str = "10 MB";
 /// Garbage that only some parsers refuse.
 const DEEP: &str = "10000 brackets";
 /// A job with a payload that its handler does not understand is dead by then.
@@ -79,7 +80,8 @@ pub(super) async fn garbage(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     for door in &mut doors {
         let name = name(door);
         for (what, tail) in garbage_tails() {
-            let token = asks.token();
+            // What a door takes all the same, no handler understands.
+            let token = asks.doomed();
             let payload = format!(r#"{{"token":{token},"garbage":{tail}"#);
             let answer = match door {
                 // What is no JSON cannot be put into a request as JSON is.
@@ -99,7 +101,8 @@ fn judge_answer(fleet: &Fleet, asks: &Asks, (token, door, what): (Token, &str, &
     match answer {
         Answer::Failed(why) => asks.journal.write(Event::Failed(token, why)),
         Answer::Unknown(why) => {
-            if fleet.is_alone() {
+            // The API answers what is too large before it has read all of it, and closes: under load the caller only sees a broken pipe.
+            if fleet.is_alone() && (what, door) != (LARGE, "HTTP") {
                 fleet.complain(format!("F50: {what} through the door {door} was not refused: {why}"));
             }
             asks.journal.write(Event::Unknown(token, why));
@@ -119,7 +122,7 @@ fn garbage_tails() -> Vec<(&'static str, String)> {
     vec![
         ("no JSON", "nonsense".to_owned()),
         ("half a payload", "[1, 2".to_owned()),
-        ("10 MB", format!("\"{}\"}}", "x".repeat(10_000_000))),
+        (LARGE, format!("\"{}\"}}", "x".repeat(10_000_000))),
         (DEEP, format!("{}{}}}", "[".repeat(deep), "]".repeat(deep))),
         ("a NUL", r#""\u0000"}"#.to_owned()),
     ]
@@ -141,7 +144,7 @@ async fn post(client: &reqwest::Client, url: &str, payload: &str) -> Answer {
 /// JSON that the handler does not understand: this job is dead, and no other.
 async fn misunderstood(fleet: &Fleet, asks: &mut Asks, doors: &mut [Door]) -> Result<()> {
     for door in doors {
-        let token = asks.token();
+        let token = asks.doomed();
         let ask = ask_for(token, format!(r#"{{"token":{token},"fail":"often"}}"#), None);
         let Answer::Ok(id) = door.ask(&ask, new_job_id(), CALL_DEADLINE).await else {
             asks.journal.write(Event::Unknown(token, String::new()));

@@ -18,8 +18,9 @@ pub(super) async fn moves(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     let (mut asks, mut conn, mut jobs) = (Asks::open(fleet)?, fleet.postgres().await?, Vec::new());
     for nth in 0..JOBS {
         // Every third one dies of its first attempt, and of every one after a redrive.
-        let more = if nth % 3 == 0 { r#","fail":9"# } else { "" };
-        jobs.push(asks.job(&mut conn, MIDDLE, more, Options { max_attempts: 1, ..Options::default() }).await?);
+        let may_die = nth % 3 == 0;
+        let more = if may_die { r#","fail":9"# } else { "" };
+        jobs.push(asks.job(&mut conn, MIDDLE, more, Options { max_attempts: 1, may_die, ..Options::default() }).await?);
     }
     fleet.timeline.note("four actors cancel and retry 50 jobs for 8 s");
     let mut actors = tokio::task::JoinSet::new();

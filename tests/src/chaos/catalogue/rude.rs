@@ -18,7 +18,7 @@ use crate::chaos::{
 };
 
 /// Far more than a worker maps, far less than a machine has.
-const ADDRESS_SPACE_BYTES: u64 = 4 << 30;
+const ADDRESS_SPACE_BYTES: u64 = 1 << 30;
 /// Three deaths of each, a lease to notice each, and turns to be alone.
 const BURIED_WITHIN: Duration = Duration::from_secs(90);
 /// What a case waits for comes long before.

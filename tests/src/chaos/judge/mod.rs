@@ -2,7 +2,7 @@
 //!
 //! It trusts neither store: what was asked for and what ran is known from journals, what was accepted from a trigger that the
 //! product does not know. The rules are the invariants I1 to I9 and I15: each is a function of [`Evidence`] in `asked`
-//! (loss, phantoms), `runs` (acceptance, fence, overlap), or `rows` (attempts, finality, Redis, flow, hygiene).
+//! (loss, phantoms, burials), `runs` (acceptance, fence, overlap), or `rows` (attempts, finality, Redis, flow, hygiene).
 
 mod asked;
 mod rows;
@@ -165,7 +165,7 @@ pub enum Broken {
     Fence,
     /// I5: two runs of a job overlap where they must not.
     Overlap,
-    /// I6: too many attempts or crashes.
+    /// I6: too many attempts or crashes, or a job is dead that no case wanted dead.
     Attempts,
     /// I7: a final row changed.
     Final,

@@ -148,9 +148,9 @@ fn what_nobody_asked_for_is_a_phantom() {
 // I2
 #[test]
 fn what_is_there_twice_or_was_refused_is_a_phantom() {
-    let twin = Row { job: job(77), state: state::DEAD, ..row(4, 0) };
+    let twin = Row { job: job(77), state: state::CANCELLED, ..row(4, 0) };
     assert_eq!(found(|e| e.rows.push(twin)), [Broken::Phantom]);
-    assert_eq!(found(|e| e.rows.push(Row { state: state::DEAD, ..row(6, 0) })), [Broken::Phantom]);
+    assert_eq!(found(|e| e.rows.push(Row { state: state::CANCELLED, ..row(6, 0) })), [Broken::Phantom]);
 }
 
 // I3
@@ -273,6 +273,37 @@ fn a_thawed_worker_may_begin_under_an_old_epoch_and_no_other() {
 fn attempts_and_crashes_are_bounded() {
     assert_eq!(found(|e| e.rows[0].attempt = 11), [Broken::Attempts]);
     assert_eq!(found(|e| e.rows[0].crash_count = 4), [Broken::Attempts]);
+}
+
+// I6: the last crash is somebody else's as well as the last attempt
+#[test]
+fn a_job_that_is_buried_is_told_unless_its_case_wanted_that() {
+    let buried = |e: &mut Evidence| {
+        (e.rows[1].state, e.rows[1].crash_count) = (state::DEAD, 3);
+        e.settled[1].state = state::DEAD;
+    };
+    assert_eq!(found(buried), [Broken::Attempts]);
+    let by_attempts = |e: &mut Evidence| {
+        buried(e);
+        (e.rows[1].attempt, e.rows[1].crash_count) = (10, 0);
+    };
+    assert_eq!(found(by_attempts), [Broken::Attempts]);
+    // Whether or not its asker has got an answer.
+    let unanswered = |e: &mut Evidence| {
+        e.rows[3].state = state::DEAD;
+        e.settled[3].state = state::DEAD;
+    };
+    assert_eq!(found(unanswered), [Broken::Attempts]);
+    let doomed = |e: &mut Evidence| {
+        buried(e);
+        worker(e, 0).push(line(3 * S, Event::Doomed(2)));
+    };
+    assert_eq!(found(doomed), []);
+    let another = |e: &mut Evidence| {
+        buried(e);
+        worker(e, 0).push(line(3 * S, Event::Doomed(1)));
+    };
+    assert_eq!(found(another), [Broken::Attempts], "one job's doom is no other's");
 }
 
 // I7

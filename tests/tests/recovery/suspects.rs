@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use millstream_producer::{NewJob, Producer};
+use millstream_producer::Producer;
 use millstream_tests::{Lab, Process, ask::send, eventually, supervise::supervise};
 use millstream_worker::Handler;
 use uuid::Uuid;
@@ -14,14 +14,13 @@ async fn pause(lab: &Lab, is_paused: bool) {
     sqlx::query("UPDATE millstream.queue SET paused = $1").bind(is_paused).execute(&lab.pool).await.expect("the queues");
 }
 
-/// Jobs on `default` that look as if they had been there at crashes, before anybody could claim them.
-async fn blamed(lab: &Lab, producer: &Producer, job: NewJob, jobs: usize, crashes: i16) -> Vec<Uuid> {
+/// A job that looks as if it had been there at crashes, before anybody could claim it.
+async fn blamed(lab: &Lab, producer: &Producer, kind: &str, payload: &str, crashes: i16) -> Uuid {
     pause(lab, true).await;
-    let answers = producer.enqueue_many(vec![job; jobs]).await.expect("the jobs are enqueued");
-    let ids: Vec<Uuid> = answers.into_iter().map(|answer| answer.expect("no job is refused").id).collect();
-    sqlx::query("UPDATE millstream.job SET crash_count = $2 WHERE id = ANY($1)").bind(&ids).bind(crashes).execute(&lab.pool).await.unwrap();
+    let id = send(producer, kind, payload, 1).await[0];
+    sqlx::query("UPDATE millstream.job SET crash_count = $2 WHERE id = $1").bind(id).bind(crashes).execute(&lab.pool).await.unwrap();
     pause(lab, false).await;
-    ids
+    id
 }
 
 async fn crash_count(lab: &Lab, id: Uuid) -> i16 {
@@ -75,7 +74,7 @@ async fn a_job_that_was_there_at_a_crash_says_in_its_lease_that_it_starts() {
     let _worker = lab.worker().await;
     let producer = lab.producer();
     send(&producer, "sleep", r#"{"ms":3000}"#, 1).await;
-    blamed(&lab, &producer, NewJob::new("sleep", r#"{"ms":3000}"#), 1, 1).await;
+    blamed(&lab, &producer, "sleep", r#"{"ms":3000}"#, 1).await;
     lab.await_number(STARTED, 1).await;
     assert_eq!(lab.number(ALONE).await, 0, "one crash makes no suspect");
     lab.await_all_completed(2).await;
@@ -90,7 +89,7 @@ async fn a_suspect_that_blocks_its_thread_gives_its_worker_back_after_its_term()
     let worker = lab.worker_with(vec![handler]).await;
     let is_closed = || worker.health().metrics().contains("\nmillstream_worker_closed 1\n");
     let producer = lab.producer();
-    let suspect = blamed(&lab, &producer, NewJob::new("blocking", "1"), 1, 2).await[0];
+    let suspect = blamed(&lab, &producer, "blocking", "1", 2).await;
     lab.await_number(ALONE, 1).await;
     assert!(is_closed());
     assert_eq!(lab.number(STARTED).await, 1);
@@ -114,7 +113,10 @@ async fn suspects_of_a_queue_leave_half_of_its_own_workers_to_others() {
         workers.push(lab.worker().await);
     }
     let producer = lab.producer();
-    blamed(&lab, &producer, NewJob::new("sleep", r#"{"ms":2500}"#), 2, 2).await;
+    blamed(&lab, &producer, "sleep", r#"{"ms":3500}"#, 2).await;
+    lab.await_number(ALONE, 1).await;
+    // For the other worker: that of the first is closed.
+    blamed(&lab, &producer, "sleep", r#"{"ms":1000}"#, 2).await;
     let mut at_once_max = 0;
     eventually("both have run", async || {
         at_once_max = lab.number(ALONE).await.max(at_once_max);

@@ -94,7 +94,7 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
     let (known, newer): (Vec<_>, Vec<_>) =
         rows.iter().partition(|row| shared.registry.knows(row.get("kind_id"), row.get("schema_version")));
     known.iter().filter_map(|row| claimed(shared, row)).for_each(|job| spawn_run(shared, job));
-    for queue in shared.queues.iter() {
+    for queue in &shared.queues {
         let of_queue = newer.iter().filter(|row| row.get::<i32, _>("queue_id") == queue.id);
         let jobs: Vec<_> = of_queue.map(|row| (row.get("id"), row.get("epoch"))).collect();
         put_back(shared, queue, &jobs).await;

@@ -56,14 +56,14 @@ async fn a_killer_among_hundreds_of_quick_jobs_kills_three_workers_and_makes_few
     lab.await_workers(2).await;
     let producer = lab.producer();
     pause(&lab, true).await;
-    send(&producer, "noop", "1", 200).await;
+    send(&producer, "noop", "1", 100).await;
     let killer = send(&producer, "crash", r#"{"how":"abort"}"#, 1).await[0];
-    send(&producer, "noop", "1", 200).await;
+    send(&producer, "noop", "1", 100).await;
     pause(&lab, false).await;
-    let over = async || lab.state(killer).await == "dead" && lab.count("completed").await == 400;
+    let over = async || lab.state(killer).await == "dead" && lab.count("completed").await == 200;
     assert_eq!(supervise(&mut workers, start, over).await, 3);
     let suspects = lab.number("SELECT count(*) FROM millstream.job WHERE state = 2 AND crash_count >= 2").await;
-    assert!(suspects < 100, "{suspects} of 400 neighbours became suspects");
+    assert!(suspects < 50, "{suspects} of 200 neighbours became suspects");
     lab.await_drained("default").await;
 }
 

@@ -47,12 +47,19 @@ pub(super) struct Scene {
     worker: i64,
     /// A suspect ran alone there: the others are innocent.
     had_suspect: bool,
-    /// It ended in order and only left leases behind.
-    stopped: bool,
-    /// Its connection is open: it does not answer, but lives.
-    silent: bool,
+    end: End,
     /// It did not die alone.
     outage: bool,
+}
+
+/// What became of a worker whose beat stands still.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Died,
+    /// Its connection is open: it does not answer, but lives.
+    Silent,
+    /// It ended in order and only left leases behind.
+    Stopped,
 }
 
 /// Whether a crash is counted against a job in company; the last one never is.
@@ -64,36 +71,40 @@ impl Scene {
     /// Looks around. `left`: at least the suspect, if there was one.
     pub(super) async fn look(conn: &mut PgConnection, worker: i64, left: &[Left]) -> Result<Self, Outage> {
         let had_suspect = left.iter().any(|l| l.isolated);
-        let (stopped, silent) = within("looking at a death", how_it_ended(&mut *conn, worker)).await?;
+        let end = within("looking at a death", how_it_ended(&mut *conn, worker)).await?;
         let outage = had_suspect && within("looking for other deaths", whole_fleet_died(conn, worker)).await?;
-        Ok(Self { worker, had_suspect, stopped, silent, outage })
+        Ok(Self { worker, had_suspect, end, outage })
     }
 
     /// Nobody has crashed.
     pub(super) fn is_no_crash(&self) -> bool {
-        self.stopped || self.silent
+        self.end != End::Died
     }
 
     fn excuses(&self, left: &Left) -> bool {
-        self.silent || left.isolated && self.outage
+        self.end == End::Silent || left.isolated && self.outage
     }
 
     fn told(&self) -> String {
-        let how = if self.silent { "fell silent" } else { "died" };
+        let how = if self.end == End::Silent { "fell silent" } else { "died" };
         format!("worker {} {how} while it had this job", self.worker)
     }
 }
 
-/// Whether it ended in order, and whether its heart is still connected.
-async fn how_it_ended(conn: &mut PgConnection, worker: i64) -> Result<(bool, bool), sqlx::Error> {
-    sqlx::query_as(
+async fn how_it_ended(conn: &mut PgConnection, worker: i64) -> Result<End, sqlx::Error> {
+    let (stopped, connected) = sqlx::query_as(
         "SELECT COALESCE((SELECT state = 'stopped' FROM millstream.worker WHERE id = $1), false),
                 EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND application_name = $2)",
     )
     .bind(worker)
     .bind(heart_name(worker))
     .fetch_one(conn)
-    .await
+    .await?;
+    Ok(match (stopped, connected) {
+        (true, _) => End::Stopped,
+        (false, true) => End::Silent,
+        (false, false) => End::Died,
+    })
 }
 
 /// Whether others died at the same moment and none of those there at that time lived on; or Postgres itself has started since, as after a
@@ -119,12 +130,12 @@ pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Lef
     let op = "handing out after a crash";
     let all: Vec<_> = left.iter().map(|l| l.job).collect();
     let excused = within(op, excused(&mut *conn, scene, left)).await?;
-    if !scene.stopped {
+    if scene.end != End::Stopped {
         within(op, note_crash(&mut *conn, &all, &excused, scene.worker, &scene.told())).await?;
     }
     let counts = |l: &&Left| {
         let answers = l.isolated || !scene.had_suspect && counts_in_company(l.crashes, l.started);
-        answers && !scene.stopped && !excused.contains(&l.job.0)
+        answers && scene.end != End::Stopped && !excused.contains(&l.job.0)
     };
     let (counted, free): (Vec<_>, Vec<_>) = left.iter().partition(counts);
     let counted: Vec<_> = counted.iter().map(|l| l.job).collect();

@@ -61,7 +61,7 @@ macro_rules! room {
 pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
     let turn = tokio::select! {
         biased;
-        () = job.hold.cancel.cancelled() => return forget(&shared, &job),
+        () = job.hold.cancel.cancelled() => return forget(&job),
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         turn = turn(&shared, &job) => turn,
     };

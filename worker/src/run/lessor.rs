@@ -83,6 +83,7 @@ async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<(), Outage> {
                 *parcels.entry(entry.parcel).or_default() += 1;
             }
         } else {
+            shared.metrics.counters.leases_lost.inc();
             hold.lose();
         }
         if let Some(entry) = &hold.entry {

@@ -40,13 +40,13 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
     let slot = tokio::select! {
         biased;
         // Cancelled or taken over before it started.
-        () = job.hold.cancel.cancelled() => return forget(&shared, &job),
+        () = job.hold.cancel.cancelled() => return forget(&job),
         // Never started: goes back at no cost.
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         slot = slot(&shared, &job) => slot,
     };
     let Some(slot) = slot else {
-        return forget(&shared, &job);
+        return forget(&job);
     };
     let watched = job.is_watched().then(|| shared.capacity.watch());
     if shared.capacity.is_closed() && !job.is_suspect() {
@@ -65,7 +65,7 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
             job.kind.learn(ran);
             propose(&shared, job, started_at, ran, outcome).await;
         }
-        End::Lost => forget(&shared, &job),
+        End::Lost => forget(&job),
         End::Abort => give_back(&shared, job, None).await,
     }
 }
@@ -120,18 +120,17 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
 /// Hands the outcome to settle, unless the job was lost meanwhile.
 async fn propose(shared: &Arc<Shared>, job: Claimed, started_at: chrono::DateTime<chrono::Utc>, ran: Duration, outcome: Outcome) {
     let Some(from) = job.hold.begin_settle().await else {
-        return forget(&shared, &job);
+        return forget(&job);
     };
     // The settler outlives every run; a send fails only when the process is ending, and then the job is handed out again.
     drop(shared.outcomes.send(Ended { job, from, started_at, ran, outcome }));
 }
 
 /// Somebody else's job now, or nobody's: its entry is no longer needed.
-fn forget(shared: &Shared, job: &Claimed) {
+fn forget(job: &Claimed) {
     // The lessor and the heartbeat release the entry when they find a job lost; a cancelled one is released here.
-    if job.hold.is_lost() {
-        shared.metrics.counters.leases_lost.inc();
-    } else if !job.hold.is_leased()
+    if !job.hold.is_lost()
+        && !job.hold.is_leased()
         && let Some(entry) = &job.hold.entry
     {
         entry.release();

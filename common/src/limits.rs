@@ -46,6 +46,8 @@ pub const PUT_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
 pub const PUT_BACKS_PER_DELAY: u32 = 3;
 /// Workers that one job may kill (F15).
 pub const CRASHES_MAX: i32 = 3;
+/// Crashes for which a job is excused: its worker was only silent, or the whole fleet went with it. A job that takes machines down ends too.
+pub const EXCUSES_MAX: i32 = 3;
 
 /// One statement on the hot path; far above any healthy one, below the shortest lease that makes sense.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);

@@ -65,6 +65,16 @@ async fn the_unleased_jobs_of_a_killed_worker_complete_elsewhere() {
     assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 1").await, 0);
 }
 
+/// The outcome is that of the second worker, and the silence of the first was no crash.
+async fn assert_settled_by(lab: &Lab, id: uuid::Uuid, second: i64) {
+    let settled: (i16, i64, i16, i32) = sqlx::query_as("SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1")
+        .bind(id)
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
+    assert_eq!(settled, (1, second, 0, 1));
+}
+
 // F10, F16, rule 18: a worker that slept through its lease is not believed
 #[tokio::test]
 async fn the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused() {
@@ -89,12 +99,7 @@ async fn the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused() {
     let beats = beat_of(&lab, frozen_id).await;
     frozen.process.signal(Signal::CONT);
     eventually("the frozen worker goes on", async || (beat_of(&lab, frozen_id).await > beats + 3).then_some(())).await;
-    let settled: (i16, i64, i16, i32) = sqlx::query_as("SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1")
-        .bind(id)
-        .fetch_one(&lab.pool)
-        .await
-        .unwrap();
-    assert_eq!(settled, (1, other.id(), 0, 1), "the outcome is that of the second worker, and a freeze is no crash");
+    assert_settled_by(&lab, id, other.id()).await;
     assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 2, "it is back in the fleet");
     lab.await_drained("default").await;
 }
@@ -128,12 +133,7 @@ async fn the_failure_of_a_worker_that_was_silent_past_its_lease_is_refused_and_t
     lab.await_state(id, "completed").await;
     links.postgres.heal();
     eventually("the failure is told as too late", async || (metrics.counters.leases_lost.get() == 1).then_some(())).await;
-    let settled: (i16, i64, i16, i32) = sqlx::query_as("SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1")
-        .bind(id)
-        .fetch_one(&lab.pool)
-        .await
-        .unwrap();
-    assert_eq!(settled, (1, other.id(), 0, 1), "the outcome is that of the second worker, and a freeze is no crash");
+    assert_settled_by(&lab, id, other.id()).await;
     let classes: Vec<String> = sqlx::query_scalar("SELECT class FROM millstream.job_error").fetch_all(&lab.pool).await.unwrap();
     assert_eq!(classes, ["crash"]);
     let retried = |line: &str| line.contains(r#"outcome="retried""#) && !line.ends_with(" 0");

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use anyhow::Context;
 use millstream_admin::services::{Durability, LocalServices, PostgresStop};
 use millstream_common::stream::GROUP;
-use millstream_tests::{Lab, ask::send, eventually};
+use millstream_tests::{Lab, Served, ask::send, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 
 // F11
@@ -97,4 +97,35 @@ async fn a_postgres_that_restarts_under_load_loses_no_job_and_costs_no_worker() 
     lab.await_all_completed(624).await;
     assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0").await, 0, "nobody was taken for dead");
     assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 2);
+}
+
+/// Between two jobs that nobody reads: some come to be in doubt while a comparison of others waits its second, and they do not fill the
+/// window of 200 entries before the test gives up.
+const FEED_EVERY: std::time::Duration = std::time::Duration::from_millis(500);
+const RECONCILED: &str = r#"millstream_duty_runs_total{duty="reconcile",outcome="succeeded"}"#;
+const IN_DOUBT: &str = "SELECT count(*) FROM millstream.parcel WHERE publishing_since < now() - interval '5 seconds'";
+
+// F11, rule 11: the next run sees what this one cannot, such as a Redis that has lost its data
+#[tokio::test]
+async fn new_doubts_do_not_keep_a_run_of_reconcile_from_its_end() {
+    let lab = Lab::new().await;
+    // It publishes and keeps house, and leaves the entries where they are.
+    let keeper = Served::start(&lab, &["worker", "--queues", "documents"]).await;
+    let producer = lab.producer();
+    let feed = async {
+        let mut tick = tokio::time::interval(FEED_EVERY);
+        loop {
+            tick.tick().await;
+            send(&producer, "noop", "1", 1).await;
+        }
+    };
+    let runs_end = async {
+        lab.await_number(IN_DOUBT, 4).await;
+        let before = keeper.sample(RECONCILED).await;
+        eventually("run after run ends", async || (keeper.sample(RECONCILED).await >= before + 3.0).then_some(())).await;
+    };
+    tokio::select! {
+        () = feed => {}
+        () = runs_end => {}
+    }
 }

@@ -6,12 +6,13 @@
 //!
 //! Not every silence is a crash. A worker that ended in order has left its leases behind, nothing else. One whose connection is open is
 //! frozen or cut off: the kernel closes the connections of a process that dies. And when the whole fleet died at the same moment, or
-//! Postgres with it, it was a power cut or a bad rollout. All this excuses a job a few times at most: one that takes machines down ends too.
+//! Postgres with it, it was a power cut or a bad rollout. The last two excuse a job a few times at most: one that takes machines down ends
+//! too, and a pooler may keep the connection of a process that is gone.
 
 use millstream_common::{
     error::Outage,
     id::JobId,
-    limits::CRASHES_MAX,
+    limits::{CRASHES_MAX, EXCUSES_MAX},
     pg::within,
     rehand::{Reach, Reason, rehand},
 };
@@ -24,8 +25,6 @@ use crate::{
 
 /// Deaths this share of a lease apart happened at the same moment: three beats.
 const SAME_MOMENT: f64 = 0.3;
-/// So many times a job is excused.
-const EXCUSES_MAX: i64 = 3;
 /// What is noted of how long a job had run, at most: more says only that a clock was set.
 const RAN_MS_MAX: i64 = 86_400_000;
 
@@ -158,7 +157,7 @@ async fn excused(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Resul
         "SELECT u.id FROM unnest($1::uuid[]) AS u(id)
          WHERE (SELECT count(*) FROM millstream.job_error e WHERE e.job_id = u.id AND e.excused) < $2",
     );
-    query.bind(ids).bind(EXCUSES_MAX).fetch_all(conn).await
+    query.bind(ids).bind(i64::from(EXCUSES_MAX)).fetch_all(conn).await
 }
 
 /// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once; and how long

@@ -1,7 +1,8 @@
 //! Takeover: entries that stay pending with the same owner were abandoned, since entries leave the pending list within 200 ms.
 //!
 //! Judged by looks on this observer's own monotonic clock; Redis' idle times follow a wall clock that can step. What is pending with a
-//! worker that `rescue` has declared dead is taken over at once. The jobs are handed out again at a new epoch and the old entry is removed. It counts as a crash only if the owner's heart stood still meanwhile.
+//! worker that `rescue` has declared dead is taken over at once. The jobs are handed out again at a new epoch and the
+//! old entry is removed. It counts as a crash only if the owner was declared dead and really died (`crash::Scene`).
 
 use std::{
     collections::HashMap,
@@ -211,7 +212,7 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: 
     within(op, tx.commit()).await?;
     lent.done();
     shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again as u64);
-    tracing::info!(owner = of.item.consumer, jobs = again, crashed = of.died_at.is_some(), "abandoned entries were taken over");
+    tracing::info!(owner = of.item.consumer, jobs = again, crashed = dead_worker.is_some(), "abandoned entries were taken over");
     Ok(true)
 }
 

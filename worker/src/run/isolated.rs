@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_common::{
     error::{Outage, in_full},
-    limits::CRASHES_MAX,
+    limits::{CRASHES_MAX, EXCUSES_MAX},
     pg::within,
 };
 use sqlx::Connection;
@@ -39,8 +39,8 @@ const TERM: Duration = Duration::from_secs(5);
 const TERM_FACTOR: u32 = 3;
 /// The longest term: an hour's job must not close its worker for hours because the worker was killed beside it.
 const TERM_MAX: Duration = Duration::from_mins(1);
-/// After so many crashes, three that count and three that may be excused, no term is too long: somewhere it must end.
-const CRASHES_PER_TERM_MAX: i64 = CRASHES_MAX as i64 + 3;
+/// After so many crashes, those that count and those that may be excused, no term is too long: somewhere it must end.
+const CRASHES_PER_TERM_MAX: i64 = (CRASHES_MAX + EXCUSES_MAX) as i64;
 /// How long a suspect that cannot wait here rests first, and at last: the more often it was handed out, the longer.
 const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(15);

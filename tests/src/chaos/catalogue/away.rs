@@ -32,6 +32,7 @@ pub(super) async fn of_redis(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let from = now();
     fleet.timeline.note(&format!("redis is stopped for {} s", (SETTLING + AWAY).as_secs()));
     fleet.servers(LocalServices::stop_redis).await?;
+    // These sleeps are the length of the fault and of what is measured in it: there is nothing to wait for.
     sleep(SETTLING).await;
     let (mut slowest, mut sum, looks) = (f64::MAX, 0.0, AWAY.as_secs() / LOOK_EVERY.as_secs());
     for _ in 0..looks {

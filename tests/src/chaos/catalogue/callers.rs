@@ -7,10 +7,10 @@ use millstream_common::{
     config::{Config, Secret},
     id::new_job_id,
 };
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
-use super::asks::Asks;
+use super::{asks::Asks, until::until};
 use crate::chaos::{
     door::{Answer, CALL_DEADLINE, Door, answer_of},
     fleet::{Fleet, variable},
@@ -21,6 +21,8 @@ use crate::chaos::{
 
 /// The longest patience of a caller that has little.
 const PATIENCE_MS: u64 = 50;
+/// How long.
+const IMPATIENT: Duration = Duration::from_secs(8);
 /// Keys that are asked for at the same time (F56), and how often each.
 const KEYS: usize = 20;
 const ASKERS_OF_A_DOOR: usize = 4;
@@ -34,8 +36,9 @@ const DEAD_WITHIN: Duration = Duration::from_secs(30);
 pub(super) async fn impatient(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let env = [(variable::PATIENCE_MS.to_owned(), PATIENCE_MS.to_string())];
     let while_impatient = async {
-        fleet.timeline.note(&format!("all callers give up within {PATIENCE_MS} ms, for 8 s"));
-        sleep(Duration::from_secs(8)).await;
+        fleet.timeline.note(&format!("all callers give up within {PATIENCE_MS} ms, for {} s", IMPATIENT.as_secs()));
+        // The length of the fault: there is nothing to wait for.
+        sleep(IMPATIENT).await;
         let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '2 s'";
         let idle = fleet.number(idle).await?;
         if idle > 0 && fleet.is_alone() {
@@ -158,16 +161,8 @@ async fn misunderstood(fleet: &Fleet, asks: &mut Asks, doors: &mut [Door]) -> Re
 }
 
 async fn dies_alone(fleet: &Fleet, id: Uuid) -> Result<()> {
-    let began = Instant::now();
     let dead = format!("SELECT count(*) FROM millstream.job WHERE id = '{id}' AND state = 8 AND crash_count = 0");
-    while !fleet.number(&dead).await.is_ok_and(|count| count == 1) {
-        if began.elapsed() > DEAD_WITHIN {
-            fleet.complain(format!("F50: job {id} is not dead although nobody understands it"));
-            return Ok(());
-        }
-        sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
+    until(fleet, "F50: dead jobs that nobody understands", &dead, 1, DEAD_WITHIN).await
 }
 
 /// F56

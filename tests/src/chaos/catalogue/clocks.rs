@@ -11,7 +11,7 @@ use crate::{
 };
 
 const HOUR_S: i64 = 3600;
-/// After each step.
+/// How long each step lasts: the length of the fault, there is nothing to wait for.
 const PAUSE: Duration = Duration::from_secs(4);
 
 /// F44

@@ -33,6 +33,7 @@ mod redis;
 mod rude;
 mod steps;
 mod streams;
+mod until;
 mod workers;
 
 use std::{future::Future, pin::Pin};

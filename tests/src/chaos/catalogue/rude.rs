@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Resource, Rlimit, Signal, prlimit};
-use tokio::time::{Instant, sleep};
+use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::{
     asks::{Asks, Options},
+    until::until,
     workers::expect_end,
 };
 use crate::chaos::{
@@ -27,22 +28,6 @@ const PATIENCE: Duration = Duration::from_secs(45);
 const QUEUE: &str = "hog";
 /// As many as a worker has slots.
 const HOGS: usize = 8;
-
-/// Waits until a statement says a number.
-async fn until(fleet: &Fleet, what: &str, sql: &str, wanted: i64, within: Duration) -> Result<()> {
-    let began = Instant::now();
-    loop {
-        match fleet.number(sql).await {
-            Ok(number) if number == wanted => return Ok(()),
-            Ok(number) if began.elapsed() > within => {
-                fleet.complain(format!("{what}: {number} instead of {wanted} within {} s", within.as_secs()));
-                return Ok(());
-            }
-            Err(e) if began.elapsed() > within => return Err(e),
-            _ => sleep(Duration::from_millis(200)).await,
-        }
-    }
-}
 
 /// Of some jobs.
 fn count(jobs: &[Uuid], which: &str) -> String {

@@ -6,13 +6,19 @@
 //! Suspects (`run::isolated`) go one after another, in a lane of their own; those that wait for it are few, so that the worker stays
 //! open for others.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use millstream_common::limits::IN_FLIGHT_JOBS_MAX;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
 
 use crate::registry::SLOT_WEIGHT;
 
@@ -26,12 +32,13 @@ pub(crate) struct Capacity {
     weight: AtomicU64,
     jobs: AtomicUsize,
     freed: Notify,
-    /// Jobs that run and were there at a crash before.
-    watched: AtomicUsize,
+    /// When the jobs that run and were there at a crash before have started.
+    watched: Mutex<Vec<Instant>>,
     /// Places of suspects that wait for the lane.
     seats: Arc<Semaphore>,
     /// Whoever holds it is the one suspect of this process that may run alone.
     lane: Arc<Semaphore>,
+    closing: AtomicBool,
     closed: AtomicBool,
 }
 
@@ -43,9 +50,10 @@ impl Capacity {
             weight: 0.into(),
             jobs: 0.into(),
             freed: Notify::new(),
-            watched: 0.into(),
+            watched: Mutex::default(),
             seats: Arc::new(Semaphore::new(slots / SLOTS_PER_WAITING_SUSPECT)),
             lane: Arc::new(Semaphore::new(1)),
+            closing: false.into(),
             closed: false.into(),
         })
     }
@@ -59,15 +67,20 @@ impl Capacity {
         self.slots - self.running.available_permits().min(self.slots)
     }
 
-    /// Of those, how many were there at a crash before.
-    pub(crate) fn watched(&self) -> usize {
-        self.watched.load(Ordering::SeqCst)
+    /// Of those, how many were there at a crash before and have run for less than `term`: what kills may still do so.
+    pub(crate) fn watched(&self, term: Duration) -> usize {
+        self.watched_since().iter().filter(|since| since.elapsed() < term).count()
     }
 
     /// One of them runs, until the guard is dropped.
     pub(crate) fn watch(self: &Arc<Self>) -> Watched {
-        self.watched.fetch_add(1, Ordering::SeqCst);
-        Watched(self.clone())
+        let since = Instant::now();
+        self.watched_since().push(since);
+        Watched { capacity: self.clone(), since }
+    }
+
+    fn watched_since(&self) -> MutexGuard<'_, Vec<Instant>> {
+        self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Jobs in this process that have not ended, waiting or running.
@@ -94,6 +107,11 @@ impl Capacity {
     /// other.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::SeqCst)
+    }
+
+    /// Whether nothing may start that was there at a crash before; others may. Asked with the guard of `watch` in hand, for the same reason.
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::SeqCst)
     }
 
     /// A place to wait for the lane; `None` if all are taken.
@@ -136,11 +154,17 @@ impl Drop for Taken {
 }
 
 /// A job that runs and was there at a crash before.
-pub(crate) struct Watched(Arc<Capacity>);
+pub(crate) struct Watched {
+    capacity: Arc<Capacity>,
+    since: Instant,
+}
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        self.0.watched.fetch_sub(1, Ordering::SeqCst);
+        let mut all = self.capacity.watched_since();
+        if let Some(at) = all.iter().position(|since| *since == self.since) {
+            all.swap_remove(at);
+        }
     }
 }
 
@@ -151,11 +175,17 @@ pub(crate) struct Lane {
 }
 
 impl Lane {
+    /// From here on nothing starts that was there at a crash before.
+    pub(crate) fn begin_to_close(&self) {
+        self.capacity.closing.store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn close(&self) {
         self.capacity.closed.store(true, Ordering::SeqCst);
     }
 
     pub(crate) fn open(&self) {
+        self.capacity.closing.store(false, Ordering::SeqCst);
         self.capacity.closed.store(false, Ordering::SeqCst);
         self.capacity.freed.notify_one();
     }
@@ -193,6 +223,19 @@ mod tests {
         drop(lane);
         assert_eq!(capacity.room(SLOT_WEIGHT), 8);
         assert!(capacity.lane(true).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watched_job_counts_while_it_runs_and_is_young() {
+        let (capacity, term) = (Capacity::new(8), Duration::from_secs(5));
+        let old = capacity.watch();
+        tokio::time::advance(Duration::from_secs(3)).await;
+        let young = capacity.watch();
+        assert_eq!(capacity.watched(term), 2);
+        tokio::time::advance(Duration::from_secs(3)).await;
+        assert_eq!(capacity.watched(term), 1);
+        drop((old, young));
+        assert_eq!(capacity.watched(Duration::MAX), 0);
     }
 
     #[test]

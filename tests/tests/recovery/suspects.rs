@@ -125,3 +125,27 @@ async fn suspects_of_a_queue_leave_half_of_its_own_workers_to_others() {
     .await;
     assert_eq!(at_once_max, 1, "suspects that were alone at the same time");
 }
+
+// rule 45: what was there at a crash may be a killer and is waited for, but not by those who have nothing to do with it
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_worker_whose_suspect_waits_for_a_watched_neighbour_is_open() {
+    let lab = Lab::new().await;
+    let (handler, gate) = blocking("blocking");
+    let worker = lab.worker_with(vec![handler]).await;
+    let producer = lab.producer();
+    let watched = blamed(&lab, &producer, "blocking", "1", 1).await;
+    lab.await_number(STARTED, 1).await;
+    let suspect = blamed(&lab, &producer, "noop", "1", 2).await;
+    eventually("the suspect has run", async || {
+        let is_closed = worker.health().metrics().contains("\nmillstream_worker_closed 1\n");
+        // Asked after the worker, so load only makes it look older.
+        let age_ms =
+            lab.number("SELECT (extract(epoch FROM now() - min(leased_at)) * 1000)::bigint FROM millstream.lease WHERE started").await;
+        assert!(!is_closed || age_ms >= 5_000, "closed for a neighbour that runs for {age_ms} ms");
+        (lab.state(suspect).await == "completed").then_some(())
+    })
+    .await;
+    assert_eq!(lab.state(watched).await, "running");
+    drop(gate);
+    lab.await_all_completed(2).await;
+}

@@ -1,6 +1,7 @@
 //! A suspect, a job that was in hand at two crashes, runs alone (F15).
 //!
-//! Its worker closes for new jobs, waits a moment for the others to end, and says in the lease that the suspect is by itself.
+//! Its worker starts nothing more that was there at a crash before and waits until what has done so lives or has ended; others go on. Then
+//! it closes for new jobs, waits a moment for the others to end, and says in the lease that the suspect is by itself.
 //! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term of seconds. Then it is taken back, and
 //! only after that the worker takes others: none of them can make the suspect answer for its own deed. One crash is forgiven then. If the
 //! worker dies after all, the next term is longer than the job ever ran before a crash, up to a minute: what kills late kills alone the time after.
@@ -26,8 +27,6 @@ use crate::{
 
 /// How long jobs that run already are waited for. Those that remain have shown that they do not crash at once.
 const NEIGHBOURS_MAX: Duration = Duration::from_secs(1);
-/// Those that were there at a crash before may be killers: they get as long as a suspect would.
-const WATCHED_NEIGHBOURS_MAX: Duration = TERM;
 /// How often the neighbours are counted.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often Postgres is asked whether it is a suspect's turn.
@@ -42,7 +41,7 @@ const TERM_MAX: Duration = Duration::from_mins(1);
 /// After so many crashes, those that count and those that may be excused, no term is too long: somewhere it must end.
 const CRASHES_PER_TERM_MAX: i64 = (CRASHES_MAX + EXCUSES_MAX) as i64;
 /// How long a suspect that cannot wait here rests first, and at last: the more often it was handed out, the longer.
-const REST: Duration = Duration::from_secs(1);
+pub(super) const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(15);
 /// So many hand-outs make the rest a second longer.
 const HAND_OUTS_PER_REST: u32 = 8;
@@ -97,6 +96,8 @@ async fn turn(shared: &Shared, job: &Claimed) -> Option<(Lane, Duration)> {
     loop {
         // Asked before the worker closes, so that a suspect which has to wait keeps nobody waiting.
         if has_room(shared, job).await.unwrap_or_else(|outage| not_now(&outage, false)) {
+            lane.begin_to_close();
+            wait_for_watched_neighbours(shared).await;
             lane.close();
             wait_for_neighbours(shared).await;
             if let Some(term) = mark(shared, job).await.unwrap_or_else(|outage| not_now(&outage, None)) {
@@ -110,13 +111,17 @@ async fn turn(shared: &Shared, job: &Claimed) -> Option<(Lane, Duration)> {
     }
 }
 
+/// They may be killers: they get as long as a suspect would, and no more of them start. The worker is open for all others meanwhile.
+async fn wait_for_watched_neighbours(shared: &Shared) {
+    while shared.capacity.watched(TERM) > 0 {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 async fn wait_for_neighbours(shared: &Shared) {
     let closed_at = Instant::now();
     // What waits for a slot, or is being read at this moment, is given back when it gets one.
-    let remain = |waited: Duration| {
-        shared.capacity.busy() > 0 && waited < NEIGHBOURS_MAX || shared.capacity.watched() > 0 && waited < WATCHED_NEIGHBOURS_MAX
-    };
-    while remain(closed_at.elapsed()) {
+    while shared.capacity.busy() > 0 && closed_at.elapsed() < NEIGHBOURS_MAX {
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -49,10 +49,11 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
         return forget(&job);
     };
     let watched = job.is_watched().then(|| shared.capacity.watch());
-    if shared.capacity.is_closed() && !job.is_suspect() {
+    if shared.capacity.is_closed() && !job.is_suspect() || shared.capacity.is_closing() && job.is_watched() {
         // A suspect is about to run alone here: others can start this one.
-        drop(slot);
-        return give_back(&shared, job, None).await;
+        drop((slot, watched));
+        let rest = job.is_watched().then_some(isolated::REST);
+        return give_back(&shared, job, rest).await;
     }
     let started_at = millstream_common::clock::now();
     let started = Instant::now();

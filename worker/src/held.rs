@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use millstream_common::id::JobId;
@@ -38,6 +39,11 @@ impl Held {
     /// Every hold.
     pub(crate) fn all(&self) -> Vec<Arc<Hold>> {
         self.lock().values().cloned().collect()
+    }
+
+    /// How many handlers have been at work for at least so long.
+    pub(crate) fn running_for(&self, at_least: Duration) -> usize {
+        self.lock().values().filter(|h| h.has_run().is_some_and(|ran| ran >= at_least)).count()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Hold>>> {

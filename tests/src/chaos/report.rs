@@ -122,6 +122,13 @@ impl Report {
             self.evidence.rows.len(),
             self.evidence.documents.len(),
         );
+        if self.verdict.mistaken > 0 {
+            let _ = writeln!(
+                text,
+                "{} innocent jobs are dead because faults ended three of their workers, the last time alone",
+                self.verdict.mistaken
+            );
+        }
         for violation in self.verdict.violations.iter().take(SHOWN) {
             let _ = writeln!(text, "BROKEN {violation}");
         }
@@ -148,6 +155,6 @@ impl Report {
         };
         let cases: Vec<Value> = self.rounds.iter().map(|round| line(self.cells(round))).collect();
         let violations: Vec<String> = self.verdict.violations.iter().map(ToString::to_string).collect();
-        json!({ "seed": self.seed, "good": self.is_good(), "cases": cases, "total": line(self.total()), "violations": violations })
+        json!({ "seed": self.seed, "good": self.is_good(), "cases": cases, "total": line(self.total()), "mistaken": self.verdict.mistaken, "violations": violations })
     }
 }

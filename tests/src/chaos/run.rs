@@ -238,7 +238,12 @@ impl Run<'_> {
         }
         Ok(Evidence {
             journals,
-            ends: self.fleet.deaths().into_iter().map(|death| End { process: death.process, at: death.at }).collect(),
+            ends: self
+                .fleet
+                .deaths()
+                .into_iter()
+                .map(|death| End { process: death.process, at: death.at, is_fault: death.is_fault })
+                .collect(),
             held: self.fleet.all_held(),
             rows: tables.rows,
             settled: tables.settled,

@@ -127,13 +127,20 @@ async fn suspects_of_a_queue_leave_half_of_its_own_workers_to_others() {
 }
 
 // rule 45: what was there at a crash may be a killer and is waited for, but not by those who have nothing to do with it
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[tokio::test]
 async fn a_worker_whose_suspect_waits_for_a_watched_neighbour_is_open() {
     let lab = Lab::new().await;
-    let (handler, gate) = blocking("blocking");
+    let (gate, passed) = tokio::sync::watch::channel(false);
+    let handler = Handler::new("gated", move |_: millstream_worker::Context, _: serde_json::Value| {
+        let mut passed = passed.clone();
+        async move {
+            passed.wait_for(|passed| *passed).await.map_err(|e| millstream_worker::Failure::retry(e.to_string()))?;
+            Ok(millstream_worker::Success::new())
+        }
+    });
     let worker = lab.worker_with(vec![handler]).await;
     let producer = lab.producer();
-    let watched = blamed(&lab, &producer, "blocking", "1", 1).await;
+    let watched = blamed(&lab, &producer, "gated", "1", 1).await;
     lab.await_number(STARTED, 1).await;
     let suspect = blamed(&lab, &producer, "noop", "1", 2).await;
     eventually("the suspect has run", async || {
@@ -146,6 +153,6 @@ async fn a_worker_whose_suspect_waits_for_a_watched_neighbour_is_open() {
     })
     .await;
     assert_eq!(lab.state(watched).await, "running");
-    drop(gate);
+    gate.send(true).expect("a handler waits");
     lab.await_all_completed(2).await;
 }

@@ -5,10 +5,10 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use millstream_common::id::JobId;
@@ -59,6 +59,8 @@ pub(crate) struct Hold {
     phase: AtomicU8,
     phase_changed: Notify,
     report: Mutex<Option<(f32, String)>>,
+    /// Since when its handler has been at work; none before and after.
+    running_since: Mutex<Option<Instant>>,
 }
 
 impl Hold {
@@ -80,6 +82,7 @@ impl Hold {
             phase: phase.into(),
             phase_changed: Notify::new(),
             report: Mutex::default(),
+            running_since: Mutex::default(),
         }
     }
 
@@ -163,6 +166,25 @@ impl Hold {
             self.phase_changed.notify_waiters();
         }
         stepped
+    }
+
+    /// Its handler begins.
+    pub(crate) fn begin_run(&self) {
+        *self.running_since() = Some(Instant::now());
+    }
+
+    /// Its handler is done. To be told before its slot is given back.
+    pub(crate) fn end_run(&self) {
+        *self.running_since() = None;
+    }
+
+    /// For how long its handler has been at work.
+    pub(crate) fn has_run(&self) -> Option<Duration> {
+        self.running_since().map(|since| since.elapsed())
+    }
+
+    fn running_since(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.running_since.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the newest progress report until it is written.

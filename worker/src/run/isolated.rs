@@ -1,11 +1,11 @@
 //! A suspect, a job that was in hand at two crashes, runs alone (F15).
 //!
 //! Its worker starts nothing more that was there at a crash before and waits until what has done so lives or has ended; others go on. Then
-//! it closes for new jobs, waits a moment for the others to end, and says in the lease that the suspect is by itself.
+//! it closes for new jobs, waits until no other has begun a moment ago, and says in the lease that the suspect is by itself.
 //! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term of seconds. Then it is taken back, and
 //! only after that the worker takes others: none of them can make the suspect answer for its own deed. One crash is forgiven then. If the
 //! worker dies after all, the next term is longer than the job ever ran before a crash, up to a minute: what kills late kills alone the time after.
-//! Of the workers that serve such jobs half at most, rounded up, do this at a time, those included whose death nobody has noticed yet:
+//! Of the workers that serve such jobs half at most, rounded up (down for a long term), do this at a time, those included whose death nobody has noticed yet:
 //! the others keep work flowing, and if all died together, it could not be told from a power cut.
 
 use std::{sync::Arc, time::Duration};
@@ -25,7 +25,7 @@ use crate::{
     shared::Shared,
 };
 
-/// How long jobs that run already are waited for. Those that remain have shown that they do not crash at once.
+/// What has run for so long has shown that it does not crash at once; what runs for less is waited for, until it has or has ended.
 const NEIGHBOURS_MAX: Duration = Duration::from_secs(1);
 /// How often the neighbours are counted.
 const LOOK: Duration = Duration::from_millis(50);
@@ -46,13 +46,21 @@ const REST_MAX: Duration = Duration::from_secs(15);
 /// So many hand-outs make the rest a second longer.
 const HAND_OUTS_PER_REST: u32 = 8;
 
-/// Whether suspects, apart from job $1, have less than half, rounded up, of the workers that serve queue $2 and kind $3 for themselves now.
+/// Whether suspects, apart from job $1, have less than their share of the workers that serve queue $2 and kind $3 for themselves now: half,
+/// rounded up, since most are done in a moment, and rounded down for one whose term may be a long one.
 macro_rules! room {
     () => {
         "(SELECT count(*) FROM millstream.lease l JOIN millstream.worker w ON w.id = l.worker_id
             WHERE l.isolated AND l.job_id <> $1 AND $2 = ANY(w.queues) AND $3 = ANY(w.kinds))
-           < (SELECT greatest(1, (count(*) + 1) / 2) FROM millstream.worker
+           < (SELECT greatest(1, (count(*) + CASE WHEN past.crashes < $4 THEN 1 ELSE 0 END) / 2) FROM millstream.worker
             WHERE state = 'active' AND $2 = ANY(queues) AND $3 = ANY(kinds))"
+    };
+}
+
+/// What the error history of job $1 says: how often it was there at a crash, and how long it ran at most before one.
+macro_rules! past {
+    () => {
+        "(SELECT count(*) AS crashes, max(ran_ms) AS ran_ms FROM millstream.job_error e WHERE e.job_id = $1 AND e.class = 'crash') past"
     };
 }
 
@@ -121,7 +129,8 @@ async fn wait_for_watched_neighbours(shared: &Shared) {
 async fn wait_for_neighbours(shared: &Shared) {
     let closed_at = Instant::now();
     // What waits for a slot, or is being read at this moment, is given back when it gets one.
-    while shared.capacity.busy() > 0 && closed_at.elapsed() < NEIGHBOURS_MAX {
+    let is_any_young = || shared.capacity.busy() > shared.held.running_for(NEIGHBOURS_MAX);
+    while is_any_young() && closed_at.elapsed() < NEIGHBOURS_MAX {
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -144,7 +153,11 @@ fn not_now<T>(outage: &Outage, otherwise: T) -> T {
 async fn has_room(shared: &Shared, job: &Claimed) -> Result<bool, Outage> {
     let op = "looking for other suspects";
     let mut lent = shared.pg.main(op).await?;
-    let query = sqlx::query_scalar(concat!("SELECT ", room!())).bind(job.hold.id).bind(job.queue.id).bind(job.kind.kind_id);
+    let query = sqlx::query_scalar(concat!("SELECT ", room!(), " FROM ", past!()))
+        .bind(job.hold.id)
+        .bind(job.queue.id)
+        .bind(job.kind.kind_id)
+        .bind(CRASHES_MAX);
     let room = within(op, query.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(room)
@@ -158,16 +171,16 @@ async fn mark(shared: &Shared, job: &Claimed) -> Result<Option<Duration>, Outage
     // One at a time: the statement after the lock sees what the last holder has written.
     within(op, sqlx::query("SELECT pg_advisory_xact_lock(hashtext('millstream.isolated'))").execute(&mut *tx)).await?;
     let update = sqlx::query_as(concat!(
-        "WITH marked AS (UPDATE millstream.lease SET isolated = true, started = true, leased_at = now()
-           WHERE job_id = $1 AND epoch = $4 AND worker_id = $5 AND ",
+        "UPDATE millstream.lease SET isolated = true, started = true, leased_at = now() FROM ",
+        past!(),
+        " WHERE job_id = $1 AND epoch = $5 AND worker_id = $6 AND ",
         room!(),
-        " RETURNING job_id)
-         SELECT (SELECT count(*) FROM millstream.job_error e WHERE e.job_id = $1 AND e.class = 'crash'),
-                (SELECT max(ran_ms) FROM millstream.job_error e WHERE e.job_id = $1 AND e.class = 'crash') FROM marked"
+        " RETURNING past.crashes, past.ran_ms"
     ))
     .bind(job.hold.id)
     .bind(job.queue.id)
     .bind(job.kind.kind_id)
+    .bind(CRASHES_MAX)
     .bind(job.hold.epoch)
     .bind(shared.worker_id);
     let marked: Option<(i64, Option<i32>)> = within(op, update.fetch_optional(&mut *tx)).await?;

@@ -58,8 +58,10 @@ async fn run(shared: Arc<Shared>, job: Claimed) {
     let started_at = millstream_common::clock::now();
     let started = Instant::now();
     let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);
+    job.hold.begin_run();
     let ended = attempt(&shared, &job).instrument(span).await;
     let ran = started.elapsed();
+    job.hold.end_run();
     drop((slot, watched));
     match ended {
         End::Outcome(outcome) => {

@@ -25,7 +25,11 @@ pub(super) async fn slot(shared: &Shared, hold: &Hold) -> Option<OwnedSemaphoreP
     let slot = shared.capacity.slot().await?;
     loop {
         match tell(shared, hold).await {
-            Ok(is_ours) => return is_ours.then_some(slot),
+            Ok(is_ours) => {
+                // Whoever waited for the connection was woken on this thread and goes first: the handler may block it.
+                tokio::task::yield_now().await;
+                return is_ours.then_some(slot);
+            }
             Err(outage) => {
                 tracing::debug!(job = %hold.id, error = %in_full(&outage), "the start of a job that was there at a crash could not be told; it is tried again");
             }

@@ -8,7 +8,10 @@ use anyhow::Result;
 use futures::future::try_join_all;
 use tokio::time::sleep;
 
-use crate::chaos::{fleet::Fleet, rng::Rng};
+use crate::chaos::{
+    fleet::{Fleet, variable},
+    rng::Rng,
+};
 
 /// Where a worker dies (F02). Not at once: it is to have work in hand.
 const WORKER: [(&str, &str); 5] = [
@@ -52,8 +55,8 @@ async fn dying(fleet: &Fleet, rng: &mut Rng, prefix: &str, steps: &[(&str, &str)
 
 /// It is started and ended in order: only the deaths at the step are crashes.
 async fn dies_at(fleet: &Fleet, name: &String, step: &str, when: &str, time: Duration) -> Result<()> {
-    let env = [("FAILPOINTS".to_owned(), format!("{step}={when}"))];
-    let died = || fleet.deaths().iter().filter(|d| d.code.is_none() && d.process.starts_with(&format!("{name}."))).count();
+    let env = [(variable::FAILPOINTS.to_owned(), format!("{step}={when}"))];
+    let died = || fleet.deaths().iter().filter(|d| d.is_fault && d.process.starts_with(&format!("{name}."))).count();
     let while_dying = async {
         fleet.timeline.note(&format!("{name} is to die at {step}"));
         sleep(time).await;

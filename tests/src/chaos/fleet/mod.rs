@@ -39,6 +39,8 @@ const SUPERVISE_EVERY: Duration = Duration::from_millis(50);
 pub mod variable {
     /// Path of its journal.
     pub const JOURNAL: &str = "CHAOS_JOURNAL";
+    /// At which steps a process dies.
+    pub const FAILPOINTS: &str = "FAILPOINTS";
     /// How long the longest kind takes.
     pub const LONG_MS: &str = "CHAOS_LONG_MS";
     /// Its address space in bytes, if it has a limit.

@@ -44,6 +44,8 @@ pub struct Death {
     pub at: Micros,
     /// Exit code; none if a signal ended it.
     pub code: Option<i32>,
+    /// A fault: `kill -9`, or a failpoint. Not what it was running.
+    pub is_fault: bool,
 }
 
 /// A place.
@@ -54,6 +56,8 @@ pub(super) struct Slot {
     name: String,
     child: Option<Child>,
     incarnation: u64,
+    /// The present process was told to die at a step.
+    has_failpoint: bool,
     /// The supervisor starts it again when it has died.
     pub(super) wanted: bool,
     died: Option<Instant>,
@@ -61,7 +65,16 @@ pub(super) struct Slot {
 
 impl Slot {
     pub(super) fn new(name: &str, spec: Spec) -> Self {
-        Self { usual: spec.clone(), spec, name: name.to_owned(), child: None, incarnation: 0, wanted: true, died: None }
+        Self {
+            usual: spec.clone(),
+            spec,
+            name: name.to_owned(),
+            child: None,
+            incarnation: 0,
+            has_failpoint: false,
+            wanted: true,
+            died: None,
+        }
     }
 
     /// The name of the present or last process and its journal.
@@ -87,6 +100,7 @@ impl Slot {
         command.envs(&self.spec.env).env(variable::JOURNAL, &journal);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(nest.start(command)?);
+        self.has_failpoint = self.spec.env.contains_key(variable::FAILPOINTS);
         self.died = None;
         Ok(())
     }
@@ -103,19 +117,19 @@ impl Slot {
         let mut child = self.child.take()?;
         let _ = child.kill();
         let code = child.wait().ok().and_then(|status| status.code());
-        Some(self.dead(code))
+        Some(self.dead(code, true))
     }
 
     /// Reaps it if it has ended.
     pub(super) fn reap(&mut self) -> Option<Death> {
         let status = self.child.as_mut()?.try_wait().ok()??;
         self.child = None;
-        Some(self.dead(status.code()))
+        Some(self.dead(status.code(), status.code().is_none() && self.has_failpoint))
     }
 
-    fn dead(&mut self, code: Option<i32>) -> Death {
+    fn dead(&mut self, code: Option<i32>, is_fault: bool) -> Death {
         self.died = Some(Instant::now());
-        Death { process: self.process(), at: now(), code }
+        Death { process: self.process(), at: now(), code, is_fault }
     }
 
     /// Whether the supervisor is to start it now.

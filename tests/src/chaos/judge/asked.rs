@@ -1,4 +1,4 @@
-//! I1 and I2: what was answered OK is there and final; what is there or ran was asked for. And of I6: what was asked for is not buried.
+//! I1 and I2: what was answered OK is there and final; what is there or ran was asked for.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,9 +9,9 @@ use crate::chaos::journal::{Event, Micros, Token};
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Asked {
     pub(super) at: Micros,
-    ok: Option<Micros>,
+    pub(super) ok: Option<Micros>,
     refused: bool,
-    may_die: bool,
+    pub(super) may_die: bool,
 }
 
 /// By token.
@@ -67,9 +67,6 @@ pub(super) fn check(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict
     for (token, there) in &there {
         let at = asked.get(token).and_then(|asked| asked.ok);
         verdict.violations.extend(there.rows.iter().filter(|row| !is_final(row.state)).map(|row| unfinished(row, at)));
-        if let Some(asked) = asked.get(token).filter(|asked| !asked.may_die) {
-            verdict.violations.extend(there.rows.iter().filter(|row| row.state == state::DEAD).map(|row| buried(row, asked)));
-        }
         let open = there.documents.iter().filter(|state| !["completed", "failed"].contains(state));
         verdict.violations.extend(open.map(|state| Violation::new(Broken::Lost, at, format!("document {token} is {state}"))));
     }
@@ -82,15 +79,6 @@ fn is_final(number: i16) -> bool {
 fn unfinished(row: &Row, at: Option<Micros>) -> Violation {
     let token = row.token.map_or_else(String::new, |token| format!(", token {token}"));
     Violation::new(Broken::Lost, at, format!("job {} ({}{token}) is not final: state {} epoch {}", row.job, row.kind, row.state, row.epoch))
-}
-
-/// Jobs fail at most twice of ten attempts, and their servers come back: no fault may bury one.
-fn buried(row: &Row, asked: &Asked) -> Violation {
-    let text = format!(
-        "job {} ({}) is dead after {} of {} attempts and {} crashes, and no case wanted that",
-        row.job, row.kind, row.attempt, row.max_attempts, row.crash_count
-    );
-    Violation::new(Broken::Attempts, asked.ok, text)
 }
 
 fn lost(token: Token, asked: &Asked, there: Option<&There>) -> Option<Violation> {

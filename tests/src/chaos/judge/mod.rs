@@ -71,6 +71,8 @@ pub struct End {
     pub process: String,
     /// When it was seen to be gone.
     pub at: Micros,
+    /// A fault ended it, not what it was running.
+    pub is_fault: bool,
 }
 
 /// A job row at the end.
@@ -228,6 +230,8 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// When a second run of a job began while another one went on, allowed or not.
     pub overlaps: Vec<Micros>,
+    /// Innocent jobs that were taken for killers of workers: faults ended what they ran in, the last time alone. Nobody could tell.
+    pub mistaken: usize,
 }
 
 /// Judges a run.

@@ -1,5 +1,5 @@
 //! I2 to I5: nothing runs that was not asked for; one outcome is accepted; hand-outs have epochs of their own; runs of a job
-//! overlap only where the fault allows it.
+//! overlap only where the fault allows it. And of I6: what was asked for is not buried.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -13,6 +13,9 @@ use crate::chaos::journal::{Event, Handout, How, Micros};
 const REPEATED_WITHIN: Micros = 1_500_000;
 /// What a fault leaves behind shows a little after work flows again, or after a worker goes on: what it had in hand, a retry.
 const AFTERMATH: Micros = 10_000_000;
+
+/// Crashes that are counted only for what had started: the second and the third.
+const STARTED_CRASHES: usize = 2;
 
 /// One run of a job, from its start to its end or its process's death.
 #[derive(Debug, Clone)]
@@ -39,6 +42,7 @@ pub(super) fn check(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict
         }
     }
     acceptance(evidence, &by_job, verdict);
+    burials(evidence, asked, &by_job, verdict);
 }
 
 /// Runs by job, each in the order of their starts.
@@ -164,4 +168,30 @@ fn acceptance(evidence: &Evidence, by_job: &BTreeMap<Uuid, Vec<Run>>, verdict: &
         };
         verdict.violations.push(Violation::new(Broken::AcceptedTwice, at, format!("job {} {text}", row.job)));
     }
+}
+
+/// I6. Jobs fail at most twice of ten attempts, and their servers come back: no fault may bury one. But what faults have killed in the
+/// middle of a run, again and again, cannot be told from what kills its workers.
+fn burials(evidence: &Evidence, asked: &AllAsked, by_job: &BTreeMap<Uuid, Vec<Run>>, verdict: &mut Verdict) {
+    for row in evidence.rows.iter().filter(|row| row.state == state::DEAD) {
+        let Some(asked) = row.token.and_then(|token| asked.get(&token)).filter(|asked| !asked.may_die) else {
+            continue;
+        };
+        let runs = by_job.get(&row.job).map_or(&[][..], Vec::as_slice);
+        if row.attempt < row.max_attempts && looks_like_a_killer(evidence, runs) {
+            verdict.mistaken += 1;
+            continue;
+        }
+        let text = format!(
+            "job {} ({}) is dead after {} of {} attempts and {} crashes, and no case wanted that",
+            row.job, row.kind, row.attempt, row.max_attempts, row.crash_count
+        );
+        verdict.violations.push(Violation::new(Broken::Attempts, asked.ok, text));
+    }
+}
+
+/// Its last run ended with a process that a fault killed, and so did one before at least: the first crash counts for what had not started, too.
+fn looks_like_a_killer(evidence: &Evidence, runs: &[Run]) -> bool {
+    let by_fault = |run: &Run| run.how.is_none() && evidence.ends.iter().any(|end| end.is_fault && end.process == run.process);
+    runs.last().is_some_and(by_fault) && runs.iter().filter(|run| by_fault(run)).count() >= STARTED_CRASHES
 }

@@ -72,7 +72,7 @@ fn clean() -> Evidence {
     Evidence {
         journals: vec![("producer-0.1".into(), producer), ("worker-0.1".into(), first), ("worker-1.1".into(), second)],
         held: Vec::new(),
-        ends: vec![End { process: "worker-0.1".into(), at: 5 * S }],
+        ends: vec![ended("worker-0.1", 5 * S, true)],
         rows: vec![row(1, 0), row(2, 1), row(3, 1), row(4, 0), row(8, 1)],
         settled: vec![accepted(1, 0), accepted(2, 1), accepted(3, 1), accepted(4, 0), accepted(8, 1)],
         left: Vec::new(),
@@ -81,6 +81,10 @@ fn clean() -> Evidence {
         rest: Rest { workers: 3, consumers: 3, ..Rest::default() },
         at: 100 * S,
     }
+}
+
+fn ended(process: &str, at: Micros, is_fault: bool) -> End {
+    End { process: process.into(), at, is_fault }
 }
 
 fn window(class: Class, from: Micros, to: Micros) -> Window {
@@ -304,6 +308,26 @@ fn a_job_that_is_buried_is_told_unless_its_case_wanted_that() {
         worker(e, 0).push(line(3 * S, Event::Doomed(1)));
     };
     assert_eq!(found(another), [Broken::Attempts], "one job's doom is no other's");
+}
+
+// I6, F15: what a fault kills twice in the middle of a run looks like what kills its workers; what was only beside a killer does not
+#[test]
+fn a_job_is_taken_for_a_killer_only_if_faults_ended_its_last_runs() {
+    let killed = |last_is_fault: bool| {
+        move |e: &mut Evidence| {
+            (e.rows[2].state, e.rows[2].crash_count) = (state::DEAD, 3);
+            e.settled.remove(2);
+            worker(e, 2).retain(|line| !matches!(line.event, Event::End(handout, _) if handout.token == 3));
+            e.ends.push(ended("worker-1.1", 12 * S, last_is_fault));
+        }
+    };
+    assert_eq!(found(killed(true)), []);
+    assert_eq!(found(killed(false)), [Broken::Attempts]);
+    let only_once = |e: &mut Evidence| {
+        killed(true)(e);
+        e.ends[0].is_fault = false;
+    };
+    assert_eq!(found(only_once), [Broken::Attempts]);
 }
 
 // I7

@@ -12,7 +12,7 @@
 use millstream_common::{
     error::Outage,
     id::JobId,
-    limits::{CRASHES_MAX, EXCUSES_MAX},
+    limits::{CRASHES_MAX, EXCUSES_MAX, LEASE_DELAY},
     pg::within,
     rehand::{Reach, Reason, rehand},
 };
@@ -27,6 +27,8 @@ use crate::{
 const SAME_MOMENT: f64 = 0.3;
 /// What is noted of how long a job had run, at most: more says only that a clock was set.
 const RAN_MS_MAX: i64 = 86_400_000;
+/// How long at most a job had run that had no lease yet.
+const UNLEASED_MS: i64 = LEASE_DELAY.as_millis() as i64;
 
 /// A job that a dead worker had leased.
 pub(super) struct Left {
@@ -129,9 +131,6 @@ pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Lef
     let op = "handing out after a crash";
     let all: Vec<_> = left.iter().map(|l| l.job).collect();
     let excused = within(op, excused(&mut *conn, scene, left)).await?;
-    if scene.end != End::Stopped {
-        within(op, note_crash(&mut *conn, &all, &excused, scene.worker, &scene.told())).await?;
-    }
     let counts = |l: &&Left| {
         let answers = l.isolated || !scene.had_suspect && counts_in_company(l.crashes, l.started);
         answers && scene.end != End::Stopped && !excused.contains(&l.job.0)
@@ -139,6 +138,10 @@ pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Lef
     let (counted, free): (Vec<_>, Vec<_>) = left.iter().partition(counts);
     let counted: Vec<_> = counted.iter().map(|l| l.job).collect();
     let free: Vec<_> = free.iter().map(|l| l.job).collect();
+    if scene.end != End::Stopped {
+        let crash = Crash { worker: scene.worker, counted: &counted, excused: &excused };
+        within(op, note_crash(&mut *conn, &all, &crash, &scene.told())).await?;
+    }
     let mut again = within(op, rehand(&mut *conn, &counted, Reason::Crash, Reach::Leased, None)).await?;
     again.extend(within(op, rehand(&mut *conn, &free, Reason::Lost, Reach::Leased, None)).await?);
     // Neither handed out: the suspect, to be buried, and leases of jobs that are somebody else's by now.
@@ -160,31 +163,45 @@ async fn excused(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Resul
     query.bind(ids).bind(i64::from(EXCUSES_MAX)).fetch_all(conn).await
 }
 
-/// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once; and how long
-/// the job had been leased one interval after the last beat, since it cannot have run for longer.
+/// For whom a death has which consequence.
+pub(super) struct Crash<'a> {
+    /// Who died.
+    pub(super) worker: i64,
+    /// They answer for it.
+    pub(super) counted: &'a [(JobId, i32)],
+    /// They would, but for the circumstances.
+    pub(super) excused: &'a [JobId],
+}
+
+/// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once. With those that are
+/// counted stands how long the job had been leased one interval after the last beat, since it cannot have run for longer; without a
+/// lease, how long it takes to get one.
 pub(super) async fn note_crash(
     conn: &mut PgConnection,
     jobs: &[(JobId, i32)],
-    excused: &[JobId],
-    worker: i64,
+    crash: &Crash<'_>,
     message: &str,
 ) -> Result<(), sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
+    let counted: Vec<JobId> = crash.counted.iter().map(|(id, _)| *id).collect();
     sqlx::query(
         "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message, excused, ran_ms)
-         SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4, j.id = ANY($7), (SELECT LEAST(GREATEST(0, extract(epoch FROM b.beat_at - l.leased_at) * 1000 + w.lease_ms / $5), $6)
-           FROM millstream.lease l JOIN millstream.worker w ON w.id = l.worker_id JOIN millstream.worker_beat b ON b.worker_id = w.id
-           WHERE l.job_id = j.id AND l.epoch = j.epoch)
+         SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4, j.id = ANY($7), CASE WHEN j.id = ANY($8) THEN COALESCE(
+           (SELECT LEAST(GREATEST(0, extract(epoch FROM b.beat_at - l.leased_at) * 1000 + w.lease_ms / $5), $6)
+            FROM millstream.lease l JOIN millstream.worker w ON w.id = l.worker_id JOIN millstream.worker_beat b ON b.worker_id = w.id
+            WHERE l.job_id = j.id AND l.epoch = j.epoch), $9) END
          FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state IN (0, 1) ON CONFLICT DO NOTHING",
     )
     .bind(ids)
     .bind(epochs)
-    .bind(worker)
+    .bind(crash.worker)
     .bind(message)
     .bind(i64::from(BEATS_PER_LEASE))
     .bind(RAN_MS_MAX)
-    .bind(excused)
+    .bind(crash.excused)
+    .bind(counted)
+    .bind(UNLEASED_MS)
     .execute(conn)
     .await?;
     Ok(())

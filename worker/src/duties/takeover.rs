@@ -23,7 +23,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Ran, Scope,
-    crash::{Scene, counts_in_company, is_still_silent, note_crash},
+    crash::{Crash, Scene, counts_in_company, is_still_silent, note_crash},
     pending::{Pending, between, pending},
 };
 use crate::shared::{Shared, worker_of};
@@ -197,16 +197,18 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: 
         dead_worker = Some(worker).filter(|_| !scene.is_no_crash());
     }
     let open = within(op, available(&mut tx, jobs)).await?;
-    if let Some(worker) = dead_worker {
-        let all: Vec<_> = open.iter().map(|(job, _)| *job).collect();
-        within(op, note_crash(&mut tx, &all, &[], worker, &format!("worker {worker} died within 200 ms of taking this job"))).await?;
-    }
     // Nobody is buried here: from its first crash on a job has a lease before it starts.
     let (counted, free): (Vec<_>, Vec<_>) =
         open.into_iter().partition(|(_, crashes)| dead_worker.is_some() && counts_in_company(*crashes, false));
+    let ids = |jobs: Vec<((JobId, i32), i16)>| -> Vec<_> { jobs.into_iter().map(|(job, _)| job).collect() };
+    let (counted, free) = (ids(counted), ids(free));
+    if let Some(worker) = dead_worker {
+        let message = format!("worker {worker} died within 200 ms of taking this job");
+        let crash = Crash { worker, counted: &counted, excused: &[] };
+        within(op, note_crash(&mut tx, &[&counted[..], &free[..]].concat(), &crash, &message)).await?;
+    }
     let mut again = 0;
     for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
-        let jobs: Vec<_> = jobs.into_iter().map(|(job, _)| job).collect();
         again += within(op, rehand(&mut tx, &jobs, reason, Reach::Unleased, None)).await?.len();
     }
     within(op, tx.commit()).await?;

@@ -5,7 +5,7 @@
 //! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term of seconds. Then it is taken back, and
 //! only after that the worker takes others: none of them can make the suspect answer for its own deed. One crash is forgiven then. If the
 //! worker dies after all, the next term is longer than the job ever ran before a crash, up to a minute: what kills late kills alone the time after.
-//! Of the workers that serve such jobs half at most, rounded up (down for a long term), do this at a time, those included whose death nobody has noticed yet:
+//! Of the workers that serve such jobs half at most, rounded up, do this at a time, those included whose death nobody has noticed yet:
 //! the others keep work flowing, and if all died together, it could not be told from a power cut.
 
 use std::{sync::Arc, time::Duration};
@@ -46,21 +46,13 @@ const REST_MAX: Duration = Duration::from_secs(15);
 /// So many hand-outs make the rest a second longer.
 const HAND_OUTS_PER_REST: u32 = 8;
 
-/// Whether suspects, apart from job $1, have less than their share of the workers that serve queue $2 and kind $3 for themselves now: half,
-/// rounded up, since most are done in a moment, and rounded down for one whose term may be a long one.
+/// Whether suspects, apart from job $1, have less than half, rounded up, of the workers that serve queue $2 and kind $3 for themselves now.
 macro_rules! room {
     () => {
         "(SELECT count(*) FROM millstream.lease l JOIN millstream.worker w ON w.id = l.worker_id
             WHERE l.isolated AND l.job_id <> $1 AND $2 = ANY(w.queues) AND $3 = ANY(w.kinds))
-           < (SELECT greatest(1, (count(*) + CASE WHEN past.crashes < $4 THEN 1 ELSE 0 END) / 2) FROM millstream.worker
+           < (SELECT greatest(1, (count(*) + 1) / 2) FROM millstream.worker
             WHERE state = 'active' AND $2 = ANY(queues) AND $3 = ANY(kinds))"
-    };
-}
-
-/// What the error history of job $1 says: how often it was there at a crash, and how long it ran at most before one.
-macro_rules! past {
-    () => {
-        "(SELECT count(*) AS crashes, max(ran_ms) AS ran_ms FROM millstream.job_error e WHERE e.job_id = $1 AND e.class = 'crash') past"
     };
 }
 
@@ -153,11 +145,7 @@ fn not_now<T>(outage: &Outage, otherwise: T) -> T {
 async fn has_room(shared: &Shared, job: &Claimed) -> Result<bool, Outage> {
     let op = "looking for other suspects";
     let mut lent = shared.pg.main(op).await?;
-    let query = sqlx::query_scalar(concat!("SELECT ", room!(), " FROM ", past!()))
-        .bind(job.hold.id)
-        .bind(job.queue.id)
-        .bind(job.kind.kind_id)
-        .bind(CRASHES_MAX);
+    let query = sqlx::query_scalar(concat!("SELECT ", room!())).bind(job.hold.id).bind(job.queue.id).bind(job.kind.kind_id);
     let room = within(op, query.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(room)
@@ -171,31 +159,32 @@ async fn mark(shared: &Shared, job: &Claimed) -> Result<Option<Duration>, Outage
     // One at a time: the statement after the lock sees what the last holder has written.
     within(op, sqlx::query("SELECT pg_advisory_xact_lock(hashtext('millstream.isolated'))").execute(&mut *tx)).await?;
     let update = sqlx::query_as(concat!(
-        "UPDATE millstream.lease SET isolated = true, started = true, leased_at = now() FROM ",
-        past!(),
-        " WHERE job_id = $1 AND epoch = $5 AND worker_id = $6 AND ",
+        "WITH marked AS (UPDATE millstream.lease SET isolated = true, started = true, leased_at = now()
+           WHERE job_id = $1 AND epoch = $4 AND worker_id = $5 AND ",
         room!(),
-        " RETURNING past.crashes, past.ran_ms"
+        " RETURNING job_id)
+         SELECT count(e.ran_ms), max(e.ran_ms), count(*) FILTER (WHERE e.excused) FROM marked m
+         LEFT JOIN millstream.job_error e ON e.job_id = m.job_id AND e.class = 'crash' GROUP BY m.job_id"
     ))
     .bind(job.hold.id)
     .bind(job.queue.id)
     .bind(job.kind.kind_id)
-    .bind(CRASHES_MAX)
     .bind(job.hold.epoch)
     .bind(shared.worker_id);
-    let marked: Option<(i64, Option<i32>)> = within(op, update.fetch_optional(&mut *tx)).await?;
+    let marked: Option<(i64, Option<i32>, i64)> = within(op, update.fetch_optional(&mut *tx)).await?;
     within(op, tx.commit()).await?;
     lent.done();
-    Ok(marked.map(|(crashes, ran_ms)| term(crashes, ran_ms)))
+    Ok(marked.map(|(counted, ran_ms, excused)| term(counted, ran_ms, excused)))
 }
 
-/// By the crashes in its history and how long it ran at most before one. The count in its row does not say whether it has outlived a term.
-fn term(crashes: i64, ran_ms: Option<i32>) -> Duration {
-    if crashes < i64::from(CRASHES_MAX) {
+/// By the crashes that were counted, how long it ran at most before one, and those that were excused. If more were counted than its row
+/// says, some were forgiven: it has outlived a term.
+fn term(counted: i64, ran_ms: Option<i32>, excused: i64) -> Duration {
+    if counted < i64::from(CRASHES_MAX) {
         return TERM;
     }
     let longer = TERM.max(TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()));
-    if crashes < CRASHES_PER_TERM_MAX { longer.min(TERM_MAX) } else { longer }
+    if counted + excused < CRASHES_PER_TERM_MAX { longer.min(TERM_MAX) } else { longer }
 }
 
 /// Takes the mark back and one crash with it: what has lived through its term is less of a suspect. Both or neither, and only once. The row
@@ -224,16 +213,17 @@ mod tests {
 
     #[test]
     fn a_job_that_has_outlived_a_term_is_watched_for_longer_than_it_ever_ran() {
-        assert_eq!(term(2, Some(7_000)), TERM);
-        assert_eq!(term(3, None), TERM);
-        assert_eq!(term(3, Some(100)), TERM);
-        assert_eq!(term(3, Some(7_000)), Duration::from_secs(21));
+        assert_eq!(term(2, Some(7_000), 3), TERM);
+        assert_eq!(term(3, None, 0), TERM);
+        assert_eq!(term(3, Some(100), 0), TERM);
+        assert_eq!(term(3, Some(7_000), 0), Duration::from_secs(21));
     }
 
     #[test]
     fn a_term_is_a_minute_at_most_until_the_job_has_been_there_at_six_crashes() {
-        assert_eq!(term(5, Some(3_600_000)), TERM_MAX);
-        assert_eq!(term(6, Some(3_600_000)), Duration::from_hours(3));
+        assert_eq!(term(5, Some(3_600_000), 0), TERM_MAX);
+        assert_eq!(term(6, Some(3_600_000), 0), Duration::from_hours(3));
+        assert_eq!(term(3, Some(3_600_000), 3), Duration::from_hours(3));
     }
 
     #[test]

@@ -190,8 +190,9 @@ fn burials(evidence: &Evidence, asked: &AllAsked, by_job: &BTreeMap<Uuid, Vec<Ru
     }
 }
 
-/// Its last run ended with a process that a fault killed, and so did one before at least: the first crash counts for what had not started, too.
+/// Two runs at least never ended, and the last of them was cut off by a fault: it was alone then. The first crash counts for what had not
+/// started, too.
 fn looks_like_a_killer(evidence: &Evidence, runs: &[Run]) -> bool {
     let by_fault = |run: &Run| run.how.is_none() && evidence.ends.iter().any(|end| end.is_fault && end.process == run.process);
-    runs.last().is_some_and(by_fault) && runs.iter().filter(|run| by_fault(run)).count() >= STARTED_CRASHES
+    runs.last().is_some_and(by_fault) && runs.iter().filter(|run| run.how.is_none()).count() >= STARTED_CRASHES
 }

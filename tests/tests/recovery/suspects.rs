@@ -148,7 +148,7 @@ async fn a_worker_whose_suspect_waits_for_a_watched_neighbour_is_open() {
         // Asked after the worker, so load only makes it look older.
         let age_ms =
             lab.number("SELECT (extract(epoch FROM now() - min(leased_at)) * 1000)::bigint FROM millstream.lease WHERE started").await;
-        assert!(!is_closed || age_ms >= 5_000, "closed for a neighbour that runs for {age_ms} ms");
+        assert!(!is_closed || age_ms >= 2_000, "closed for a neighbour that runs for {age_ms} ms");
         (lab.state(suspect).await == "completed").then_some(())
     })
     .await;

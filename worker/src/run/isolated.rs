@@ -4,7 +4,7 @@
 //! it closes for new jobs, waits until no other has begun a moment ago, and says in the lease that the suspect is by itself.
 //! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term of seconds. Then it is taken back, and
 //! only after that the worker takes others: none of them can make the suspect answer for its own deed. One crash is forgiven then. If the
-//! worker dies after all, the next term is longer than the job ever ran before a crash, up to a minute: what kills late kills alone the time after.
+//! worker dies after all, the next term is longer than the job ran before a crash, up to a minute: what kills late kills alone the time after.
 //! Of the workers that serve such jobs half at most, rounded up, do this at a time, those included whose death nobody has noticed yet:
 //! the others keep work flowing, and if all died together, it could not be told from a power cut.
 
@@ -31,9 +31,10 @@ const NEIGHBOURS_MAX: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
 /// How often Postgres is asked whether it is a suspect's turn.
 const ASK: Duration = Duration::from_millis(500);
-/// A suspect is by itself for so long, unless it ends before. Killers kill early, and long jobs must not take a worker out of the fleet.
-const TERM: Duration = Duration::from_secs(5);
-/// What has lived through a term and was there when its worker died later is watched for three times as long as it ever ran: the
+/// A suspect is by itself for so long, unless it ends before. Killers kill early, and long jobs must not take a worker out of the fleet: in
+/// a fleet of three under `kill -9` every 2 s, terms of 5 s kept work from flowing for half a minute.
+const TERM: Duration = Duration::from_secs(2);
+/// What has lived through a term and was there when its worker died later is watched for three times as long as it took to kill: the
 /// machine may be slower this time.
 const TERM_FACTOR: u32 = 3;
 /// The longest term: an hour's job must not close its worker for hours because the worker was killed beside it.
@@ -163,7 +164,7 @@ async fn mark(shared: &Shared, job: &Claimed) -> Result<Option<Duration>, Outage
            WHERE job_id = $1 AND epoch = $4 AND worker_id = $5 AND ",
         room!(),
         " RETURNING job_id)
-         SELECT count(e.ran_ms), max(e.ran_ms), count(*) FILTER (WHERE e.excused) FROM marked m
+         SELECT count(e.ran_ms) AS counted, min(e.ran_ms) AS ran_ms_min, max(e.ran_ms) AS ran_ms_max, count(*) FILTER (WHERE e.excused) AS excused FROM marked m
          LEFT JOIN millstream.job_error e ON e.job_id = m.job_id AND e.class = 'crash' GROUP BY m.job_id"
     ))
     .bind(job.hold.id)
@@ -171,20 +172,33 @@ async fn mark(shared: &Shared, job: &Claimed) -> Result<Option<Duration>, Outage
     .bind(job.kind.kind_id)
     .bind(job.hold.epoch)
     .bind(shared.worker_id);
-    let marked: Option<(i64, Option<i32>, i64)> = within(op, update.fetch_optional(&mut *tx)).await?;
+    let marked: Option<Past> = within(op, update.fetch_optional(&mut *tx)).await?;
     within(op, tx.commit()).await?;
     lent.done();
-    Ok(marked.map(|(counted, ran_ms, excused)| term(counted, ran_ms, excused)))
+    Ok(marked.as_ref().map(term))
 }
 
-/// By the crashes that were counted, how long it ran at most before one, and those that were excused. If more were counted than its row
-/// says, some were forgiven: it has outlived a term.
-fn term(counted: i64, ran_ms: Option<i32>, excused: i64) -> Duration {
-    if counted < i64::from(CRASHES_MAX) {
-        return TERM;
+/// What the error history says of the crashes at which a job was there.
+#[derive(sqlx::FromRow)]
+struct Past {
+    /// Those that were counted against it. If they are more than its row says, the others were forgiven: it has outlived terms.
+    counted: i64,
+    /// How long it had run before one of them, at least and at most.
+    ran_ms_min: Option<i32>,
+    ran_ms_max: Option<i32>,
+    excused: i64,
+}
+
+/// How long a suspect is by itself. One that has outlived a term gets as long as it takes to kill, if it is a killer: what it needed
+/// the quickest time, since an innocent job was killed at any time. If it outlives that too, what it needed at most.
+fn term(past: &Past) -> Duration {
+    let longer = |ran_ms: Option<i32>| TERM.max(TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()));
+    match past.counted - i64::from(CRASHES_MAX - 1) {
+        ..=0 => TERM,
+        1 => longer(past.ran_ms_min).min(TERM_MAX),
+        _ if past.counted + past.excused < CRASHES_PER_TERM_MAX => longer(past.ran_ms_max).min(TERM_MAX),
+        _ => longer(past.ran_ms_max),
     }
-    let longer = TERM.max(TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()));
-    if counted + excused < CRASHES_PER_TERM_MAX { longer.min(TERM_MAX) } else { longer }
 }
 
 /// Takes the mark back and one crash with it: what has lived through its term is less of a suspect. Both or neither, and only once. The row
@@ -211,19 +225,26 @@ async fn unmark(shared: &Shared, hold: &Hold) -> Result<(), Outage> {
 mod tests {
     use super::*;
 
+    fn past(counted: i64, ran_ms: (i32, i32), excused: i64) -> Past {
+        Past { counted, ran_ms_min: Some(ran_ms.0), ran_ms_max: Some(ran_ms.1), excused }
+    }
+
     #[test]
-    fn a_job_that_has_outlived_a_term_is_watched_for_longer_than_it_ever_ran() {
-        assert_eq!(term(2, Some(7_000), 3), TERM);
-        assert_eq!(term(3, None, 0), TERM);
-        assert_eq!(term(3, Some(100), 0), TERM);
-        assert_eq!(term(3, Some(7_000), 0), Duration::from_secs(21));
+    fn a_job_that_has_outlived_a_term_is_watched_for_longer_than_it_took_to_kill() {
+        assert_eq!(term(&past(2, (7_000, 7_000), 3)), TERM);
+        assert_eq!(term(&past(3, (100, 9_000), 0)), TERM);
+        assert_eq!(term(&past(3, (7_000, 9_000), 0)), Duration::from_secs(21));
+        assert_eq!(term(&past(4, (100, 9_000), 0)), Duration::from_secs(27), "it has outlived two");
+        assert_eq!(term(&Past { counted: 4, ran_ms_min: None, ran_ms_max: None, excused: 0 }), TERM);
     }
 
     #[test]
     fn a_term_is_a_minute_at_most_until_the_job_has_been_there_at_six_crashes() {
-        assert_eq!(term(5, Some(3_600_000), 0), TERM_MAX);
-        assert_eq!(term(6, Some(3_600_000), 0), Duration::from_hours(3));
-        assert_eq!(term(3, Some(3_600_000), 3), Duration::from_hours(3));
+        let hour = (3_600_000, 3_600_000);
+        assert_eq!(term(&past(3, hour, 0)), TERM_MAX);
+        assert_eq!(term(&past(5, hour, 0)), TERM_MAX);
+        assert_eq!(term(&past(6, hour, 0)), Duration::from_hours(3));
+        assert_eq!(term(&past(4, hour, 2)), Duration::from_hours(3));
     }
 
     #[test]

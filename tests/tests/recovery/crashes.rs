@@ -94,7 +94,7 @@ async fn a_job_that_eats_all_memory_kills_three_workers_and_its_neighbours_live(
 // F15, I6, rule 44: it outlives its first term, and is found in the second
 #[tokio::test]
 async fn a_job_that_kills_late_kills_four_workers() {
-    kills("abort", 3500, 4).await;
+    kills("abort", 4500, 4).await;
 }
 
 // F15, I6: they cannot excuse each other

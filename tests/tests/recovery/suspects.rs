@@ -5,9 +5,12 @@ use std::sync::{Arc, Mutex, mpsc};
 use millstream_producer::Producer;
 use millstream_tests::{Lab, Process, ask::send, eventually, supervise::supervise};
 use millstream_worker::Handler;
+use tokio::sync::watch;
 use uuid::Uuid;
 
 const ALONE: &str = "SELECT count(*) FROM millstream.lease WHERE isolated";
+/// One of them may be kept by a suspect that waits.
+const SLOTS: usize = 4;
 const STARTED: &str = "SELECT count(*) FROM millstream.lease WHERE started";
 
 async fn pause(lab: &Lab, is_paused: bool) {
@@ -36,6 +39,19 @@ fn blocking(kind: &str) -> (Handler, mpsc::Sender<()>) {
         async move {
             // Its future never yields: that is the point.
             let _ = opened.lock().expect("no handler panics here").recv();
+            Ok(millstream_worker::Success::new())
+        }
+    });
+    (handler, gate)
+}
+
+/// Waits at a gate that is closed until the sender opens it.
+fn gated() -> (Handler, watch::Sender<bool>) {
+    let (gate, is_open) = watch::channel(false);
+    let handler = Handler::new("gated", move |_: millstream_worker::Context, _: serde_json::Value| {
+        let mut is_open = is_open.clone();
+        async move {
+            is_open.wait_for(|is_open| *is_open).await.map_err(|e| millstream_worker::Failure::retry(e.to_string()))?;
             Ok(millstream_worker::Success::new())
         }
     });
@@ -130,14 +146,7 @@ async fn suspects_of_a_queue_leave_half_of_its_own_workers_to_others() {
 #[tokio::test]
 async fn a_worker_whose_suspect_waits_for_a_watched_neighbour_is_open() {
     let lab = Lab::new().await;
-    let (gate, passed) = tokio::sync::watch::channel(false);
-    let handler = Handler::new("gated", move |_: millstream_worker::Context, _: serde_json::Value| {
-        let mut passed = passed.clone();
-        async move {
-            passed.wait_for(|passed| *passed).await.map_err(|e| millstream_worker::Failure::retry(e.to_string()))?;
-            Ok(millstream_worker::Success::new())
-        }
-    });
+    let (handler, gate) = gated();
     let worker = lab.worker_with(vec![handler]).await;
     let producer = lab.producer();
     let watched = blamed(&lab, &producer, "gated", "1", 1).await;
@@ -148,11 +157,36 @@ async fn a_worker_whose_suspect_waits_for_a_watched_neighbour_is_open() {
         // Asked after the worker, so load only makes it look older.
         let age_ms =
             lab.number("SELECT (extract(epoch FROM now() - min(leased_at)) * 1000)::bigint FROM millstream.lease WHERE started").await;
-        assert!(!is_closed || age_ms >= 2_000, "closed for a neighbour that runs for {age_ms} ms");
+        assert!(!is_closed || age_ms >= 3_000, "closed for a neighbour that runs for {age_ms} ms");
         (lab.state(suspect).await == "completed").then_some(())
     })
     .await;
     assert_eq!(lab.state(watched).await, "running");
-    gate.send(true).expect("a handler waits");
+    gate.send_replace(true);
     lab.await_all_completed(2).await;
+}
+
+// rule 45: with all slots taken it cannot run, so it is not alone yet, and nothing is forgiven
+#[tokio::test]
+async fn the_term_of_a_suspect_begins_when_it_has_a_slot() {
+    let mut lab = Lab::new().await;
+    lab.config.worker.concurrency = SLOTS;
+    let (handler, gate) = gated();
+    let _worker = lab.worker_with(vec![handler]).await;
+    let producer = lab.producer();
+    // Known to be quick: more of them are taken in hand than there are slots.
+    gate.send_replace(true);
+    send(&producer, "gated", "1", 50).await;
+    lab.await_all_completed(50).await;
+    gate.send_replace(false);
+    send(&producer, "gated", "1", SLOTS).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease", SLOTS as i64).await;
+    let suspect = blamed(&lab, &producer, "gated", "1", 2).await;
+    // Its neighbours are old by then, and a term would be over.
+    let waiting = "SELECT count(*) FROM millstream.lease l JOIN millstream.job j ON j.id = l.job_id WHERE j.crash_count > 0 AND l.leased_at < now() - interval '6 s'";
+    lab.await_number(waiting, 1).await;
+    assert_eq!(lab.number(ALONE).await, 0);
+    assert_eq!(crash_count(&lab, suspect).await, 2);
+    gate.send_replace(true);
+    lab.await_all_completed(50 + SLOTS as i64 + 1).await;
 }

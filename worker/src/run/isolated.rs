@@ -4,7 +4,7 @@
 //! it closes for new jobs, waits until no other has begun a moment ago, and says in the lease that the suspect is by itself.
 //! Only a crash with that mark can bury a job (`duties::crash`). The mark lasts for a term of seconds. Then it is taken back, and
 //! only after that the worker takes others: none of them can make the suspect answer for its own deed. One crash is forgiven then. If the
-//! worker dies after all, the next term is longer than the job ran before a crash, up to a minute: what kills late kills alone the time after.
+//! worker dies after all, the next term is longer than the job ran before a crash, up to ten seconds: what kills late kills alone the time after.
 //! Of the workers that serve such jobs half at most, rounded up, do this at a time, those included whose death nobody has noticed yet:
 //! the others keep work flowing, and if all died together, it could not be told from a power cut.
 
@@ -16,7 +16,7 @@ use millstream_common::{
     pg::within,
 };
 use sqlx::Connection;
-use tokio::time::Instant;
+use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 
 use super::{forget, give_back};
 use crate::{
@@ -27,18 +27,20 @@ use crate::{
 
 /// What has run for so long has shown that it does not crash at once; what runs for less is waited for, until it has or has ended.
 const NEIGHBOURS_MAX: Duration = Duration::from_secs(1);
+/// The suspect has a slot while it waits for the others.
+const OWN_SLOT: usize = 1;
 /// How often the neighbours are counted.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often Postgres is asked whether it is a suspect's turn.
 const ASK: Duration = Duration::from_millis(500);
 /// A suspect is by itself for so long, unless it ends before. Killers kill early, and long jobs must not take a worker out of the fleet: in
 /// a fleet of three under `kill -9` every 2 s, terms of 5 s kept work from flowing for half a minute.
-const TERM: Duration = Duration::from_secs(2);
+const TERM: Duration = Duration::from_secs(3);
 /// What has lived through a term and was there when its worker died later is watched for three times as long as it took to kill: the
 /// machine may be slower this time.
 const TERM_FACTOR: u32 = 3;
 /// The longest term: an hour's job must not close its worker for hours because the worker was killed beside it.
-const TERM_MAX: Duration = Duration::from_mins(1);
+const TERM_MAX: Duration = Duration::from_secs(10);
 /// After so many crashes, those that count and those that may be excused, no term is too long: somewhere it must end.
 const CRASHES_PER_TERM_MAX: i64 = (CRASHES_MAX + EXCUSES_MAX) as i64;
 /// How long a suspect that cannot wait here rests first, and at last: the more often it was handed out, the longer.
@@ -65,14 +67,14 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         turn = turn(&shared, &job) => turn,
     };
-    let Some((lane, term)) = turn else {
+    let Some(Turn { lane, slot, term }) = turn else {
         let rest = rest(job.hold.epoch);
         return give_back(&shared, job, Some(rest)).await;
     };
     let hold = job.hold.clone();
     tracing::warn!(job = %hold.id, kind = job.kind.handler.kind(), ?term, "a job that was there at two crashes runs alone");
     // A task of its own: a handler that blocks its thread must not keep the term from ending.
-    let running = shared.runs.spawn(super::run(shared.clone(), job));
+    let running = shared.runs.spawn(super::run(shared.clone(), job, Some(slot)));
     tokio::select! {
         _ = running => {}
         () = served(&shared, &hold, term) => {}
@@ -86,23 +88,36 @@ fn rest(epoch: i32) -> Duration {
     (REST * (1 + epoch.unsigned_abs() / HAND_OUTS_PER_REST)).min(REST_MAX)
 }
 
-/// Waits for the lease and for the suspect's turn in this process and in the fleet, and is then alone; with the term for which the lease
-/// says so. `None`: others wait here already, or the job is lost.
-async fn turn(shared: &Shared, job: &Claimed) -> Option<(Lane, Duration)> {
+/// Leave to run alone.
+struct Turn {
+    lane: Lane,
+    slot: OwnedSemaphorePermit,
+    /// For so long the lease says so.
+    term: Duration,
+}
+
+/// Waits for the lease and for the suspect's turn in this process and in the fleet, and is then alone. `None`: others wait here already,
+/// or the job is lost.
+async fn turn(shared: &Shared, job: &Claimed) -> Option<Turn> {
     if !job.hold.is_leased_in_the_end().await {
         return None;
     }
     let seat = shared.capacity.seat();
     let lane = shared.capacity.lane(seat.is_some()).await?;
+    let has_room = async || has_room(shared, job).await.unwrap_or_else(|outage| not_now(&outage, false));
     loop {
-        // Asked before the worker closes, so that a suspect which has to wait keeps nobody waiting.
-        if has_room(shared, job).await.unwrap_or_else(|outage| not_now(&outage, false)) {
+        // Asked before the worker closes, so that a suspect which has to wait keeps nobody waiting. With long jobs in all slots that may be
+        // some time, and the term is for running.
+        if has_room().await
+            && let Some(slot) = shared.capacity.slot().await
+            && has_room().await
+        {
             lane.begin_to_close();
             wait_for_watched_neighbours(shared).await;
             lane.close();
             wait_for_neighbours(shared).await;
             if let Some(term) = mark(shared, job).await.unwrap_or_else(|outage| not_now(&outage, None)) {
-                return Some((lane, term));
+                return Some(Turn { lane, slot, term });
             }
             lane.open();
         }
@@ -122,7 +137,7 @@ async fn wait_for_watched_neighbours(shared: &Shared) {
 async fn wait_for_neighbours(shared: &Shared) {
     let closed_at = Instant::now();
     // What waits for a slot, or is being read at this moment, is given back when it gets one.
-    let is_any_young = || shared.capacity.busy() > shared.held.running_for(NEIGHBOURS_MAX);
+    let is_any_young = || shared.capacity.busy() > shared.held.running_for(NEIGHBOURS_MAX) + OWN_SLOT;
     while is_any_young() && closed_at.elapsed() < NEIGHBOURS_MAX {
         tokio::time::sleep(LOOK).await;
     }
@@ -233,13 +248,13 @@ mod tests {
     fn a_job_that_has_outlived_a_term_is_watched_for_longer_than_it_took_to_kill() {
         assert_eq!(term(&past(2, (7_000, 7_000), 3)), TERM);
         assert_eq!(term(&past(3, (100, 9_000), 0)), TERM);
-        assert_eq!(term(&past(3, (7_000, 9_000), 0)), Duration::from_secs(21));
-        assert_eq!(term(&past(4, (100, 9_000), 0)), Duration::from_secs(27), "it has outlived two");
+        assert_eq!(term(&past(3, (3_000, 9_000), 0)), Duration::from_secs(9));
+        assert_eq!(term(&past(4, (100, 3_000), 0)), Duration::from_secs(9), "it has outlived two");
         assert_eq!(term(&Past { counted: 4, ran_ms_min: None, ran_ms_max: None, excused: 0 }), TERM);
     }
 
     #[test]
-    fn a_term_is_a_minute_at_most_until_the_job_has_been_there_at_six_crashes() {
+    fn a_term_is_ten_seconds_at_most_until_the_job_has_been_there_at_six_crashes() {
         let hour = (3_600_000, 3_600_000);
         assert_eq!(term(&past(3, hour, 0)), TERM_MAX);
         assert_eq!(term(&past(5, hour, 0)), TERM_MAX);

@@ -32,18 +32,19 @@ pub(crate) fn spawn_run(shared: &Arc<Shared>, job: Claimed) {
     if job.is_suspect() {
         shared.runs.spawn(isolated::run(shared.clone(), job));
     } else {
-        shared.runs.spawn(run(shared.clone(), job));
+        shared.runs.spawn(run(shared.clone(), job, None));
     }
 }
 
-async fn run(shared: Arc<Shared>, job: Claimed) {
+/// With a slot in hand or, if there is none, when one is free.
+async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaphorePermit>) {
     let slot = tokio::select! {
         biased;
         // Cancelled or taken over before it started.
         () = job.hold.cancel.cancelled() => return forget(&job),
         // Never started: goes back at no cost.
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
-        slot = slot(&shared, &job) => slot,
+        slot = async { if slot_in_hand.is_some() { slot_in_hand } else { slot(&shared, &job).await } } => slot,
     };
     let Some(slot) = slot else {
         return forget(&job);

@@ -32,7 +32,7 @@ pub(crate) struct Capacity {
     weight: AtomicU64,
     jobs: AtomicUsize,
     freed: Notify,
-    /// When the jobs that run and were there at a crash before have started.
+    /// Until when the jobs that run and were there at a crash before may still be killers.
     watched: Mutex<Vec<Instant>>,
     /// Places of suspects that wait for the lane.
     seats: Arc<Semaphore>,
@@ -67,19 +67,20 @@ impl Capacity {
         self.slots - self.running.available_permits().min(self.slots)
     }
 
-    /// Of those, how many were there at a crash before and have run for less than `term`: what kills may still do so.
-    pub(crate) fn watched(&self, term: Duration) -> usize {
-        self.watched_since().iter().filter(|since| since.elapsed() < term).count()
+    /// Of those, how many were there at a crash before and have not run for long enough since.
+    pub(crate) fn watched(&self) -> usize {
+        let now = Instant::now();
+        self.watched_until().iter().filter(|until| **until > now).count()
     }
 
-    /// One of them runs, until the guard is dropped.
-    pub(crate) fn watch(self: &Arc<Self>) -> Watched {
-        let since = Instant::now();
-        self.watched_since().push(since);
-        Watched { capacity: self.clone(), since }
+    /// One of them runs, until the guard is dropped, and counts for so long.
+    pub(crate) fn watch(self: &Arc<Self>, time: Duration) -> Watched {
+        let until = Instant::now() + time;
+        self.watched_until().push(until);
+        Watched { capacity: self.clone(), until }
     }
 
-    fn watched_since(&self) -> MutexGuard<'_, Vec<Instant>> {
+    fn watched_until(&self) -> MutexGuard<'_, Vec<Instant>> {
         self.watched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,13 +157,13 @@ impl Drop for Taken {
 /// A job that runs and was there at a crash before.
 pub(crate) struct Watched {
     capacity: Arc<Capacity>,
-    since: Instant,
+    until: Instant,
 }
 
 impl Drop for Watched {
     fn drop(&mut self) {
-        let mut all = self.capacity.watched_since();
-        if let Some(at) = all.iter().position(|since| *since == self.since) {
+        let mut all = self.capacity.watched_until();
+        if let Some(at) = all.iter().position(|until| *until == self.until) {
             all.swap_remove(at);
         }
     }
@@ -228,14 +229,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_watched_job_counts_while_it_runs_and_is_young() {
         let (capacity, term) = (Capacity::new(8), Duration::from_secs(5));
-        let old = capacity.watch();
+        let old = capacity.watch(term);
         tokio::time::advance(Duration::from_secs(3)).await;
-        let young = capacity.watch();
-        assert_eq!(capacity.watched(term), 2);
+        let young = capacity.watch(term);
+        assert_eq!(capacity.watched(), 2);
         tokio::time::advance(Duration::from_secs(3)).await;
-        assert_eq!(capacity.watched(term), 1);
+        assert_eq!(capacity.watched(), 1);
         drop((old, young));
-        assert_eq!(capacity.watched(Duration::MAX), 0);
+        assert_eq!(capacity.watched(), 0);
     }
 
     #[test]

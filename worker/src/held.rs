@@ -31,6 +31,11 @@ impl Held {
         self.lock().contains_key(&id)
     }
 
+    /// Whether that very hold, not only one of the same job, is in hand.
+    pub(crate) fn has(&self, hold: &Arc<Hold>) -> bool {
+        self.lock().get(&hold.id).is_some_and(|held| Arc::ptr_eq(held, hold))
+    }
+
     /// The holds that Postgres has a lease for.
     pub(crate) fn leased(&self) -> Vec<Arc<Hold>> {
         self.lock().values().filter(|h| h.is_leased()).cloned().collect()

@@ -16,7 +16,7 @@ use millstream_common::{
     pg::within,
 };
 use sqlx::Connection;
-use tokio::{sync::OwnedSemaphorePermit, time::Instant};
+use tokio::{sync::OwnedSemaphorePermit, task::JoinHandle, time::Instant};
 
 use super::{forget, give_back};
 use crate::{
@@ -29,6 +29,8 @@ use crate::{
 const NEIGHBOURS_MAX: Duration = Duration::from_secs(1);
 /// The suspect has a slot while it waits for the others.
 const OWN_SLOT: usize = 1;
+/// How long a slot is waited for.
+const SLOT_WAIT: Duration = TERM;
 /// How often the neighbours are counted.
 const LOOK: Duration = Duration::from_millis(50);
 /// How often Postgres is asked whether it is a suspect's turn.
@@ -36,6 +38,8 @@ const ASK: Duration = Duration::from_millis(500);
 /// A suspect is by itself for so long, unless it ends before. Killers kill early, and long jobs must not take a worker out of the fleet: in
 /// a fleet of three under `kill -9` every 2 s, terms of 5 s kept work from flowing for half a minute.
 const TERM: Duration = Duration::from_secs(3);
+/// A suspect that has served its term is waited for by the next one as what was there at a crash is, but for longer: it was there at more.
+const SERVED_MAX: Duration = TERM.saturating_mul(2);
 /// What has lived through a term and was there when its worker died later is watched for three times as long as it took to kill: the
 /// machine may be slower this time.
 const TERM_FACTOR: u32 = 3;
@@ -59,6 +63,11 @@ macro_rules! room {
     };
 }
 
+/// For how long a job that begins is waited for by suspects; `None`: it was there at no crash.
+pub(super) fn watch_time(job: &Claimed) -> Option<Duration> {
+    if job.is_suspect() { Some(SERVED_MAX) } else { job.is_watched().then_some(TERM) }
+}
+
 /// Runs the suspect when it is alone, or gives it back for later.
 pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
     let turn = tokio::select! {
@@ -76,12 +85,20 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
     // A task of its own: a handler that blocks its thread must not keep the term from ending.
     let running = shared.runs.spawn(super::run(shared.clone(), job, Some(slot)));
     tokio::select! {
-        _ = running => {}
+        () = settled(&shared, &hold, running) => {}
         () = served(&shared, &hold, term) => {}
         // The run hears this too; if it blocks, nobody waits for its term.
         () = shared.aborting.cancelled() => {}
     }
     drop(lane);
+}
+
+/// The run has ended and Postgres knows: until then the lease says that it is alone.
+async fn settled(shared: &Shared, hold: &Arc<Hold>, running: JoinHandle<()>) {
+    drop(running.await);
+    while shared.held.has(hold) {
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 fn rest(epoch: i32) -> Duration {
@@ -97,39 +114,51 @@ struct Turn {
 }
 
 /// Waits for the lease and for the suspect's turn in this process and in the fleet, and is then alone. `None`: others wait here already,
-/// or the job is lost.
+/// long jobs have all slots, or the job is lost.
 async fn turn(shared: &Shared, job: &Claimed) -> Option<Turn> {
     if !job.hold.is_leased_in_the_end().await {
         return None;
     }
     let seat = shared.capacity.seat();
     let lane = shared.capacity.lane(seat.is_some()).await?;
-    let has_room = async || has_room(shared, job).await.unwrap_or_else(|outage| not_now(&outage, false));
     loop {
-        // Asked before the worker closes, so that a suspect which has to wait keeps nobody waiting. With long jobs in all slots that may be
-        // some time, and the term is for running.
-        if has_room().await
-            && let Some(slot) = shared.capacity.slot().await
-            && has_room().await
-        {
-            lane.begin_to_close();
-            wait_for_watched_neighbours(shared).await;
-            lane.close();
-            wait_for_neighbours(shared).await;
-            if let Some(term) = mark(shared, job).await.unwrap_or_else(|outage| not_now(&outage, None)) {
+        // Asked before the worker closes, so that a suspect which has to wait keeps nobody waiting.
+        if has_room(shared, job).await {
+            // The term is for running. If long jobs have all slots, another worker may have one.
+            let slot = tokio::time::timeout(SLOT_WAIT, shared.capacity.slot()).await.ok()??;
+            if let Some(term) = close(shared, job, &lane).await {
                 return Some(Turn { lane, slot, term });
             }
             lane.open();
         }
-        // Without a seat nothing is waited for.
         seat.as_ref()?;
         tokio::time::sleep(ASK).await;
     }
 }
 
-/// They may be killers: they get as long as a suspect would, and no more of them start. The worker is open for all others meanwhile.
+/// Closes this worker, step by step, and marks the suspect; `None`: others were quicker.
+async fn close(shared: &Shared, job: &Claimed, lane: &Lane) -> Option<Duration> {
+    lane.begin_to_close();
+    wait_for_watched_neighbours(shared).await;
+    if !has_room(shared, job).await {
+        return None;
+    }
+    lane.close();
+    wait_for_neighbours(shared).await;
+    loop {
+        match mark(shared, job).await {
+            Ok(term) => return term,
+            // The mark may be there: nothing else may start until this is known.
+            Err(outage) => not_now(&outage, ()),
+        }
+        tokio::time::sleep(ASK).await;
+    }
+}
+
+/// They may be killers: they get as long as a suspect would, or longer if they were one, and no more of them start. The worker is open
+/// for all others meanwhile.
 async fn wait_for_watched_neighbours(shared: &Shared) {
-    while shared.capacity.watched(TERM) > 0 {
+    while shared.capacity.watched() > 0 {
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -157,8 +186,12 @@ fn not_now<T>(outage: &Outage, otherwise: T) -> T {
     otherwise
 }
 
-/// Whether another suspect may run alone in the fleet now.
-async fn has_room(shared: &Shared, job: &Claimed) -> Result<bool, Outage> {
+/// Whether another suspect may run alone in the fleet now; not if that cannot be seen.
+async fn has_room(shared: &Shared, job: &Claimed) -> bool {
+    ask_for_room(shared, job).await.unwrap_or_else(|outage| not_now(&outage, false))
+}
+
+async fn ask_for_room(shared: &Shared, job: &Claimed) -> Result<bool, Outage> {
     let op = "looking for other suspects";
     let mut lent = shared.pg.main(op).await?;
     let query = sqlx::query_scalar(concat!("SELECT ", room!())).bind(job.hold.id).bind(job.queue.id).bind(job.kind.kind_id);

@@ -49,7 +49,7 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
     let Some(slot) = slot else {
         return forget(&job);
     };
-    let watched = job.is_watched().then(|| shared.capacity.watch());
+    let watched = isolated::watch_time(&job).map(|time| shared.capacity.watch(time));
     if shared.capacity.is_closed() && !job.is_suspect() || shared.capacity.is_closing() && job.is_watched() {
         // A suspect is about to run alone here: others can start this one.
         drop((slot, watched));

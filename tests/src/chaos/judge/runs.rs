@@ -121,8 +121,9 @@ fn fence(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
     if second > first {
         return None;
     }
-    // What a frozen process had in hand begins, under its old epoch, when it thaws.
-    let excused = if second == first { repeated(evidence, before, run) } else { was_held(evidence, run, run.from) };
+    // What a frozen process had in hand begins, under its old epoch, when it thaws. Where two were handed the same job at once, either may
+    // begin first.
+    let excused = repeated(evidence, before, run) || second < first && was_held(evidence, run, run.from);
     (!excused).then(|| Violation::new(Broken::Fence, run.from, between(before, run)))
 }
 
@@ -178,7 +179,7 @@ fn burials(evidence: &Evidence, asked: &AllAsked, by_job: &BTreeMap<Uuid, Vec<Ru
             continue;
         };
         let runs = by_job.get(&row.job).map_or(&[][..], Vec::as_slice);
-        if row.attempt < row.max_attempts && looks_like_a_killer(evidence, runs) {
+        if row.attempt < row.max_attempts && looks_like_a_killer(evidence, by_job, runs) {
             verdict.mistaken += 1;
             continue;
         }
@@ -190,9 +191,10 @@ fn burials(evidence: &Evidence, asked: &AllAsked, by_job: &BTreeMap<Uuid, Vec<Ru
     }
 }
 
-/// Two runs at least never ended, and the last of them was cut off by a fault: it was alone then. The first crash counts for what had not
+/// Two runs at least never ended, and the last of them was cut off by a fault while nothing else began beside it: it was alone. The first crash counts for what had not
 /// started, too.
-fn looks_like_a_killer(evidence: &Evidence, runs: &[Run]) -> bool {
+fn looks_like_a_killer(evidence: &Evidence, by_job: &BTreeMap<Uuid, Vec<Run>>, runs: &[Run]) -> bool {
     let by_fault = |run: &Run| run.how.is_none() && evidence.ends.iter().any(|end| end.is_fault && end.process == run.process);
-    runs.last().is_some_and(by_fault) && runs.iter().filter(|run| run.how.is_none()).count() >= STARTED_CRASHES
+    let alone = |run: &Run| !by_job.values().flatten().any(|other| other.process == run.process && other.from > run.from);
+    runs.last().is_some_and(|run| by_fault(run) && alone(run)) && runs.iter().filter(|run| run.how.is_none()).count() >= STARTED_CRASHES
 }

@@ -323,6 +323,11 @@ fn a_job_is_taken_for_a_killer_only_if_a_fault_ended_its_last_run() {
     };
     assert_eq!(found(killed(true)), []);
     assert_eq!(found(killed(false)), [Broken::Attempts]);
+    let in_company = |e: &mut Evidence| {
+        killed(true)(e);
+        worker(e, 2).extend([start(11 * S, 1, 2), end(11 * S + 1, 1, 2, How::Dropped)]);
+    };
+    assert!(found(in_company).contains(&Broken::Attempts));
     let only_once = |e: &mut Evidence| {
         killed(true)(e);
         worker(e, 1).push(end(4 * S, 3, 0, How::Dropped));

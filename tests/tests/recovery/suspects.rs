@@ -84,8 +84,6 @@ async fn a_killer_among_hundreds_of_quick_jobs_kills_three_workers_and_makes_few
     let told = "SELECT count(*) FROM millstream.job j WHERE crash_count <>
                 (SELECT count(ran_ms) FROM millstream.job_error e WHERE e.job_id = j.id AND e.class = 'crash')";
     assert_eq!(lab.number(told).await, 0);
-    let rows = "SELECT count(*) FROM millstream.job_error WHERE class = 'crash' AND ran_ms IS NULL";
-    assert!(lab.number(rows).await > 0, "nobody was only beside it");
     lab.await_drained("default").await;
 }
 

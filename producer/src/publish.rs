@@ -48,7 +48,7 @@ impl Publisher {
     /// Whether it makes sense to promise publishing.
     pub(crate) fn has_room(&self) -> bool {
         let now_ms = self.started.elapsed().as_millis() as u64;
-        !self.parts.redis.is_down() && now_ms >= self.full_until_ms.load(Ordering::Relaxed) && self.parcels.capacity() > BATCH_MAX
+        !self.parts.redis.refuses_work() && now_ms >= self.full_until_ms.load(Ordering::Relaxed) && self.parcels.capacity() > BATCH_MAX
     }
 
     /// Takes over committed parcels. Never waits.
@@ -69,7 +69,7 @@ impl Publisher {
                     if taken == 0 { return }
                     self.publish_batch(std::mem::take(&mut batch)).await;
                 }
-                () = tokio::time::sleep(delay), if self.parts.redis.is_down() => {
+                () = tokio::time::sleep(delay), if self.parts.redis.refuses_work() => {
                     if self.parts.redis.probe().await.is_ok() { reconnect.reset() }
                     delay = reconnect.next_delay();
                 }

@@ -55,7 +55,7 @@ impl Health {
             ready: postgres && !draining && redis_policy != Policy::Evicts,
             redis_policy,
             postgres,
-            redis: if self.0.redis.is_down() { "down" } else { "up" },
+            redis: if self.0.redis.refuses_work() { "down" } else { "up" },
             breakers: Breakers { postgres: self.0.postgres.state(), redis: self.0.redis.breaker().state() },
             draining,
             paused: self.0.paused.load(Ordering::Relaxed),
@@ -67,9 +67,9 @@ impl Health {
         let gauges = &self.0.metrics.gauges;
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
         gauges.worker_closed.set(self.0.capacity.is_closed().into());
-        gauges.redis_up.set(i64::from(!self.0.redis.is_down()));
+        gauges.redis_up.set(i64::from(!self.0.redis.refuses_work()));
         gauges.redis_policy_ok.set(i64::from(self.0.redis.policy() == Policy::Keeps));
-        gauges.redis_breaker_open.set(i64::from(self.0.redis.is_down()));
+        gauges.redis_breaker_open.set(i64::from(self.0.redis.refuses_work()));
         let counters = &self.0.metrics.counters;
         counters.set_degraded(Degraded::PostgresAway, self.0.postgres.toll());
         counters.set_degraded(Degraded::RedisAway, self.0.redis.breaker().toll());

@@ -59,7 +59,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
     gauges.postgres_up.set(reading.postgres.into());
     gauges.redis_up.set(reading.redis.into());
     gauges.redis_policy_ok.set((reading.redis_policy == Policy::Keeps).into());
-    gauges.redis_breaker_open.set(parts.redis.is_down().into());
+    gauges.redis_breaker_open.set(parts.redis.refuses_work().into());
     counters.set_degraded(Degraded::PostgresAway, api.0.watch.postgres.toll());
     counters.set_degraded(Degraded::RedisAway, parts.redis.breaker().toll());
     for (pool, open, idle) in parts.pg.usage() {

@@ -1,10 +1,20 @@
 //! The connection to Redis, with a deadline on every command and a breaker that says whether it is worth trying.
 //!
+//! A server that is full is half away: it adds nothing, but what waits in it can be read and acknowledged, which makes room. So
+//! the breaker is open and reading goes on, and what succeeds without needing memory does not close it.
+//!
 //! Commands share a small pool of multiplexed connections. A reader that blocks has a connection of its own, because a
 //! blocking read on a shared one stalls every other command, and its answer timeout must exceed the block (redis-rs has
 //! 500 ms by default, after which the server still hands the entry to the abandoned request).
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use deadpool_redis::{Manager, Pool, Runtime};
 use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
@@ -36,6 +46,8 @@ pub struct Redis {
     client: Client,
     keys: Keys,
     breaker: Arc<Breaker>,
+    /// The last failure was a want of memory.
+    full: Arc<AtomicBool>,
     policy: Arc<Known>,
 }
 
@@ -54,7 +66,8 @@ impl Redis {
             .recycle_timeout(Some(REDIS_DEADLINE))
             .build()
             .map_err(|_| Outage::RedisTimeout { op })?;
-        Ok(Self { pool, client, keys, breaker: Arc::new(Breaker::new(FAILURES_TO_OPEN, LINES)), policy: Arc::default() })
+        let breaker = Arc::new(Breaker::new(FAILURES_TO_OPEN, LINES));
+        Ok(Self { pool, client, keys, breaker, full: Arc::default(), policy: Arc::default() })
     }
 
     /// Names of keys.
@@ -69,12 +82,12 @@ impl Redis {
             Err(deadpool_redis::PoolError::Backend(source)) => {
                 if !self.note_refusal(&source) {
                     // Whatever it is, without a connection nothing can be done.
-                    self.breaker.note_failure("no connection");
+                    self.note_failure("no connection");
                 }
                 Err(Outage::Redis { op, source })
             }
             Err(_) => {
-                self.breaker.note_failure(LATE);
+                self.note_failure(LATE);
                 Err(Outage::RedisTimeout { op })
             }
         }
@@ -84,7 +97,9 @@ impl Redis {
     pub async fn within<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
         match tokio::time::timeout(REDIS_DEADLINE, command).await {
             Ok(Ok(value)) => {
-                self.breaker.note_success();
+                if !self.full.load(Ordering::Relaxed) {
+                    self.breaker.note_success();
+                }
                 Ok(value)
             }
             Ok(Err(source)) => {
@@ -92,10 +107,16 @@ impl Redis {
                 Err(Outage::Redis { op, source })
             }
             Err(_) => {
-                self.breaker.note_failure(LATE);
+                self.note_failure(LATE);
                 Err(Outage::RedisTimeout { op })
             }
         }
+    }
+
+    /// A command that needs memory has succeeded: the server is not full.
+    pub(super) fn note_added(&self) {
+        self.full.store(false, Ordering::Relaxed);
+        self.breaker.note_success();
     }
 
     /// A connection of its own for blocking reads of `READ_BLOCK`.
@@ -111,9 +132,14 @@ impl Redis {
         &self.policy
     }
 
-    /// Whether commands are expected to fail: work goes on from Postgres.
-    pub fn is_down(&self) -> bool {
+    /// Whether adding is expected to fail: nothing is published, and work goes on from Postgres.
+    pub fn refuses_work(&self) -> bool {
         self.breaker.is_open()
+    }
+
+    /// Whether every command is expected to fail. A server that refuses work only because it is full is not down.
+    pub fn is_down(&self) -> bool {
+        self.breaker.is_open() && !self.full.load(Ordering::Relaxed)
     }
 
     /// Since when and why, how often and how long.
@@ -126,14 +152,16 @@ impl Redis {
         let op = "probing Redis";
         let mut conn = self.connection(op).await?;
         // A write, because a full disk or a lost primary answers PING and refuses work. Touches no work stream.
-        self.within(op, redis::cmd("SET").arg(self.keys.probe()).arg(1).arg("EX").arg(60).exec_async(&mut conn)).await
+        self.within(op, redis::cmd("SET").arg(self.keys.probe()).arg(1).arg("EX").arg(60).exec_async(&mut conn)).await?;
+        self.note_added();
+        Ok(())
     }
 
     /// Tells the breaker of a command that was not awaited by [`Redis::within`].
     pub fn note(&self, outage: &Outage) {
         match outage {
             Outage::Redis { source, .. } => _ = self.note_refusal(source),
-            Outage::RedisTimeout { .. } => _ = self.breaker.note_failure(LATE),
+            Outage::RedisTimeout { .. } => self.note_failure(LATE),
             Outage::Postgres { .. } | Outage::PostgresTimeout { .. } | Outage::Schema(_) => {}
         }
     }
@@ -148,10 +176,17 @@ impl Redis {
             // Idle connections lead to the server that has just said so; new ones may find another behind the name.
             self.pool.retain(|_, _| false);
         }
+        self.full.store(remedy == Remedy::Drain, Ordering::Relaxed);
         if self.breaker.note_failure(word) && remedy == Remedy::Operator {
             tracing::error!(why = word, "Redis refuses this program: check user, password and rights in REDIS_URL");
         }
         true
+    }
+
+    /// Of a failure that is no refusal.
+    fn note_failure(&self, why: &'static str) {
+        self.full.store(false, Ordering::Relaxed);
+        self.breaker.note_failure(why);
     }
 }
 

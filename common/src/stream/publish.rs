@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::{GROUP, entry, link::Redis};
+use super::{GROUP, entry, link::Redis, remedy::Remedy};
 use crate::{
     error::Outage,
     job::Priority,
@@ -21,9 +21,8 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     Script::new(script)
 });
 
-/// Publishes parcels of one stream in order. Returns how many were accepted; the others found no room, or
-/// no connection. An error leaves
-/// it open whether entries were added: the parcels must stay `publishing`.
+/// Publishes parcels of one stream in order. Returns how many were accepted; the others found no room, no memory or no connection.
+/// An error leaves it open whether entries were added: the parcels must stay `publishing`.
 pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[Parcel]) -> Result<usize, Outage> {
     let op = "publishing";
     // Without a connection nothing was sent: the parcels wait, and are worked straight from Postgres if Redis stays away.
@@ -38,6 +37,16 @@ pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[
             call.arg(entry::pack(jobs));
         }
     }
-    let (accepted, _length): (usize, u64) = redis.within(op, call.invoke_async(&mut conn)).await?;
-    Ok(accepted)
+    let answer: Result<(usize, u64), Outage> = redis.within(op, call.invoke_async(&mut conn)).await;
+    match answer {
+        Ok((accepted, _length)) => {
+            if accepted > 0 {
+                redis.note_added();
+            }
+            Ok(accepted)
+        }
+        // A script that finds no memory at its first write has written nothing; after its first it is not refused any more.
+        Err(Outage::Redis { source, .. }) if Remedy::of(&source).0 == Remedy::Drain => Ok(0),
+        Err(outage) => Err(outage),
+    }
 }

@@ -15,6 +15,8 @@ pub enum Remedy {
     Reconnect,
     /// The server lives and refuses work: work from Postgres until it takes it again.
     Degrade,
+    /// The server is full and adds nothing; reading and acknowledging make room. Work from Postgres meanwhile.
+    Drain,
     /// Only an operator can help (password, rights): work from Postgres, and say so.
     Operator,
 }
@@ -36,7 +38,7 @@ const TABLE: [(&str, Remedy); 18] = [
     // Cannot save, and therefore takes no writes.
     ("MISCONF", Remedy::Degrade),
     // Full, with `noeviction`.
-    ("OOM", Remedy::Degrade),
+    ("OOM", Remedy::Drain),
     // Somebody's script does not end.
     ("BUSY", Remedy::Degrade),
     // Fewer replicas than it was told to have.
@@ -71,7 +73,7 @@ impl Remedy {
 
     /// Whether it says that no work can be done on this server now.
     pub fn is_outage(self) -> bool {
-        matches!(self, Self::Reconnect | Self::Degrade | Self::Operator)
+        matches!(self, Self::Reconnect | Self::Degrade | Self::Drain | Self::Operator)
     }
 }
 
@@ -96,7 +98,7 @@ mod tests {
             ("READONLY You can't write against a read only replica.", Remedy::Reconnect),
             ("MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to disk.", Remedy::Degrade),
             ("MISCONF Errors writing to the AOF file: No space left on device", Remedy::Degrade),
-            ("OOM command not allowed when used memory > 'maxmemory'.", Remedy::Degrade),
+            ("OOM command not allowed when used memory > 'maxmemory'.", Remedy::Drain),
             ("BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.", Remedy::Degrade),
             ("MOVED 3999 127.0.0.1:6381", Remedy::Reconnect),
             ("ASK 3999 127.0.0.1:6381", Remedy::Retry),

@@ -18,6 +18,13 @@ async fn entries_added(lab: &Lab) -> i64 {
     redis::from_redis_value(fields["entries-added"].clone()).unwrap()
 }
 
+fn claimed_directly(health: &Health) -> u64 {
+    let text = health.metrics();
+    let of =
+        |line: &str| line.starts_with("millstream_jobs_claimed_directly_total{").then(|| line.rsplit(' ').next()?.parse::<u64>().ok())?;
+    text.lines().filter_map(of).sum()
+}
+
 async fn redis_is(health: &Health, state: &str) {
     eventually(&format!("Redis is {state}"), async || (health.readiness().redis == state).then_some(())).await;
 }
@@ -28,12 +35,21 @@ async fn survives_refusal(lab: &Lab, drains: bool, refuse: impl AsyncFnOnce(), r
     let (producer, health) = (lab.producer(), worker.health());
     send(&producer, "sleep", r#"{"ms":40}"#, 300).await;
     eventually("work is under way", async || (lab.count("completed").await >= 20 && lab.entries().await.len() > 20).then_some(())).await;
+    eventually("all of them are published", async || {
+        (lab.number("SELECT count(*) FROM millstream.parcel WHERE publishing_since IS NULL").await == 0).then_some(())
+    })
+    .await;
     refuse().await;
     redis_is(&health, "down").await;
+    let sent_at = Some(chrono::Utc::now());
     send(&producer, "sleep", r#"{"ms":10}"#, 100).await;
     lab.await_count("completed", 400).await;
     if drains {
         lab.await_drained("default").await;
+        // A stream that can be read is, and nobody takes from behind its back what may be under way.
+        assert!(claimed_directly(&health) <= 100, "{} taken from Postgres", claimed_directly(&health));
+        let since = health.readiness().breakers.redis.since;
+        assert!(since.is_some() && since <= sent_at, "reads that succeed do not make it whole: down since {since:?}");
     }
     let before = entries_added(lab).await;
     relent().await;

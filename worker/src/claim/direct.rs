@@ -1,7 +1,8 @@
 //! Claim without Redis: straight from the parcels, leased from the start (F12).
 //!
-//! While the breaker is open every worker takes jobs from waiting parcels, and from published ones whose promise is older than the
-//! grace period, since the streams that may hold them are out of reach. The guarded UPDATE raises the epoch, so whatever
+//! While the breaker is open every worker takes jobs from waiting parcels, and, unless Redis is only full and its streams are read
+//! on, from published ones whose promise is older than the grace period, since the streams that may hold them are out of reach.
+//! The guarded UPDATE raises the epoch, so whatever
 //! the streams still say when they come back is stale.
 
 use std::{
@@ -72,7 +73,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 fn may_claim(shared: &Shared) -> bool {
     use std::sync::atomic::Ordering::Relaxed;
-    shared.redis.is_down() && shared.beating.load(Relaxed) && !shared.paused.load(Relaxed)
+    shared.redis.refuses_work() && shared.beating.load(Relaxed) && !shared.paused.load(Relaxed)
 }
 
 fn mean_weight(shared: &Shared) -> u64 {

@@ -83,7 +83,7 @@ impl Duty for Dispatch {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        if shared.redis.is_down() {
+        if shared.redis.refuses_work() {
             return Ok(Ran::Skipped);
         }
         let op = "looking for waiting parcels";

@@ -126,7 +126,7 @@ impl Keeper {
     /// An outage has a line of its own; what fails although both servers are there is worth one each second at most.
     fn tell(&self, duty: &str, outage: &Outage) {
         let error = in_full(outage);
-        if self.shared.postgres.is_open() || self.shared.redis.is_down() {
+        if self.shared.postgres.is_open() || self.shared.redis.refuses_work() {
             tracing::debug!(duty, error, "a duty failed; it runs again");
         } else if let Some(kept_back) = LINES.may_speak() {
             tracing::warn!(duty, kept_back, error, "a duty failed; it runs again");

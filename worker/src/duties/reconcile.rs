@@ -93,10 +93,14 @@ impl Reconcile {
         let key = shared.redis.keys().incarnation();
         let mut conn = shared.redis.connection(op).await?;
         let mut pipe = redis::pipe();
-        pipe.cmd("SET").arg(&key).arg(new_job_id().to_string()).arg("NX").ignore().cmd("GET").arg(&key);
-        let read: Result<(String,), Outage> = shared.redis.within(op, pipe.query_async(&mut conn)).await;
+        if !shared.redis.refuses_work() {
+            pipe.cmd("SET").arg(&key).arg(new_job_id().to_string()).arg("NX").ignore();
+        }
+        pipe.cmd("GET").arg(&key);
+        let read: Result<(Option<String>,), Outage> = shared.redis.within(op, pipe.query_async(&mut conn)).await;
         let now = match read {
-            Ok((now,)) => now,
+            // Gone, and there is no room for a new one: another word than before all the same.
+            Ok((now,)) => now.unwrap_or_default(),
             // Somebody has made it into something else: it is not the word of the last look, whatever it is.
             Err(Outage::Redis { source, .. }) if source.code() == Some("WRONGTYPE") => {
                 shared.redis.within(op, redis::cmd("DEL").arg(&key).exec_async(&mut conn)).await?;

@@ -35,8 +35,8 @@ const SLOT_WAIT: Duration = TERM;
 const LOOK: Duration = Duration::from_millis(50);
 /// How often Postgres is asked whether it is a suspect's turn.
 const ASK: Duration = Duration::from_millis(500);
-/// A suspect is by itself for so long, unless it ends before. Killers kill early, and long jobs must not take a worker out of the fleet: in
-/// a fleet of three under `kill -9` every 2 s, terms of 5 s kept work from flowing for half a minute.
+/// A suspect is by itself for so long, unless it ends before. Killers kill early, and while a
+/// long job serves its term its worker is out of the fleet. Three seconds are a choice, not a measured optimum.
 const TERM: Duration = Duration::from_secs(3);
 /// A suspect that has served its term is waited for by the next one as what was there at a crash is, but for longer: it was there at more.
 const SERVED_MAX: Duration = TERM.saturating_mul(2);

@@ -42,7 +42,7 @@ pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Noti
             .arg(millstream_common::clock::now().to_rfc3339())
             .ignore();
     }
-    if pipe.is_empty() || shared.redis.is_down() {
+    if pipe.is_empty() || shared.redis.refuses_work() {
         return;
     }
     let op = "announcing dead jobs";

@@ -2,7 +2,7 @@
 //!
 //! A case is one `async fn(&Fleet, &mut Rng) -> Result<()>` that returns when its fault is healed, and a line in [`all`]. What it
 //! draws comes from the `Rng` it is given, whose seed is that of the run and the case's id. What it expects beside the
-//! invariants it says by [`Fleet::complain`]. [`heal`] undoes what it left, also after an error.
+//! invariants it says by [`Fleet::complain`]. Its sleeps are lengths of faults, and times between looks. [`heal`] undoes what it left, also after an error.
 //!
 //! Of the specification's cases these are not here:
 //!

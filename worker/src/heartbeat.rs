@@ -123,6 +123,7 @@ impl Heart {
         if !twice.is_empty() {
             tracing::info!(jobs = twice.len(), "leases without a run here are handed back");
             within("handing leases back", rehand(conn, &twice, Reason::Lost, Reach::Leased, None)).await?;
+            within("forgetting leases", forget_stale(conn, &twice)).await?;
         }
         self.unknown = unknown;
         Ok(())
@@ -181,4 +182,18 @@ async fn ask(conn: &mut PgConnection, shared: &Shared) -> Result<(String, HashMa
     let rows =
         sqlx::query("SELECT job_id, epoch FROM millstream.lease WHERE worker_id = $1").bind(shared.worker_id).fetch_all(conn).await?;
     Ok((state.unwrap_or_default(), rows.iter().map(|row| (row.get(0), row.get(1))).collect()))
+}
+
+/// Leases that were written while their job was handed out again, and were not seen by that. They bind nobody.
+async fn forget_stale(conn: &mut PgConnection, leases: &[(JobId, i32)]) -> Result<(), sqlx::Error> {
+    let (ids, epochs): (Vec<JobId>, Vec<i32>) = leases.iter().copied().unzip();
+    sqlx::query(
+        "DELETE FROM millstream.lease l USING unnest($1::uuid[], $2::int[]) AS u(id, epoch) WHERE l.job_id = u.id AND l.epoch = u.epoch
+         AND NOT EXISTS (SELECT 1 FROM millstream.job j WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 1)",
+    )
+    .bind(ids)
+    .bind(epochs)
+    .execute(conn)
+    .await?;
+    Ok(())
 }

@@ -1,7 +1,7 @@
 //! The connection to Redis, with a deadline on every command and a breaker that says whether it is worth trying.
 //!
 //! A server that is full is half away: it adds nothing, but what waits in it can be read and acknowledged, which makes room. So
-//! the breaker is open and reading goes on, and what succeeds without needing memory does not close it.
+//! the breaker is open and reading goes on. An open breaker is closed only by what needed memory and got it: a probe, or an entry.
 //!
 //! Commands share a small pool of multiplexed connections. A reader that blocks has a connection of its own, because a
 //! blocking read on a shared one stalls every other command, and its answer timeout must exceed the block (redis-rs has
@@ -11,7 +11,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -39,6 +39,15 @@ const LINES: Lines = Lines {
     ends: "Redis is back: jobs travel over the streams again",
 };
 
+/// What the breaker does not tell: why it is open.
+#[derive(Default)]
+struct State {
+    /// The last refusal was for want of memory, and nothing has been added since.
+    full: AtomicBool,
+    /// Commands in a row that the server has not answered.
+    unanswered: AtomicU32,
+}
+
 /// Handle to Redis. Cheap to clone.
 #[derive(Clone)]
 pub struct Redis {
@@ -46,8 +55,7 @@ pub struct Redis {
     client: Client,
     keys: Keys,
     breaker: Arc<Breaker>,
-    /// The last failure was a want of memory.
-    full: Arc<AtomicBool>,
+    state: Arc<State>,
     policy: Arc<Known>,
 }
 
@@ -67,7 +75,7 @@ impl Redis {
             .build()
             .map_err(|_| Outage::RedisTimeout { op })?;
         let breaker = Arc::new(Breaker::new(FAILURES_TO_OPEN, LINES));
-        Ok(Self { pool, client, keys, breaker, full: Arc::default(), policy: Arc::default() })
+        Ok(Self { pool, client, keys, breaker, state: Arc::default(), policy: Arc::default() })
     }
 
     /// Names of keys.
@@ -97,9 +105,7 @@ impl Redis {
     pub async fn within<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
         match tokio::time::timeout(REDIS_DEADLINE, command).await {
             Ok(Ok(value)) => {
-                if !self.full.load(Ordering::Relaxed) {
-                    self.breaker.note_success();
-                }
+                self.note_answer();
                 Ok(value)
             }
             Ok(Err(source)) => {
@@ -115,8 +121,16 @@ impl Redis {
 
     /// A command that needs memory has succeeded: the server is not full.
     pub(super) fn note_added(&self) {
-        self.full.store(false, Ordering::Relaxed);
         self.breaker.note_success();
+        self.state.full.store(false, Ordering::Relaxed);
+    }
+
+    /// A command has succeeded. It shows that the server lives, not that it takes work.
+    fn note_answer(&self) {
+        self.state.unanswered.store(0, Ordering::Relaxed);
+        if !self.breaker.is_open() && !self.state.full.load(Ordering::Relaxed) {
+            self.breaker.note_success();
+        }
     }
 
     /// A connection of its own for blocking reads of `READ_BLOCK`.
@@ -139,7 +153,8 @@ impl Redis {
 
     /// Whether every command is expected to fail. A server that refuses work only because it is full is not down.
     pub fn is_down(&self) -> bool {
-        self.breaker.is_open() && !self.full.load(Ordering::Relaxed)
+        let reads = self.state.full.load(Ordering::Relaxed) && self.state.unanswered.load(Ordering::Relaxed) < FAILURES_TO_OPEN;
+        self.breaker.is_open() && !reads
     }
 
     /// Since when and why, how often and how long.
@@ -176,16 +191,24 @@ impl Redis {
             // Idle connections lead to the server that has just said so; new ones may find another behind the name.
             self.pool.retain(|_, _| false);
         }
-        self.full.store(remedy == Remedy::Drain, Ordering::Relaxed);
+        match remedy {
+            Remedy::Drain => {
+                self.state.full.store(true, Ordering::Relaxed);
+                self.state.unanswered.store(0, Ordering::Relaxed);
+            }
+            Remedy::Reconnect => _ = self.state.unanswered.fetch_add(1, Ordering::Relaxed),
+            // Nor does it give what it has.
+            _ => self.state.full.store(false, Ordering::Relaxed),
+        }
         if self.breaker.note_failure(word) && remedy == Remedy::Operator {
             tracing::error!(why = word, "Redis refuses this program: check user, password and rights in REDIS_URL");
         }
         true
     }
 
-    /// Of a failure that is no refusal.
+    /// Tells the breaker that there was no answer.
     fn note_failure(&self, why: &'static str) {
-        self.full.store(false, Ordering::Relaxed);
+        self.state.unanswered.fetch_add(1, Ordering::Relaxed);
         self.breaker.note_failure(why);
     }
 }

@@ -59,7 +59,7 @@ impl Remedy {
         if error.kind() == ErrorKind::AuthenticationFailed {
             return (Self::Operator, "WRONGPASS");
         }
-        if let Some(code) = error.code() {
+        if let Some(code) = code(error) {
             return TABLE.iter().find(|(known, _)| *known == code).map_or((Self::Caller, "refused"), |(known, remedy)| (*remedy, *known));
         }
         let word = match () {
@@ -75,6 +75,12 @@ impl Remedy {
     pub fn is_outage(self) -> bool {
         matches!(self, Self::Reconnect | Self::Degrade | Self::Drain | Self::Operator)
     }
+}
+
+/// The first word of what the server has said; of a pipeline, what it has said to the first command that it refused.
+pub fn code(error: &RedisError) -> Option<String> {
+    let single = error.code().map(str::to_owned);
+    single.or_else(|| Some(error.clone().into_server_errors()?.first()?.1.code().to_owned()))
 }
 
 #[cfg(test)]
@@ -124,6 +130,14 @@ mod tests {
             assert_eq!(found, remedy, "{line}");
             assert!(!remedy.is_outage() || line.starts_with(word), "{line}: {word}");
         }
+    }
+
+    // rule 31: in a pipeline the refusal is one of several answers
+    #[test]
+    fn a_refusal_within_a_pipeline_is_the_same_refusal() {
+        let answers = b"*2\r\n-OOM command not allowed when used memory > 'maxmemory'.\r\n:1\r\n";
+        let answered = redis::parse_redis_value(answers).and_then(redis::Value::extract_error);
+        assert_eq!(answered.err().map(|error| Remedy::of(&error)), Some((Remedy::Drain, "OOM")));
     }
 
     // rule 31

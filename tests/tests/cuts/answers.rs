@@ -140,6 +140,20 @@ async fn a_lease_whose_answer_is_lost_is_asked_for_again() {
     assert_eq!(lab.number("SELECT max(epoch)::bigint FROM millstream.job").await, 0);
 }
 
+// F26
+#[tokio::test]
+async fn a_run_that_ends_before_it_is_known_whether_it_is_leased_counts() {
+    let lab = Lab::new().await;
+    let (links, starts, gate) = (Links::of(&lab).await, Starts::default(), CancellationToken::new());
+    let _worker = lab.worker_in(&links.config, vec![starts.gated("gated", &gate)]).await;
+    links.postgres.set(statement("SELECT id, epoch, $3 FROM running"));
+    send(&lab.producer(), "gated", "1", 3).await;
+    cut(&links).await;
+    gate.cancel();
+    lab.await_all_completed(3).await;
+    assert_eq!((starts.repeated(), starts.jobs()), (Vec::new(), 3));
+}
+
 /// Jobs of a kind end, the answer to the statement that writes their outcomes is cut off, and still each has one outcome, the first.
 async fn settles(kind: &str, payload: &str, cut_at: &str, more: Vec<Handler>) -> Lab {
     let lab = Lab::new().await;

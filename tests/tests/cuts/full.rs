@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 
 use millstream_admin::services::{Durability, LocalServices};
-use millstream_common::stream::policy::Policy;
+use millstream_common::{
+    job::Priority,
+    stream::{GROUP, policy::Policy},
+};
 use millstream_tests::{
     Lab,
     ask::send,
@@ -11,6 +14,7 @@ use millstream_tests::{
     faults::{machine::SmallDisk, redis as faults},
 };
 use millstream_worker::Health;
+use tokio_util::sync::CancellationToken;
 
 /// Entries that were ever added to the work stream.
 async fn entries_added(lab: &Lab) -> i64 {
@@ -43,6 +47,8 @@ async fn survives_refusal(lab: &Lab, drains: bool, refuse: impl AsyncFnOnce(), r
     redis_is(&health, "down").await;
     let sent_at = Some(chrono::Utc::now());
     send(&producer, "sleep", r#"{"ms":10}"#, 100).await;
+    // Connections that break while it refuses do not make it forgotten either.
+    lab.command::<i64>(&["CLIENT", "KILL", "TYPE", "normal"]).await;
     lab.await_count("completed", 400).await;
     if drains {
         lab.await_drained("default").await;
@@ -68,6 +74,34 @@ async fn survives_refusal(lab: &Lab, drains: bool, refuse: impl AsyncFnOnce(), r
 async fn a_full_redis_costs_no_job_and_what_waits_in_it_drains() {
     let lab = Lab::private(Durability::None).await;
     survives_refusal(&lab, true, async || faults::fill_memory(&lab).await, async || faults::free_memory(&lab).await).await;
+}
+
+// F29: nobody has made the consumer groups yet, and now nobody can
+#[tokio::test]
+async fn what_waits_in_a_full_redis_without_a_consumer_group_is_worked_from_postgres() {
+    let lab = Lab::private(Durability::None).await;
+    lab.worker().await.drain(CancellationToken::new()).await;
+    let producer = lab.producer();
+    for priority in Priority::ALL {
+        lab.command::<i64>(&["DEL", &lab.keys().stream("default", priority)]).await;
+    }
+    send(&producer, "noop", "1", 50).await;
+    eventually("they are published", async || (lab.entries().await.len() > 1).then_some(())).await;
+    lab.command::<i64>(&["XGROUP", "DESTROY", &lab.work_stream(), GROUP]).await;
+    faults::fill_memory(&lab).await;
+    let worker = lab.worker().await;
+    lab.await_all_completed(50).await;
+    assert_eq!(worker.health().readiness().breakers.redis.why, Some("OOM"), "it was full all the time");
+    faults::free_memory(&lab).await;
+    redis_is(&worker.health(), "up").await;
+    let before = entries_added(&lab).await;
+    eventually("jobs travel over the streams again", async || {
+        send(&producer, "noop", "1", 5).await;
+        (entries_added(&lab).await > before).then_some(())
+    })
+    .await;
+    lab.await_all_completed(lab.number("SELECT count(*) FROM millstream.job").await).await;
+    lab.await_drained("default").await;
 }
 
 // F31; as root only. It refuses acknowledgements too, so its streams drain when there is space again.

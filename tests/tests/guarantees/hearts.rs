@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use millstream_common::job::NewJob;
 use millstream_tests::{Lab, Starts, ask::send, eventually};
 use millstream_worker::{Handler, Success};
 use tokio_util::sync::CancellationToken;
@@ -47,6 +48,23 @@ async fn a_lease_that_no_run_here_knows_is_handed_back() {
     sqlx::query("UPDATE millstream.lease SET worker_id = $1").bind(worker.id()).execute(&lab.pool).await.unwrap();
     lab.await_all_completed(3).await;
     assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0, "a lost answer is nobody's crash");
+}
+
+// rule 40: a lease that was being written while its job was handed out again
+#[tokio::test]
+async fn a_lease_of_an_earlier_hand_out_stops_nobody_and_goes() {
+    let lab = Lab::new().await;
+    let worker = lab.worker().await;
+    let job = NewJob::new("sleep", r#"{"ms":600}"#);
+    let stale = "INSERT INTO millstream.lease (job_id, epoch, worker_id) VALUES ($1, $2, $3)";
+    sqlx::query(stale).bind(job.id).bind(-1).bind(0_i64).execute(&lab.pool).await.unwrap();
+    lab.producer().enqueue(job.clone()).await.unwrap();
+    lab.await_all_completed(1).await;
+    assert_eq!(lab.number("SELECT epoch::bigint FROM millstream.job").await, 0, "it was leased at once, over the old one");
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.lease").await, 0);
+    sqlx::query(stale).bind(job.id).bind(0).bind(worker.id()).execute(&lab.pool).await.unwrap();
+    eventually("what binds nobody is forgotten", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(()))
+        .await;
 }
 
 // rule 40

@@ -168,16 +168,17 @@ async fn move_on(conn: &mut PgConnection, finished: Vec<i64>, moved: Vec<(i64, i
 /// Takes the jobs that are still available, at a new epoch, with a lease.
 async fn lease(conn: &mut PgConnection, shared: &Shared, hints: &[(JobId, i32)]) -> Result<Vec<PgRow>, sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = hints.iter().copied().unzip();
-    sqlx::query(
+    sqlx::query(concat!(
         "WITH taken AS (
            UPDATE millstream.job j SET state = 1, epoch = j.epoch + 1, worker_id = $3, started_at = now()
            FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
            WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0
            RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.stage_id, j.trace,
                      j.schema_version, j.crash_count
-         ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM taken)
-         SELECT * FROM taken",
-    )
+         ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM taken",
+        over_stale_lease!(),
+        ") SELECT * FROM taken",
+    ))
     .bind(ids)
     .bind(epochs)
     .bind(shared.worker_id)

@@ -19,7 +19,7 @@ use super::entry::Entry;
 
 /// Claimed, neither leased nor ended.
 const FRESH: u8 = 0;
-/// The lease statement is under way.
+/// The lease statement is under way, or was, and its answer is not known: the row may say available or running.
 const LEASING: u8 = 1;
 /// Postgres has a lease row for it.
 const LEASED: u8 = 2;
@@ -89,11 +89,6 @@ impl Hold {
     /// The lessor takes it for a lease statement. False: it has ended or is leased already.
     pub(crate) fn begin_lease(&self) -> bool {
         self.step(FRESH, LEASING)
-    }
-
-    /// The lease statement did not get through; the next one tries again.
-    pub(crate) fn lease_unknown(&self) {
-        self.step(LEASING, FRESH);
     }
 
     /// Postgres has the lease. From here on the stream entry is not needed for this job.

@@ -3,9 +3,20 @@
 //! Invariant: nothing starts that Postgres did not confirm as available at the hinted epoch. First delivery is one SELECT; every
 //! redelivery has raised the epoch before it gets here (`rehand`).
 
+/// The row of `lease` for a job that has just been taken, behind `INSERT … SELECT`. Where there is one already, it is of an earlier hand-out: a
+/// re-hand that waits for a lease statement removes the job's lease as it was before.
+macro_rules! over_stale_lease {
+    () => {
+        " ON CONFLICT (job_id) DO UPDATE SET worker_id = excluded.worker_id, epoch = excluded.epoch, cancel = false, isolated = false,
+            started = false, progress = NULL, progress_note = NULL, leased_at = excluded.leased_at WHERE lease.epoch < excluded.epoch"
+    };
+}
+pub(crate) use over_stale_lease;
+
 pub(crate) mod ack;
 pub(crate) mod direct;
 pub(crate) mod entry;
+pub(crate) mod group;
 pub(crate) mod hold;
 pub(crate) mod order;
 pub(crate) mod reader;

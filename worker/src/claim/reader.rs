@@ -4,7 +4,7 @@
 //! hands back what an earlier, abandoned request was given: entries in its own pending list that no hold here knows.
 
 use std::{
-    sync::{Arc, LazyLock},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -24,6 +24,7 @@ use redis::{
 };
 
 use super::{
+    group,
     order::{Order, WEIGHTS_DEFAULT},
     rows::{Delivery, claim, hand_back},
 };
@@ -48,9 +49,6 @@ type Found = Vec<(Arc<str>, Vec<StreamId>)>;
 static CLAIM_LINES: Seldom = Seldom::new();
 static HEAL_LINES: Seldom = Seldom::new();
 
-/// Removes a key of ours that somebody has made into something else.
-static HEAL: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("heal.lua")));
-
 pub(crate) struct Reader {
     shared: Arc<Shared>,
     queue: Queue,
@@ -60,13 +58,17 @@ pub(crate) struct Reader {
     entry_jobs: usize,
     job_weight: u64,
     claims: Arc<tokio::sync::Semaphore>,
+    /// By priority: the stream has a group. A full Redis makes none.
+    readable: [bool; 3],
+    looked: Instant,
 }
 
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, queue: Queue) -> Self {
         let streams = Priority::ALL.map(|p| (p, shared.redis.keys().stream(&queue.name, p).into()));
         let claims = Arc::new(tokio::sync::Semaphore::new(CLAIMS_MAX));
-        Self { shared, queue, streams, order: Order::new(WEIGHTS_DEFAULT), entry_jobs: 1, job_weight: SLOT_WEIGHT, claims }
+        let (order, looked) = (Order::new(WEIGHTS_DEFAULT), Instant::now());
+        Self { shared, queue, streams, order, entry_jobs: 1, job_weight: SLOT_WEIGHT, claims, readable: [true; 3], looked }
     }
 
     /// Reads until the worker drains.
@@ -105,6 +107,9 @@ impl Reader {
             if self.must_rest() {
                 return Ok(());
             }
+            if self.readable != [true; 3] && self.looked.elapsed() > READ_BLOCK {
+                self.make_groups().await?;
+            }
             let Some(entries_max) = self.await_room().await else { continue };
             let (read_at, deliveries) = self.read(&mut conn, entries_max).await?;
             reconnect.reset();
@@ -137,6 +142,9 @@ impl Reader {
     /// entries may have been pending: who blocks was given them before the block was over, however late he is told.
     async fn read(&mut self, conn: &mut MultiplexedConnection, entries_max: usize) -> Result<(Instant, Found), Outage> {
         for priority in self.order.next() {
+            if !self.readable[priority as usize] {
+                continue;
+            }
             let stream = self.stream(priority);
             let asked_at = Instant::now();
             let found = self.read_streams(conn, &[stream], entries_max, None).await?;
@@ -144,10 +152,18 @@ impl Reader {
                 return Ok((asked_at, found));
             }
         }
-        let all = self.streams.clone().map(|(_, stream)| stream);
+        let all: Vec<_> = self.readable_streams().cloned().collect();
+        if all.is_empty() {
+            tokio::time::sleep(IDLE_LOOK).await;
+            return Ok((Instant::now(), Found::new()));
+        }
         let asked_at = Instant::now();
         let found = self.read_streams(conn, &all, 1, Some(READ_BLOCK)).await?;
         Ok((Instant::now().min(asked_at + READ_BLOCK), found))
+    }
+
+    fn readable_streams(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.streams.iter().filter(|(priority, _)| self.readable[*priority as usize]).map(|(_, stream)| stream)
     }
 
     fn stream(&self, priority: Priority) -> Arc<str> {
@@ -221,7 +237,7 @@ impl Reader {
 
     /// After a reconnect: what the server gave to a request whose answer never came.
     async fn return_own_pending(&self, conn: &mut MultiplexedConnection) -> Result<(), Outage> {
-        for (_, stream) in &self.streams {
+        for stream in self.readable_streams() {
             let mut command = redis::cmd("XREADGROUP");
             command
                 .arg("GROUP")
@@ -258,7 +274,7 @@ impl Reader {
     }
 
     /// A missing group means that the stream was lost: make it again, from the start, and have everything compared.
-    async fn recover(&self, outage: &Outage) {
+    async fn recover(&mut self, outage: &Outage) {
         let text = millstream_common::error::in_full(outage);
         if text.contains("WRONGTYPE") {
             self.shared.metrics.counters.redis_failed("read");
@@ -278,20 +294,13 @@ impl Reader {
         tracing::debug!(queue = %self.queue.name, error = %text, "reading failed");
     }
 
-    async fn make_groups(&self) -> Result<(), Outage> {
-        let op = "making groups";
-        let mut conn = self.shared.redis.connection(op).await?;
-        for (_, stream) in &self.streams {
-            let healed: i32 = self.shared.redis.within(op, HEAL.key(&**stream).arg("stream").invoke_async(&mut conn)).await?;
-            if healed == 1 {
+    async fn make_groups(&mut self) -> Result<(), Outage> {
+        self.looked = Instant::now();
+        for (nth, (_, stream)) in self.streams.iter().enumerate() {
+            let (is_there, healed) = group::make(&self.shared.redis, stream).await?;
+            self.readable[nth] = is_there;
+            if healed {
                 self.shared.reconcile_now.notify_one();
-            }
-            let mut command = redis::cmd("XGROUP");
-            // At 0, never at $: entries added before the group must be seen.
-            command.arg("CREATE").arg(&**stream).arg(GROUP).arg("0").arg("MKSTREAM");
-            match self.shared.redis.within(op, command.exec_async(&mut conn)).await {
-                Err(Outage::Redis { source, .. }) if source.code() == Some("BUSYGROUP") => {}
-                other => other?,
             }
         }
         Ok(())

@@ -5,12 +5,11 @@ use std::collections::HashSet;
 use millstream_common::{
     error::Outage,
     id::JobId,
-    stream::{
-        GROUP, entry,
-        link::{Redis, is_outage},
-    },
+    stream::{GROUP, entry, link::Redis},
 };
-use redis::streams::{StreamInfoGroupsReply, StreamPendingCountReply, StreamRangeReply};
+use redis::streams::{StreamPendingCountReply, StreamRangeReply};
+
+use crate::claim::group;
 
 /// Entries listed by one command.
 const PAGE: usize = 1000;
@@ -50,16 +49,18 @@ pub(super) struct Listing {
     /// Jobs of the entries that are unread or pending: somebody will look at them.
     pub(super) jobs: Vec<(JobId, i32)>,
     /// Entries that nobody will ever read: the group has passed them, and they are pending with nobody. Somebody has moved the
-    /// group or deleted a consumer, or they are being removed right now.
+    /// group or deleted a consumer, or they are being removed right now. In a full Redis also those of a stream without a group.
     pub(super) skipped: Vec<String>,
 }
 
 /// The whole stream. The window bounds its length.
 pub(super) async fn listing(redis: &Redis, stream: &str) -> Result<Listing, Outage> {
     // In this order: what the group had passed before the entries were listed, and is not pending afterwards, is in no hands.
-    let passed = position(redis, stream).await?;
+    let passed = group::position(redis, stream).await?;
     let entries = entries(redis, stream).await?;
-    let is_passed = |id: &str| passed.is_some_and(|passed| parse(id).is_some_and(|id| id <= passed));
+    // A stream without a group is read from its start, as soon as somebody has made one. A full Redis refuses that.
+    let has_no_reader = passed.is_none() && redis.refuses_work();
+    let is_passed = |id: &str| has_no_reader || passed.is_some_and(|passed| group::parse(id).is_some_and(|id| id <= passed));
     let pending: HashSet<String> = if entries.iter().any(|(id, _)| is_passed(id)) {
         pending(redis, stream).await?.into_iter().map(|p| p.id).collect()
     } else {
@@ -74,26 +75,6 @@ pub(super) async fn listing(redis: &Redis, stream: &str) -> Result<Listing, Outa
         }
     }
     Ok(listing)
-}
-
-/// The last entry that the group was given; `None` if there is no stream or group.
-async fn position(redis: &Redis, stream: &str) -> Result<Option<(u64, u64)>, Outage> {
-    let op = "asking for the group's position";
-    let mut conn = redis.connection(op).await?;
-    let mut command = redis::cmd("XINFO");
-    command.arg("GROUPS").arg(stream);
-    let found: Result<StreamInfoGroupsReply, Outage> = redis.within(op, command.query_async(&mut conn)).await;
-    match found {
-        Ok(reply) => Ok(reply.groups.iter().find(|group| group.name == GROUP).and_then(|group| parse(&group.last_delivered_id))),
-        Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(None),
-        Err(outage) => Err(outage),
-    }
-}
-
-/// An entry id as numbers, in the order of the stream.
-fn parse(id: &str) -> Option<(u64, u64)> {
-    let (ms, nth) = id.split_once('-')?;
-    Some((ms.parse().ok()?, nth.parse().ok()?))
 }
 
 async fn entries(redis: &Redis, stream: &str) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {

@@ -19,6 +19,7 @@ use millstream_common::{
     metrics::ReclaimReason,
     pg::within,
     rehand::{Reach, Reason, rehand},
+    stream::remedy::code,
 };
 use sqlx::Row;
 
@@ -102,7 +103,7 @@ impl Reconcile {
             // Gone, and there is no room for a new one: another word than before all the same.
             Ok((now,)) => now.unwrap_or_default(),
             // Somebody has made it into something else: it is not the word of the last look, whatever it is.
-            Err(Outage::Redis { source, .. }) if source.code() == Some("WRONGTYPE") => {
+            Err(Outage::Redis { source, .. }) if code(&source).as_deref() == Some("WRONGTYPE") => {
                 shared.redis.within(op, redis::cmd("DEL").arg(&key).exec_async(&mut conn)).await?;
                 String::new()
             }

@@ -21,7 +21,10 @@ use millstream_common::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{claim::hold::Hold, shared::Shared};
+use crate::{
+    claim::{hold::Hold, over_stale_lease},
+    shared::Shared,
+};
 
 /// How often the oldest holds are looked at: the lease is at most this late.
 const TICK: Duration = Duration::from_millis(20);
@@ -33,6 +36,8 @@ static LINES: Seldom = Seldom::new();
 /// Runs until `stop` fires.
 pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<Arc<Hold>>, stop: CancellationToken) {
     let mut waiting: VecDeque<Arc<Hold>> = VecDeque::new();
+    // Perhaps leased: the answer was lost. A run that ends meanwhile waits until it is known from which state to settle.
+    let mut unknown = Vec::new();
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -45,7 +50,9 @@ pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<
         while let Ok(hold) = fresh.try_recv() {
             waiting.push_back(hold);
         }
-        let due = take_due(&mut waiting);
+        let mut due = std::mem::take(&mut unknown);
+        due.retain(|hold: &Arc<Hold>| !hold.is_lost());
+        take_due(&mut waiting, &mut due);
         if due.is_empty() {
             continue;
         }
@@ -53,23 +60,18 @@ pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<
             if let Some(kept_back) = LINES.may_speak() {
                 tracing::warn!(kept_back, jobs = due.len(), error = %millstream_common::error::in_full(&outage), "leasing failed; it is tried again");
             }
-            due.into_iter().rev().for_each(|hold| {
-                hold.lease_unknown();
-                waiting.push_front(hold);
-            });
+            unknown = due;
         }
     }
     shared.pulses.end("lessor");
 }
 
-/// The holds that have waited long enough and have not ended.
-fn take_due(waiting: &mut VecDeque<Arc<Hold>>) -> Vec<Arc<Hold>> {
+/// Adds the holds that have waited long enough and have not ended.
+fn take_due(waiting: &mut VecDeque<Arc<Hold>>, due: &mut Vec<Arc<Hold>>) {
     let now = Instant::now();
-    let mut due = Vec::new();
     while due.len() < PARCEL_JOBS_MAX && waiting.front().is_some_and(|h| now.duration_since(h.read_at) >= LEASE_DELAY) {
         due.extend(waiting.pop_front().filter(|hold| hold.begin_lease()));
     }
-    due
 }
 
 async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<(), Outage> {
@@ -99,16 +101,17 @@ async fn write(shared: &Shared, due: &[Arc<Hold>]) -> Result<HashSet<JobId>, Out
     let op = "leasing";
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = due.iter().map(|h| (h.id, h.epoch)).unzip();
     let mut lent = shared.pg.hot(op).await?;
-    let query = sqlx::query_scalar(
+    let query = sqlx::query_scalar(concat!(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)),
          running AS (
            UPDATE millstream.job j SET state = 1, worker_id = $3, started_at = now() - $4 * interval '1 millisecond'
            FROM asked a WHERE j.id = a.id AND j.epoch = a.epoch AND j.state = 0 RETURNING j.id, j.epoch
-         ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM running)
-         SELECT id FROM running
+         ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM running",
+        over_stale_lease!(),
+        ") SELECT id FROM running
          UNION ALL
          SELECT l.job_id FROM asked a JOIN millstream.lease l ON l.job_id = a.id AND l.epoch = a.epoch AND l.worker_id = $3",
-    )
+    ))
     .bind(ids)
     .bind(epochs)
     .bind(shared.worker_id)

@@ -10,6 +10,8 @@ mod database;
 mod hearts;
 #[path = "guarantees/payloads.rs"]
 mod payloads;
+#[path = "guarantees/plans.rs"]
+mod plans;
 #[path = "guarantees/races.rs"]
 mod races;
 #[path = "guarantees/streams.rs"]

@@ -43,7 +43,7 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
         // Cancelled or taken over before it started.
         () = job.hold.cancel.cancelled() => return forget(&job),
         // Never started: goes back at no cost.
-        () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
+        () = shared.draining.cancelled() => return Box::pin(give_back(&shared, job, None)).await,
         slot = async { if slot_in_hand.is_some() { slot_in_hand } else { slot(&shared, &job).await } } => slot,
     };
     let Some(slot) = slot else {
@@ -54,7 +54,7 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
         // A suspect is about to run alone here: others can start this one.
         drop((slot, watched));
         let rest = job.is_watched().then_some(isolated::REST);
-        return give_back(&shared, job, rest).await;
+        return Box::pin(give_back(&shared, job, rest)).await;
     }
     let started_at = millstream_common::clock::now();
     let started = Instant::now();
@@ -70,13 +70,13 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
             propose(&shared, job, started_at, ran, outcome).await;
         }
         End::Lost => forget(&job),
-        End::Abort => give_back(&shared, job, None).await,
+        End::Abort => Box::pin(give_back(&shared, job, None)).await,
     }
 }
 
 /// Leave to start; `None`: the job is lost.
 async fn slot(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> {
-    if job.is_watched() { watched::slot(shared, &job.hold).await } else { shared.capacity.slot().await }
+    if job.is_watched() { Box::pin(watched::slot(shared, &job.hold)).await } else { shared.capacity.slot().await }
 }
 
 /// How the handler's future came to its end.

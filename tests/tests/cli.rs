@@ -126,3 +126,41 @@ async fn queues_workers_and_doctor_tell_how_things_stand() {
     let doctor = run(&lab, &["doctor"]).await;
     assert!(text(&doctor.stdout).contains("postgres"), "{}", text(&doctor.stdout));
 }
+
+// F51: figures with their costs beside the bare path, at somebody's own servers, which are left as they were
+#[tokio::test]
+async fn a_bench_tells_rates_and_costs_and_cleans_up() {
+    let lab = Lab::new().await;
+    let out = lab.folder().join("bench");
+    let args = ["--json", "bench", "--jobs", "1000", "--runs", "1", "--only", "bulk,drain_1_worker", "--out", out.to_str().unwrap()];
+    let output = run(&lab, &args).await;
+    let printed: Vec<Value> = text(&output.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let file = std::fs::read_dir(&out).unwrap().next().unwrap().unwrap().path();
+    let written: Vec<Value> = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+    assert_eq!(printed, written, "{}", text(&output.stderr));
+    let names: Vec<_> = written.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["bulk_enqueue", "drain_1_worker"]);
+    for row in &written {
+        let positive = |field: &str| row[field].as_f64().is_some_and(|figure| figure > 0.0);
+        assert!(positive("jobs_per_s") && positive("raw_jobs_per_s") && positive("ratio_to_raw") && positive("wal_bytes_per_job"), "{row}");
+        assert!(row["cpu_us_per_job"]["postgres"].is_null(), "a server of somebody else cannot be seen: {row}");
+    }
+    assert!(written[1]["memory_mb"].as_f64().unwrap() > 1.0 && written[1]["cpu_us_per_job"]["worker"].as_f64().is_some());
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE state = 2").await, 1000);
+    assert_eq!(lab.number("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'bench_raw'").await, 0);
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.parcel").await, 0);
+    let keys: Vec<String> = lab.command(&["KEYS", "*bench-*"]).await;
+    assert!(keys.is_empty(), "{keys:?}");
+}
+
+#[tokio::test]
+async fn a_bench_does_not_disturb_workers_and_names_its_figures() {
+    let lab = Lab::new().await;
+    let _worker = lab.worker().await;
+    let disturbing = run(&lab, &["bench", "--jobs", "1000"]).await;
+    assert_eq!(disturbing.status.code(), Some(1));
+    assert!(text(&disturbing.stderr).contains("workers are at work"), "{}", text(&disturbing.stderr));
+    let unknown = run(&lab, &["bench", "--only", "nonesuch"]).await;
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("latency_sql"), "{}", text(&unknown.stderr));
+}

@@ -5,6 +5,7 @@
 
 pub mod api;
 mod bench;
+mod child;
 pub mod context;
 mod dead;
 mod dev;

@@ -69,7 +69,8 @@ fn only_the_dead_letter_stream_is_capped() -> Result<()> {
 fn entries_are_added_in_two_places() -> Result<()> {
     let mut broken = literals(DEAD_STREAM, |text| text.contains("XADD"))?;
     broken.extend(lua_lines(PUBLISH, "XADD")?);
-    broken.extend(code(&[".xadd"])?);
+    // The bare path of the bench has a stream of its own, which no worker reads.
+    broken.extend(code(&[".xadd"])?.into_iter().filter(|place| !place.starts_with("admin/src/cli/bench/raw.rs")));
     none(&format!("XADD stands in {PUBLISH} and {DEAD_STREAM} only"), &broken)
 }
 

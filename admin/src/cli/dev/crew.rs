@@ -3,20 +3,16 @@
 use std::{
     fs::File,
     path::{Path, PathBuf},
-    process::Stdio,
     sync::Arc,
     time::Duration,
 };
 
 use millstream_common::config::Config;
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::{
-    process::{Child, Command},
-    sync::Mutex,
-};
+use tokio::{process::Child, sync::Mutex};
 use tokio_util::sync::CancellationToken;
 
-use super::super::Failure;
+use super::super::{Failure, child::this_program_as_a_worker};
 
 /// How often the crew is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -84,29 +80,7 @@ impl Crew {
     }
 }
 
-/// This program again, as a worker. Credentials travel in the environment, where other users cannot see them.
 fn spawn(name: &str, log: &Path, config: &Config) -> std::io::Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
-    command_that_ends_with_us(&std::env::current_exe()?)
-        .args(["worker", "--name", name])
-        .env("DATABASE_URL", config.database.url.expose())
-        .env("REDIS_URL", config.redis.url.expose())
-        .env("MILLSTREAM_OBJECTS__URL", &config.objects.url)
-        .env("MILLSTREAM_REDIS__PREFIX", &config.redis.prefix)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .kill_on_drop(true)
-        .spawn()
-}
-
-/// Through `setpriv` where there is one (Linux): then the kernel ends the workers even when this process is killed outright.
-fn command_that_ends_with_us(program: &Path) -> Command {
-    let path = millstream_common::config::search_path();
-    if !std::env::split_paths(&path).any(|dir| dir.join("setpriv").is_file()) {
-        return Command::new(program);
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "TERM", "--"]).arg(program);
-    command
+    this_program_as_a_worker(config)?.args(["--name", name]).stdout(log.try_clone()?).stderr(log).spawn()
 }

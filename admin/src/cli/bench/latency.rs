@@ -1,0 +1,146 @@
+//! From the answer of an enqueue to the start of its handler, at a hundred jobs a second, one worker.
+//!
+//! Both ends are taken by clocks of this machine: the answer by this process, the start by the worker (`started_at`). Jobs come at
+//! their times, whether or not the one before has been answered.
+
+use std::{collections::HashMap, time::Duration};
+
+use chrono::{DateTime, Utc};
+use millstream_common::{
+    id::JobId,
+    job::{NewJob, Priority},
+    metrics::EnqueueSource,
+    pg::{Pg, within},
+};
+use millstream_producer::Producer;
+use sqlx::{Connection, Row as _};
+use tokio::task::JoinSet;
+
+use super::{
+    super::Failure,
+    beside::Beside,
+    crew::Crew,
+    door::Http,
+    drain::{begin, done},
+    enqueue::{PAYLOAD, QUEUE, job},
+    meter::Meter,
+    row::{Cpu, Row},
+    site::Site,
+};
+
+/// A hundred jobs a second.
+const EVERY: Duration = Duration::from_millis(10);
+/// Ten seconds of them.
+const JOBS: u64 = 1_000;
+/// The first ones open connections and are not counted.
+const WARM_UP: u64 = 50;
+const OP: &str = "measuring latency";
+
+/// How a job comes in.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Door {
+    /// `Producer::enqueue`.
+    Library,
+    /// `Producer::enqueue_in` and COMMIT.
+    Transaction,
+    /// `POST /v1/jobs`.
+    Http,
+    /// `millstream.enqueue`.
+    Sql,
+}
+
+/// An open door. Cheap to clone.
+#[derive(Clone)]
+struct Opened {
+    door: Door,
+    pg: Pg,
+    producer: Producer,
+    http: Option<Http>,
+}
+
+/// The figure of one door.
+pub(super) async fn of(site: &Site, name: &'static str, door: Door, beside: Beside) -> Result<Row, Failure> {
+    begin(site).await?;
+    let producer = site.context().producer(EnqueueSource::Cli).await?;
+    let http = if let Door::Http = door { Some(Http::open(site).await?) } else { None };
+    let guard = beside.begin(site).await?;
+    let crew = Crew::start(site, "noop", 1, None).await?;
+    let opened = Opened { door, pg: site.context().pg().await?.clone(), producer: producer.clone(), http };
+    send(&opened, WARM_UP).await?;
+    let meter = Meter::start(site, Some(&crew)).await?;
+    let answered = send(&opened, JOBS).await?;
+    let row = meter.stop(name, JOBS).await?;
+    done(site).await?;
+    producer.close().await;
+    crew.stop().await?;
+    guard.end().await?;
+    let ms = waits(site, &answered).await?;
+    // The rate is ours, not theirs; and beside a backlog the costs are mostly those of the backlog.
+    let row = Row { jobs_per_s: None, ..row }.with_quantiles(ms);
+    Ok(if beside == Beside::Waiting { Row { cpu_us_per_job: Cpu::default(), wal_bytes_per_job: None, ..row } } else { row })
+}
+
+/// Returns when each was answered.
+async fn send(opened: &Opened, jobs: u64) -> Result<HashMap<JobId, DateTime<Utc>>, Failure> {
+    let mut tick = tokio::time::interval(EVERY);
+    let mut calls = JoinSet::new();
+    for _ in 0..jobs {
+        tick.tick().await;
+        let opened = opened.clone();
+        calls.spawn(async move { opened.enqueue().await.map(|id| (id, millstream_common::clock::now())) });
+    }
+    let mut answered = HashMap::new();
+    while let Some(call) = calls.join_next().await {
+        answered.extend([call.map_err(|e| Failure::failed(format!("a caller failed: {e}")))??]);
+    }
+    Ok(answered)
+}
+
+impl Opened {
+    async fn enqueue(&self) -> Result<JobId, Failure> {
+        match (&self.http, self.door) {
+            (Some(http), _) => http.enqueue().await,
+            (None, Door::Transaction) => self.in_a_transaction().await,
+            (None, Door::Sql) => self.by_sql().await,
+            (None, _) => Ok(self.producer.enqueue(urgent()).await?.id),
+        }
+    }
+
+    async fn in_a_transaction(&self) -> Result<JobId, Failure> {
+        let mut lent = self.pg.main(OP).await?;
+        let mut tx = within(OP, lent.conn().begin()).await?;
+        let new = urgent();
+        let id = new.id;
+        self.producer.enqueue_in(&mut tx, vec![new]).await?;
+        within(OP, tx.commit()).await?;
+        lent.done();
+        Ok(id)
+    }
+
+    async fn by_sql(&self) -> Result<JobId, Failure> {
+        let mut lent = self.pg.main(OP).await?;
+        let call = sqlx::query_scalar("SELECT millstream.enqueue('noop', $1::jsonb, $2)").bind(PAYLOAD).bind(QUEUE);
+        let id = within(OP, call.fetch_one(lent.conn())).await?;
+        lent.done();
+        Ok(id)
+    }
+}
+
+/// Before whatever waits.
+fn urgent() -> NewJob {
+    NewJob { priority: Priority::High, ..job() }
+}
+
+async fn waits(site: &Site, answered: &HashMap<JobId, DateTime<Utc>>) -> Result<Vec<f64>, Failure> {
+    let mut lent = site.context().pg().await?.main(OP).await?;
+    let ids: Vec<JobId> = answered.keys().copied().collect();
+    let query = sqlx::query("SELECT id, started_at FROM millstream.job WHERE id = ANY($1) AND started_at IS NOT NULL").bind(ids);
+    let rows = within(OP, query.fetch_all(lent.conn())).await?;
+    lent.done();
+    let wait = |row: &sqlx::postgres::PgRow| {
+        let started: DateTime<Utc> = row.get("started_at");
+        // It may start before the answer has come back.
+        (started - answered.get(&row.get::<JobId, _>("id"))?).num_microseconds().map(|us| us.max(0) as f64 / 1000.0)
+    };
+    Ok(rows.iter().filter_map(wait).collect())
+}

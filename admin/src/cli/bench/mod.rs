@@ -1,0 +1,108 @@
+//! `millstream bench`: what these servers and this machine reach with `noop` jobs, and what each job costs.
+//!
+//! Aims at `DATABASE_URL` and `REDIS_URL` if they are set, under a key prefix of its own, else at private servers that sync to disk
+//! as in production. Workers are processes of their own; the producer is this one. Beside a figure stands what the bare statements
+//! and commands of its path reach in the same run ([`raw`]): noise cancels in the ratio. The jobs stay in the database as completed rows.
+
+mod beside;
+mod crew;
+mod door;
+mod drain;
+mod enqueue;
+mod figures;
+mod latency;
+mod meter;
+mod raw;
+mod row;
+mod site;
+mod slow;
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use self::{
+    figures::{FIGURES, Figure, measure},
+    row::{Row, print},
+    site::Site,
+};
+use super::{Context, Exit, Failure, Outcome};
+
+/// Jobs per figure of a quick run.
+const QUICK_JOBS: u64 = 40_000;
+/// The median of fewer says little on a shared machine.
+const RUNS: u32 = 3;
+
+#[derive(Debug, Args)]
+pub(super) struct BenchArgs {
+    /// A first impression: a fifth of the jobs, and only the figures of the main path
+    #[arg(long)]
+    quick: bool,
+    /// Jobs per figure
+    #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
+    jobs: u64,
+    /// Runs of each figure, of which the median is told: 3, of a quick run 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99))]
+    runs: Option<u32>,
+    /// Only figures whose names begin with one of these, comma separated
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    only: Vec<String>,
+    /// Where the JSON goes
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    out: PathBuf,
+}
+
+pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
+    let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| args.wants(figure)).collect();
+    if figures.is_empty() {
+        let names: Vec<_> = FIGURES.iter().map(|figure| figure.name).collect();
+        return Err(Failure::usage(format!("no figure begins with {}: there are {}", args.only.join(" or "), names.join(", "))));
+    }
+    let jobs = if args.quick { args.jobs.min(QUICK_JOBS) } else { args.jobs };
+    let site = Box::pin(Site::open(context)).await?;
+    let runs = args.runs.unwrap_or(if args.quick { 1 } else { RUNS });
+    raw::prepare(&site).await?;
+    let (rows, outcome) = Box::pin(all(&site, &figures, jobs, runs)).await;
+    Box::pin(site.close()).await?;
+    write(&args.out, &rows)?;
+    print(context, &rows)?;
+    outcome.map(|()| Exit::Done)
+}
+
+impl BenchArgs {
+    fn wants(&self, figure: &Figure) -> bool {
+        if self.only.is_empty() { figure.quick || !self.quick } else { self.only.iter().any(|name| figure.name.starts_with(name.as_str())) }
+    }
+}
+
+/// All of them, as far as they go: what has been measured is told also when a later one fails.
+async fn all(site: &Site, figures: &[&Figure], jobs: u64, runs: u32) -> (Vec<Row>, Result<(), Failure>) {
+    let mut rows = Vec::new();
+    for (nth, figure) in figures.iter().enumerate() {
+        match Box::pin(median(site, figure, jobs, runs, &format!("{} of {}", nth + 1, figures.len()))).await {
+            Ok(row) => rows.push(row),
+            Err(failure) => return (rows, Err(failure)),
+        }
+    }
+    (rows, Ok(()))
+}
+
+/// The run in the middle, whole: its costs belong to its rate.
+async fn median(site: &Site, figure: &Figure, jobs: u64, runs: u32, place: &str) -> Result<Row, Failure> {
+    let mut rows = Vec::new();
+    for run in 1..=runs {
+        site.context().hint(&format!("{place}: {}, run {run} of {runs} …", figure.name));
+        rows.push(Box::pin(measure(site, figure, jobs)).await?);
+    }
+    let key = |row: &Row| row.jobs_per_s.or(row.p50_ms).or(row.memory_mb).unwrap_or_default();
+    rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
+    Ok(rows.swap_remove(rows.len() / 2))
+}
+
+/// One file per run, by its time.
+fn write(dir: &Path, rows: &[Row]) -> Result<(), Failure> {
+    std::fs::create_dir_all(dir)?;
+    let name = format!("{}.json", millstream_common::clock::now().format("%Y%m%dT%H%M%SZ"));
+    let text = serde_json::to_string_pretty(rows).map_err(|e| Failure::failed(e.to_string()))?;
+    Ok(std::fs::write(dir.join(name), text)?)
+}

@@ -1,0 +1,121 @@
+//! Where a bench runs: the servers, given or private, with the schema, and settings of its own.
+
+use millstream_common::{
+    config::Secret,
+    pg::{migrate_up, within},
+};
+use tempfile::TempDir;
+
+use super::super::{Context, Failure};
+use crate::services::{Durability, GivenUrls, LocalServices, Options, Pids, ServerEnv};
+
+/// Servers that are ready.
+pub(super) struct Site {
+    context: Context,
+    services: LocalServices,
+    _folder: TempDir,
+}
+
+impl Site {
+    /// Starts what is not given.
+    pub(super) async fn open(context: &Context) -> Result<Self, Failure> {
+        let folder = tempfile::tempdir()?;
+        let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
+        let urls = GivenUrls { database_url: given(&context.config.database.url), redis_url: given(&context.config.redis.url) };
+        let options = Options { dir: folder.path().join("services"), durability: Durability::Full, fresh: true, env: ServerEnv::default() };
+        let services = LocalServices::given_or_start(urls, options).await.map_err(|e| Failure::failed(format!("{e:#}")))?;
+        let mut config = context.config.clone();
+        config.database.url = Secret::new(&services.database_url);
+        config.redis.url = Secret::new(&services.redis_url);
+        config.redis.prefix = format!("bench-{}", std::process::id());
+        migrate_up(config.database.url.expose()).await?;
+        let site = Self { context: Context::new(config, context.json, context.quiet), services, _folder: folder };
+        if site.number("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')").await? > 0 {
+            return Err(Failure::failed(
+                "workers are at work on these servers: a bench would measure them too, and disturb them; stop them first",
+            ));
+        }
+        site.execute("INSERT INTO millstream.queue (name) VALUES ('bench') ON CONFLICT DO NOTHING").await?;
+        Ok(site)
+    }
+
+    /// Connections to these servers.
+    pub(super) fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// Of the servers that are private.
+    pub(super) fn pids(&self) -> Pids {
+        self.services.pids()
+    }
+
+    /// One number.
+    pub(super) async fn number(&self, sql: &'static str) -> Result<i64, Failure> {
+        let op = "looking at the bench";
+        let mut lent = self.context.pg().await?.main(op).await?;
+        let number = within(op, sqlx::query_scalar(sql).fetch_one(lent.conn())).await?;
+        lent.done();
+        Ok(number)
+    }
+
+    /// A statement without an answer.
+    pub(super) async fn execute(&self, sql: &'static str) -> Result<(), Failure> {
+        let op = "preparing the bench";
+        let mut lent = self.context.pg().await?.main(op).await?;
+        within(op, sqlx::query(sql).execute(lent.conn())).await?;
+        lent.done();
+        Ok(())
+    }
+
+    /// Bytes that Redis uses for data; none if it does not say.
+    pub(super) async fn redis_bytes(&self) -> Result<Option<f64>, Failure> {
+        let op = "asking Redis for its memory";
+        let redis = self.context.redis().await?;
+        let mut conn = redis.connection(op).await?;
+        let info: String = redis.within(op, redis::cmd("INFO").arg("memory").query_async(&mut conn)).await?;
+        Ok(info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:")).and_then(|bytes| bytes.trim().parse().ok()))
+    }
+
+    /// Writes what is dirty, so that no figure pays for the one before, and each pays for whole pages in the WAL. Best effort: it takes rights.
+    pub(super) async fn checkpoint(&self) {
+        if let Err(failure) = self.execute("CHECKPOINT").await {
+            tracing::debug!(error = ?failure, "no checkpoint");
+        }
+    }
+
+    /// Takes Redis away; only a private one.
+    pub(super) fn stop_redis(&self) -> Result<(), Failure> {
+        self.services.stop_redis().map_err(|e| Failure::failed(format!("{e:#}: figures without Redis need a private one")))
+    }
+
+    pub(super) fn start_redis(&self) -> Result<(), Failure> {
+        self.services.start_redis().map_err(|e| Failure::failed(format!("{e:#}")))
+    }
+
+    /// The keys of this bench, whose prefix nobody else has.
+    async fn remove_keys(&self) -> Result<(), Failure> {
+        let op = "removing the keys of the bench";
+        let redis = self.context.redis().await?;
+        let mut conn = redis.connection(op).await?;
+        let pattern = format!("*{}:*", self.context.config.redis.prefix);
+        let mut cursor = 0_u64;
+        loop {
+            let scan = redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000).to_owned();
+            let (next, keys): (u64, Vec<String>) = redis.within(op, scan.query_async(&mut conn)).await?;
+            if !keys.is_empty() {
+                redis.within(op, redis::cmd("UNLINK").arg(keys).exec_async(&mut conn)).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+
+    /// Removes what is in nobody's way any more, and stops what is private.
+    pub(super) async fn close(self) -> Result<(), Failure> {
+        super::raw::remove(&self).await?;
+        self.remove_keys().await?;
+        self.services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))
+    }
+}

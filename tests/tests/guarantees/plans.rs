@@ -67,6 +67,9 @@ fn assert_right(plan: &Value, partitions_max: usize, when: &str) {
     assert!(scans.iter().all(|node| node["Node Type"] != "Seq Scan"), "{when}: {plan:#}");
     let looked_into: BTreeSet<_> = scans.iter().filter_map(|node| node["Relation Name"].as_str()).collect();
     assert!(looked_into.len() <= partitions_max, "{when}: {plan:#}");
+    // A range of ids alone would be read from end to end.
+    let by_id = |node: &&&Value| node["Index Cond"].as_str().is_none_or(|cond| cond.contains("id = ") || !cond.contains("id >= "));
+    assert!(scans.iter().all(by_id), "{when}: {plan:#}");
 }
 
 /// Works a little of everything, and looks at the plans.

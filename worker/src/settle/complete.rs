@@ -1,5 +1,8 @@
 //! Plain successes: one UPDATE per batch and starting state, with no answer but a count.
 //!
+//! No join: without statistics Postgres may join by reading the whole range of ids for each row of the batch. The ids are sorted,
+//! and `width_bucket`, a binary search in a sorted array, says where in the other arrays a row's values are.
+//!
 //! Only when the count differs from the batch (a lost lease, or a repeated write after an unknown outcome) are the rows read
 //! back to tell which were accepted.
 
@@ -17,11 +20,11 @@ pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
     futures::join!(settle_from(shared, short, From::Available), settle_from(shared, leased, From::Running));
 }
 
-async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) {
+async fn settle_from(shared: &Arc<Shared>, mut batch: Vec<Ended>, from: From) {
     if batch.is_empty() {
         return;
     }
-    let columns = Columns::of(&batch);
+    let columns = Columns::of(&mut batch);
     // On giving up, entries stay pending and leases expire: the jobs are handed out again.
     let mut patience = Patience::new(shared);
     let accepted = loop {
@@ -38,20 +41,32 @@ async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) {
     conclude(shared, settled.collect()).await;
 }
 
+/// The epochs of the batch, where the row `j` is found in it.
+macro_rules! own_epoch {
+    () => {
+        "($2::int[])[width_bucket(j.id, $1)]"
+    };
+}
+
+/// Sorted by id: see the module.
 struct Columns {
     ids: Vec<JobId>,
     epochs: Vec<i32>,
     started_at: Vec<chrono::DateTime<chrono::Utc>>,
-    results: Vec<Option<String>>,
+    /// None if no job of the batch has one.
+    results: Option<Vec<Option<String>>>,
 }
 
 impl Columns {
-    fn of(batch: &[Ended]) -> Self {
+    fn of(batch: &mut [Ended]) -> Self {
+        batch.sort_unstable_by_key(|ended| ended.job.hold.id);
+        let result = |ended: &Ended| ended.outcome.as_ref().ok().and_then(|success| success.result.clone());
+        let results: Vec<_> = batch.iter().map(result).collect();
         Self {
             ids: batch.iter().map(|e| e.job.hold.id).collect(),
             epochs: batch.iter().map(|e| e.job.hold.epoch).collect(),
             started_at: batch.iter().map(|e| e.started_at).collect(),
-            results: batch.iter().map(|e| e.outcome.as_ref().ok().and_then(|s| s.result.clone())).collect(),
+            results: results.iter().any(Option::is_some).then_some(results),
         }
     }
 }
@@ -71,47 +86,42 @@ async fn write(shared: &Shared, columns: &Columns, from: From) -> Result<Option<
 }
 
 async fn complete_short(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(
-        concat!(
-            "UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
-             FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
-             WHERE j.id = u.id",
-            epoch_guard!(),
-            " AND j.state = 0 AND j.id BETWEEN $6 AND $7"
-        ),
-    )
+    let done = sqlx::query(concat!(
+        "UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, finished_at = now(),
+               started_at = ($3::timestamptz[])[width_bucket(j.id, $1)], result = ($4::text[])[width_bucket(j.id, $1)]
+             WHERE j.id = ANY($1) AND j.id BETWEEN $6 AND $7 AND j.state = 0",
+        epoch_guard!(own_epoch!())
+    ))
     .bind(&columns.ids)
     .bind(&columns.epochs)
     .bind(&columns.started_at)
     .bind(&columns.results)
     .bind(worker_id)
-    .bind(columns.ids.iter().min())
-    .bind(columns.ids.iter().max())
+    .bind(columns.ids.first())
+    .bind(columns.ids.last())
     .execute(conn)
     .await?;
     Ok(done.rows_affected())
 }
 
 async fn complete_leased(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
-    let done: i64 = sqlx::query_scalar(
-        concat!(
-            "WITH done AS (
-               UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, started_at = u.started_at, finished_at = now(), result = u.result
-               FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
-               WHERE j.id = u.id",
-            epoch_guard!(),
-            " AND j.state = 1 AND j.id BETWEEN $6 AND $7 RETURNING j.id
+    let done: i64 = sqlx::query_scalar(concat!(
+        "WITH done AS (
+               UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, finished_at = now(),
+                 started_at = ($3::timestamptz[])[width_bucket(j.id, $1)], result = ($4::text[])[width_bucket(j.id, $1)]
+               WHERE j.id = ANY($1) AND j.id BETWEEN $6 AND $7 AND j.state = 1",
+        epoch_guard!(own_epoch!()),
+        " RETURNING j.id
              ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
              SELECT count(*) FROM done"
-        ),
-    )
+    ))
     .bind(&columns.ids)
     .bind(&columns.epochs)
     .bind(&columns.started_at)
     .bind(&columns.results)
     .bind(worker_id)
-    .bind(columns.ids.iter().min())
-    .bind(columns.ids.iter().max())
+    .bind(columns.ids.first())
+    .bind(columns.ids.last())
     .fetch_one(conn)
     .await?;
     Ok(done as u64)

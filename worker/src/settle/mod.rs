@@ -6,11 +6,14 @@
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
 //! stage) must commit with them, one transaction each. `unavailable` knows how long a job's downstream has been away.
 
-/// The fence: only the hand-out that the row `u` names may write the job `j`.
+/// The fence: only the hand-out whose epoch this is may write the job `j`; unless said, it is that of the row `u`.
 #[cfg(not(feature = "sabotage-guard"))]
 macro_rules! epoch_guard {
     () => {
-        " AND j.epoch = u.epoch"
+        epoch_guard!("u.epoch")
+    };
+    ($epoch:expr) => {
+        concat!(" AND j.epoch = ", $epoch)
     };
 }
 
@@ -18,7 +21,10 @@ macro_rules! epoch_guard {
 #[cfg(feature = "sabotage-guard")]
 macro_rules! epoch_guard {
     () => {
-        " AND u.epoch = u.epoch"
+        epoch_guard!("u.epoch")
+    };
+    ($epoch:expr) => {
+        concat!(" AND (", $epoch, ") >= 0")
     };
 }
 

@@ -157,17 +157,7 @@ async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> R
 
 async fn read(conn: &mut impl ConnectionLike, stream: &str, nth: usize) -> redis::RedisResult<(Vec<String>, Vec<JobId>)> {
     let mut command = redis::cmd("XREADGROUP");
-    command
-        .arg("GROUP")
-        .arg(GROUP)
-        .arg(nth)
-        .arg("COUNT")
-        .arg(BATCH / CHUNK_JOBS_MAX)
-        .arg("BLOCK")
-        .arg(20)
-        .arg("STREAMS")
-        .arg(stream)
-        .arg(">");
+    command.arg("GROUP").arg(GROUP).arg(nth).arg("COUNT").arg(BATCH / CHUNK_JOBS_MAX).arg("STREAMS").arg(stream).arg(">");
     let found: Option<redis::streams::StreamReadReply> = command.query_async(conn).await?;
     let entries = found.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
     let (mut names, mut ids) = (Vec::new(), Vec::new());
@@ -195,14 +185,14 @@ async fn settle(conn: &mut PgConnection, mut ids: Vec<JobId>) -> Result<u64, Out
     let rows = within(OP, select.fetch_all(&mut *conn)).await?;
     let now = millstream_common::clock::now();
     let update = sqlx::query(
-        "UPDATE bench_raw.job j SET state = 2, attempt = j.attempt + 1, worker_id = 1, started_at = u.started_at, finished_at = now(), result = u.result
-         FROM unnest($1::uuid[], $2::int[], $3::timestamptz[], $4::text[]) AS u(id, epoch, started_at, result)
-         WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0 AND j.id BETWEEN $5 AND $6",
+        "UPDATE bench_raw.job j SET state = 2, attempt = j.attempt + 1, worker_id = 1, finished_at = now(),
+           started_at = ($3::timestamptz[])[width_bucket(j.id, $1)], result = ($4::text[])[width_bucket(j.id, $1)]
+         WHERE j.id = ANY($1) AND j.id BETWEEN $5 AND $6 AND j.epoch = ($2::int[])[width_bucket(j.id, $1)] AND j.state = 0",
     )
     .bind(&ids)
     .bind(vec![0_i32; ids.len()])
     .bind(vec![now; ids.len()])
-    .bind(vec![None::<String>; ids.len()])
+    .bind(None::<Vec<Option<String>>>)
     .bind(first)
     .bind(last);
     drop(rows);

@@ -22,6 +22,9 @@ use tokio::{
 
 use crate::registry::SLOT_WEIGHT;
 
+/// So many jobs must have left before more are read ahead: a claim of a few jobs costs as much as one of many. The jobs in hand beyond this
+/// are more than there are slots, so no slot waits for it.
+const REFILL_MIN: usize = IN_FLIGHT_JOBS_MAX / 8;
 /// Of so many slots one may be kept by a suspect that waits for its turn; a worker with fewer slots keeps none.
 const SLOTS_PER_WAITING_SUSPECT: usize = 4;
 
@@ -95,11 +98,19 @@ impl Capacity {
             return 0;
         }
         let budget = (self.slots as u64 * SLOT_WEIGHT).saturating_sub(self.weight.load(Ordering::Relaxed));
-        let jobs = IN_FLIGHT_JOBS_MAX.max(self.slots).saturating_sub(self.jobs());
+        let jobs = self.jobs_max().saturating_sub(self.jobs());
+        if jobs < REFILL_MIN {
+            return 0;
+        }
         jobs.min(budget.div_ceil(weight.max(1)) as usize)
     }
 
-    /// Waits until some job has ended. Returns at once if one has ended since the last call.
+    /// Slow jobs, of which there are as many as slots, leave room for quick ones.
+    fn jobs_max(&self) -> usize {
+        self.slots + IN_FLIGHT_JOBS_MAX
+    }
+
+    /// Waits until some job has ended that has made room. Returns at once if one has ended since the last call.
     pub(crate) async fn freed(&self) {
         self.freed.notified().await;
     }
@@ -127,11 +138,17 @@ impl Capacity {
         Some(Lane { capacity: self.clone(), _held: held? })
     }
 
-    /// Takes on one job; the guard gives its weight back.
-    pub(crate) fn take(self: &Arc<Self>, weight: u64) -> Taken {
+    /// Takes on so many jobs of that weight; the guard gives it back.
+    pub(crate) fn take(self: &Arc<Self>, jobs: usize, weight: u64) -> Taken {
+        let weight = weight * jobs as u64;
         self.weight.fetch_add(weight, Ordering::Relaxed);
-        self.jobs.fetch_add(1, Ordering::Relaxed);
-        Taken { capacity: self.clone(), weight }
+        self.jobs.fetch_add(jobs, Ordering::Relaxed);
+        Taken { capacity: self.clone(), jobs, weight }
+    }
+
+    /// A slot to run in that is free now.
+    pub(crate) fn free_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.running.clone().try_acquire_owned().ok()
     }
 
     /// A slot to run in, when one is free.
@@ -140,17 +157,20 @@ impl Capacity {
     }
 }
 
-/// A job taken on.
+/// Jobs taken on.
 pub(crate) struct Taken {
     capacity: Arc<Capacity>,
+    jobs: usize,
     weight: u64,
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         self.capacity.weight.fetch_sub(self.weight, Ordering::Relaxed);
-        self.capacity.jobs.fetch_sub(1, Ordering::Relaxed);
-        self.capacity.freed.notify_one();
+        let left = self.capacity.jobs.fetch_sub(self.jobs, Ordering::Relaxed) - self.jobs;
+        if left + REFILL_MIN <= self.capacity.jobs_max() {
+            self.capacity.freed.notify_one();
+        }
     }
 }
 
@@ -207,11 +227,22 @@ mod tests {
     fn slow_jobs_are_taken_one_per_slot_and_quick_ones_in_batches() {
         let capacity = Capacity::new(8);
         assert_eq!(capacity.room(SLOT_WEIGHT), 8);
-        assert_eq!(capacity.room(1), IN_FLIGHT_JOBS_MAX);
-        let taken: Vec<_> = (0..8).map(|_| capacity.take(SLOT_WEIGHT)).collect();
+        assert_eq!(capacity.room(1), IN_FLIGHT_JOBS_MAX + 8);
+        let taken: Vec<_> = (0..8).map(|_| capacity.take(1, SLOT_WEIGHT)).collect();
         assert_eq!(capacity.room(1), 0);
         drop(taken);
         assert_eq!(capacity.room(SLOT_WEIGHT), 8);
+    }
+
+    #[test]
+    fn quick_jobs_are_read_ahead_by_the_hundred() {
+        let capacity = Capacity::new(8);
+        let all = capacity.take(IN_FLIGHT_JOBS_MAX + 8 - REFILL_MIN, 1);
+        assert_eq!(capacity.room(1), REFILL_MIN);
+        let one = capacity.take(1, 1);
+        assert_eq!(capacity.room(1), 0);
+        drop((all, one));
+        assert_eq!(capacity.room(1), IN_FLIGHT_JOBS_MAX + 8);
     }
 
     #[tokio::test]

@@ -31,7 +31,7 @@ impl Context {
     /// Fires when the job was cancelled, its lease lost, or the worker must stop now. The handler's future is dropped
     /// soon after; a blocking part should look at it now and then.
     pub fn cancel_token(&self) -> CancellationToken {
-        self.hold.cancel.clone()
+        self.hold.cancel().clone()
     }
 
     /// Stable across retries: the same for every attempt of this job.

@@ -34,10 +34,16 @@ impl Registered {
         self.mean_us.store(mean, Ordering::Relaxed);
     }
 
+    /// How long a run takes; `None` until measured.
+    pub(crate) fn mean(&self) -> Option<Duration> {
+        let mean = self.mean_us.load(Ordering::Relaxed);
+        (mean > 0).then(|| Duration::from_micros(mean))
+    }
+
     /// Jobs per stream entry that make up `CHUNK_WORK`; `None` until measured.
     pub(crate) fn chunk(&self) -> Option<i16> {
-        let mean = self.mean_us.load(Ordering::Relaxed);
-        (mean > 0).then(|| (CHUNK_WORK.as_micros() as u64 / mean).clamp(1, CHUNK_JOBS_MAX as u64) as i16)
+        let mean = self.mean()?;
+        Some((CHUNK_WORK.as_micros() / mean.as_micros()).clamp(1, CHUNK_JOBS_MAX as u128) as i16)
     }
 
     /// Share of a slot that one job takes, in thousandths: 20 ms of work fill a slot.

@@ -28,7 +28,7 @@ use crate::{
     pulse::Pulses,
     registry::Registry,
     report::Reporter,
-    settle::Ended,
+    settle::{Ended, parcels::Counts},
 };
 
 /// A queue this process reads.
@@ -64,8 +64,9 @@ pub(crate) struct Shared {
     pub(crate) pulses: Pulses,
     pub(crate) reporter: Reporter,
     pub(crate) outcomes: mpsc::UnboundedSender<Ended>,
-    pub(crate) fresh: mpsc::UnboundedSender<Arc<Hold>>,
+    pub(crate) fresh: mpsc::UnboundedSender<Vec<Arc<Hold>>>,
     pub(crate) acks: mpsc::UnboundedSender<Ack>,
+    pub(crate) parcels: Counts,
     /// Claim nothing more; what runs may finish.
     pub(crate) draining: CancellationToken,
     /// Hand back what still runs.

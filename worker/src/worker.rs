@@ -29,7 +29,10 @@ use crate::{
     registry::Registry,
     report::{self, Line, Reporter},
     run::lessor,
-    settle::{self, Ended},
+    settle::{
+        self, Ended,
+        parcels::{self, Counts},
+    },
     shared::{Meters, Queue, Shared},
 };
 
@@ -65,7 +68,7 @@ pub struct Worker {
 /// Ends of the channels that the loops read.
 struct Channels {
     outcomes: mpsc::UnboundedReceiver<Ended>,
-    fresh: mpsc::UnboundedReceiver<Arc<Hold>>,
+    fresh: mpsc::UnboundedReceiver<Vec<Arc<Hold>>>,
     acks: mpsc::UnboundedReceiver<Ack>,
     lines: mpsc::Receiver<Line>,
 }
@@ -73,7 +76,7 @@ struct Channels {
 /// The other ends.
 struct Senders {
     outcomes: mpsc::UnboundedSender<Ended>,
-    fresh: mpsc::UnboundedSender<Arc<Hold>>,
+    fresh: mpsc::UnboundedSender<Vec<Arc<Hold>>>,
     acks: mpsc::UnboundedSender<Ack>,
     reporter: Reporter,
 }
@@ -107,6 +110,8 @@ impl Worker {
         let stop = self.settling.stop_token();
         self.settling.spawn(settle::run(shared.clone(), channels.outcomes, stop.clone()));
         self.settling.spawn(lessor::run(shared.clone(), channels.fresh, stop));
+        // Ends after the settler, with its last counts.
+        self.acknowledging.spawn(parcels::run(shared.clone(), self.acknowledging.stop_token()));
         self.acknowledging.spawn(ack::acknowledge(shared.redis.clone(), channels.acks, self.acknowledging.stop_token()));
         self.keeping.spawn(report::run(shared.clone(), channels.lines, self.keeping.stop_token()));
         duties::start(shared, &self.keeping);
@@ -221,6 +226,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         outcomes: senders.outcomes,
         fresh: senders.fresh,
         acks: senders.acks,
+        parcels: Counts::default(),
         draining: CancellationToken::new(),
         aborting: CancellationToken::new(),
         reconcile_now: Notify::new(),

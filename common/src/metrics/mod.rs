@@ -36,6 +36,7 @@ pub use histograms::Histograms;
 pub use labels::{Degraded, DutyOutcome, EnqueueSource, JobOutcome, ReclaimReason, SlotState};
 pub use levels::Levels;
 pub use meters::{JobMeters, JobTally, QueueMeters};
+pub use prometheus::local::LocalHistogram;
 
 /// The `Content-Type` of [`Metrics::render`].
 pub const CONTENT_TYPE: &str = TEXT_FORMAT;

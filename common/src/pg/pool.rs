@@ -16,8 +16,8 @@ use crate::{
     limits::{ACQUIRE_DEADLINE, STATEMENT_DEADLINE},
 };
 
-/// Hot statements in flight per process: two or three batches suffice, the rest is claims and leases.
-const HOT_CONNECTIONS_MAX: u32 = 8;
+/// Hot statements in flight per process: claims, two batches of outcomes, leases, and the duties that look at jobs.
+const HOT_CONNECTIONS_MAX: u32 = 12;
 /// The server gives up a statement shortly after the client has.
 const STATEMENT_TIMEOUT_MS: u128 = STATEMENT_DEADLINE.as_millis() + 2_000;
 /// Waiting for a lock held by a migration or a person.

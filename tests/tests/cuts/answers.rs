@@ -174,7 +174,7 @@ async fn settles(kind: &str, payload: &str, cut_at: &str, more: Vec<Handler>) ->
 #[tokio::test]
 async fn a_completion_whose_answer_is_lost_is_accepted_once() {
     let starts = Starts::default();
-    settles("timed", "1", "AND j.state = 0 AND j.id BETWEEN", vec![starts.timed("timed")]).await;
+    settles("timed", "1", "j.id BETWEEN $6 AND $7 AND j.state = 0", vec![starts.timed("timed")]).await;
     assert_eq!((starts.repeated(), starts.jobs()), (Vec::new(), 4));
 }
 
@@ -182,7 +182,7 @@ async fn a_completion_whose_answer_is_lost_is_accepted_once() {
 #[tokio::test]
 async fn the_completion_of_a_leased_job_whose_answer_is_lost_is_accepted_once() {
     let starts = Starts::default();
-    settles("timed", "600", "AND j.state = 1 AND j.id BETWEEN", vec![starts.timed("timed")]).await;
+    settles("timed", "600", "j.id BETWEEN $6 AND $7 AND j.state = 1", vec![starts.timed("timed")]).await;
     assert_eq!((starts.repeated(), starts.jobs()), (Vec::new(), 4));
 }
 

@@ -22,13 +22,13 @@ use millstream_common::{
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
 use super::{
-    Claimed,
+    Claimed, ClaimedJob,
     hold::Hold,
     order::{Order, WEIGHTS_DEFAULT},
     rows::{hand_back, is_late, put_back},
 };
 use crate::{
-    run::spawn_run,
+    run::group::spawn_runs,
     shared::{Queue, Shared},
 };
 
@@ -94,7 +94,7 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
     }
     let (known, newer): (Vec<_>, Vec<_>) =
         rows.iter().partition(|row| shared.registry.knows(row.get("kind_id"), row.get("schema_version")));
-    known.iter().filter_map(|row| claimed(shared, row)).for_each(|job| spawn_run(shared, job));
+    spawn_runs(shared, known.iter().filter_map(|row| claimed(shared, row)));
     for queue in &shared.queues {
         let of_queue = newer.iter().filter(|row| row.get::<i32, _>("queue_id") == queue.id);
         let jobs: Vec<_> = of_queue.map(|row| (row.get("id"), row.get("epoch"))).collect();
@@ -196,8 +196,8 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
     let meters = shared.meters.queue(&queue);
     meters.claimed.inc();
     meters.claimed_directly.inc();
-    Some(Claimed {
-        guards: (in_hand, shared.capacity.take(kind.weight())),
+    Some(Box::new(ClaimedJob {
+        guards: (in_hand, shared.capacity.take(1, kind.weight())),
         hold,
         kind,
         queue,
@@ -208,5 +208,5 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
         payload: row.get("payload"),
         trace: row.get("trace"),
         crashes: row.get("crash_count"),
-    })
+    }))
 }

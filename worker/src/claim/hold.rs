@@ -5,7 +5,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
     time::{Duration, Instant},
@@ -52,10 +52,10 @@ pub(crate) struct Hold {
     pub(crate) id: JobId,
     pub(crate) epoch: i32,
     pub(crate) read_at: Instant,
-    /// Stops the run: cancelled, lease lost, or the worker must go.
-    pub(crate) cancel: CancellationToken,
     /// The stream entry that brought it; none if it was claimed without Redis.
     pub(crate) entry: Option<Arc<Entry>>,
+    /// Made when somebody asks for it: most jobs end before anybody does.
+    cancel: OnceLock<CancellationToken>,
     phase: AtomicU8,
     phase_changed: Notify,
     report: Mutex<Option<(f32, String)>>,
@@ -77,13 +77,18 @@ impl Hold {
             id,
             epoch,
             read_at,
-            cancel: CancellationToken::new(),
             entry,
+            cancel: OnceLock::new(),
             phase: phase.into(),
             phase_changed: Notify::new(),
             report: Mutex::default(),
             running_since: Mutex::default(),
         }
+    }
+
+    /// Stops the run: cancelled, lease lost, or the worker must go.
+    pub(crate) fn cancel(&self) -> &CancellationToken {
+        self.cancel.get_or_init(CancellationToken::new)
     }
 
     /// The lessor takes it for a lease statement. False: it has ended or is leased already.
@@ -100,7 +105,7 @@ impl Hold {
     pub(crate) fn lose(&self) {
         self.phase.store(LOST, Ordering::Release);
         self.phase_changed.notify_waiters();
-        self.cancel.cancel();
+        self.cancel().cancel();
     }
 
     /// Its handler may be at work.
@@ -111,7 +116,7 @@ impl Hold {
     /// Loses it if it has neither a lease nor an outcome. Its entry stays pending: whoever takes that over hands the job out again.
     pub(crate) fn lose_unleased(&self) {
         if self.step(FRESH, LOST) || self.step(LEASING, LOST) {
-            self.cancel.cancel();
+            self.cancel().cancel();
         }
     }
 
@@ -125,6 +130,9 @@ impl Hold {
 
     /// The run has ended: which state must the row be in? `None`: the job was lost.
     pub(crate) async fn begin_settle(&self) -> Option<From> {
+        if self.step(FRESH, SETTLING) {
+            return Some(From::Available);
+        }
         loop {
             let changed = self.phase_changed.notified();
             tokio::pin!(changed);
@@ -163,9 +171,9 @@ impl Hold {
         stepped
     }
 
-    /// Its handler begins.
-    pub(crate) fn begin_run(&self) {
-        *self.running_since() = Some(Instant::now());
+    /// Its handler begins, at `now`.
+    pub(crate) fn begin_run(&self, now: Instant) {
+        *self.running_since() = Some(now);
     }
 
     /// Its handler is done. To be told before its slot is given back.
@@ -225,7 +233,7 @@ mod tests {
         let hold = hold();
         assert!(hold.begin_lease());
         hold.lose();
-        assert!(hold.cancel.is_cancelled());
+        assert!(hold.cancel().is_cancelled());
         assert_eq!(hold.begin_settle().await, None);
     }
 }

@@ -30,8 +30,10 @@ use crate::{capacity::Taken, held::InHand, registry::Registered, shared::Queue};
 
 use self::hold::Hold;
 
-/// A job in hand, ready to run.
-pub(crate) struct Claimed {
+/// A job in hand, ready to run. On the heap: it goes through many hands.
+pub(crate) type Claimed = Box<ClaimedJob>;
+
+pub(crate) struct ClaimedJob {
     pub(crate) hold: Arc<Hold>,
     /// Both give back when the job leaves this process.
     #[expect(dead_code, reason = "guards")]
@@ -48,7 +50,7 @@ pub(crate) struct Claimed {
     pub(crate) crashes: i16,
 }
 
-impl Claimed {
+impl ClaimedJob {
     /// One more crash and it has used up what it may kill: it runs alone.
     pub(crate) fn is_suspect(&self) -> bool {
         i32::from(self.crashes) >= CRASHES_MAX - 1

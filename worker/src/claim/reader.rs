@@ -4,7 +4,10 @@
 //! hands back what an earlier, abandoned request was given: entries in its own pending list that no hold here knows.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -12,7 +15,7 @@ use millstream_common::{
     error::Outage,
     failpoint::reach,
     job::Priority,
-    limits::READ_BLOCK,
+    limits::{CLAIM_JOBS_MAX, READ_BLOCK},
     reconnect::Reconnect,
     rehand::Reach,
     seldom::Seldom,
@@ -22,15 +25,17 @@ use redis::{
     aio::MultiplexedConnection,
     streams::{StreamId, StreamReadReply},
 };
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    group,
+    Claimed, group,
     order::{Order, WEIGHTS_DEFAULT},
     rows::{Delivery, claim, hand_back},
 };
 use crate::{
+    capacity::Taken,
     registry::SLOT_WEIGHT,
-    run::spawn_run,
+    run::group::spawn_runs,
     shared::{Queue, Shared},
 };
 
@@ -54,10 +59,10 @@ pub(crate) struct Reader {
     queue: Queue,
     streams: [(Priority, Arc<str>); 3],
     order: Order,
-    /// Jobs and weight per entry, as last seen: how many entries fit into the free capacity.
+    /// Jobs per entry and the weight of one, as last seen: how many entries fit into the free capacity.
     entry_jobs: usize,
-    job_weight: u64,
-    claims: Arc<tokio::sync::Semaphore>,
+    job_weight: Arc<AtomicU64>,
+    claims: Arc<Semaphore>,
     /// By priority: the stream has a group. A full Redis makes none.
     readable: [bool; 3],
     looked: Instant,
@@ -66,9 +71,10 @@ pub(crate) struct Reader {
 impl Reader {
     pub(crate) fn new(shared: Arc<Shared>, queue: Queue) -> Self {
         let streams = Priority::ALL.map(|p| (p, shared.redis.keys().stream(&queue.name, p).into()));
-        let claims = Arc::new(tokio::sync::Semaphore::new(CLAIMS_MAX));
+        let claims = Arc::new(Semaphore::new(CLAIMS_MAX));
+        let job_weight = Arc::new(AtomicU64::new(SLOT_WEIGHT));
         let (order, looked) = (Order::new(WEIGHTS_DEFAULT), Instant::now());
-        Self { shared, queue, streams, order, entry_jobs: 1, job_weight: SLOT_WEIGHT, claims, readable: [true; 3], looked }
+        Self { shared, queue, streams, order, entry_jobs: 1, job_weight, claims, readable: [true; 3], looked }
     }
 
     /// Reads until the worker drains.
@@ -110,30 +116,29 @@ impl Reader {
             if self.readable != [true; 3] && self.looked.elapsed() > READ_BLOCK {
                 self.make_groups().await?;
             }
-            let Some(entries_max) = self.await_room().await else { continue };
+            let Some((permit, entries_max)) = self.await_room().await else { continue };
             let (read_at, deliveries) = self.read(&mut conn, entries_max).await?;
             reconnect.reset();
             if !deliveries.is_empty() {
                 reach("claim.read");
             }
-            for (stream, ids) in deliveries {
-                self.claim(stream, ids, read_at).await;
-            }
+            self.claim(permit, deliveries, read_at).await;
         }
     }
 
     /// Paused, or Postgres or Redis out of reach: nothing new may be claimed here.
     fn must_rest(&self) -> bool {
-        use std::sync::atomic::Ordering::Relaxed;
         self.shared.paused.load(Relaxed) || !self.shared.beating.load(Relaxed) || self.shared.redis.is_down()
     }
 
-    /// Entries that fit now; `None` after a while without room.
-    async fn await_room(&self) -> Option<usize> {
-        let jobs = self.shared.capacity.room(self.job_weight);
-        if jobs > 0 && self.claims.available_permits() > 0 {
-            return Some(jobs.div_ceil(self.entry_jobs.max(1)));
+    /// Leave to claim, and the entries that fit now; `None` after a while without room.
+    async fn await_room(&self) -> Option<(OwnedSemaphorePermit, usize)> {
+        let permit = tokio::time::timeout(IDLE_LOOK, self.claims.clone().acquire_owned()).await.ok()?.ok()?;
+        let jobs = self.shared.capacity.room(self.job_weight.load(Relaxed));
+        if jobs > 0 {
+            return Some((permit, jobs.min(CLAIM_JOBS_MAX).div_ceil(self.entry_jobs.max(1))));
         }
+        drop(permit);
         drop(tokio::time::timeout(IDLE_LOOK, self.shared.capacity.freed()).await);
         None
     }
@@ -199,8 +204,37 @@ impl Reader {
         Ok(keys.into_iter().filter(|k| !k.ids.is_empty()).map(|k| (k.key.into(), k.ids)).collect())
     }
 
-    /// Decodes, asks Postgres in the background and starts what was taken.
-    async fn claim(&mut self, stream: Arc<str>, ids: Vec<StreamId>, read_at: Instant) {
+    /// Has Postgres asked about what was read, and started what it confirms. Quick jobs are asked about while the next ones are read.
+    async fn claim(&mut self, permit: OwnedSemaphorePermit, found: Found, read_at: Instant) {
+        let mut batches = Vec::with_capacity(found.len());
+        for (stream, ids) in found {
+            let deliveries = self.decoded(&stream, ids);
+            if !deliveries.is_empty() {
+                batches.push((stream, deliveries));
+            }
+        }
+        let entries: usize = batches.iter().map(|(_, deliveries)| deliveries.len()).sum();
+        if entries == 0 {
+            return;
+        }
+        let jobs: usize = batches.iter().flat_map(|(_, deliveries)| deliveries).map(|delivery| delivery.hint.jobs.len()).sum();
+        self.entry_jobs = jobs.div_ceil(entries);
+        let weight = self.job_weight.load(Relaxed);
+        let claim = Claim { shared: self.shared.clone(), queue: self.queue.clone(), job_weight: self.job_weight.clone(), read_at };
+        let reserved = self.shared.capacity.take(jobs, weight);
+        let claiming = async move {
+            claim.run(batches, reserved).await;
+            drop(permit);
+        };
+        if weight < SLOT_WEIGHT {
+            self.shared.runs.spawn(claiming);
+        } else {
+            // The weight of slow jobs decides the next read.
+            claiming.await;
+        }
+    }
+
+    fn decoded(&self, stream: &Arc<str>, ids: Vec<StreamId>) -> Vec<Delivery> {
         let mut deliveries = Vec::with_capacity(ids.len());
         for id in ids {
             match decode(&id) {
@@ -208,35 +242,17 @@ impl Reader {
                 None => drop(self.shared.acks.send((stream.clone(), id.id))),
             }
         }
-        if deliveries.is_empty() {
-            return;
-        }
-        self.entry_jobs = deliveries.iter().map(|d| d.hint.jobs.len()).sum::<usize>().div_ceil(deliveries.len());
-        let Ok(permit) = self.claims.clone().acquire_owned().await else { return };
-        let (shared, queue) = (self.shared.clone(), self.queue.clone());
-        let claiming = async move {
-            let claimed = claim(&shared, &queue, &stream, deliveries, read_at).await;
-            drop(permit);
-            claimed
-        };
-        // Small batches are claimed in line: their weight decides the next read.
-        match claiming.await {
-            Ok(claimed) => {
-                reach("claim.taken");
-                self.job_weight = claimed.iter().map(|c| c.kind.weight()).max().unwrap_or(self.job_weight);
-                claimed.into_iter().for_each(|job| spawn_run(&self.shared, job));
-            }
-            Err(outage) => {
-                self.shared.metrics.counters.postgres_failed("claim");
-                if let Some(kept_back) = CLAIM_LINES.may_speak() {
-                    tracing::warn!(kept_back, error = %millstream_common::error::in_full(&outage), "claiming failed; the entries stay pending");
-                }
-            }
-        }
+        deliveries
+    }
+
+    /// Claims that are under way have entries in the pending list of which no hold knows yet.
+    async fn all_claimed(&self) {
+        drop(self.claims.acquire_many(CLAIMS_MAX as u32).await);
     }
 
     /// After a reconnect: what the server gave to a request whose answer never came.
     async fn return_own_pending(&self, conn: &mut MultiplexedConnection) -> Result<(), Outage> {
+        self.all_claimed().await;
         for stream in self.readable_streams() {
             let mut command = redis::cmd("XREADGROUP");
             command
@@ -313,6 +329,43 @@ impl Reader {
         }
         let mut conn = self.shared.redis.reader("leaving").await?;
         self.return_own_pending(&mut conn).await
+    }
+}
+
+/// What has been read at once.
+struct Claim {
+    shared: Arc<Shared>,
+    queue: Queue,
+    /// Where the reader looks for the weight of the next jobs.
+    job_weight: Arc<AtomicU64>,
+    read_at: Instant,
+}
+
+impl Claim {
+    /// The room that was `reserved` is the jobs' own when they are in hand.
+    async fn run(self, batches: Vec<(Arc<str>, Vec<Delivery>)>, reserved: Taken) {
+        for (stream, deliveries) in batches {
+            match claim(&self.shared, &self.queue, &stream, deliveries, self.read_at).await {
+                Ok(claimed) => self.start(claimed),
+                Err(outage) => self.complain(&outage),
+            }
+        }
+        drop(reserved);
+    }
+
+    fn start(&self, claimed: Vec<Claimed>) {
+        reach("claim.taken");
+        if let Some(heaviest) = claimed.iter().map(|job| job.kind.weight()).max() {
+            self.job_weight.store(heaviest, Relaxed);
+        }
+        spawn_runs(&self.shared, claimed);
+    }
+
+    fn complain(&self, outage: &Outage) {
+        self.shared.metrics.counters.postgres_failed("claim");
+        if let Some(kept_back) = CLAIM_LINES.may_speak() {
+            tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "claiming failed; the entries stay pending");
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use millstream_common::{
     error::Outage,
     id::JobId,
     limits::{CLAIM_ANSWER_MAX, PUT_BACK_DELAY, PUT_BACK_DELAY_MAX, PUT_BACKS_PER_DELAY},
+    metrics::{LocalHistogram, QueueMeters},
     pg::within,
     rehand::{Reach, Reason, rehand},
     seldom::Seldom,
@@ -18,7 +19,7 @@ use millstream_common::{
 };
 use sqlx::{Row, postgres::PgRow};
 
-use super::{Claimed, entry::Entry, hold::Hold};
+use super::{Claimed, ClaimedJob, entry::Entry, hold::Hold};
 use crate::{
     heartbeat::contact::Contact,
     shared::{Queue, Shared},
@@ -50,47 +51,41 @@ pub(crate) async fn claim(
     if is_late(&shared.contact, read_at) {
         return Err(Outage::PostgresTimeout { op: "claiming" });
     }
-    let mut claimed = Vec::new();
+    let mut hands = Hands::new(shared, queue, read_at);
     let mut foreign = Vec::new();
     let mut stale = 0;
     for delivery in deliveries {
-        let parts: Vec<_> = delivery.hint.jobs.iter().map(|(id, epoch)| (rows.remove(id), *epoch)).collect();
-        let (known, other): (Vec<_>, Vec<_>) = parts
-            .into_iter()
-            .filter_map(|(row, epoch)| row.filter(|r| r.epoch == epoch))
-            .partition(|row| shared.registry.knows(row.kind_id, row.version));
-        stale += delivery.hint.jobs.len() - known.len() - other.len();
-        foreign.extend(other.iter().map(|row| (row.id, row.epoch)));
-        // One more than the jobs taken: released below, when all of them are in hand.
-        let entry = Entry::new(stream.clone(), delivery.id, delivery.hint.parcel, known.len() + 1, shared.acks.clone());
-        claimed.extend(known.into_iter().filter_map(|row| take(shared, queue, row, &entry, read_at)));
+        let jobs = delivery.hint.jobs;
+        // One more than its jobs: released below, when each is in hand or known to be nothing for us.
+        let entry = Entry::new(stream.clone(), delivery.id, delivery.hint.parcel, jobs.len() + 1, shared.acks.clone());
+        for (id, epoch) in jobs {
+            let row = rows.remove(&id).map(JobRow).filter(|row| row.epoch() == epoch);
+            let is_taken = match row {
+                None => {
+                    stale += 1;
+                    false
+                }
+                Some(row) if !shared.registry.knows(row.kind_id(), row.version()) => {
+                    foreign.push((id, epoch));
+                    false
+                }
+                Some(row) => hands.take(&row, &entry),
+            };
+            if !is_taken {
+                entry.release();
+            }
+        }
         entry.release();
     }
     if stale > 0 {
-        shared.metrics.counters.stale_hints.inc_by(stale as u64);
+        shared.metrics.counters.stale_hints.inc_by(stale);
     }
+    let claimed = hands.full();
     put_back(shared, queue, &foreign).await;
-    let meters = shared.meters.queue(queue);
-    meters.claimed.inc_by(claimed.len() as u64);
     Ok(claimed)
 }
 
-struct JobRow {
-    id: JobId,
-    epoch: i32,
-    kind_id: i32,
-    tenant_id: i32,
-    attempt: i16,
-    max_attempts: i16,
-    payload: String,
-    enqueued_at: DateTime<Utc>,
-    stage_id: Option<i64>,
-    trace: Option<String>,
-    version: i16,
-    crashes: i16,
-}
-
-async fn fetch(shared: &Shared, deliveries: &[Delivery]) -> Result<HashMap<JobId, JobRow>, Outage> {
+async fn fetch(shared: &Shared, deliveries: &[Delivery]) -> Result<HashMap<JobId, PgRow>, Outage> {
     let mut ids: Vec<JobId> = deliveries.iter().flat_map(|d| d.hint.jobs.iter().map(|(id, _)| *id)).collect();
     ids.sort_unstable();
     ids.dedup();
@@ -106,52 +101,84 @@ async fn fetch(shared: &Shared, deliveries: &[Delivery]) -> Result<HashMap<JobId
     .bind(ids.last().copied().unwrap_or_default());
     let rows = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
-    Ok(rows.iter().map(|row| (row.get(0), job_row(row))).collect())
+    Ok(rows.into_iter().map(|row| (row.get_unchecked(0), row)).collect())
 }
 
-fn job_row(row: &PgRow) -> JobRow {
-    JobRow {
-        id: row.get(0),
-        epoch: row.get(1),
-        kind_id: row.get(2),
-        tenant_id: row.get(3),
-        attempt: row.get(4),
-        max_attempts: row.get(5),
-        payload: row.get(6),
-        enqueued_at: row.get(7),
-        stage_id: row.get(8),
-        trace: row.get(9),
-        version: row.get(10),
-        crashes: row.get(11),
+/// A row of the statement above, whose columns have these types: that is not looked up again for every value.
+struct JobRow(PgRow);
+
+impl JobRow {
+    fn epoch(&self) -> i32 {
+        self.0.get_unchecked(1)
+    }
+
+    fn kind_id(&self) -> i32 {
+        self.0.get_unchecked(2)
+    }
+
+    fn enqueued_at(&self) -> DateTime<Utc> {
+        self.0.get_unchecked(7)
+    }
+
+    fn version(&self) -> i16 {
+        self.0.get_unchecked(10)
+    }
+
+    fn id(&self) -> JobId {
+        self.0.get_unchecked(0)
     }
 }
 
-fn take(shared: &Arc<Shared>, queue: &Queue, row: JobRow, entry: &Arc<Entry>, read_at: Instant) -> Option<Claimed> {
-    let hold = Arc::new(Hold::fresh(row.id, row.epoch, read_at, entry.clone()));
-    let kind = shared.registry.get(row.kind_id)?.clone();
-    let Some(in_hand) = shared.held.take(&hold) else {
-        // A repeated entry: the job runs here already, under the first one.
-        entry.release();
-        return None;
-    };
-    if row.epoch == 0 {
-        let waited = (millstream_common::clock::now() - row.enqueued_at).to_std().unwrap_or_default();
-        shared.meters.queue(queue).queue_time.observe(waited.as_secs_f64());
+/// Takes jobs in hand; what is counted or told for each is counted and told once for all.
+struct Hands<'a> {
+    shared: &'a Arc<Shared>,
+    queue: &'a Queue,
+    read_at: Instant,
+    now: DateTime<Utc>,
+    meters: QueueMeters,
+    queue_time: LocalHistogram,
+    claimed: Vec<Claimed>,
+}
+
+impl<'a> Hands<'a> {
+    fn new(shared: &'a Arc<Shared>, queue: &'a Queue, read_at: Instant) -> Self {
+        let meters = shared.meters.queue(queue);
+        let (queue_time, now) = (meters.queue_time.local(), millstream_common::clock::now());
+        Self { shared, queue, read_at, now, meters, queue_time, claimed: Vec::new() }
     }
-    drop(shared.fresh.send(hold.clone()));
-    Some(Claimed {
-        hold,
-        guards: (in_hand, shared.capacity.take(kind.weight())),
-        kind,
-        queue: queue.clone(),
-        tenant_id: row.tenant_id,
-        attempt: row.attempt,
-        max_attempts: row.max_attempts,
-        stage_id: row.stage_id,
-        payload: row.payload,
-        trace: row.trace,
-        crashes: row.crashes,
-    })
+
+    /// False: a repeated entry; the job runs here already, under the first one.
+    fn take(&mut self, row: &JobRow, entry: &Arc<Entry>) -> bool {
+        let Some(kind) = self.shared.registry.get(row.kind_id()).cloned() else { return false };
+        let hold = Arc::new(Hold::fresh(row.id(), row.epoch(), self.read_at, entry.clone()));
+        let Some(in_hand) = self.shared.held.take(&hold) else { return false };
+        if row.epoch() == 0 {
+            let waited = (self.now - row.enqueued_at()).to_std().unwrap_or_default();
+            self.queue_time.observe(waited.as_secs_f64());
+        }
+        self.claimed.push(Box::new(ClaimedJob {
+            hold,
+            guards: (in_hand, self.shared.capacity.take(1, kind.weight())),
+            kind,
+            queue: self.queue.clone(),
+            tenant_id: row.0.get_unchecked(3),
+            attempt: row.0.get_unchecked(4),
+            max_attempts: row.0.get_unchecked(5),
+            payload: row.0.get_unchecked(6),
+            stage_id: row.0.get_unchecked(8),
+            trace: row.0.get_unchecked(9),
+            crashes: row.0.get_unchecked(11),
+        }));
+        true
+    }
+
+    /// What was taken. The lessor knows of it from here on.
+    fn full(self) -> Vec<Claimed> {
+        self.queue_time.flush();
+        self.meters.claimed.inc_by(self.claimed.len() as u64);
+        drop(self.shared.fresh.send(self.claimed.iter().map(|job| job.hold.clone()).collect()));
+        self.claimed
+    }
 }
 
 static PUT_BACK_LINES: Seldom = Seldom::new();

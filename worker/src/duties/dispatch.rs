@@ -11,18 +11,16 @@ use std::{
 };
 
 use millstream_common::{
-    error::Outage,
-    failpoint::reach,
-    id::JobId,
-    job::Priority,
-    limits::{PARCEL_JOBS_MAX, WINDOW_ENTRIES_MIN},
-    persist::Parcel,
-    pg::within,
+    error::Outage, failpoint::reach, id::JobId, job::Priority, limits::PARCEL_JOBS_MAX, persist::Parcel, pg::within,
     stream::publish::publish,
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
-use super::{Duty, Ran, Scope, leader::Leadership};
+use super::{
+    Duty, Ran, Scope,
+    leader::Leadership,
+    window::{Flows, level},
+};
 use crate::shared::Shared;
 
 /// The leader's pace: a job from the SQL door waits this long at most.
@@ -38,39 +36,12 @@ pub(super) struct Dispatch {
     leadership: Leadership,
     /// The last tenant served per queue and priority: the next run goes on behind it.
     turns: HashMap<(i32, i16), i32>,
-    /// Finished jobs per second of the fleet, to size the window: (finished, when, rate).
-    rate: Option<(i64, Instant, f64)>,
+    flows: Flows,
 }
 
 impl Dispatch {
     pub(super) fn new(leadership: Leadership) -> Self {
-        Self { leadership, turns: HashMap::new(), rate: None }
-    }
-
-    /// Entries a stream may hold: half a second of the fleet's recent rate, four rounds of its slots, and a floor.
-    async fn window(&mut self, conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
-        let row = sqlx::query(
-            "SELECT COALESCE(sum(w.slots), 0)::bigint, COALESCE(sum(b.finished), 0)::bigint
-             FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id WHERE w.state = 'active'",
-        )
-        .fetch_one(conn)
-        .await?;
-        let (slots, finished): (i64, i64) = (row.get(0), row.get(1));
-        let rate = match self.rate {
-            Some((before, at, rate)) if finished <= before => {
-                if at.elapsed() > Duration::from_secs(10) {
-                    0.0
-                } else {
-                    rate
-                }
-            }
-            Some((before, at, _)) => (finished - before) as f64 / at.elapsed().as_secs_f64().max(0.05),
-            None => 0.0,
-        };
-        if self.rate.is_none_or(|(before, ..)| finished != before) {
-            self.rate = Some((finished, Instant::now(), rate));
-        }
-        Ok(WINDOW_ENTRIES_MIN.max(4 * slots.unsigned_abs()).max((rate / 2.0) as u64 / 25))
+        Self { leadership, turns: HashMap::new(), flows: Flows::default() }
     }
 }
 
@@ -87,12 +58,12 @@ impl Duty for Dispatch {
             return Ok(Ran::Skipped);
         }
         let op = "looking for waiting parcels";
-        let mut lent = shared.pg.main(op).await?;
+        let mut lent = shared.pg.hot(op).await?;
         let streams = within(op, streams_with_work(lent.conn())).await?;
-        let window = if streams.is_empty() { 0 } else { within(op, self.window(lent.conn())).await? };
+        let slots = if streams.is_empty() { 0 } else { within(op, slots(lent.conn())).await? };
         lent.done();
         for (queue, name, priority) in streams {
-            self.dispatch(shared, queue, &name, priority, window).await?;
+            self.dispatch(shared, queue, &name, priority, slots).await?;
         }
         Ok(Ran::Done)
     }
@@ -108,15 +79,34 @@ async fn streams_with_work(conn: &mut PgConnection) -> Result<Vec<(i32, String, 
     Ok(rows.iter().map(|row| (row.get(0), row.get(1), Priority::from_number(row.get(2)).unwrap_or_default())).collect())
 }
 
+/// Slots of the fleet.
+async fn slots(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
+    let slots: i64 =
+        sqlx::query_scalar("SELECT COALESCE(sum(slots), 0)::bigint FROM millstream.worker WHERE state = 'active'").fetch_one(conn).await?;
+    Ok(slots.unsigned_abs())
+}
+
 impl Dispatch {
-    async fn dispatch(&mut self, shared: &Arc<Shared>, queue: i32, name: &str, priority: Priority, window: u64) -> Result<(), Outage> {
-        let room = room(shared, name, priority, window).await?;
+    /// Free entries of a stream. Tells the queue's window to whoever else publishes.
+    async fn room(&mut self, shared: &Shared, queue: i32, name: &str, priority: Priority, slots: u64) -> Result<u64, Outage> {
+        let level = level(shared, name, priority).await?;
+        self.flows.note(queue, priority, level, Instant::now());
+        let window = self.flows.window(queue, slots);
+        let op = "telling a window";
+        let mut conn = shared.redis.connection(op).await?;
+        let set = redis::cmd("SET").arg(shared.redis.keys().window(name)).arg(window).to_owned();
+        shared.redis.within::<()>(op, set.query_async(&mut conn)).await?;
+        Ok(window.saturating_sub(level.length))
+    }
+
+    async fn dispatch(&mut self, shared: &Arc<Shared>, queue: i32, name: &str, priority: Priority, slots: u64) -> Result<(), Outage> {
+        let room = self.room(shared, queue, name, priority, slots).await?;
         if room == 0 {
             return Ok(());
         }
         let op = "dispatching";
         let after = self.turns.get(&(queue, priority.number())).copied().unwrap_or(0);
-        let mut lent = shared.pg.main(op).await?;
+        let mut lent = shared.pg.hot(op).await?;
         let mut tx = within(op, lent.conn().begin()).await?;
         let picked = within(op, pick(&mut tx, queue, priority, after, room)).await?;
         within(op, tx.commit()).await?;
@@ -130,17 +120,6 @@ impl Dispatch {
         shared.metrics.queue(name).published.inc_by(jobs as u64);
         put_off(shared, &parcels[accepted..]).await
     }
-}
-
-/// Free entries of a stream. Tells the stream's window to whoever else publishes.
-async fn room(shared: &Shared, queue: &str, priority: Priority, window: u64) -> Result<u64, Outage> {
-    let op = "measuring a stream";
-    let keys = shared.redis.keys();
-    let mut conn = shared.redis.connection(op).await?;
-    let mut pipe = redis::pipe();
-    pipe.cmd("SET").arg(keys.window(queue)).arg(window).ignore().cmd("XLEN").arg(keys.stream(queue, priority));
-    let (length,): (u64,) = shared.redis.within(op, pipe.query_async(&mut conn)).await?;
-    Ok(window.saturating_sub(length))
 }
 
 /// Marks up to `room` entries' worth of parcels as publishing, tenants in turn, and tells which tenant was served last. `None`:
@@ -171,7 +150,7 @@ async fn pick(
         if entries == 0 {
             continue;
         }
-        let parcel = take(conn, &row, queue, priority, entries as usize).await?;
+        let Some(parcel) = take(conn, &row, queue, priority, entries as usize).await? else { continue };
         let used = parcel.jobs.len().div_ceil(parcel.chunk) as u64;
         *budget = budget.saturating_sub(used);
         room = room.saturating_sub(used);
@@ -181,8 +160,9 @@ async fn pick(
     Ok((!parcels.is_empty()).then_some((parcels, last)))
 }
 
-/// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order. A rest that ends far ahead was
-/// written before the clock of Postgres was set back, and is over.
+/// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order, as many as `each` entries take. A rest
+/// that ends far ahead was written before the clock of Postgres was set back, and is over. Without their lists, which are read when they
+/// are taken: the last one may be large and needed in small part only.
 async fn oldest_parcels(
     conn: &mut PgConnection,
     queue: i32,
@@ -191,19 +171,22 @@ async fn oldest_parcels(
     each: u64,
 ) -> Result<Vec<PgRow>, sqlx::Error> {
     sqlx::query(
-        "SELECT p.id, p.tenant_id, p.chunk, p.jobs, p.taken, p.ids, p.epochs FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn)
+        "SELECT p.id, p.tenant_id, p.chunk, p.jobs, p.taken FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn)
          CROSS JOIN LATERAL (
-           SELECT c.id, c.tenant_id, c.chunk, c.jobs, c.taken, c.ids, c.epochs FROM millstream.parcel c
+           SELECT c.id, c.tenant_id, c.chunk, c.jobs, c.taken,
+                  sum(ceil((c.jobs - c.taken)::float8 / greatest(c.chunk, 1))) OVER (ORDER BY c.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
+           FROM millstream.parcel c
            WHERE c.publishing_since IS NULL AND c.queue_id = $2 AND c.priority = $3 AND c.tenant_id = t.id AND (c.not_before IS NULL OR c.not_before NOT BETWEEN now() AND now() + interval '1 minute')
              AND EXISTS (SELECT 1 FROM millstream.kind k WHERE k.id = c.kind_id AND NOT k.paused)
              AND EXISTS (SELECT 1 FROM millstream.worker w WHERE w.state = 'active' AND c.kind_id = ANY(w.kinds) AND c.queue_id = ANY(w.queues))
-           ORDER BY c.id LIMIT $4 FOR UPDATE SKIP LOCKED
-         ) p ORDER BY t.turn, p.id",
+           ORDER BY c.id LIMIT $4
+         ) p WHERE p.before IS NULL OR p.before < $5 ORDER BY t.turn, p.id",
     )
     .bind(tenants)
     .bind(queue)
     .bind(priority.number())
     .bind(PARCELS_MAX.min(each as i64))
+    .bind(each as f64)
     .fetch_all(conn)
     .await
 }
@@ -233,38 +216,54 @@ async fn tenants_in_turn(conn: &mut PgConnection, queue: i32, priority: Priority
     Ok(tenants)
 }
 
-/// Marks a parcel as publishing; of one that is too large only its next `entries`, as a parcel of their own.
-async fn take(conn: &mut PgConnection, row: &PgRow, queue: i32, priority: Priority, entries: usize) -> Result<Parcel, sqlx::Error> {
+/// Marks a parcel as publishing; of one that is too large only its next `entries`, as a parcel of their own. `None`: somebody else has moved
+/// it on.
+async fn take(conn: &mut PgConnection, row: &PgRow, queue: i32, priority: Priority, entries: usize) -> Result<Option<Parcel>, sqlx::Error> {
     let chunk = row.try_get::<i16, _>("chunk")?.max(1) as usize;
-    let (id, taken): (i64, i16) = (row.try_get("id")?, row.try_get("taken")?);
-    let (ids, epochs): (Vec<JobId>, Option<Vec<i32>>) = (row.try_get("ids")?, row.try_get("epochs")?);
-    let jobs: Vec<(JobId, i32)> = ids
-        .into_iter()
-        .enumerate()
-        .map(|(i, id)| (id, epochs.as_ref().and_then(|e| e.get(i).copied()).unwrap_or(0)))
-        .skip(taken.max(0) as usize)
-        .collect();
-    let fit = (entries * chunk).clamp(1, PARCEL_JOBS_MAX).min(jobs.len());
-    if fit == jobs.len() && taken == 0 {
-        sqlx::query("UPDATE millstream.parcel SET publishing_since = now() WHERE id = $1").bind(id).execute(conn).await?;
-        return Ok(Parcel { id, queue, priority, chunk, jobs });
-    }
-    let part: i64 = sqlx::query_scalar(
-        "INSERT INTO millstream.parcel (publishing_since, enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, jobs, epochs, ids)
-         SELECT now(), enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, $2, epochs[taken + 1 : taken + $2], ids[taken + 1 : taken + $2]
-         FROM millstream.parcel WHERE id = $1 RETURNING id",
+    let (id, taken, jobs): (i64, i16, i16) = (row.try_get("id")?, row.try_get("taken")?, row.try_get("jobs")?);
+    let left = (jobs - taken).max(0) as usize;
+    let fit = (entries * chunk).clamp(1, PARCEL_JOBS_MAX).min(left);
+    let taken_row = if fit == left && taken == 0 { whole(conn, id).await? } else { part(conn, id, taken, fit, left).await? };
+    let Some(row) = taken_row else { return Ok(None) };
+    let (id, ids, epochs): (i64, Vec<JobId>, Option<Vec<i32>>) = (row.try_get("id")?, row.try_get("ids")?, row.try_get("epochs")?);
+    let epoch = |nth: usize| epochs.as_ref().and_then(|all| all.get(nth).copied()).unwrap_or(0);
+    let jobs = ids.into_iter().enumerate().map(|(nth, id)| (id, epoch(nth))).collect();
+    Ok(Some(Parcel { id, queue, priority, chunk, jobs }))
+}
+
+async fn whole(conn: &mut PgConnection, id: i64) -> Result<Option<PgRow>, sqlx::Error> {
+    sqlx::query(
+        "UPDATE millstream.parcel SET publishing_since = now() WHERE id = (
+           SELECT id FROM millstream.parcel WHERE id = $1 AND publishing_since IS NULL AND taken = 0 FOR UPDATE SKIP LOCKED
+         ) RETURNING id, ids, epochs",
     )
     .bind(id)
+    .fetch_optional(conn)
+    .await
+}
+
+/// The next `fit` of the `left` jobs behind the cursor.
+async fn part(conn: &mut PgConnection, id: i64, taken: i16, fit: usize, left: usize) -> Result<Option<PgRow>, sqlx::Error> {
+    let part = sqlx::query(
+        "INSERT INTO millstream.parcel (publishing_since, enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, jobs, epochs, ids)
+         SELECT now(), enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, $3, epochs[taken + 1 : taken + $3], ids[taken + 1 : taken + $3]
+         FROM millstream.parcel WHERE id = $1 AND publishing_since IS NULL AND taken = $2 FOR UPDATE SKIP LOCKED
+         RETURNING id, ids, epochs",
+    )
+    .bind(id)
+    .bind(taken)
     .bind(fit as i16)
-    .fetch_one(&mut *conn)
+    .fetch_optional(&mut *conn)
     .await?;
-    let moved = if fit == jobs.len() {
-        sqlx::query("DELETE FROM millstream.parcel WHERE id = $1").bind(id)
-    } else {
-        sqlx::query("UPDATE millstream.parcel SET taken = taken + $2 WHERE id = $1").bind(id).bind(fit as i16)
-    };
-    moved.execute(conn).await?;
-    Ok(Parcel { id: part, queue, priority, chunk, jobs: jobs.into_iter().take(fit).collect() })
+    if part.is_some() {
+        let moved = if fit == left {
+            sqlx::query("DELETE FROM millstream.parcel WHERE id = $1").bind(id)
+        } else {
+            sqlx::query("UPDATE millstream.parcel SET taken = taken + $2 WHERE id = $1").bind(id).bind(fit as i16)
+        };
+        moved.execute(conn).await?;
+    }
+    Ok(part)
 }
 
 /// What the stream refused for want of room waits again.
@@ -274,7 +273,7 @@ async fn put_off(shared: &Shared, refused: &[Parcel]) -> Result<(), Outage> {
     }
     let op = "putting parcels off";
     let ids: Vec<i64> = refused.iter().map(|p| p.id).collect();
-    let mut lent = shared.pg.main(op).await?;
+    let mut lent = shared.pg.hot(op).await?;
     within(
         op,
         sqlx::query("UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND taken = 0").bind(ids).execute(lent.conn()),

@@ -17,6 +17,7 @@ mod rescue;
 mod stats;
 mod sweep;
 mod takeover;
+mod window;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -85,7 +86,7 @@ pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
     keeper.start(reconcile::Reconcile::default());
     keeper.start(consumers::Consumers);
     keeper.start(partitions::Partitions);
-    keeper.start(stats::Stats);
+    keeper.start(stats::Stats::default());
     keeper.start(sweep::Sweep::default());
 }
 

@@ -134,7 +134,7 @@ async fn remove_passed(shared: &Shared) -> Result<(), Outage> {
 /// A promise made far ahead was made before the clock of Postgres was set back: it is old as well.
 async fn fetch(shared: &Shared, after: i64, grace: Duration) -> Result<Vec<Doubtful>, Outage> {
     let op = "listing doubtful parcels";
-    let mut lent = shared.pg.main(op).await?;
+    let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query(
         "SELECT id, queue_id, priority, ids, epochs FROM millstream.parcel
          WHERE (publishing_since < now() - $2 * interval '1 second' OR publishing_since > now() + interval '1 minute') AND id > $1 ORDER BY id LIMIT $3",
@@ -168,7 +168,7 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     let lost =
         if missing.is_empty() || cfg!(feature = "sabotage-reconcile") { HashSet::new() } else { still_available(shared, &missing).await? };
     let op = "reconciling";
-    let mut lent = shared.pg.main(op).await?;
+    let mut lent = shared.pg.hot(op).await?;
     if !lost.is_empty() {
         let jobs: Vec<_> = lost.iter().copied().collect();
         let again = within(op, rehand(lent.conn(), &jobs, Reason::Lost, Reach::Unleased, None)).await?;

@@ -48,7 +48,7 @@ impl Duty for Rescue {
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "looking at beats";
         let looked = async {
-            let mut lent = shared.pg.main(op).await?;
+            let mut lent = shared.pg.hot(op).await?;
             let beats = within(op, beats(lent.conn())).await?;
             lent.done();
             Ok(beats)
@@ -135,7 +135,7 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
     let op = "rescuing";
     let (mut total, mut scene) = (0, None);
     loop {
-        let mut lent = shared.pg.main(op).await?;
+        let mut lent = shared.pg.hot(op).await?;
         let mut tx = within(op, lent.conn().begin()).await?;
         if !within(op, is_still_silent(&mut tx, worker, beat)).await? {
             // It was only slow, or frozen: it beats again.

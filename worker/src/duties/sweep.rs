@@ -36,7 +36,7 @@ impl Duty for Sweep {
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "sweeping";
-        let mut lent = shared.pg.main(op).await?;
+        let mut lent = shared.pg.hot(op).await?;
         within(op, forget_old_workers(lent.conn())).await?;
         let (last, orphans) = within(op, find_orphans(lent.conn(), self.after)).await?;
         self.after = last;

@@ -149,7 +149,7 @@ fn owner<'a>(item: &Pending, owners: &'a Owners) -> Option<&'a Owner> {
 
 async fn owners(shared: &Shared) -> Result<Owners, Outage> {
     let op = "looking at beats";
-    let mut lent = shared.pg.main(op).await?;
+    let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query(
         "SELECT b.worker_id, b.beat, w.state = 'stopped', w.state = 'lost' FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id",
     );
@@ -183,7 +183,7 @@ async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &
 /// Hands out what is still available of the jobs; false: the owner lives after all.
 async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: &Abandoned) -> Result<bool, Outage> {
     let op = "taking entries over";
-    let mut lent = shared.pg.main(op).await?;
+    let mut lent = shared.pg.hot(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
     let mut dead_worker = None;
     if let (Some(worker), Some(beat)) = (of.owner, of.died_at) {

@@ -72,7 +72,7 @@ pub(super) fn watch_time(job: &Claimed) -> Option<Duration> {
 pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
     let turn = tokio::select! {
         biased;
-        () = job.hold.cancel.cancelled() => return forget(&job),
+        () = job.hold.cancel().cancelled() => return forget(&job),
         () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
         turn = turn(&shared, &job) => turn,
     };

@@ -34,7 +34,7 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 static LINES: Seldom = Seldom::new();
 
 /// Runs until `stop` fires.
-pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<Arc<Hold>>, stop: CancellationToken) {
+pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<Vec<Arc<Hold>>>, stop: CancellationToken) {
     let mut waiting: VecDeque<Arc<Hold>> = VecDeque::new();
     // Perhaps leased: the answer was lost. A run that ends meanwhile waits until it is known from which state to settle.
     let mut unknown = Vec::new();
@@ -47,8 +47,8 @@ pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<
             _ = tick.tick() => {}
         }
         shared.pulses.turn("lessor", SILENCE_MAX);
-        while let Ok(hold) = fresh.try_recv() {
-            waiting.push_back(hold);
+        while let Ok(holds) = fresh.try_recv() {
+            waiting.extend(holds);
         }
         let mut due = std::mem::take(&mut unknown);
         due.retain(|hold: &Arc<Hold>| !hold.is_lost());
@@ -92,7 +92,7 @@ async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<(), Outage> {
             entry.release();
         }
     }
-    crate::settle::parcels::count_done(shared, parcels).await;
+    shared.parcels.add(parcels);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! All ways to end are arms of one `select!`; panics are caught here and nowhere else. What is said here is only a proposal:
 //! settle decides, and Postgres accepts it or not.
 
+pub(crate) mod group;
 mod isolated;
 pub(crate) mod lessor;
 mod watched;
@@ -11,6 +12,7 @@ use std::{
     any::Any,
     panic::AssertUnwindSafe,
     sync::Arc,
+    task::Poll,
     time::{Duration, Instant},
 };
 
@@ -27,26 +29,20 @@ use crate::{
     shared::Shared,
 };
 
-/// Starts the job as a task of its own as soon as a slot is free.
-pub(crate) fn spawn_run(shared: &Arc<Shared>, job: Claimed) {
-    if job.is_suspect() {
-        shared.runs.spawn(isolated::run(shared.clone(), job));
-    } else {
-        shared.runs.spawn(run(shared.clone(), job, None));
-    }
-}
-
 /// With a slot in hand or, if there is none, when one is free.
 async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaphorePermit>) {
-    let slot = tokio::select! {
-        biased;
-        // Cancelled or taken over before it started.
-        () = job.hold.cancel.cancelled() => return forget(&job),
-        // Never started: goes back at no cost.
-        () = shared.draining.cancelled() => return Box::pin(give_back(&shared, job, None)).await,
-        slot = async { if slot_in_hand.is_some() { slot_in_hand } else { slot(&shared, &job).await } } => slot,
-    };
-    let Some(slot) = slot else {
+    let mut slot_in_hand = slot_in_hand.or_else(|| slot_at_once(&shared, &job));
+    if slot_in_hand.is_none() {
+        slot_in_hand = tokio::select! {
+            biased;
+            // Cancelled or taken over before it started.
+            () = job.hold.cancel().cancelled() => return forget(&job),
+            // Never started: goes back at no cost.
+            () = shared.draining.cancelled() => return Box::pin(give_back(&shared, job, None)).await,
+            slot = slot(&shared, &job) => slot,
+        };
+    }
+    let Some(slot) = slot_in_hand else {
         return forget(&job);
     };
     let watched = isolated::watch_time(&job).map(|time| shared.capacity.watch(time));
@@ -59,7 +55,7 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
     let started_at = millstream_common::clock::now();
     let started = Instant::now();
     let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);
-    job.hold.begin_run();
+    job.hold.begin_run(started);
     let ended = attempt(&shared, &job).instrument(span).await;
     let ran = started.elapsed();
     job.hold.end_run();
@@ -72,6 +68,12 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
         End::Lost => forget(&job),
         End::Abort => Box::pin(give_back(&shared, job, None)).await,
     }
+}
+
+/// A slot that is free, if nothing has to be waited for or looked at first.
+fn slot_at_once(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> {
+    let may_start = !job.is_watched() && !job.hold.is_lost() && !shared.draining.is_cancelled();
+    may_start.then(|| shared.capacity.free_slot()).flatten()
 }
 
 /// Leave to start; `None`: the job is lost.
@@ -93,10 +95,15 @@ async fn attempt(shared: &Arc<Shared>, job: &Claimed) -> End {
     let handler = &job.kind.handler;
     reach("run.started");
     let call = (handler.function)(context(shared, job), &job.payload);
+    let mut call = AssertUnwindSafe(call).catch_unwind();
+    // What ends at once needs neither a timer nor ears.
+    if let Poll::Ready(caught) = futures::poll!(&mut call) {
+        return End::Outcome(caught.unwrap_or_else(panicked));
+    }
     tokio::select! {
         biased;
-        caught = AssertUnwindSafe(call).catch_unwind() => End::Outcome(caught.unwrap_or_else(|panic| Err(Failure::Panicked(panic_text(&*panic))))),
-        () = job.hold.cancel.cancelled() => End::Lost,
+        caught = call => End::Outcome(caught.unwrap_or_else(panicked)),
+        () = job.hold.cancel().cancelled() => End::Lost,
         () = tokio::time::sleep(handler.timeout) => End::Outcome(Err(Failure::TimedOut(handler.timeout))),
         () = shared.aborting.cancelled() => End::Abort,
     }
@@ -116,9 +123,10 @@ fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
     }
 }
 
-fn panic_text(panic: &(dyn Any + Send)) -> String {
+#[expect(clippy::needless_pass_by_value, reason = "as `catch_unwind` gives it")]
+fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    bounded(text.unwrap_or("no message"), ERROR_BYTES_MAX)
+    Err(Failure::Panicked(bounded(text.unwrap_or("no message"), ERROR_BYTES_MAX)))
 }
 
 /// Hands the outcome to settle, unless the job was lost meanwhile.

@@ -46,7 +46,7 @@ use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Outage,
     failpoint::reach,
-    limits::{IN_FLIGHT_JOBS_MAX, PARCEL_JOBS_MAX, RESULT_BYTES_MAX},
+    limits::{RESULT_BYTES_MAX, SETTLE_JOBS_MAX},
     metrics::JobOutcome,
     reconnect::Reconnect,
     seldom::Seldom,
@@ -88,7 +88,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut ended: mpsc::UnboundedReceiver<
         let mut batch = Vec::with_capacity(64);
         tokio::select! {
             biased;
-            taken = ended.recv_many(&mut batch, PARCEL_JOBS_MAX) => if taken == 0 { break },
+            taken = ended.recv_many(&mut batch, SETTLE_JOBS_MAX) => if taken == 0 { break },
             () = stop.cancelled() => break,
             () = tokio::time::sleep(IDLE_TURN) => continue,
         }
@@ -193,8 +193,5 @@ pub(crate) async fn conclude(shared: &Shared, settled: Vec<(Ended, bool, JobOutc
         }
     }
     shared.finished.fetch_add(settled.len() as u64, Ordering::Relaxed);
-    // The jobs leave this process before their parcels are counted: readers may go on.
-    drop(settled);
-    debug_assert!(parcels.values().all(|n| usize::from(n.unsigned_abs()) <= IN_FLIGHT_JOBS_MAX));
-    parcels::count_done(shared, parcels).await;
+    shared.parcels.add(parcels);
 }

@@ -1,26 +1,64 @@
 //! Parcels whose jobs have all left "available" are deleted, so that reconcile has little to look at.
 //!
 //! Only transitions that this process made itself are counted, each once, after COMMIT: the count can be too low, never too
-//! high. What is missed (a crash right here), reconcile finds and deletes.
+//! high. What is missed (a crash right here), reconcile finds and deletes. Counts are gathered for a moment, so that most parcels
+//! are done when they are written and cost one DELETE together.
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use millstream_common::pg::within;
+use tokio_util::sync::CancellationToken;
 
 use crate::shared::Shared;
 
-/// Adds `done` jobs to each parcel and deletes those that are complete. Best effort.
-pub(crate) async fn count_done(shared: &Shared, parcels: HashMap<i64, i16>) {
-    if parcels.is_empty() {
-        return;
+/// How long counts are gathered: far below what reconcile waits before it looks at a parcel.
+const EVERY: Duration = Duration::from_millis(100);
+/// Parcels in one statement.
+const BATCH_MAX: usize = 1000;
+/// `/livez` fails when the loop has not turned for this long.
+const SILENCE_MAX: Duration = Duration::from_mins(1);
+
+/// Jobs done per parcel that Postgres has not been told of.
+#[derive(Default)]
+pub(crate) struct Counts(Mutex<HashMap<i64, i16>>);
+
+impl Counts {
+    /// So many more jobs of these parcels are done.
+    pub(crate) fn add(&self, parcels: HashMap<i64, i16>) {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (parcel, jobs) in parcels {
+            let done = all.entry(parcel).or_default();
+            *done = done.saturating_add(jobs);
+        }
     }
-    // One lock order for all workers.
-    let mut sorted: Vec<(i64, i16)> = parcels.into_iter().collect();
-    sorted.sort_unstable();
-    let (ids, done): (Vec<i64>, Vec<i16>) = sorted.into_iter().unzip();
-    if let Err(outage) = write(shared, &ids, &done).await {
-        tracing::debug!(error = %millstream_common::error::in_full(&outage), "parcels were not counted; reconcile will");
+
+    /// In the order of their ids, which is the lock order of all workers.
+    fn take(&self) -> Vec<(i64, i16)> {
+        let taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut sorted: Vec<_> = taken.into_iter().collect();
+        sorted.sort_unstable();
+        sorted
     }
+}
+
+/// Writes the counts until `stop` fires, then what is left. Best effort.
+pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut stopped = false;
+    while !stopped {
+        shared.pulses.turn("parcels", SILENCE_MAX);
+        tokio::select! { () = stop.cancelled() => stopped = true, () = tokio::time::sleep(EVERY) => {} }
+        for batch in shared.parcels.take().chunks(BATCH_MAX) {
+            let (ids, done): (Vec<i64>, Vec<i16>) = batch.iter().copied().unzip();
+            if let Err(outage) = write(&shared, &ids, &done).await {
+                tracing::debug!(error = %millstream_common::error::in_full(&outage), "parcels were not counted; reconcile will");
+            }
+        }
+    }
+    shared.pulses.end("parcels");
 }
 
 async fn write(shared: &Shared, ids: &[i64], done: &[i16]) -> Result<(), millstream_common::error::Outage> {

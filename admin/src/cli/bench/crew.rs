@@ -32,7 +32,7 @@ impl Crew {
             let mut command = this_program_as_a_worker(&site.context().config)?;
             command.args(["--queues", "bench", "--kinds", kind, "--listen", "", "--name"]).arg(format!("bench-{nth}"));
             command.args(slots.iter().flat_map(|slots| ["--concurrency".to_owned(), slots.to_string()]));
-            children.push(command.env("MILLSTREAM_LOG", "warn").stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?);
+            children.push(command.env("MILLSTREAM_LOG", "info").stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?);
         }
         let crew = Self(children);
         let start = Instant::now();

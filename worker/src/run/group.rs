@@ -1,0 +1,43 @@
+//! Which task runs a job. Quick jobs share one: a task for each would cost more than they do.
+//!
+//! A job leaves the shared task as soon as it has to wait for anything, so jobs run side by side as if each had its own.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{isolated, run};
+use crate::{claim::Claimed, shared::Shared};
+
+/// Work in one task, by the mean run times of its kinds: a handler that blocks its thread holds up no more than this, and there is enough
+/// for the other threads.
+const TASK_WORK: Duration = Duration::from_micros(500);
+/// Jobs in one task, whose own cost is about two microseconds each.
+const TASK_JOBS_MAX: usize = 100;
+
+/// Starts the jobs as soon as there are slots for them.
+pub(crate) fn spawn_runs(shared: &Arc<Shared>, jobs: impl IntoIterator<Item = Claimed>) {
+    let (mut together, mut work) = (Vec::new(), Duration::ZERO);
+    for job in jobs {
+        if job.is_suspect() {
+            shared.runs.spawn(isolated::run(shared.clone(), job));
+            continue;
+        }
+        work += job.kind.mean().unwrap_or(TASK_WORK);
+        together.push(job);
+        if work >= TASK_WORK || together.len() == TASK_JOBS_MAX {
+            shared.runs.spawn(run_in_turn(shared.clone(), std::mem::take(&mut together)));
+            work = Duration::ZERO;
+        }
+    }
+    if !together.is_empty() {
+        shared.runs.spawn(run_in_turn(shared.clone(), together));
+    }
+}
+
+async fn run_in_turn(shared: Arc<Shared>, jobs: Vec<Claimed>) {
+    for job in jobs {
+        let mut run = Box::pin(run(shared.clone(), job, None));
+        if futures::poll!(&mut run).is_pending() {
+            shared.runs.spawn(run);
+        }
+    }
+}

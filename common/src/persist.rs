@@ -10,7 +10,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use crate::{
     catalog::JobNames,
-    error::Refusal,
+    error::{Outage, Refusal},
     id::JobId,
     job::{NewJob, Priority},
     state::State,
@@ -51,10 +51,25 @@ pub struct Persisted {
     pub parcels: Vec<Parcel>,
 }
 
+/// Whether jobs with these ids may be there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ids {
+    /// No: if one is after all, nothing is written, and [`are_taken`] knows the error. A third quicker.
+    New,
+    /// Perhaps: those that are there are left as they are.
+    MayExist,
+}
+
+/// Whether [`persist`] has failed because an id that should be new is there already, or twice among the jobs.
+pub fn are_taken(outage: &Outage) -> bool {
+    let Outage::Postgres { source, .. } = outage else { return false };
+    source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
 /// Writes up to `PARCEL_JOBS_MAX` checked jobs with their resolved names. `publish`: the caller promises to publish the parcels
 /// after COMMIT; otherwise the dispatch duty does within 50 ms.
-pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Persisted, sqlx::Error> {
-    let rows = insert(conn, jobs, publish).await?;
+pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, sqlx::Error> {
+    let rows = insert(conn, jobs, publish, ids).await?;
     let mut inserted = HashMap::with_capacity(jobs.len());
     let mut parcels = Vec::new();
     for row in &rows {
@@ -70,7 +85,7 @@ pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publi
     Ok(Persisted { answers, parcels })
 }
 
-async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Vec<PgRow>, sqlx::Error> {
+async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Vec<PgRow>, sqlx::Error> {
     let column = |f: fn(&JobNames) -> i32| -> Vec<i32> { jobs.iter().map(|(_, names)| f(names)).collect() };
     // Columns that no job of the batch uses travel as one null: most batches have neither keys nor metadata.
     let keys: Option<Vec<Option<&str>>> = optional(jobs, |job| job.idempotency_key.as_deref());
@@ -80,7 +95,11 @@ async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: b
     let attempts: Option<Vec<Option<i16>>> = optional(jobs, |job| job.max_attempts);
     let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at);
     let versions: Option<Vec<Option<i16>>> = optional(jobs, |job| (job.version > 1).then_some(job.version));
-    sqlx::query("SELECT * FROM millstream.persist($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
+    let statement = match ids {
+        Ids::New => "SELECT * FROM millstream.persist_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        Ids::MayExist => "SELECT * FROM millstream.persist($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    };
+    sqlx::query(statement)
         .bind(jobs.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
         .bind(column(|names| names.queue))
         .bind(column(|names| names.kind))

@@ -6,7 +6,7 @@ use millstream_common::{
     failpoint::reach,
     job::NewJob,
     limits::PARCEL_JOBS_MAX,
-    persist::{Enqueued, Parcel, persist},
+    persist::{Enqueued, Ids, Persisted, are_taken, persist},
     pg::within,
 };
 use sqlx::{Connection, PgConnection};
@@ -48,19 +48,27 @@ impl Producer {
             let names = self.admit(&job).await?;
             named.push((job, names));
         }
+        let done = match self.write(&named, Ids::New).await {
+            // Nothing was written.
+            Err(outage) if are_taken(&outage) => self.write(&named, Ids::MayExist).await,
+            done => done,
+        }?;
+        reach("enqueue.committed");
+        self.publisher.publish(done.parcels);
+        self.count(&named, &done.answers);
+        Ok(done.answers)
+    }
+
+    async fn write(&self, jobs: &[(NewJob, JobNames)], ids: Ids) -> Result<Persisted, Outage> {
         let publish = self.publisher.has_room();
         let mut lent = self.lender.lend(OP).await?;
-        let (answers, parcels) = if named.len() <= PARCEL_JOBS_MAX {
-            let done = within(OP, persist(lent.conn(), &named, publish)).await?;
-            (done.answers, done.parcels)
+        let done = if jobs.len() <= PARCEL_JOBS_MAX {
+            within(OP, persist(lent.conn(), jobs, publish, ids)).await?
         } else {
-            within_transaction(lent.conn(), &named, publish).await?
+            within_transaction(lent.conn(), jobs, publish, ids).await?
         };
         lent.done();
-        reach("enqueue.committed");
-        self.publisher.publish(parcels);
-        self.count(&named, &answers);
-        Ok(answers)
+        Ok(done)
     }
 
     /// Enqueues in the caller's own transaction: the jobs exist exactly if it commits. They start within about 50 ms
@@ -73,7 +81,7 @@ impl Producer {
             named.push((job, names));
         }
         for slice in named.chunks(PARCEL_JOBS_MAX) {
-            answers.extend(within(OP, persist(transaction, slice, false)).await?.answers);
+            answers.extend(within(OP, persist(transaction, slice, false, Ids::MayExist)).await?.answers);
         }
         Ok(answers)
     }
@@ -113,17 +121,14 @@ pub(crate) fn count_answers<'a>(parts: &crate::Parts, answers: impl Iterator<Ite
     }
 }
 
-type Many = (Vec<Result<Enqueued, Refusal>>, Vec<Parcel>);
-
-async fn within_transaction(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Many, Outage> {
+async fn within_transaction(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, Outage> {
     let mut tx = within(OP, conn.begin()).await?;
-    let mut answers = Vec::with_capacity(jobs.len());
-    let mut parcels = Vec::new();
+    let mut all = Persisted::default();
     for slice in jobs.chunks(PARCEL_JOBS_MAX) {
-        let done = within(OP, persist(&mut tx, slice, publish)).await?;
-        answers.extend(done.answers);
-        parcels.extend(done.parcels);
+        let done = within(OP, persist(&mut tx, slice, publish, ids)).await?;
+        all.answers.extend(done.answers);
+        all.parcels.extend(done.parcels);
     }
     within(OP, tx.commit()).await?;
-    Ok((answers, parcels))
+    Ok(all)
 }

@@ -5,7 +5,12 @@
 
 use std::collections::HashMap;
 
-use millstream_common::{catalog::JobNames, job::NewJob, limits::PARCEL_JOBS_MAX, persist::persist};
+use millstream_common::{
+    catalog::JobNames,
+    job::NewJob,
+    limits::PARCEL_JOBS_MAX,
+    persist::{Ids, persist},
+};
 use serde::Serialize;
 use sqlx::PgConnection;
 use uuid::Uuid;
@@ -50,7 +55,7 @@ pub(super) async fn open(
         if slice.is_empty() {
             return Ok(());
         }
-        persist(conn, &slice, false).await?;
+        persist(conn, &slice, false, Ids::MayExist).await?;
     }
 }
 

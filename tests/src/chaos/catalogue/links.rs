@@ -20,8 +20,8 @@ const GROWTH_MAX_KB: u64 = 100 * 1024;
 /// lease, claim, and whatever ends a transaction.
 const STATEMENTS: [&str; 6] = [
     "millstream.persist",
-    "AND j.state = 0 AND j.id BETWEEN",
-    "AND j.state = 1 AND j.id BETWEEN",
+    "j.id BETWEEN $6 AND $7 AND j.state = 0",
+    "j.id BETWEEN $6 AND $7 AND j.state = 1",
     "SELECT id, epoch, $3 FROM running",
     "FROM millstream.job WHERE id = ANY($1)",
     "COMMIT",

@@ -14,5 +14,7 @@ mod payloads;
 mod plans;
 #[path = "guarantees/races.rs"]
 mod races;
+#[path = "guarantees/retention.rs"]
+mod retention;
 #[path = "guarantees/streams.rs"]
 mod streams;

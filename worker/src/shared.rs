@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) queues: Vec<Queue>,
     pub(crate) worker_id: i64,
     pub(crate) lease: Duration,
+    /// How long finished jobs are kept; none: for ever.
+    pub(crate) keep_days: Option<u32>,
     pub(crate) capacity: Arc<Capacity>,
     pub(crate) held: Arc<Held>,
     pub(crate) finished: AtomicU64,

@@ -213,6 +213,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         queues,
         worker_id,
         lease: config.worker.lease(),
+        keep_days: config.retention.days(),
         capacity: Capacity::new(slots),
         held: Arc::new(Held::default()),
         finished: 0.into(),

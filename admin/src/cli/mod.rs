@@ -21,6 +21,7 @@ mod migrate;
 mod names;
 pub mod outage;
 mod queues;
+mod retention;
 mod signals;
 pub mod table;
 mod tenants;
@@ -97,8 +98,10 @@ enum Command {
     Queues(queues::QueuesArgs),
     /// List, add, pause and resume kinds of jobs
     Kinds(kinds::KindsArgs),
-    /// List, add, pause and resume tenants
+    /// List, add, pause and resume tenants, and say how long their jobs are kept
     Tenants(tenants::TenantsArgs),
+    /// List the days of jobs that are there, and when they go
+    Retention,
     /// List worker processes
     Workers(workers::WorkersArgs),
     /// Add, list, show and await documents
@@ -193,6 +196,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Queues(args) => Box::pin(queues::run(args, context)).await,
         Command::Kinds(args) => Box::pin(kinds::run(args, context)).await,
         Command::Tenants(args) => Box::pin(tenants::run(args, context)).await,
+        Command::Retention => Box::pin(retention::run(context)).await,
         Command::Workers(args) => Box::pin(workers::run(args, context)).await,
         Command::Documents(args) => Box::pin(documents::run(args, context)).await,
         Command::Doctor(args) => Box::pin(doctor::run(args, context)).await,

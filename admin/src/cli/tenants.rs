@@ -1,10 +1,13 @@
 //! `millstream tenants`.
 
+use std::str::FromStr;
+
 use clap::{Args, Subcommand};
 
 use super::{Context, Exit, Outcome, names, table};
 use crate::ops::{
     names::Thing,
+    retention,
     tenants::{self, Tenant},
 };
 
@@ -36,6 +39,28 @@ enum Act {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
+    /// Keep a tenant's finished jobs for so long, whatever is configured for all
+    Keep {
+        /// Which tenant
+        name: String,
+        /// Days after the one on which a job was enqueued; `default`: as configured for all
+        days: Rule,
+    },
+}
+
+/// `30`, or `default`.
+#[derive(Debug, Clone, Copy)]
+struct Rule(Option<u32>);
+
+impl FromStr for Rule {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "default" => Ok(Self(None)),
+            days => days.parse().map(|days| Self(Some(days))).map_err(|_| "give a number of days, or `default`".into()),
+        }
+    }
 }
 
 pub(super) async fn run(args: TenantsArgs, context: &Context) -> Outcome {
@@ -44,16 +69,26 @@ pub(super) async fn run(args: TenantsArgs, context: &Context) -> Outcome {
         Act::Add { names } => names::add(Thing::Tenant, &names, context).await,
         Act::Pause { names } => names::set_paused(Thing::Tenant, &names, true, context).await,
         Act::Resume { names } => names::set_paused(Thing::Tenant, &names, false, context).await,
+        Act::Keep { name, days: Rule(days) } => keep(&name, days, context).await,
     }
+}
+
+async fn keep(name: &str, days: Option<u32>, context: &Context) -> Outcome {
+    retention::keep(context.pg().await?, name, days, &context.actor()).await?;
+    let text =
+        days.map_or("keeps its finished jobs as configured for all".into(), |days| format!("keeps its finished jobs for {days} days"));
+    names::tell(Thing::Tenant, name, &text, true, context)?;
+    Ok(Exit::Done)
 }
 
 async fn list(context: &Context) -> Outcome {
     let tenants = tenants::list(context.pg().await?).await?;
-    table::list(context, &tenants, &["tenant", "paused", "backlog", "created"], cells)?;
+    table::list(context, &tenants, &["tenant", "paused", "backlog", "keeps days", "created"], cells)?;
     Ok(Exit::Done)
 }
 
 fn cells(tenant: &Tenant) -> Vec<String> {
     let paused = if tenant.paused { "paused" } else { "-" };
-    vec![tenant.name.clone(), paused.into(), tenant.backlog.to_string(), table::time(tenant.created_at)]
+    let keeps = table::maybe(tenant.keep_days.map(|days| days.to_string()));
+    vec![tenant.name.clone(), paused.into(), tenant.backlog.to_string(), keeps, table::time(tenant.created_at)]
 }

@@ -6,7 +6,7 @@
 //! Knows nothing of terminals, HTTP or exit codes: answers are values, faults are [`Refusal`] and [`Outage`].
 //!
 //! Reading order: [`request`] and [`upload`] (in), [`jobs`], [`documents`] (what is there), [`wait`], [`explain`] (what will
-//! be), [`moves`], [`dead`] (changes), [`names`] with [`queues`], [`kinds`], [`tenants`], then [`workers`], [`stats`].
+//! be), [`moves`], [`dead`] (changes), [`names`] with [`queues`], [`kinds`], [`tenants`], then [`retention`], [`workers`], [`stats`].
 
 pub mod request;
 pub mod upload;
@@ -23,6 +23,7 @@ pub mod moves;
 pub mod kinds;
 pub mod names;
 pub mod queues;
+pub mod retention;
 pub mod stats;
 pub mod tenants;
 pub mod workers;

@@ -37,6 +37,8 @@ pub struct Config {
     pub redis: Redis,
     /// Worker processes.
     pub worker: Worker,
+    /// How long finished jobs are kept.
+    pub retention: Retention,
     /// The HTTP API.
     pub api: Api,
     /// The object store.
@@ -91,6 +93,21 @@ pub struct Worker {
     pub grace_ms: u64,
     /// Address of `/metrics`, `/livez`, `/readyz`; empty: none.
     pub listen: String,
+}
+
+/// How long finished jobs are kept, unless their tenant has a rule of its own.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// Days after the one on which a job was enqueued; 0: for ever.
+    pub keep_days: u32,
+}
+
+impl Retention {
+    /// The same; none: for ever.
+    pub fn days(self) -> Option<u32> {
+        (self.keep_days > 0).then_some(self.keep_days)
+    }
 }
 
 impl Worker {
@@ -194,6 +211,7 @@ impl Config {
             }
         };
         check((2_000..=3_600_000).contains(&self.worker.lease_ms), "worker.lease_ms must be between 2000 and 3600000");
+        check(self.retention.keep_days <= 36_500, "retention.keep_days must be at most 36500; 0 keeps jobs for ever");
         check(self.worker.grace_ms <= 3_600_000, "worker.grace_ms must be at most 3600000");
         check(self.worker.concurrency <= 10_000, "worker.concurrency must be at most 10000");
         check((1..=1000).contains(&self.database.connections_max), "database.connections_max must be between 1 and 1000");

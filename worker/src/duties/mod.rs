@@ -14,6 +14,7 @@ mod pending;
 mod probe;
 mod reconcile;
 mod rescue;
+mod retention;
 mod stats;
 mod sweep;
 mod takeover;
@@ -86,6 +87,7 @@ pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
     keeper.start(reconcile::Reconcile::default());
     keeper.start(consumers::Consumers);
     keeper.start(partitions::Partitions);
+    keeper.start(retention::Retention::default());
     keeper.start(stats::Stats::default());
     keeper.start(sweep::Sweep::default());
 }

@@ -1,0 +1,12 @@
+-- Everything is kept.
+DO $$
+DECLARE
+  sealed text;
+BEGIN
+  FOR sealed IN SELECT tgrelid::regclass FROM pg_trigger WHERE tgname = 'job_sealed' LOOP
+    EXECUTE format('DROP TRIGGER job_sealed ON %s', sealed);
+  END LOOP;
+END $$;
+DROP FUNCTION millstream.drop_day, millstream.seal_day, millstream.refuse_sealed, millstream.days;
+DROP TABLE millstream.swept;
+ALTER TABLE millstream.tenant DROP keep_days, DROP keep_days_set_at;

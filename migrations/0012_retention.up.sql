@@ -1,0 +1,52 @@
+-- Retention: how long finished jobs are kept. A day's partition is dropped as a whole; what must stay is moved out first.
+
+-- In days after the day on which a job was enqueued; null: as configured.
+ALTER TABLE millstream.tenant ADD keep_days int CHECK (keep_days BETWEEN 1 AND 36500), ADD keep_days_set_at timestamptz;
+
+-- Days from which the jobs were deleted whose tenants keep them for so long; not again until such a rule is set anew.
+CREATE TABLE millstream.swept (
+  day       date NOT NULL,
+  keep_days int NOT NULL,
+  at        timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (day, keep_days)
+);
+
+-- The days that have a partition of their own, oldest first, and what it takes.
+CREATE FUNCTION millstream.days() RETURNS TABLE (day date, jobs_estimated bigint, bytes bigint) LANGUAGE sql STABLE AS $$
+  SELECT to_date(substr(c.relname, 5), 'YYYYMMDD'), greatest(c.reltuples, 0)::bigint, pg_total_relation_size(c.oid)
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+  WHERE i.inhparent = 'millstream.job'::regclass AND c.relname ~ '^job_\d{8}$' ORDER BY 1
+$$;
+
+CREATE FUNCTION millstream.refuse_sealed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+  RAISE EXCEPTION 'job %: its id is of a day whose jobs are being removed; enqueue it again in a moment, or with a new id', NEW.id
+    USING ERRCODE = 'object_not_in_prerequisite_state';
+END $$;
+
+-- From here on no job gets into that day's partition, so what must stay can be listed without a lock. It waits for locks, and keeps others
+-- waiting, for a fifth of a second at most.
+CREATE FUNCTION millstream.seal_day(p_day date) RETURNS void LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+BEGIN
+  EXECUTE format('CREATE OR REPLACE TRIGGER job_sealed BEFORE INSERT ON millstream.%I FOR EACH ROW EXECUTE FUNCTION millstream.refuse_sealed()',
+    'job_' || to_char(p_day, 'YYYYMMDD'));
+END $$;
+
+-- Drops a sealed day but for the jobs in p_keep, which go to the default partition. Returns how many those were.
+CREATE FUNCTION millstream.drop_day(p_day date, p_keep uuid[]) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+DECLARE
+  part text := 'job_' || to_char(p_day, 'YYYYMMDD');
+  columns text := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+                   WHERE attrelid = 'millstream.job'::regclass AND attnum > 0 AND NOT attisdropped);
+  moved bigint;
+BEGIN
+  IF NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgname = 'job_sealed' AND tgrelid = ('millstream.' || part)::regclass) THEN
+    RAISE EXCEPTION 'partition % is not sealed', part;
+  END IF;
+  EXECUTE format('ALTER TABLE millstream.job DETACH PARTITION millstream.%I', part);
+  EXECUTE format('INSERT INTO millstream.job_default (%s) SELECT %s FROM millstream.%I WHERE id = ANY($1)', columns, columns, part) USING p_keep;
+  GET DIAGNOSTICS moved = ROW_COUNT;
+  EXECUTE format('DROP TABLE millstream.%I', part);
+  DELETE FROM millstream.swept WHERE day = p_day;
+  RETURN moved;
+END $$;

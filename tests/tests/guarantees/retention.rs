@@ -1,0 +1,148 @@
+//! Retention: what goes, what stays, and who waits for it (F63, B2).
+
+use millstream_common::job::NewJob;
+use millstream_tests::{Lab, ask::send, eventually};
+
+/// A day long ago, with a partition of its own, and jobs of some states and tenants in it.
+async fn long_ago(lab: &Lab, days: i32) {
+    let made = format!(
+        "DO $$
+         DECLARE day date := (now() AT TIME ZONE 'UTC')::date - {days};
+         BEGIN
+           EXECUTE format('CREATE TABLE millstream.%I PARTITION OF millstream.job FOR VALUES FROM (%L) TO (%L)', 'job_' || to_char(day, 'YYYYMMDD'),
+             millstream.uuid_at(day::timestamp AT TIME ZONE 'UTC'), millstream.uuid_at((day + 1)::timestamp AT TIME ZONE 'UTC'));
+         END $$;
+         INSERT INTO millstream.tenant (name, keep_days, keep_days_set_at) VALUES ('short', 7, now()), ('long', 90, now()) ON CONFLICT DO NOTHING;
+         CREATE TABLE IF NOT EXISTS old (name text, id uuid);"
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(made)).execute(&lab.pool).await.unwrap();
+    for (name, tenant, state) in [
+        ("done", "default", 2),
+        ("cancelled", "default", 7),
+        ("dead", "default", 8),
+        ("later", "default", 3),
+        ("long", "long", 2),
+        ("short", "short", 2),
+    ] {
+        put(lab, name, tenant, state, days, 1).await;
+    }
+}
+
+/// So many jobs of that day, each with an error, a log line and a key.
+async fn put(lab: &Lab, name: &str, tenant: &str, state: i16, days: i32, jobs: i32) {
+    sqlx::query(
+        "WITH added AS (
+           INSERT INTO millstream.job (id, queue_id, kind_id, tenant_id, state, payload, finished_at, ready_at)
+           SELECT (substr(millstream.uuid_at((now() AT TIME ZONE 'UTC')::date::timestamp AT TIME ZONE 'UTC' - $4 * interval '1 day' + interval '1 hour')::text, 1, 23)
+                   || substr(gen_random_uuid()::text, 24))::uuid,
+                  q.id, k.id, t.id, $3, '1', CASE WHEN $3 IN (2, 7, 8) THEN now() - $4 * interval '1 day' END, CASE WHEN $3 = 3 THEN now() + interval '1 day' END
+           FROM generate_series(1, $5), millstream.queue q, millstream.kind k, millstream.tenant t
+           WHERE q.name = 'default' AND k.name = 'noop' AND t.name = $2 RETURNING id, tenant_id
+         ), errors AS (INSERT INTO millstream.job_error (job_id, epoch, attempt, class, message) SELECT id, 0, 1, 'retry', 'x' FROM added
+         ), lines AS (INSERT INTO millstream.job_log (job_id, epoch, line) SELECT id, 0, 'x' FROM added
+         ), keys AS (INSERT INTO millstream.job_key (tenant_id, key, job_id, payload_hash) SELECT tenant_id, id::text, id, '' FROM added)
+         INSERT INTO old SELECT $1, id FROM added",
+    )
+    .bind(name)
+    .bind(tenant)
+    .bind(state)
+    .bind(days)
+    .bind(jobs)
+    .execute(&lab.pool)
+    .await
+    .unwrap();
+}
+
+/// Names of the old jobs that are there, with everything that hangs on them.
+async fn left(lab: &Lab) -> Vec<String> {
+    sqlx::query_scalar(
+        "SELECT o.name FROM old o JOIN millstream.job j ON j.id = o.id JOIN millstream.job_error e ON e.job_id = o.id
+         JOIN millstream.job_log l ON l.job_id = o.id JOIN millstream.job_key k ON k.job_id = o.id GROUP BY o.name ORDER BY o.name",
+    )
+    .fetch_all(&lab.pool)
+    .await
+    .unwrap()
+}
+
+const DAYS: &str = "SELECT count(*) FROM millstream.days() WHERE day < (now() AT TIME ZONE 'UTC')::date - 1";
+const GONE: &str = "SELECT count(*) FROM old o WHERE NOT EXISTS (SELECT 1 FROM millstream.job j WHERE j.id = o.id)";
+const HANGING: &str = "SELECT (SELECT count(*) FROM millstream.job_error) + (SELECT count(*) FROM millstream.job_log) + (SELECT count(*) FROM millstream.job_key)";
+
+// F63 B2
+#[tokio::test]
+async fn a_day_that_is_over_is_dropped_and_what_must_stay_is_moved_out() {
+    let lab = Lab::new().await;
+    long_ago(&lab, 40).await;
+    let _worker = lab.worker().await;
+    lab.await_number(GONE, 3).await;
+    assert_eq!(left(&lab).await, ["dead", "later", "long"]);
+    assert_eq!(lab.number(DAYS).await, 0);
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.job_default").await, 3);
+    assert_eq!(lab.number(HANGING).await, 9, "nothing hangs on jobs that are gone");
+    // What was moved lives on: it is released, runs and ends.
+    sqlx::query("UPDATE millstream.job SET ready_at = now() WHERE state = 3").execute(&lab.pool).await.unwrap();
+    lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2", 2).await;
+}
+
+// B2
+#[tokio::test]
+async fn a_tenant_with_a_short_rule_is_rid_of_its_jobs_earlier() {
+    let lab = Lab::new().await;
+    long_ago(&lab, 10).await;
+    let _worker = lab.worker().await;
+    lab.await_number(GONE, 1).await;
+    assert_eq!(left(&lab).await, ["cancelled", "dead", "done", "later", "long"]);
+    assert_eq!((lab.number(DAYS).await, lab.number(HANGING).await), (1, 15));
+}
+
+// F63 B2
+#[tokio::test]
+async fn a_day_of_which_too_much_must_stay_is_not_dropped_but_rid_of_the_rest() {
+    let lab = Lab::new().await;
+    long_ago(&lab, 40).await;
+    put(&lab, "long", "long", 2, 40, 6_000).await;
+    let _worker = lab.worker().await;
+    lab.await_number(GONE, 3).await;
+    assert_eq!(left(&lab).await, ["dead", "later", "long"]);
+    assert_eq!((lab.number(DAYS).await, lab.number("SELECT count(*) FROM millstream.job_default").await), (1, 0));
+}
+
+// F63: who reads the table for long delays the end of a day, and nobody waits for either.
+#[tokio::test]
+async fn a_day_is_not_dropped_under_a_reader_and_work_goes_on() {
+    let lab = Lab::new().await;
+    long_ago(&lab, 10).await;
+    let mut reader = lab.pool.begin().await.unwrap();
+    sqlx::query("SELECT count(*) FROM millstream.job").execute(&mut *reader).await.unwrap();
+    let end = "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}') FROM millstream.days() ORDER BY day LIMIT 1";
+    let refused = sqlx::query(end).execute(&lab.pool).await.unwrap_err();
+    assert_eq!(refused.as_database_error().and_then(|e| e.code()).as_deref(), Some("55P03"), "{refused}");
+    send(&lab.producer(), "noop", "1", 3).await;
+    let _worker = lab.worker().await;
+    lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2 AND id NOT IN (SELECT id FROM old)", 3).await;
+    reader.rollback().await.unwrap();
+    eventually("the day is dropped", async || sqlx::query(end).execute(&lab.pool).await.ok()).await;
+    assert_eq!(lab.number(DAYS).await, 0);
+}
+
+// F63: between the look through a day and its end nothing gets in, or it would be dropped unseen.
+#[tokio::test]
+async fn a_day_that_is_sealed_takes_no_job_and_only_such_a_day_is_dropped() {
+    let lab = Lab::new().await;
+    long_ago(&lab, 10).await;
+    let drop_it = "SELECT millstream.drop_day(day, '{}') FROM millstream.days() ORDER BY day LIMIT 1";
+    let refused = sqlx::query(drop_it).execute(&lab.pool).await.unwrap_err();
+    assert!(refused.to_string().contains("is not sealed"), "{refused}");
+    sqlx::query("SELECT millstream.seal_day(day) FROM millstream.days() ORDER BY day LIMIT 1").execute(&lab.pool).await.unwrap();
+    let old: millstream_common::id::JobId = sqlx::query_scalar(
+        "SELECT (substr(millstream.uuid_at(now() - interval '10 days')::text, 1, 14) || '7000-8000-000000000000')::uuid",
+    )
+    .fetch_one(&lab.pool)
+    .await
+    .unwrap();
+    let late = NewJob { id: old, ..NewJob::new("noop", "1") };
+    let refused = lab.producer().enqueue(late.clone()).await.unwrap_err();
+    assert!(millstream_common::error::in_full(&refused).contains("are being removed"), "{refused:?}");
+    sqlx::query(drop_it).execute(&lab.pool).await.unwrap();
+    assert!(!lab.producer().enqueue(late).await.unwrap().duplicate, "it goes to the default partition now");
+}

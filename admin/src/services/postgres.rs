@@ -77,6 +77,9 @@ impl Postgres {
         if postgres.takes("wal_compression=lz4") {
             postgres.settings.push("wal_compression=lz4".to_owned());
         }
+        if durability == Durability::Full && postgres.programs.has_library("pg_stat_statements") {
+            postgres.settings.push("shared_preload_libraries=pg_stat_statements".to_owned());
+        }
         Ok(postgres)
     }
 

@@ -81,6 +81,11 @@ impl PostgresPrograms {
     pub(super) fn program(&self, name: &str) -> PathBuf {
         self.bin.join(name)
     }
+
+    /// Whether an extension's library lies where packages of Postgres put it.
+    pub(super) fn has_library(&self, name: &str) -> bool {
+        self.bin.parent().is_some_and(|home| home.join("lib").join(format!("{name}.so")).exists())
+    }
 }
 
 /// In no particular order; the same directory may come twice.

@@ -8,7 +8,7 @@ use super::{
     latency::{self, Door},
     row::Row,
     site::Site,
-    slow,
+    slow, statements,
 };
 
 /// A figure: what it is called, whether a quick run has it, and how it is measured.
@@ -26,6 +26,7 @@ enum What {
     Slow,
     Latency(Door, Beside),
     Idle,
+    Statements,
 }
 
 const fn figure(name: &'static str, quick: bool, what: What) -> Figure {
@@ -42,12 +43,13 @@ const fn backlog(jobs: u64, beside: Beside) -> What {
     What::Drain(Backlog { workers: 1, jobs: Some(jobs), beside })
 }
 
-pub(super) const FIGURES: [Figure; 24] = [
+pub(super) const FIGURES: [Figure; 25] = [
     figure("bulk_enqueue", true, What::Bulk),
     figure("enqueue_1_caller", true, What::Callers(1)),
     figure("enqueue_32_callers", false, What::Callers(32)),
     figure("enqueue_256_callers", true, What::Callers(256)),
     figure("produce_and_consume", true, What::Both),
+    figure("statements", true, What::Statements),
     figure("drain_1_worker", true, drain(1)),
     figure("drain_2_workers", false, drain(2)),
     figure("drain_4_workers", false, drain(4)),
@@ -75,6 +77,7 @@ pub(super) async fn measure(site: &Site, figure: &Figure, jobs: u64) -> Result<R
         What::Bulk => enqueue::bulk(site, figure.name, jobs).await,
         What::Callers(callers) => enqueue::callers(site, figure.name, *callers, jobs).await,
         What::Drain(backlog) => drain::backlog(site, figure.name, backlog, jobs).await,
+        What::Statements => statements::looked_at(site, figure.name, jobs).await,
         What::Both => drain::while_producing(site, figure.name, jobs).await,
         What::Slow => slow::handlers(site, figure.name).await,
         What::Latency(door, beside) => latency::of(site, figure.name, *door, *beside).await,

@@ -17,6 +17,7 @@ mod raw;
 mod row;
 mod site;
 mod slow;
+mod statements;
 
 use std::path::{Path, PathBuf};
 

@@ -2,7 +2,10 @@
 
 use serde::Serialize;
 
-use super::super::{Context, Failure, table};
+use super::{
+    super::{Context, Failure, table},
+    statements::Statement,
+};
 
 /// One figure.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -25,6 +28,9 @@ pub(super) struct Row {
     pub(super) hot_share: Option<f64>,
     pub(super) raw_jobs_per_s: Option<f64>,
     pub(super) ratio_to_raw: Option<f64>,
+    /// What Postgres did, where that was asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) statements: Option<Vec<Statement>>,
 }
 
 /// CPU time in millionths of a second, by process; servers that are not ours cannot be seen.

@@ -35,6 +35,10 @@ impl Site {
                 "workers are at work on these servers: a bench would measure them too, and disturb them; stop them first",
             ));
         }
+        // Only the figure `statements` needs it, and says so.
+        if let Err(failure) = site.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await {
+            tracing::debug!(error = ?failure, "no pg_stat_statements");
+        }
         site.execute("INSERT INTO millstream.queue (name) VALUES ('bench') ON CONFLICT DO NOTHING").await?;
         Ok(site)
     }

@@ -116,7 +116,7 @@ async fn a_day_is_not_dropped_under_a_reader_and_work_goes_on() {
     sqlx::query("SELECT count(*) FROM millstream.job").execute(&mut *reader).await.unwrap();
     let end = "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}') FROM millstream.days() ORDER BY day LIMIT 1";
     let refused = sqlx::query(end).execute(&lab.pool).await.unwrap_err();
-    assert_eq!(refused.as_database_error().and_then(|e| e.code()).as_deref(), Some("55P03"), "{refused}");
+    assert_eq!(refused.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("55P03"), "{refused}");
     send(&lab.producer(), "noop", "1", 3).await;
     let _worker = lab.worker().await;
     lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2 AND id NOT IN (SELECT id FROM old)", 3).await;

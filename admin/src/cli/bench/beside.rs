@@ -118,6 +118,12 @@ async fn forgotten(site: &Site) -> Result<PgConnection, Failure> {
     Ok(conn)
 }
 
+/// Makes the tenants known.
+pub(super) async fn add_tenants(site: &Site) -> Result<(), Failure> {
+    site.execute("INSERT INTO millstream.tenant (name) SELECT 'bench-' || n FROM generate_series(0, 9999) AS n ON CONFLICT DO NOTHING")
+        .await
+}
+
 /// The nth job of a backlog of many tenants: each has some in a row, as one upload brings them.
 pub(super) fn of_some_tenant(nth: u64, jobs: u64) -> NewJob {
     let in_a_row = jobs.div_ceil(TENANTS);

@@ -8,7 +8,7 @@ use millstream_common::metrics::EnqueueSource;
 
 use super::{
     super::Failure,
-    beside::{Beside, of_some_tenant},
+    beside::{Beside, add_tenants, of_some_tenant},
     crew::Crew,
     enqueue::{job, many},
     meter::Meter,
@@ -49,6 +49,9 @@ pub(super) struct Backlog {
 pub(super) async fn backlog(site: &Site, name: &'static str, backlog: &Backlog, jobs: u64) -> Result<Row, Failure> {
     let jobs = backlog.jobs.unwrap_or(jobs);
     let raw = raw::drain(site, jobs).await?;
+    if backlog.beside == Beside::Tenants {
+        add_tenants(site).await?;
+    }
     let before = begin(site).await?;
     let producer = site.context().producer(EnqueueSource::Cli).await?;
     match backlog.beside {

@@ -63,7 +63,9 @@ impl Duty for Dispatch {
         let slots = if streams.is_empty() { 0 } else { within(op, slots(lent.conn())).await? };
         lent.done();
         for (queue, name, priority) in streams {
-            self.dispatch(shared, queue, &name, priority, slots).await?;
+            // Tenants with few jobs each fill a window in several rounds.
+            let start = Instant::now();
+            while self.dispatch(shared, queue, &name, priority, slots).await? && start.elapsed() < EVERY {}
         }
         Ok(Ran::Done)
     }
@@ -99,10 +101,11 @@ impl Dispatch {
         Ok(window.saturating_sub(level.length))
     }
 
-    async fn dispatch(&mut self, shared: &Arc<Shared>, queue: i32, name: &str, priority: Priority, slots: u64) -> Result<(), Outage> {
+    /// One round; true: there may be more to dispatch, and there is room for it.
+    async fn dispatch(&mut self, shared: &Arc<Shared>, queue: i32, name: &str, priority: Priority, slots: u64) -> Result<bool, Outage> {
         let room = self.room(shared, queue, name, priority, slots).await?;
         if room == 0 {
-            return Ok(());
+            return Ok(false);
         }
         let op = "dispatching";
         let after = self.turns.get(&(queue, priority.number())).copied().unwrap_or(0);
@@ -112,13 +115,14 @@ impl Dispatch {
         within(op, tx.commit()).await?;
         lent.done();
         reach("dispatch.marked");
-        let Some((parcels, last_tenant)) = picked else { return Ok(()) };
+        let Some((parcels, last_tenant)) = picked else { return Ok(false) };
         self.turns.insert((queue, priority.number()), last_tenant);
         let accepted = publish(&shared.redis, name, priority, &parcels).await?;
         reach("dispatch.published");
         let jobs: usize = parcels[..accepted].iter().map(|p| p.jobs.len()).sum();
         shared.metrics.queue(name).published.inc_by(jobs as u64);
-        put_off(shared, &parcels[accepted..]).await
+        put_off(shared, &parcels[accepted..]).await?;
+        Ok(accepted == parcels.len())
     }
 }
 
@@ -142,7 +146,7 @@ async fn pick(
     // Several tenants share the room; one alone may have all of it.
     let share = room.div_ceil(tenants.len().max(1) as u64).max(1);
     let mut left: HashMap<i32, u64> = HashMap::new();
-    let (mut parcels, mut room, mut last) = (Vec::new(), room, after);
+    let (mut shares, mut room, mut last) = (Vec::new(), room, after);
     for row in oldest_parcels(conn, queue, priority, &tenants, share).await? {
         let tenant: i32 = row.try_get("tenant_id")?;
         let budget = left.entry(tenant).or_insert(share);
@@ -150,14 +154,38 @@ async fn pick(
         if entries == 0 {
             continue;
         }
-        let Some(parcel) = take(conn, &row, queue, priority, entries as usize).await? else { continue };
-        let used = parcel.jobs.len().div_ceil(parcel.chunk) as u64;
+        let share = Share::of(&row, entries as usize)?;
+        let used = share.fit.div_ceil(share.chunk) as u64;
         *budget = budget.saturating_sub(used);
         room = room.saturating_sub(used);
         last = tenant;
-        parcels.push(parcel);
+        shares.push(share);
     }
+    let parcels = take(conn, queue, priority, &shares).await?;
     Ok((!parcels.is_empty()).then_some((parcels, last)))
+}
+
+/// What a waiting parcel is to give.
+struct Share {
+    id: i64,
+    chunk: usize,
+    taken: i16,
+    /// Jobs behind the cursor, and how many of them.
+    left: usize,
+    fit: usize,
+}
+
+impl Share {
+    fn of(row: &PgRow, entries: usize) -> Result<Self, sqlx::Error> {
+        let chunk = row.try_get::<i16, _>("chunk")?.max(1) as usize;
+        let (taken, jobs): (i16, i16) = (row.try_get("taken")?, row.try_get("jobs")?);
+        let left = (jobs - taken).max(0) as usize;
+        Ok(Self { id: row.try_get("id")?, chunk, taken, left, fit: (entries * chunk).clamp(1, PARCEL_JOBS_MAX).min(left) })
+    }
+
+    fn is_whole(&self) -> bool {
+        self.fit == self.left && self.taken == 0
+    }
 }
 
 /// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order, as many as `each` entries take. A rest
@@ -216,34 +244,37 @@ async fn tenants_in_turn(conn: &mut PgConnection, queue: i32, priority: Priority
     Ok(tenants)
 }
 
-/// Marks a parcel as publishing; of one that is too large only its next `entries`, as a parcel of their own. `None`: somebody else has moved
-/// it on.
-async fn take(conn: &mut PgConnection, row: &PgRow, queue: i32, priority: Priority, entries: usize) -> Result<Option<Parcel>, sqlx::Error> {
-    let chunk = row.try_get::<i16, _>("chunk")?.max(1) as usize;
-    let (id, taken, jobs): (i64, i16, i16) = (row.try_get("id")?, row.try_get("taken")?, row.try_get("jobs")?);
-    let left = (jobs - taken).max(0) as usize;
-    let fit = (entries * chunk).clamp(1, PARCEL_JOBS_MAX).min(left);
-    let taken_row = if fit == left && taken == 0 { whole(conn, id).await? } else { part(conn, id, taken, fit, left).await? };
-    let Some(row) = taken_row else { return Ok(None) };
-    let (id, ids, epochs): (i64, Vec<JobId>, Option<Vec<i32>>) = (row.try_get("id")?, row.try_get("ids")?, row.try_get("epochs")?);
-    let epoch = |nth: usize| epochs.as_ref().and_then(|all| all.get(nth).copied()).unwrap_or(0);
-    let jobs = ids.into_iter().enumerate().map(|(nth, id)| (id, epoch(nth))).collect();
-    Ok(Some(Parcel { id, queue, priority, chunk, jobs }))
+/// Marks the parcels as publishing, in this order; of one that is too large only its share, as a parcel of its own. What somebody else
+/// has moved on meanwhile is left out.
+async fn take(conn: &mut PgConnection, queue: i32, priority: Priority, shares: &[Share]) -> Result<Vec<Parcel>, sqlx::Error> {
+    let mut whole = take_whole(conn, shares.iter().filter(|share| share.is_whole()).map(|share| share.id).collect()).await?;
+    let mut parcels = Vec::with_capacity(shares.len());
+    for share in shares {
+        let row = if share.is_whole() { whole.remove(&share.id) } else { part(conn, share).await? };
+        let Some(row) = row else { continue };
+        let (id, ids, epochs): (i64, Vec<JobId>, Option<Vec<i32>>) = (row.try_get("id")?, row.try_get("ids")?, row.try_get("epochs")?);
+        let epoch = |nth: usize| epochs.as_ref().and_then(|all| all.get(nth).copied()).unwrap_or(0);
+        let jobs = ids.into_iter().enumerate().map(|(nth, id)| (id, epoch(nth))).collect();
+        parcels.push(Parcel { id, queue, priority, chunk: share.chunk, jobs });
+    }
+    Ok(parcels)
 }
 
-async fn whole(conn: &mut PgConnection, id: i64) -> Result<Option<PgRow>, sqlx::Error> {
-    sqlx::query(
-        "UPDATE millstream.parcel SET publishing_since = now() WHERE id = (
-           SELECT id FROM millstream.parcel WHERE id = $1 AND publishing_since IS NULL AND taken = 0 FOR UPDATE SKIP LOCKED
-         ) RETURNING id, ids, epochs",
+async fn take_whole(conn: &mut PgConnection, parcels: Vec<i64>) -> Result<HashMap<i64, PgRow>, sqlx::Error> {
+    let rows = sqlx::query(
+        "UPDATE millstream.parcel SET publishing_since = now() WHERE id = ANY(ARRAY(
+           SELECT id FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NULL AND taken = 0 ORDER BY id FOR UPDATE SKIP LOCKED
+         )) RETURNING id, ids, epochs",
     )
-    .bind(id)
-    .fetch_optional(conn)
-    .await
+    .bind(parcels)
+    .fetch_all(conn)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.get("id"), row)).collect())
 }
 
-/// The next `fit` of the `left` jobs behind the cursor.
-async fn part(conn: &mut PgConnection, id: i64, taken: i16, fit: usize, left: usize) -> Result<Option<PgRow>, sqlx::Error> {
+/// The next jobs behind the cursor.
+async fn part(conn: &mut PgConnection, share: &Share) -> Result<Option<PgRow>, sqlx::Error> {
+    let (id, fit) = (share.id, share.fit as i16);
     let part = sqlx::query(
         "INSERT INTO millstream.parcel (publishing_since, enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, jobs, epochs, ids)
          SELECT now(), enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, $3, epochs[taken + 1 : taken + $3], ids[taken + 1 : taken + $3]
@@ -251,15 +282,15 @@ async fn part(conn: &mut PgConnection, id: i64, taken: i16, fit: usize, left: us
          RETURNING id, ids, epochs",
     )
     .bind(id)
-    .bind(taken)
-    .bind(fit as i16)
+    .bind(share.taken)
+    .bind(fit)
     .fetch_optional(&mut *conn)
     .await?;
     if part.is_some() {
-        let moved = if fit == left {
+        let moved = if share.fit == share.left {
             sqlx::query("DELETE FROM millstream.parcel WHERE id = $1").bind(id)
         } else {
-            sqlx::query("UPDATE millstream.parcel SET taken = taken + $2 WHERE id = $1").bind(id).bind(fit as i16)
+            sqlx::query("UPDATE millstream.parcel SET taken = taken + $2 WHERE id = $1").bind(id).bind(fit)
         };
         moved.execute(conn).await?;
     }

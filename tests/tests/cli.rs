@@ -164,3 +164,31 @@ async fn a_bench_does_not_disturb_workers_and_names_its_figures() {
     assert_eq!(unknown.status.code(), Some(2));
     assert!(text(&unknown.stderr).contains("latency_sql"), "{}", text(&unknown.stderr));
 }
+
+// B2: how long jobs are kept is told before it happens, and set by tenant
+#[tokio::test]
+async fn retention_is_told_and_a_tenant_gets_a_rule_of_its_own() {
+    let lab = Lab::new().await;
+    let days = run(&lab, &["--json", "retention"]).await;
+    let days: Vec<Value> = text(&days.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(days.len() >= 8, "yesterday to a week ahead: {days:?}");
+    let all = |row: &Value| {
+        row["day"].as_str().zip(row["goes_on"].as_str()).is_some_and(|(day, goes_on)| day < goes_on) && row["bytes"].as_i64() > Some(0)
+    };
+    assert!(days.iter().all(all), "{days:?}");
+    for (args, code, told) in [
+        (["tenants", "keep", "default", "7"], 0, "7 days"),
+        (["tenants", "keep", "default", "0"], 2, "1 to 36500"),
+        (["tenants", "keep", "default", "soon"], 2, "a number of days"),
+        (["tenants", "keep", "nobody", "7"], 3, "nobody"),
+    ] {
+        let output = run(&lab, &args).await;
+        let said = format!("{}{}", text(&output.stdout), text(&output.stderr));
+        assert!(output.status.code() == Some(code) && said.contains(told), "{args:?}: {said}");
+    }
+    let keep = "SELECT COALESCE(max(keep_days), 0)::bigint FROM millstream.tenant WHERE name = 'default'";
+    assert_eq!(lab.number(keep).await, 7);
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.audit WHERE action = 'tenant keep'").await, 1);
+    assert_eq!(run(&lab, &["tenants", "keep", "default", "default"]).await.status.code(), Some(0));
+    assert_eq!(lab.number(keep).await, 0);
+}

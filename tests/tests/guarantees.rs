@@ -6,6 +6,8 @@ mod claims;
 mod connections;
 #[path = "guarantees/database.rs"]
 mod database;
+#[path = "guarantees/groups.rs"]
+mod groups;
 #[path = "guarantees/hearts.rs"]
 mod hearts;
 #[path = "guarantees/payloads.rs"]

@@ -118,3 +118,18 @@ async fn a_backlog_of_any_size_keeps_a_window_in_the_streams() {
     let bytes: u64 = lab.command(&["MEMORY", "USAGE", &lab.work_stream(), "SAMPLES", "0"]).await;
     assert!(bytes < 1 << 20, "{bytes} bytes");
 }
+
+// rule 9: the key that tells a Redis which has lost its data is somebody's list now. That is no reason to reconcile no more.
+#[tokio::test]
+async fn a_key_that_somebody_has_made_into_something_else_is_made_again() {
+    let lab = Lab::new().await;
+    let _worker = lab.worker().await;
+    let key = lab.keys().incarnation();
+    let is_a_word = async || (lab.command::<String>(&["TYPE", &key]).await == "string").then_some(());
+    eventually("the key is there", is_a_word).await;
+    lab.command::<i64>(&["DEL", &key]).await;
+    lab.command::<i64>(&["LPUSH", &key, "x"]).await;
+    eventually("the key is made again", is_a_word).await;
+    send(&lab.producer(), "noop", "1", 3).await;
+    lab.await_all_completed(3).await;
+}

@@ -15,7 +15,7 @@ use millstream_common::{
     error::Outage,
     failpoint::reach,
     job::Priority,
-    limits::{CLAIM_JOBS_MAX, READ_BLOCK},
+    limits::{CHUNK_JOBS_MAX, CLAIM_JOBS_MAX, READ_BLOCK},
     reconnect::Reconnect,
     rehand::Reach,
     seldom::Seldom,
@@ -59,8 +59,9 @@ pub(crate) struct Reader {
     queue: Queue,
     streams: [(Priority, Arc<str>); 3],
     order: Order,
-    /// Jobs per entry and the weight of one, as last seen: how many entries fit into the free capacity.
-    entry_jobs: usize,
+    /// By priority: jobs in the largest entries of late. With the weight of a job, as last seen, it says how many entries fit into the free
+    /// capacity. Large until known: an entry too few costs nothing, and one job too many waits for all that was read before it.
+    entry_jobs: [usize; 3],
     job_weight: Arc<AtomicU64>,
     claims: Arc<Semaphore>,
     /// By priority: the stream has a group. A full Redis makes none.
@@ -74,7 +75,7 @@ impl Reader {
         let claims = Arc::new(Semaphore::new(CLAIMS_MAX));
         let job_weight = Arc::new(AtomicU64::new(SLOT_WEIGHT));
         let (order, looked) = (Order::new(WEIGHTS_DEFAULT), Instant::now());
-        Self { shared, queue, streams, order, entry_jobs: 1, job_weight, claims, readable: [true; 3], looked }
+        Self { shared, queue, streams, order, entry_jobs: [CHUNK_JOBS_MAX; 3], job_weight, claims, readable: [true; 3], looked }
     }
 
     /// Reads until the worker drains.
@@ -116,8 +117,8 @@ impl Reader {
             if self.readable != [true; 3] && self.looked.elapsed() > READ_BLOCK {
                 self.make_groups().await?;
             }
-            let Some((permit, entries_max)) = self.await_room().await else { continue };
-            let (read_at, deliveries) = self.read(&mut conn, entries_max).await?;
+            let Some((permit, jobs_max)) = self.await_room().await else { continue };
+            let (read_at, deliveries) = self.read(&mut conn, jobs_max).await?;
             reconnect.reset();
             if !deliveries.is_empty() {
                 reach("claim.read");
@@ -131,12 +132,12 @@ impl Reader {
         self.shared.paused.load(Relaxed) || !self.shared.beating.load(Relaxed) || self.shared.redis.is_down()
     }
 
-    /// Leave to claim, and the entries that fit now; `None` after a while without room.
+    /// Leave to claim, and the jobs that fit now; `None` after a while without room.
     async fn await_room(&self) -> Option<(OwnedSemaphorePermit, usize)> {
         let permit = tokio::time::timeout(IDLE_LOOK, self.claims.clone().acquire_owned()).await.ok()?.ok()?;
         let jobs = self.shared.capacity.room(self.job_weight.load(Relaxed));
         if jobs > 0 {
-            return Some((permit, jobs.min(CLAIM_JOBS_MAX).div_ceil(self.entry_jobs.max(1))));
+            return Some((permit, jobs.min(CLAIM_JOBS_MAX)));
         }
         drop(permit);
         drop(tokio::time::timeout(IDLE_LOOK, self.shared.capacity.freed()).await);
@@ -145,13 +146,14 @@ impl Reader {
 
     /// Reads from the first stream that has something; blocks on all when none has. With what it found comes the time since which the
     /// entries may have been pending: who blocks was given them before the block was over, however late he is told.
-    async fn read(&mut self, conn: &mut MultiplexedConnection, entries_max: usize) -> Result<(Instant, Found), Outage> {
+    async fn read(&mut self, conn: &mut MultiplexedConnection, jobs_max: usize) -> Result<(Instant, Found), Outage> {
         for priority in self.order.next() {
             if !self.readable[priority as usize] {
                 continue;
             }
             let stream = self.stream(priority);
             let asked_at = Instant::now();
+            let entries_max = jobs_max.div_ceil(self.entry_jobs[priority as usize]);
             let found = self.read_streams(conn, &[stream], entries_max, None).await?;
             if !found.is_empty() {
                 return Ok((asked_at, found));
@@ -209,16 +211,15 @@ impl Reader {
         let mut batches = Vec::with_capacity(found.len());
         for (stream, ids) in found {
             let deliveries = self.decoded(&stream, ids);
-            if !deliveries.is_empty() {
+            if let Some(largest) = deliveries.iter().map(|delivery| delivery.hint.jobs.len()).max() {
+                self.note_size(&stream, largest);
                 batches.push((stream, deliveries));
             }
         }
-        let entries: usize = batches.iter().map(|(_, deliveries)| deliveries.len()).sum();
-        if entries == 0 {
+        if batches.is_empty() {
             return;
         }
         let jobs: usize = batches.iter().flat_map(|(_, deliveries)| deliveries).map(|delivery| delivery.hint.jobs.len()).sum();
-        self.entry_jobs = jobs.div_ceil(entries);
         let weight = self.job_weight.load(Relaxed);
         let claim = Claim { shared: self.shared.clone(), queue: self.queue.clone(), job_weight: self.job_weight.clone(), read_at };
         let reserved = self.shared.capacity.take(jobs, weight);
@@ -231,6 +232,14 @@ impl Reader {
         } else {
             // The weight of slow jobs decides the next read.
             claiming.await;
+        }
+    }
+
+    /// Half of what it was before at least: entries of many jobs may follow upon a few small ones.
+    fn note_size(&mut self, stream: &str, largest: usize) {
+        if let Some((priority, _)) = self.streams.iter().find(|(_, name)| **name == *stream) {
+            let size = &mut self.entry_jobs[*priority as usize];
+            *size = largest.max(*size / 2).max(1);
         }
     }
 

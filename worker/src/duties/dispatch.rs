@@ -59,13 +59,19 @@ impl Duty for Dispatch {
         }
         let op = "looking for waiting parcels";
         let mut lent = shared.pg.hot(op).await?;
-        let streams = within(op, streams_with_work(lent.conn())).await?;
+        let mut streams = within(op, streams_with_work(lent.conn())).await?;
         let slots = if streams.is_empty() { 0 } else { within(op, slots(lent.conn())).await? };
         lent.done();
-        for (queue, name, priority) in streams {
-            // Tenants with few jobs each fill a window in several rounds.
-            let start = Instant::now();
-            while self.dispatch(shared, queue, &name, priority, slots).await? && start.elapsed() < EVERY {}
+        // Tenants with few jobs each fill a window in several rounds; no stream waits for that of another.
+        let start = Instant::now();
+        while !streams.is_empty() && start.elapsed() < EVERY {
+            let mut unfilled = Vec::new();
+            for (queue, name, priority) in streams {
+                if self.dispatch(shared, queue, &name, priority, slots).await? {
+                    unfilled.push((queue, name, priority));
+                }
+            }
+            streams = unfilled;
         }
         Ok(Ran::Done)
     }

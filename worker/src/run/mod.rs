@@ -94,8 +94,9 @@ enum End {
 async fn attempt(shared: &Arc<Shared>, job: &Claimed) -> End {
     let handler = &job.kind.handler;
     reach("run.started");
-    let call = (handler.function)(context(shared, job), &job.payload);
-    let mut call = AssertUnwindSafe(call).catch_unwind();
+    // The function too may panic, before there is a future.
+    let call = async { (handler.function)(context(shared, job), &job.payload).await };
+    let mut call = std::pin::pin!(AssertUnwindSafe(call).catch_unwind());
     // What ends at once needs neither a timer nor ears.
     if let Poll::Ready(caught) = futures::poll!(&mut call) {
         return End::Outcome(caught.unwrap_or_else(panicked));

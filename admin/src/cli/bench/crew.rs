@@ -1,6 +1,7 @@
 //! The worker processes of a figure: started together, seen to work, ended in order.
 
 use std::{
+    fs::File,
     process::Stdio,
     time::{Duration, Instant},
 };
@@ -27,18 +28,21 @@ pub(super) struct Crew(Vec<Child>);
 impl Crew {
     /// Starts so many, for jobs of one kind in the bench's queue, and waits until all have registered. `slots`: at a time, else as configured.
     pub(super) async fn start(site: &Site, kind: &str, count: u32, slots: Option<u32>) -> Result<Self, Failure> {
+        let log = File::options().create(true).append(true).open(site.workers_log())?;
         let mut children = Vec::new();
         for nth in 1..=count {
             let mut command = this_program_as_a_worker(&site.context().config)?;
             command.args(["--queues", "bench", "--kinds", kind, "--listen", "", "--name"]).arg(format!("bench-{nth}"));
             command.args(slots.iter().flat_map(|slots| ["--concurrency".to_owned(), slots.to_string()]));
-            children.push(command.env("MILLSTREAM_LOG", "info").stdout(Stdio::null()).stderr(Stdio::inherit()).spawn()?);
+            children.push(command.env("MILLSTREAM_LOG", "info").stdout(Stdio::null()).stderr(log.try_clone()?).spawn()?);
         }
         let crew = Self(children);
         let start = Instant::now();
         while site.number(ACTIVE).await? < i64::from(count) {
             if start.elapsed() > START_MAX {
-                return Err(Failure::failed("the workers did not start within half a minute"));
+                let said = std::fs::read_to_string(site.workers_log()).unwrap_or_default();
+                let last = said.lines().last().unwrap_or("nothing");
+                return Err(Failure::failed(format!("the workers did not start within half a minute; the last thing said was: {last}")));
             }
             tokio::time::sleep(LOOK).await;
         }

@@ -1,5 +1,7 @@
 //! Where a bench runs: the servers, given or private, with the schema, and settings of its own.
 
+use std::path::PathBuf;
+
 use millstream_common::{
     config::Secret,
     pg::{migrate_up, within},
@@ -13,7 +15,7 @@ use crate::services::{Durability, GivenUrls, LocalServices, Options, Pids, Serve
 pub(super) struct Site {
     context: Context,
     services: LocalServices,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Site {
@@ -29,16 +31,14 @@ impl Site {
         config.redis.url = Secret::new(&services.redis_url);
         config.redis.prefix = format!("bench-{}", std::process::id());
         migrate_up(config.database.url.expose()).await?;
-        let site = Self { context: Context::new(config, context.json, context.quiet), services, _folder: folder };
+        let site = Self { context: Context::new(config, context.json, context.quiet), services, folder };
         if site.number("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')").await? > 0 {
             return Err(Failure::failed(
                 "workers are at work on these servers: a bench would measure them too, and disturb them; stop them first",
             ));
         }
         // Only the figure `statements` needs it, and says so.
-        if let Err(failure) = site.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await {
-            tracing::debug!(error = ?failure, "no pg_stat_statements");
-        }
+        site.try_to("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await;
         site.execute("INSERT INTO millstream.queue (name) VALUES ('bench') ON CONFLICT DO NOTHING").await?;
         Ok(site)
     }
@@ -46,6 +46,11 @@ impl Site {
     /// Connections to these servers.
     pub(super) fn context(&self) -> &Context {
         &self.context
+    }
+
+    /// Where the workers' log goes: they log as in production, which is part of what they cost.
+    pub(super) fn workers_log(&self) -> PathBuf {
+        self.folder.path().join("workers.log")
     }
 
     /// Of the servers that are private.
@@ -82,8 +87,13 @@ impl Site {
 
     /// Writes what is dirty, so that no figure pays for the one before, and each pays for whole pages in the WAL. Best effort: it takes rights.
     pub(super) async fn checkpoint(&self) {
-        if let Err(failure) = self.execute("CHECKPOINT").await {
-            tracing::debug!(error = ?failure, "no checkpoint");
+        self.try_to("CHECKPOINT").await;
+    }
+
+    /// Best effort.
+    pub(super) async fn try_to(&self, sql: &'static str) {
+        if let Err(failure) = self.execute(sql).await {
+            tracing::debug!(error = ?failure, sql, "not done");
         }
     }
 

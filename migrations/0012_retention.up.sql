@@ -3,7 +3,8 @@
 -- In days after the day on which a job was enqueued; null: as configured.
 ALTER TABLE millstream.tenant ADD keep_days int CHECK (keep_days BETWEEN 1 AND 36500), ADD keep_days_set_at timestamptz;
 
--- Days from which the jobs were deleted whose tenants keep them for so long; not again until such a rule is set anew.
+-- Days from which the jobs were deleted whose tenants keep them for so long; not again until such a rule is set anew. For 0 days: the day
+-- was dropped, and what hung on its jobs (errors, log lines, keys) may still be there.
 CREATE TABLE millstream.swept (
   day       date NOT NULL,
   keep_days int NOT NULL,
@@ -18,8 +19,16 @@ CREATE FUNCTION millstream.days() RETURNS TABLE (day date, jobs_estimated bigint
   WHERE i.inhparent = 'millstream.job'::regclass AND c.relname ~ '^job_\d{8}$' ORDER BY 1
 $$;
 
+-- All rules of tenants, for a comparison.
+CREATE FUNCTION millstream.rules() RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT md5(COALESCE(string_agg(id || ':' || keep_days, ',' ORDER BY id), '')) FROM millstream.tenant WHERE keep_days IS NOT NULL
+$$;
+
 CREATE FUNCTION millstream.refuse_sealed() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
+  IF EXISTS (SELECT 1 FROM millstream.job WHERE id = NEW.id) THEN
+    RETURN NEW;   -- a repeated call finds its job
+  END IF;
   RAISE EXCEPTION 'job %: its id is of a day whose jobs are being removed; enqueue it again in a moment, or with a new id', NEW.id
     USING ERRCODE = 'object_not_in_prerequisite_state';
 END $$;
@@ -32,8 +41,14 @@ BEGIN
     'job_' || to_char(p_day, 'YYYYMMDD'));
 END $$;
 
--- Drops a sealed day but for the jobs in p_keep, which go to the default partition. Returns how many those were.
-CREATE FUNCTION millstream.drop_day(p_day date, p_keep uuid[]) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+CREATE FUNCTION millstream.unseal_day(p_day date) RETURNS void LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+BEGIN
+  EXECUTE format('DROP TRIGGER IF EXISTS job_sealed ON millstream.%I', 'job_' || to_char(p_day, 'YYYYMMDD'));
+END $$;
+
+-- Drops a sealed day but for the jobs in p_keep, which go to the default partition. Returns how many those were. p_rules: the rules by which
+-- they were chosen; if they have changed, nothing is done and null returned.
+CREATE FUNCTION millstream.drop_day(p_day date, p_keep uuid[], p_rules text) RETURNS bigint LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 DECLARE
   part text := 'job_' || to_char(p_day, 'YYYYMMDD');
   columns text := (SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
@@ -43,10 +58,15 @@ BEGIN
   IF NOT EXISTS (SELECT 1 FROM pg_trigger WHERE tgname = 'job_sealed' AND tgrelid = ('millstream.' || part)::regclass) THEN
     RAISE EXCEPTION 'partition % is not sealed', part;
   END IF;
+  LOCK TABLE millstream.tenant IN SHARE MODE;
+  IF millstream.rules() <> p_rules THEN
+    RETURN NULL;
+  END IF;
   EXECUTE format('ALTER TABLE millstream.job DETACH PARTITION millstream.%I', part);
   EXECUTE format('INSERT INTO millstream.job_default (%s) SELECT %s FROM millstream.%I WHERE id = ANY($1)', columns, columns, part) USING p_keep;
   GET DIAGNOSTICS moved = ROW_COUNT;
   EXECUTE format('DROP TABLE millstream.%I', part);
   DELETE FROM millstream.swept WHERE day = p_day;
+  INSERT INTO millstream.swept (day, keep_days) VALUES (p_day, 0);
   RETURN moved;
 END $$;

@@ -66,6 +66,13 @@ pub fn are_taken(outage: &Outage) -> bool {
     source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
+/// The refusal of a job whose id is of a day that is being dropped (`millstream.refuse_sealed`), if that is why [`persist`] has failed.
+pub fn sealed(outage: &Outage) -> Option<Refusal> {
+    let Outage::Postgres { source, .. } = outage else { return None };
+    let error = source.as_database_error().filter(|error| error.code().as_deref() == Some("55000"))?;
+    Some(Refusal::Conflict(error.message().to_owned()))
+}
+
 /// Writes up to `PARCEL_JOBS_MAX` checked jobs with their resolved names. `publish`: the caller promises to publish the parcels
 /// after COMMIT; otherwise the dispatch duty does within 50 ms.
 pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, sqlx::Error> {

@@ -12,7 +12,7 @@ use millstream_common::{
     failpoint::reach,
     job::NewJob,
     limits::{PARCEL_JOBS_MAX, STATEMENT_DEADLINE},
-    persist::{Enqueued, Ids, are_taken, persist},
+    persist::{Enqueued, Ids, are_taken, persist, sealed},
     pg::within,
     reconnect::Reconnect,
     tasks::Tasks,
@@ -88,7 +88,7 @@ impl Flusher {
 
     async fn flush(&self, batch: Vec<Request>) {
         let (jobs, answers): (Vec<_>, Vec<_>) = batch.into_iter().map(|r| ((r.job, r.names), r.answer)).unzip();
-        match self.write(&jobs).await {
+        match self.write_all(&jobs).await {
             Ok(results) => {
                 count_answers(&self.parts, jobs.iter().map(|(job, _)| job).zip(&results));
                 // A caller that no longer listens has given up on the answer, not on the job.
@@ -100,6 +100,22 @@ impl Flusher {
                 answers.into_iter().for_each(|to| drop(to.send(Err(Error::Outage(copy(&shared))))));
             }
         }
+    }
+
+    /// A job with an id that is refused does not keep the others from being written: then each is written by itself.
+    async fn write_all(&self, jobs: &[(NewJob, JobNames)]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+        match self.write(jobs).await {
+            Err(outage) if sealed(&outage).is_some() => {}
+            done => return done,
+        }
+        let mut answers = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            match self.write(std::slice::from_ref(job)).await {
+                Ok(answer) => answers.extend(answer),
+                Err(outage) => answers.push(Err(sealed(&outage).ok_or(outage)?)),
+            }
+        }
+        Ok(answers)
     }
 
     /// Writes the batch, again if the connection broke: then rows that exist are our own.

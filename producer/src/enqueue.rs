@@ -6,7 +6,7 @@ use millstream_common::{
     failpoint::reach,
     job::NewJob,
     limits::PARCEL_JOBS_MAX,
-    persist::{Enqueued, Ids, Persisted, are_taken, persist},
+    persist::{Enqueued, Ids, Persisted, are_taken, persist, sealed},
     pg::within,
 };
 use sqlx::{Connection, PgConnection};
@@ -51,6 +51,10 @@ impl Producer {
         let done = match self.write(&named, Ids::New).await {
             // Nothing was written.
             Err(outage) if are_taken(&outage) => self.write(&named, Ids::MayExist).await,
+            Err(outage) => match sealed(&outage) {
+                Some(refusal) => return Err(refusal.into()),
+                None => Err(outage),
+            },
             done => done,
         }?;
         reach("enqueue.committed");

@@ -123,6 +123,9 @@ impl Dispatch {
         reach("dispatch.marked");
         let Some((parcels, last_tenant)) = picked else { return Ok(false) };
         self.turns.insert((queue, priority.number()), last_tenant);
+        if parcels.is_empty() {
+            return Ok(true);
+        }
         let accepted = publish(&shared.redis, name, priority, &parcels).await?;
         reach("dispatch.published");
         let jobs: usize = parcels[..accepted].iter().map(|p| p.jobs.len()).sum();
@@ -132,8 +135,8 @@ impl Dispatch {
     }
 }
 
-/// Marks up to `room` entries' worth of parcels as publishing, tenants in turn, and tells which tenant was served last. `None`:
-/// somebody else is at it, or nothing fits.
+/// Marks up to `room` entries' worth of parcels as publishing, tenants in turn, and tells which tenant was served last, or
+/// looked at in vain. `None`: somebody else is at it, or nothing fits.
 async fn pick(
     conn: &mut PgConnection,
     queue: i32,
@@ -168,6 +171,10 @@ async fn pick(
         shares.push(share);
     }
     let parcels = take(conn, queue, priority, &shares).await?;
+    // Of so many tenants nothing can be run now; those behind them have their turn.
+    if parcels.is_empty() && tenants.len() as i64 == TENANTS_MAX {
+        return Ok(tenants.last().map(|last| (parcels, *last)));
+    }
     Ok((!parcels.is_empty()).then_some((parcels, last)))
 }
 

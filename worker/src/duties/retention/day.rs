@@ -1,4 +1,4 @@
-//! One day: sealed, looked through for what must stay, rid of what hangs on its jobs, dropped.
+//! One day: sealed, looked through for what must stay, dropped.
 
 use std::time::Instant;
 
@@ -6,67 +6,66 @@ use chrono::NaiveDate;
 use millstream_common::{error::Outage, id::JobId, pg::within};
 use sqlx::Row;
 
-use super::rules::Expired;
+use super::rules::{Expired, Rules};
 use crate::shared::Shared;
 
 /// More than this is not moved while everybody waits: the day stays, and what has expired of it is deleted.
 pub(super) const STAY_MAX: usize = 5_000;
 /// Jobs looked at in one statement.
 const SLICE: i64 = 100_000;
-/// Rows that hang on jobs, deleted in one statement.
-const FORGET: i64 = 5_000;
 
 /// What became of a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Retired {
     NotYet,
     TooMuchStays,
-    Dropped { moved: i64 },
+    /// The rules have changed meanwhile.
+    Otherwise,
+    Dropped {
+        moved: i64,
+    },
 }
 
 /// A day that is sealed, as far as it has been looked through.
 pub(super) struct Looking {
     day: NaiveDate,
+    /// By which rules.
+    print: String,
     after: JobId,
     /// Jobs that must stay.
     stay: Vec<JobId>,
 }
 
 impl Looking {
-    pub(super) async fn begin(shared: &Shared, day: NaiveDate) -> Result<Self, Outage> {
+    pub(super) async fn begin(shared: &Shared, day: NaiveDate, rules: &Rules) -> Result<Self, Outage> {
         let op = "sealing a day of jobs";
         let mut lent = shared.pg.hot(op).await?;
         within(op, sqlx::query("SELECT millstream.seal_day($1)").bind(day).execute(lent.conn())).await?;
         lent.done();
-        Ok(Self { day, after: JobId::nil(), stay: Vec::new() })
+        Ok(Self { day, print: rules.print().to_owned(), after: JobId::nil(), stay: Vec::new() })
     }
 
-    pub(super) fn day(&self) -> NaiveDate {
-        self.day
+    pub(super) fn is_of(&self, day: NaiveDate, rules: &Rules) -> bool {
+        self.day == day && self.print == rules.print()
     }
 
     /// Until the day is dropped, or it is clear that it stays, or `end`.
     pub(super) async fn go_on(&mut self, shared: &Shared, expired: &Expired, end: Instant) -> Result<Retired, Outage> {
         while self.look(shared, expired).await? {
             if self.stay.len() > STAY_MAX {
+                unseal(shared, self.day).await?;
                 return Ok(Retired::TooMuchStays);
             }
             if Instant::now() > end {
                 return Ok(Retired::NotYet);
             }
         }
-        // Before the jobs: should this be cut short, they are still there to be found again.
-        while self.forget(shared).await? > 0 {
-            if Instant::now() > end {
-                return Ok(Retired::NotYet);
-            }
-        }
         let op = "dropping a day of jobs";
         let mut lent = shared.pg.hot(op).await?;
-        let query = sqlx::query_scalar("SELECT millstream.drop_day($1, $2)").bind(self.day).bind(&self.stay);
-        let moved = within(op, query.fetch_one(lent.conn())).await?;
+        let query = sqlx::query_scalar("SELECT millstream.drop_day($1, $2, $3)").bind(self.day).bind(&self.stay).bind(&self.print);
+        let moved: Option<i64> = within(op, query.fetch_one(lent.conn())).await?;
         lent.done();
-        Ok(Retired::Dropped { moved })
+        Ok(moved.map_or(Retired::Otherwise, |moved| Retired::Dropped { moved }))
     }
 
     /// Looks at the next slice; false if there is none. Finished jobs never come to life again and no job comes in any more, so what is
@@ -96,27 +95,15 @@ impl Looking {
         self.stay.extend(row.get::<Vec<JobId>, _>("stay"));
         Ok(true)
     }
+}
 
-    /// Removes some of the errors, log lines and idempotency keys of jobs that go. Returns how many.
-    async fn forget(&self, shared: &Shared) -> Result<i64, Outage> {
-        let op = "forgetting what hangs on old jobs";
-        let mut lent = shared.pg.hot(op).await?;
-        let query = sqlx::query_scalar(
-            "WITH bounds AS MATERIALIZED (SELECT millstream.uuid_at($1::date::timestamp AT TIME ZONE 'UTC') AS low,
-               millstream.uuid_at(($1::date + 1)::timestamp AT TIME ZONE 'UTC') AS high),
-             errors AS (DELETE FROM millstream.job_error WHERE (job_id, epoch) IN (
-               SELECT e.job_id, e.epoch FROM millstream.job_error e, bounds WHERE e.job_id >= low AND e.job_id < high AND e.job_id <> ALL($2) LIMIT $3) RETURNING 1),
-             lines AS (DELETE FROM millstream.job_log WHERE id IN (
-               SELECT l.id FROM millstream.job_log l, bounds WHERE l.job_id >= low AND l.job_id < high AND l.job_id <> ALL($2) LIMIT $3) RETURNING 1),
-             keys AS (DELETE FROM millstream.job_key WHERE (tenant_id, key) IN (
-               SELECT k.tenant_id, k.key FROM millstream.job_key k, bounds WHERE k.job_id >= low AND k.job_id < high AND k.job_id <> ALL($2) LIMIT $3) RETURNING 1)
-             SELECT (SELECT count(*) FROM errors) + (SELECT count(*) FROM lines) + (SELECT count(*) FROM keys)",
-        )
-        .bind(self.day)
-        .bind(&self.stay)
-        .bind(FORGET);
-        let gone = within(op, query.fetch_one(lent.conn())).await?;
-        lent.done();
-        Ok(gone)
-    }
+/// It stays: jobs with ids of that day are taken again.
+async fn unseal(shared: &Shared, day: NaiveDate) -> Result<(), Outage> {
+    let op = "unsealing a day of jobs";
+    let mut lent = shared.pg.hot(op).await?;
+    within(op, sqlx::query("SELECT millstream.unseal_day($1)").bind(day).execute(lent.conn())).await?;
+    // What ends in it later is swept then.
+    within(op, sqlx::query("DELETE FROM millstream.swept WHERE day = $1").bind(day).execute(lent.conn())).await?;
+    lent.done();
+    Ok(())
 }

@@ -6,6 +6,7 @@
 //! holds the table for long, the day is dropped later.
 
 mod day;
+mod forget;
 mod rules;
 mod sweep;
 
@@ -26,6 +27,8 @@ use crate::shared::Shared;
 const EVERY: Duration = Duration::from_mins(10);
 /// While there is more to do.
 const EVERY_BUSY: Duration = Duration::from_secs(5);
+/// After something was in the way.
+const EVERY_AFTER_A_FAILURE: Duration = Duration::from_mins(1);
 /// Work of one run: half of what a duty may take.
 const RUN_MAX: Duration = Duration::from_secs(30);
 /// A day that could not be dropped, because too much of it must stay, is looked at again after this.
@@ -36,13 +39,13 @@ pub(super) struct Retention {
     looking: Option<day::Looking>,
     /// When too much of a day had to stay.
     kept: HashMap<NaiveDate, Instant>,
-    is_busy: bool,
+    next: Duration,
 }
 
 impl Default for Retention {
     /// A new leader looks soon.
     fn default() -> Self {
-        Self { looking: None, kept: HashMap::new(), is_busy: true }
+        Self { looking: None, kept: HashMap::new(), next: EVERY_BUSY }
     }
 }
 
@@ -51,37 +54,48 @@ impl Duty for Retention {
     const SCOPE: Scope = Scope::Leader;
 
     fn every(&self, _: &Shared) -> Duration {
-        if self.is_busy { EVERY_BUSY } else { EVERY }
+        self.next
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        // What fails because somebody holds a lock is not tried again at once.
-        self.is_busy = false;
+        self.next = EVERY_AFTER_A_FAILURE;
         let end = Instant::now() + RUN_MAX;
         let rules = Rules::read(shared).await?;
-        for day in rules.over(shared).await? {
-            let is_new = self.kept.get(&day).is_none_or(|since| since.elapsed() > LOOK_AGAIN);
-            if is_new && !self.retire(shared, &rules, day, end).await? {
-                self.is_busy = true;
-                return Ok(Ran::Done);
-            }
-        }
-        self.is_busy = !sweep::days(shared, &rules, end).await? || !sweep::default_partition(shared, &rules, end).await?;
+        // A day that somebody holds is no reason to leave the others alone.
+        let dropped = self.drop_days(shared, &rules, end).await;
+        let forgotten = forget::dropped_days(shared, end).await?;
+        let swept = sweep::days(shared, &rules, end).await? && sweep::default_partition(shared, &rules, end).await?;
+        self.next = if dropped? && forgotten && swept { EVERY } else { EVERY_BUSY };
         Ok(Ran::Done)
     }
 }
 
 impl Retention {
+    /// All days that are over. False: the time is up.
+    async fn drop_days(&mut self, shared: &Shared, rules: &Rules, end: Instant) -> Result<bool, Outage> {
+        for day in rules.over(shared).await? {
+            let is_new = self.kept.get(&day).is_none_or(|since| since.elapsed() > LOOK_AGAIN);
+            if is_new && !self.retire(shared, rules, day, end).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     /// Drops a day, or leaves it for tomorrow. False: the time is up.
     async fn retire(&mut self, shared: &Shared, rules: &Rules, day: NaiveDate, end: Instant) -> Result<bool, Outage> {
-        let looking = self.looking.take().filter(|looking| looking.day() == day);
-        let mut looking = match looking {
+        let looking = match self.looking.take().filter(|looking| looking.is_of(day, rules)) {
             Some(looking) => looking,
-            None => day::Looking::begin(shared, day).await?,
+            None => day::Looking::begin(shared, day, rules).await?,
         };
+        // Kept until it is known what has become of the day: after a failure it is not looked through again.
+        let looking = self.looking.insert(looking);
         let retired = looking.go_on(shared, &rules.on(day), end).await?;
+        if retired != Retired::NotYet {
+            self.looking = None;
+        }
         match retired {
-            Retired::NotYet => self.looking = Some(looking),
+            Retired::NotYet | Retired::Otherwise => {}
             Retired::TooMuchStays => {
                 self.kept.insert(day, Instant::now());
             }
@@ -90,6 +104,6 @@ impl Retention {
                 tracing::info!(%day, moved, "a day of finished jobs was dropped; those that must stay were moved out");
             }
         }
-        Ok(retired != Retired::NotYet)
+        Ok(!matches!(retired, Retired::NotYet | Retired::Otherwise))
     }
 }

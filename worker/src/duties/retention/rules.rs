@@ -1,6 +1,6 @@
 //! How long jobs are kept: by the configuration, or by their tenant's own rule. Counted from the end of the day on which they were enqueued.
 
-use chrono::{Days, NaiveDate};
+use chrono::{DateTime, Days, NaiveDate, Utc};
 use millstream_common::{error::Outage, pg::within};
 
 use crate::shared::Shared;
@@ -8,6 +8,9 @@ use crate::shared::Shared;
 /// All rules, as of now by the clock of Postgres.
 pub(super) struct Rules {
     today: NaiveDate,
+    read_at: DateTime<Utc>,
+    /// All of the tenants' rules, for a comparison: whoever is told that his jobs are kept must not lose them to an older rule.
+    print: String,
     /// None: for ever.
     keep_days: Option<u32>,
     /// Tenants with a rule of their own.
@@ -29,12 +32,16 @@ impl Rules {
     pub(super) async fn read(shared: &Shared) -> Result<Self, Outage> {
         let op = "reading the rules of retention";
         let mut lent = shared.pg.hot(op).await?;
-        let today = within(op, sqlx::query_scalar("SELECT (now() AT TIME ZONE 'UTC')::date").fetch_one(lent.conn())).await?;
-        let query = sqlx::query_as::<_, (i32, i32)>("SELECT id, keep_days FROM millstream.tenant WHERE keep_days IS NOT NULL");
-        let own = within(op, query.fetch_all(lent.conn())).await?;
+        // One statement: the print is that of these very rules.
+        let query = sqlx::query_as::<_, (NaiveDate, DateTime<Utc>, String, Vec<i32>, Vec<i32>)>(
+            "SELECT (now() AT TIME ZONE 'UTC')::date, now(), millstream.rules(),
+               ARRAY(SELECT id FROM millstream.tenant WHERE keep_days IS NOT NULL ORDER BY id),
+               ARRAY(SELECT keep_days FROM millstream.tenant WHERE keep_days IS NOT NULL ORDER BY id)",
+        );
+        let (today, read_at, print, tenants, days) = within(op, query.fetch_one(lent.conn())).await?;
         lent.done();
-        let own = own.into_iter().map(|(tenant, days)| (tenant, days.unsigned_abs())).collect();
-        Ok(Self { today, keep_days: shared.keep_days, own })
+        let own = tenants.into_iter().zip(days.into_iter().map(i32::unsigned_abs)).collect();
+        Ok(Self { today, read_at, print, keep_days: shared.keep_days, own })
     }
 
     /// The days that are over for everybody without a rule of his own, oldest first.
@@ -54,6 +61,14 @@ impl Rules {
         all.sort_unstable();
         all.dedup();
         all
+    }
+
+    pub(super) fn read_at(&self) -> DateTime<Utc> {
+        self.read_at
+    }
+
+    pub(super) fn print(&self) -> &str {
+        &self.print
     }
 
     /// For ever: none.
@@ -84,7 +99,8 @@ mod tests {
     use super::*;
 
     fn rules(keep_days: Option<u32>) -> Rules {
-        Rules { today: NaiveDate::default() + Days::new(100), keep_days, own: vec![(1, 7), (2, 90)] }
+        let today = NaiveDate::default() + Days::new(100);
+        Rules { today, read_at: DateTime::default(), print: String::new(), keep_days, own: vec![(1, 7), (2, 90)] }
     }
 
     fn day(ago: u64) -> NaiveDate {

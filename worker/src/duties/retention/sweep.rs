@@ -27,39 +27,46 @@ pub(super) async fn days(shared: &Shared, rules: &Rules, end: Instant) -> Result
     for keep_days in rules.lengths() {
         let Some(last) = rules.last_over(keep_days) else { continue };
         for day in days_until(shared, last).await? {
-            if is_swept(shared, day, keep_days).await? {
+            if Instant::now() > end {
+                return Ok(false);
+            }
+            if is_swept(shared, rules, day, keep_days).await? {
                 continue;
             }
             if !sweep(shared, rules, day, end).await? {
                 return Ok(false);
             }
-            mark(shared, day, keep_days).await?;
+            mark(shared, rules, day, keep_days).await?;
         }
     }
     Ok(true)
 }
 
-async fn is_swept(shared: &Shared, day: NaiveDate, keep_days: u32) -> Result<bool, Outage> {
+async fn is_swept(shared: &Shared, rules: &Rules, day: NaiveDate, keep_days: u32) -> Result<bool, Outage> {
     let op = "looking whether a day was swept";
     let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM millstream.swept s WHERE s.day = $1 AND s.keep_days = $2
-           AND NOT EXISTS (SELECT 1 FROM millstream.tenant t WHERE t.keep_days = $2 AND t.keep_days_set_at >= s.at))",
+           AND NOT EXISTS (SELECT 1 FROM millstream.tenant t WHERE COALESCE(t.keep_days, $3) = $2 AND t.keep_days_set_at >= s.at))",
     )
     .bind(day)
-    .bind(keep_days.cast_signed());
+    .bind(keep_days.cast_signed())
+    .bind(rules.keep_days().map(u32::cast_signed));
     let swept = within(op, query.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(swept)
 }
 
-async fn mark(shared: &Shared, day: NaiveDate, keep_days: u32) -> Result<(), Outage> {
+/// As of the rules by which it was: one that is set meanwhile is another one.
+async fn mark(shared: &Shared, rules: &Rules, day: NaiveDate, keep_days: u32) -> Result<(), Outage> {
     let op = "noting that a day was swept";
     let mut lent = shared.pg.hot(op).await?;
-    let query =
-        sqlx::query("INSERT INTO millstream.swept (day, keep_days) VALUES ($1, $2) ON CONFLICT (day, keep_days) DO UPDATE SET at = now()")
-            .bind(day)
-            .bind(keep_days.cast_signed());
+    let query = sqlx::query(
+        "INSERT INTO millstream.swept (day, keep_days, at) VALUES ($1, $2, $3) ON CONFLICT (day, keep_days) DO UPDATE SET at = excluded.at",
+    )
+    .bind(day)
+    .bind(keep_days.cast_signed())
+    .bind(rules.read_at());
     within(op, query.execute(lent.conn())).await?;
     lent.done();
     Ok(())
@@ -78,7 +85,7 @@ async fn sweep(shared: &Shared, rules: &Rules, day: NaiveDate, end: Instant) -> 
                  AND id < millstream.uuid_at(($2::date + 1)::timestamp AT TIME ZONE 'UTC') ORDER BY id LIMIT $3)
              , gone AS (DELETE FROM millstream.job WHERE id = ANY(ARRAY(SELECT id FROM slice))
                  AND id >= millstream.uuid_at($2::date::timestamp AT TIME ZONE 'UTC') AND id < millstream.uuid_at(($2::date + 1)::timestamp AT TIME ZONE 'UTC')
-                 AND state IN (2, 7) AND ($4 AND tenant_id <> ALL($5) OR tenant_id = ANY($6)) RETURNING id)",
+                 AND state IN (2, 7) AND ($4 AND tenant_id <> ALL($5) OR tenant_id = ANY($6)) AND (SELECT millstream.rules()) = $7 RETURNING id)",
             with_all_that_hangs_on_it!(),
             "SELECT (SELECT id FROM slice ORDER BY id DESC LIMIT 1) AS last, (SELECT count(*) FROM gone) AS gone"
         ))
@@ -87,7 +94,8 @@ async fn sweep(shared: &Shared, rules: &Rules, day: NaiveDate, end: Instant) -> 
         .bind(SLICE)
         .bind(expired.by_default)
         .bind(&expired.longer)
-        .bind(&expired.own);
+        .bind(&expired.own)
+        .bind(rules.print());
         let row = within(op, query.fetch_one(lent.conn())).await?;
         lent.done();
         deleted += row.get::<i64, _>("gone");

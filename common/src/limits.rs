@@ -40,7 +40,7 @@ pub const UNLEASED_MAX: Duration = Duration::from_secs(4);
 pub const CLAIM_ANSWER_MAX: Duration = Duration::from_secs(2);
 /// How long jobs that a worker cannot run rest before they are offered again, at first: in a rollout another worker soon can.
 pub const PUT_BACK_DELAY: Duration = Duration::from_secs(1);
-/// How long at last, when nobody could for minutes: whoever starts a worker that can should not have to wait much longer than this.
+/// How long at last, when nobody could run their version for minutes: whoever starts a worker that can should not have to wait much longer than this.
 pub const PUT_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
 /// So many hand-outs double that rest.
 pub const PUT_BACKS_PER_DELAY: u32 = 3;

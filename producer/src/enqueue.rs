@@ -51,12 +51,9 @@ impl Producer {
         let done = match self.write(&named, Ids::New).await {
             // Nothing was written.
             Err(outage) if are_taken(&outage) => self.write(&named, Ids::MayExist).await,
-            Err(outage) => match sealed(&outage) {
-                Some(refusal) => return Err(refusal.into()),
-                None => Err(outage),
-            },
             done => done,
-        }?;
+        };
+        let done = done.map_err(|outage| sealed(&outage).map_or_else(|| outage.into(), Error::from))?;
         reach("enqueue.committed");
         self.publisher.publish(done.parcels);
         self.count(&named, &done.answers);

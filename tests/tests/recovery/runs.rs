@@ -90,6 +90,53 @@ async fn a_job_of_an_unknown_kind_waits_for_a_worker_that_knows_it() {
     assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0, "putting back costs nothing");
 }
 
+/// A job that was handed out thirty times, whatever for; how long it rests once it is put back again, in milliseconds.
+async fn rest_after_thirty_hand_outs(lab: &Lab, version: i16) -> i64 {
+    pause(lab, true).await;
+    let mut job = millstream_producer::NewJob::new("echo", "1");
+    job.version = version;
+    lab.producer().enqueue(job).await.unwrap();
+    let mut tx = lab.pool.begin().await.unwrap();
+    sqlx::query("UPDATE millstream.job SET epoch = 30 WHERE state = 0").execute(&mut *tx).await.unwrap();
+    sqlx::query("UPDATE millstream.parcel SET epochs = ARRAY[30]").execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    pause(lab, false).await;
+    eventually("it was put back", async || (lab.number("SELECT max(epoch)::bigint FROM millstream.job").await > 30).then_some(())).await;
+    // Both times are of one transaction.
+    lab.number(
+        "SELECT (extract(epoch FROM not_before - enqueued_at) * 1000)::bigint FROM millstream.parcel WHERE epochs[1] > 30 ORDER BY id DESC LIMIT 1",
+    )
+    .await
+}
+
+// F8: suspects and rescued jobs have high epochs too
+#[tokio::test]
+async fn what_another_worker_knows_is_soon_offered_again_however_often_it_was_handed_out() {
+    let mut lab = Lab::new().await;
+    let gate = CancellationToken::new();
+    lab.config.worker.concurrency = 1;
+    lab.config.worker.kinds = vec!["gated".into(), "echo".into()];
+    let _friend = lab.worker_with(vec![Starts::default().gated("gated", &gate)]).await;
+    // The friend has no hand free: whoever reads the other one cannot run it.
+    send(&lab.producer(), "gated", "1", 1).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease", 1).await;
+    lab.config.worker.kinds = vec!["noop".into()];
+    let _stranger = lab.worker().await;
+    let rest_ms = rest_after_thirty_hand_outs(&lab, 1).await;
+    assert!(rest_ms <= 2_000, "it rests for {rest_ms} ms");
+    gate.cancel();
+    lab.await_all_completed(2).await;
+}
+
+// F8
+#[tokio::test]
+async fn versions_that_nobody_knows_keep_the_fleet_less_and_less_busy() {
+    let lab = Lab::new().await;
+    let _old = lab.worker().await;
+    let rest_ms = rest_after_thirty_hand_outs(&lab, i16::MAX).await;
+    assert!(rest_ms >= 60_000, "it rests for {rest_ms} ms");
+}
+
 // F8, rule 85: an old and a new program beside each other
 #[tokio::test]
 async fn a_job_of_a_newer_version_waits_for_a_worker_that_knows_it() {

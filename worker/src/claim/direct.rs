@@ -25,7 +25,8 @@ use super::{
     Claimed, ClaimedJob,
     hold::Hold,
     order::{Order, WEIGHTS_DEFAULT},
-    rows::{hand_back, is_late, put_back},
+    put_back::{Foreign, put_back},
+    rows::{hand_back, is_late},
 };
 use crate::{
     run::group::spawn_runs,
@@ -97,7 +98,8 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
     spawn_runs(shared, known.iter().filter_map(|row| claimed(shared, row)));
     for queue in &shared.queues {
         let of_queue = newer.iter().filter(|row| row.get::<i32, _>("queue_id") == queue.id);
-        let jobs: Vec<_> = of_queue.map(|row| (row.get("id"), row.get("epoch"))).collect();
+        let jobs: Vec<_> =
+            of_queue.map(|row| Foreign { id: row.get("id"), epoch: row.get("epoch"), kind_id: row.get("kind_id") }).collect();
         put_back(shared, queue, &jobs).await;
     }
     Ok(known.len())

@@ -19,6 +19,7 @@ pub(crate) mod entry;
 pub(crate) mod group;
 pub(crate) mod hold;
 pub(crate) mod order;
+pub(crate) mod put_back;
 pub(crate) mod reader;
 pub(crate) mod rows;
 

@@ -1,7 +1,7 @@
 //! The claim statement of the hot path: one SELECT by ids, no write.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,16 +10,20 @@ use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Outage,
     id::JobId,
-    limits::{CLAIM_ANSWER_MAX, PUT_BACK_DELAY, PUT_BACK_DELAY_MAX, PUT_BACKS_PER_DELAY},
+    limits::CLAIM_ANSWER_MAX,
     metrics::{LocalHistogram, QueueMeters},
     pg::within,
     rehand::{Reach, Reason, rehand},
-    seldom::Seldom,
     stream::entry::Hint,
 };
 use sqlx::{Row, postgres::PgRow};
 
-use super::{Claimed, ClaimedJob, entry::Entry, hold::Hold};
+use super::{
+    Claimed, ClaimedJob,
+    entry::Entry,
+    hold::Hold,
+    put_back::{Foreign, put_back},
+};
 use crate::{
     heartbeat::contact::Contact,
     shared::{Queue, Shared},
@@ -66,7 +70,7 @@ pub(crate) async fn claim(
                     false
                 }
                 Some(row) if !shared.registry.knows(row.kind_id(), row.version()) => {
-                    foreign.push((id, epoch));
+                    foreign.push(Foreign { id, epoch, kind_id: row.kind_id() });
                     false
                 }
                 Some(row) => hands.take(&row, &entry),
@@ -181,37 +185,6 @@ impl<'a> Hands<'a> {
     }
 }
 
-static PUT_BACK_LINES: Seldom = Seldom::new();
-
-/// Jobs of kinds or payload versions that this process does not know go back for another worker, after a short rest (F8).
-pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)]) {
-    // One statement for each length of rest, of which there are few.
-    let mut by_rest: BTreeMap<Duration, Vec<(JobId, i32)>> = BTreeMap::new();
-    for job in jobs {
-        by_rest.entry(rest(job.1)).or_default().push(*job);
-    }
-    for (rest, jobs) in by_rest {
-        put_back_for(shared, queue, &jobs, rest).await;
-    }
-}
-
-/// Twice as long after every few hand-outs: a rollout is over in seconds, and what no worker ever knows must not keep the fleet busy.
-fn rest(epoch: i32) -> Duration {
-    let doublings = epoch.unsigned_abs() / PUT_BACKS_PER_DELAY;
-    2_u32.checked_pow(doublings).map_or(PUT_BACK_DELAY_MAX, |times| (PUT_BACK_DELAY * times).min(PUT_BACK_DELAY_MAX))
-}
-
-async fn put_back_for(shared: &Shared, queue: &Queue, jobs: &[(JobId, i32)], rest: Duration) {
-    match hand_back(shared, jobs, Reach::Leased, Some(rest)).await {
-        Ok(count) => shared.meters.queue(queue).reclaimed(millstream_common::metrics::ReclaimReason::PutBack, count as u64),
-        Err(outage) => {
-            if let Some(kept_back) = PUT_BACK_LINES.may_speak() {
-                tracing::warn!(kept_back, error = %millstream_common::error::in_full(&outage), "jobs of unknown kinds or versions could not be put back; reconcile will find them");
-            }
-        }
-    }
-}
-
 /// Gives jobs back unstarted, at no cost to them. Returns how many were still ours to give.
 pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], reach: Reach, rest: Option<Duration>) -> Result<usize, Outage> {
     let op = "handing jobs back";
@@ -226,16 +199,6 @@ mod tests {
     use millstream_common::limits::UNLEASED_MAX;
 
     use super::*;
-
-    // F8
-    #[test]
-    fn what_nobody_knows_rests_longer_and_longer_and_at_first_as_short_as_a_rollout_wants() {
-        assert_eq!([0, 1, 2].map(rest), [PUT_BACK_DELAY; 3]);
-        assert_eq!(rest(3), 2 * PUT_BACK_DELAY);
-        assert_eq!([18, 40, i32::MAX].map(rest), [PUT_BACK_DELAY_MAX; 3]);
-        let lengths: std::collections::BTreeSet<_> = (0..1_000).map(rest).collect();
-        assert!(lengths.len() < 8, "a batch is few statements: {lengths:?}");
-    }
 
     #[test]
     fn what_starts_has_as_long_to_be_leased_as_its_claim_took() {

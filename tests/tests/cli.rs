@@ -163,6 +163,7 @@ async fn a_bench_does_not_disturb_workers_and_names_its_figures() {
     let unknown = run(&lab, &["bench", "--only", "nonesuch"]).await;
     assert_eq!(unknown.status.code(), Some(2));
     assert!(text(&unknown.stderr).contains("latency_sql"), "{}", text(&unknown.stderr));
+    assert_eq!(run(&lab, &["bench", "--only", "bulk,"]).await.status.code(), Some(2), "no name is not every name");
 }
 
 // B2: how long jobs are kept is told before it happens, and set by tenant

@@ -47,7 +47,7 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=99))]
     runs: Option<u32>,
     /// Only figures whose names begin with one of these, comma separated
-    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = clap::builder::NonEmptyStringValueParser::new())]
     only: Vec<String>,
     /// Where the JSON goes
     #[arg(long, value_name = "DIR", default_value = "target/bench")]

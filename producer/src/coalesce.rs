@@ -12,8 +12,7 @@ use millstream_common::{
     failpoint::reach,
     job::NewJob,
     limits::{PARCEL_JOBS_MAX, STATEMENT_DEADLINE},
-    persist::{Enqueued, Ids, are_taken, persist, sealed},
-    pg::within,
+    persist::{Enqueued, sealed},
     reconnect::Reconnect,
     tasks::Tasks,
 };
@@ -24,7 +23,7 @@ use tokio::{
 
 use crate::{
     Parts,
-    enqueue::count_answers,
+    enqueue::{count_answers, write},
     lend::{Lender, is_refused},
     publish::Publisher,
 };
@@ -122,19 +121,18 @@ impl Flusher {
     async fn write(&self, jobs: &[(NewJob, JobNames)]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let deadline = Instant::now() + RETRY_FOR.min(STATEMENT_DEADLINE);
         let mut reconnect = Reconnect::default();
-        let (mut repeated, mut ids) = (false, Ids::New);
+        let mut repeated = false;
         loop {
-            match self.write_once(jobs, ids).await {
+            match self.write_once(jobs).await {
                 Ok(mut answers) => {
                     if repeated {
                         answers.iter_mut().zip(jobs).for_each(|(answer, (job, _))| own(answer, job));
                     }
                     return Ok(answers);
                 }
-                Err(outage) if ids == Ids::New && are_taken(&outage) => ids = Ids::MayExist,
                 Err(outage) if Instant::now() < deadline && is_broken_connection(&outage) => {
                     tracing::debug!(error = %millstream_common::error::in_full(&outage), "enqueue is repeated with the same ids");
-                    (repeated, ids) = (true, Ids::MayExist);
+                    repeated = true;
                     tokio::time::sleep(reconnect.next_delay()).await;
                 }
                 Err(outage) => return Err(outage),
@@ -142,10 +140,10 @@ impl Flusher {
         }
     }
 
-    async fn write_once(&self, jobs: &[(NewJob, JobNames)], ids: Ids) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+    async fn write_once(&self, jobs: &[(NewJob, JobNames)]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let publish = self.publisher.has_room();
         let mut lent = self.lender.lend("enqueuing").await?;
-        let done = within("enqueuing", persist(lent.conn(), jobs, publish, ids)).await?;
+        let done = write(lent.conn(), jobs, publish).await?;
         lent.done();
         reach("enqueue.committed");
         self.publisher.publish(done.parcels);

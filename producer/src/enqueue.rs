@@ -48,28 +48,15 @@ impl Producer {
             let names = self.admit(&job).await?;
             named.push((job, names));
         }
-        let done = match self.write(&named, Ids::New).await {
-            // Nothing was written.
-            Err(outage) if are_taken(&outage) => self.write(&named, Ids::MayExist).await,
-            done => done,
-        };
+        let publish = self.publisher.has_room();
+        let mut lent = self.lender.lend(OP).await?;
+        let done = write(lent.conn(), &named, publish).await;
         let done = done.map_err(|outage| sealed(&outage).map_or_else(|| outage.into(), Error::from))?;
+        lent.done();
         reach("enqueue.committed");
         self.publisher.publish(done.parcels);
         self.count(&named, &done.answers);
         Ok(done.answers)
-    }
-
-    async fn write(&self, jobs: &[(NewJob, JobNames)], ids: Ids) -> Result<Persisted, Outage> {
-        let publish = self.publisher.has_room();
-        let mut lent = self.lender.lend(OP).await?;
-        let done = if jobs.len() <= PARCEL_JOBS_MAX {
-            within(OP, persist(lent.conn(), jobs, publish, ids)).await?
-        } else {
-            within_transaction(lent.conn(), jobs, publish, ids).await?
-        };
-        lent.done();
-        Ok(done)
     }
 
     /// Enqueues in the caller's own transaction: the jobs exist exactly if it commits. They start within about 50 ms
@@ -122,7 +109,18 @@ pub(crate) fn count_answers<'a>(parts: &crate::Parts, answers: impl Iterator<Ite
     }
 }
 
-async fn within_transaction(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, Outage> {
+/// Writes all jobs or none. Ids are nearly always new; if one is not, nothing was written, and the same connection is asked again.
+pub(crate) async fn write(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Persisted, Outage> {
+    match write_as(conn, jobs, publish, Ids::New).await {
+        Err(outage) if are_taken(&outage) => write_as(conn, jobs, publish, Ids::MayExist).await,
+        done => done,
+    }
+}
+
+async fn write_as(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, Outage> {
+    if jobs.len() <= PARCEL_JOBS_MAX {
+        return within(OP, persist(conn, jobs, publish, ids)).await;
+    }
     let mut tx = within(OP, conn.begin()).await?;
     let mut all = Persisted::default();
     for slice in jobs.chunks(PARCEL_JOBS_MAX) {

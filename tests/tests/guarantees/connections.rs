@@ -128,3 +128,27 @@ async fn metrics_and_liveness_are_answered_with_both_servers_dead() {
         assert_eq!((served.sample("millstream_postgres_up").await, served.sample("millstream_redis_up").await), (0.0, 0.0));
     }
 }
+
+/// Processes of Postgres that serve this installation.
+async fn backends(lab: &Lab) -> Vec<i32> {
+    let served = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'";
+    sqlx::query_scalar(served).fetch_all(&lab.pool).await.expect("the backends")
+}
+
+// F10: whoever repeats his ids makes nobody wait for a new connection
+#[tokio::test]
+async fn a_repeated_enqueue_keeps_its_connection() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let job = NewJob::new("noop", "1");
+    // More than one statement takes: they are one transaction.
+    let jobs: Vec<_> = (0..1_001).map(|_| NewJob::new("noop", "1")).collect();
+    producer.enqueue(job.clone()).await.unwrap();
+    producer.enqueue_many(jobs.clone()).await.unwrap();
+    let before = backends(&lab).await;
+    assert!(producer.enqueue(job).await.unwrap().duplicate);
+    let again = producer.enqueue_many(jobs).await.unwrap();
+    assert!(again.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.duplicate)));
+    let after = backends(&lab).await;
+    assert!(before.iter().all(|backend| after.contains(backend)), "{before:?} became {after:?}");
+}

@@ -2,6 +2,7 @@
 
 use std::{
     path::Path,
+    process::{Command, Stdio},
     str::FromStr,
     sync::{Arc, OnceLock},
     time::Duration,
@@ -20,7 +21,7 @@ use millstream_worker::{Handler, Parts, Worker, handlers};
 use redis::aio::MultiplexedConnection;
 use sqlx::{ConnectOptions, Executor, PgPool, postgres::PgConnectOptions};
 
-use crate::servers::servers;
+use crate::servers::{built, servers};
 
 /// Serialises the making of the template between test processes.
 const TEMPLATE_LOCK: i64 = 0x6d73_7465_6d70;
@@ -171,17 +172,16 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         let Some(database) = self.database.take() else { return };
-        let url = servers().database_url.clone();
-        // Best effort, on a thread of its own: a runtime may not block on another one.
-        let dropped = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut admin = PgConnectOptions::from_str(&url)?.connect().await?;
-                admin.execute(sqlx::AssertSqlSafe(format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)"))).await?;
-                anyhow::Ok(())
-            })
-        });
-        drop(dropped.join());
+        // By a process that nobody waits for. Postgres drops no database before every connection that is being made anywhere is past its
+        // password, and a worker of this test may be in the middle of that, on the very thread that would wait.
+        let dropping = Command::new(built("drop_database"))
+            .arg(database)
+            .env("DATABASE_URL", &servers().database_url)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        drop(dropping);
     }
 }
 

@@ -157,7 +157,8 @@ async fn answer(
         match existing.remove(&nth) {
             Some((id, state, true)) => Ok(Enqueued { id, state, duplicate: true }),
             Some((id, _, false)) => Err(Refusal::Conflict(format!("job {id} was enqueued with another kind or payload"))),
-            None => Ok(Enqueued { id: job.id, state: State::Available, duplicate: true }),
+            // Its job was removed while this call was looking at it.
+            None => Err(Refusal::Conflict("the job that has this id or idempotency key is being removed; enqueue it again".to_owned())),
         }
     });
     Ok(answers.collect())

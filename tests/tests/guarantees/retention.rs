@@ -163,6 +163,34 @@ async fn a_day_that_is_sealed_takes_no_job_and_only_such_a_day_is_dropped() {
     assert!(!lab.producer().enqueue(late).await.unwrap().duplicate, "it goes to the default partition now");
 }
 
+// F4, B2: its keys outlive a dropped day for a while; whoever uses one gets a job of his own
+#[tokio::test]
+async fn a_key_whose_job_was_dropped_belongs_to_whoever_asks_next() {
+    let lab = Lab::new().await;
+    long_ago(&lab, 40).await;
+    put(&lab, "done", "default", 2, 40, 3).await;
+    let end = "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
+    let keys: Vec<String> = sqlx::query_scalar("SELECT id::text FROM old WHERE name = 'done'").fetch_all(&lab.pool).await.unwrap();
+    sqlx::query(end).execute(&lab.pool).await.unwrap();
+    assert!(lab.number("SELECT count(*) FROM millstream.job_key").await >= 4, "they are still there");
+    let keyed = |key: &str| NewJob { idempotency_key: Some(key.into()), ..NewJob::new("noop", "1") };
+    let producer = lab.producer();
+    let one = producer.enqueue(keyed(&keys[0])).await.unwrap();
+    let many = producer.enqueue_many(vec![keyed(&keys[1]), keyed(&keys[0])]).await.unwrap();
+    let [new, known] = [many[0].as_ref().unwrap(), many[1].as_ref().unwrap()];
+    assert_eq!((one.duplicate, new.duplicate, known.duplicate, known.id), (false, false, true, one.id));
+    let by_sql = "SELECT millstream.enqueue('noop', '1', idempotency_key => $1)";
+    let sql: uuid::Uuid = sqlx::query_scalar(by_sql).bind(&keys[2]).fetch_one(&lab.pool).await.unwrap();
+    let again: uuid::Uuid = sqlx::query_scalar(by_sql).bind(&keys[2]).fetch_one(&lab.pool).await.unwrap();
+    assert_eq!(sql, again);
+    let there: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job WHERE id = ANY($1)")
+        .bind(vec![one.id, new.id, sql])
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
+    assert_eq!(there, 3);
+}
+
 // B2: whoever was told that his jobs are kept does not lose them to the rule of before.
 #[tokio::test]
 async fn a_rule_that_is_set_while_a_day_is_looked_through_counts() {

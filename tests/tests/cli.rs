@@ -149,8 +149,10 @@ async fn a_bench_tells_rates_and_costs_and_cleans_up() {
     assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE state = 2").await, 1000);
     assert_eq!(lab.number("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'bench_raw'").await, 0);
     assert_eq!(lab.number("SELECT count(*) FROM millstream.parcel").await, 0);
-    let keys: Vec<String> = lab.command(&["KEYS", "*bench-*"]).await;
-    assert!(keys.is_empty(), "{keys:?}");
+    let nowhere = lab.folder().join("file");
+    std::fs::write(&nowhere, "").unwrap();
+    let refused = run(&lab, &["bench", "--out", nowhere.to_str().unwrap()]).await;
+    assert!(text(&refused.stderr).contains("cannot be written to"), "before anything is measured: {}", text(&refused.stderr));
 }
 
 #[tokio::test]

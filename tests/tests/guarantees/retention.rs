@@ -4,7 +4,8 @@ use millstream_common::{
     error::{Error, Refusal},
     job::NewJob,
 };
-use millstream_tests::{Lab, ask::send, eventually};
+use millstream_tests::{Lab, Process, ask::send, eventually};
+use rustix::process::Signal;
 
 /// A day long ago, with a partition of its own, and jobs of some states and tenants in it.
 async fn long_ago(lab: &Lab, days: i32) {
@@ -163,13 +164,39 @@ async fn a_day_that_is_sealed_takes_no_job_and_only_such_a_day_is_dropped() {
     assert!(!lab.producer().enqueue(late).await.unwrap().duplicate, "it goes to the default partition now");
 }
 
+// F51, B2: a bench at somebody's own servers, and what is left when it is interrupted
+#[tokio::test]
+async fn a_bench_removes_nobodys_old_jobs_and_tidies_up_when_it_is_interrupted() {
+    let lab = Lab::new().await;
+    long_ago(&lab, 40).await;
+    let producer = lab.producer();
+    // As one that was killed leaves it: of a kind that the next one does not serve.
+    sqlx::query("INSERT INTO millstream.queue (name) VALUES ('bench')").execute(&lab.pool).await.unwrap();
+    let left_behind = producer.enqueue(NewJob { queue: "bench".into(), ..NewJob::new("echo", "1") }).await.unwrap().id;
+    let out = lab.folder().join("bench");
+    let mut bench = Process::start(&lab, &["bench", "--only", "latency_library", "--runs", "9", "--out", out.to_str().unwrap()]);
+    // Its worker's retention has run: a tenant's own rule counts for everybody.
+    lab.await_number("SELECT count(*) FROM millstream.swept", 1).await;
+    assert_eq!(left(&lab).await, ["cancelled", "dead", "done", "later", "long"]);
+    assert_eq!(lab.state(left_behind).await, "cancelled");
+    bench.signal(Signal::INT);
+    assert_eq!(bench.exit_code().await, Some(1));
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.parcel").await, 0);
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 0);
+    assert_eq!(lab.number("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'bench_raw'").await, 0);
+    let keys: Vec<String> = lab.command(&["KEYS", &format!("*bench-{}:*", bench.id())]).await;
+    assert!(keys.is_empty(), "{keys:?}");
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "what was measured is told");
+}
+
 // F4, B2: its keys outlive a dropped day for a while; whoever uses one gets a job of his own
 #[tokio::test]
 async fn a_key_whose_job_was_dropped_belongs_to_whoever_asks_next() {
     let lab = Lab::new().await;
     long_ago(&lab, 40).await;
     put(&lab, "done", "default", 2, 40, 3).await;
-    let end = "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
+    let end =
+        "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
     let keys: Vec<String> = sqlx::query_scalar("SELECT id::text FROM old WHERE name = 'done'").fetch_all(&lab.pool).await.unwrap();
     sqlx::query(end).execute(&lab.pool).await.unwrap();
     assert!(lab.number("SELECT count(*) FROM millstream.job_key").await >= 4, "they are still there");

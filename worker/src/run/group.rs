@@ -7,8 +7,8 @@ use std::{sync::Arc, time::Duration};
 use super::{isolated, run};
 use crate::{claim::Claimed, shared::Shared};
 
-/// Work in one task, by the mean run times of its kinds: a handler that blocks its thread holds up no more than this, and there is enough
-/// for the other threads.
+/// Work in one task, by the mean run times of its kinds, so that there is enough for the other threads. Handlers that block their thread
+/// hold up no more than this in the mean; one that blocks for longer than its kind usually does holds up those behind it in its task.
 const TASK_WORK: Duration = Duration::from_micros(500);
 /// Jobs in one task, whose own cost is about two microseconds each.
 const TASK_JOBS_MAX: usize = 100;

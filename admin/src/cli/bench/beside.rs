@@ -32,6 +32,8 @@ pub(super) enum Beside {
     Nothing,
     /// A million jobs of low priority wait, and are worked on.
     Waiting,
+    /// The same, of ten thousand tenants.
+    WaitingOfTenants,
     /// Five million jobs have been done before.
     Finished,
     /// Somebody has forgotten a transaction that has a snapshot.
@@ -50,12 +52,21 @@ pub(super) struct Guard<'a> {
 }
 
 impl Beside {
+    /// Whether other jobs are worked on meanwhile.
+    pub(super) fn is_a_backlog(self) -> bool {
+        matches!(self, Self::Waiting | Self::WaitingOfTenants)
+    }
+
     /// Brings it about.
     pub(super) async fn begin(self, site: &Site) -> Result<Guard<'_>, Failure> {
         let mut open = None;
         match self {
             Self::Nothing | Self::Tenants => {}
-            Self::Waiting => waiting(site).await?,
+            Self::Waiting => waiting(site, |_| low()).await?,
+            Self::WaitingOfTenants => {
+                add_tenants(site).await?;
+                waiting(site, |nth| NewJob { tenant: of_some_tenant(nth, WAITING).tenant, ..low() }).await?;
+            }
             Self::Finished => finished(site).await?,
             Self::OpenTransaction => open = Some(forgotten(site).await?),
             Self::RedisAway => site.stop_redis()?,
@@ -87,9 +98,13 @@ impl Guard<'_> {
     }
 }
 
-async fn waiting(site: &Site) -> Result<(), Failure> {
+fn low() -> NewJob {
+    NewJob { priority: Priority::Low, ..job() }
+}
+
+async fn waiting(site: &Site, nth: impl Fn(u64) -> NewJob) -> Result<(), Failure> {
     let producer = site.context().producer(EnqueueSource::Cli).await?;
-    many(&producer, WAITING, |_| NewJob { priority: Priority::Low, ..job() }).await?;
+    many(&producer, WAITING, nth).await?;
     producer.close().await;
     Ok(())
 }

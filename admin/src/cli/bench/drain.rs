@@ -19,6 +19,8 @@ use super::{
 
 /// How often the backlog is looked at.
 const LOOK: Duration = Duration::from_millis(100);
+/// How often it is said what is left.
+const TELL: Duration = Duration::from_secs(5);
 /// Work that has not ended after this has stopped.
 const DRAIN_MAX: Duration = Duration::from_mins(10);
 /// Producers at once, each with a connection of its own.
@@ -33,9 +35,8 @@ const HOT_UPDATES: &str =
     "SELECT COALESCE(sum(n_tup_hot_upd), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
 const DEAD: &str =
     "SELECT COALESCE(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
-/// Whether anything is left.
-const LEFT: &str =
-    "SELECT EXISTS (SELECT FROM millstream.parcel p JOIN millstream.queue q ON q.id = p.queue_id WHERE q.name = 'bench')::int::bigint";
+/// Parcels that are left.
+const LEFT: &str = "SELECT count(*) FROM millstream.parcel p JOIN millstream.queue q ON q.id = p.queue_id WHERE q.name = 'bench'";
 
 /// What is drained, and by how many processes.
 pub(super) struct Backlog {
@@ -60,15 +61,20 @@ pub(super) async fn backlog(site: &Site, name: &'static str, backlog: &Backlog, 
     }
     producer.close().await;
     let beside = backlog.beside.begin(site).await?;
+    let row = worked_off(site, name, backlog.workers, jobs).await;
+    beside.end().await?;
+    rated(site, row?, jobs, before, raw).await
+}
+
+async fn worked_off(site: &Site, name: &'static str, workers: u32, jobs: u64) -> Result<Row, Failure> {
     site.checkpoint().await;
-    let crew = Crew::start(site, "noop", backlog.workers, None).await?;
+    let crew = Crew::start(site, "noop", workers, None).await?;
     // What was done before this has cost little: a worker is seen milliseconds after it begins.
     let meter = Meter::start(site, Some(&crew)).await?;
     done(site).await?;
     let row = meter.stop(name, jobs).await?;
     crew.stop().await?;
-    beside.end().await?;
-    rated(site, row, jobs, before, raw).await
+    Ok(row)
 }
 
 /// Produced and consumed at once, by one worker.
@@ -121,12 +127,19 @@ async fn rated(site: &Site, mut row: Row, jobs: u64, before: Updates, raw: f64) 
 
 /// Waits until no job is left.
 pub(super) async fn done(site: &Site) -> Result<(), Failure> {
-    let start = Instant::now();
-    while site.number(LEFT).await? > 0 {
+    let (start, mut told) = (Instant::now(), Instant::now());
+    loop {
+        let left = site.number(LEFT).await?;
+        if left == 0 {
+            return Ok(());
+        }
         if start.elapsed() > DRAIN_MAX {
             return Err(Failure::failed("the jobs were not done within ten minutes"));
         }
+        if told.elapsed() > TELL {
+            told = Instant::now();
+            site.context().hint(&format!("  {left} parcels of up to 500 jobs are left …"));
+        }
         tokio::time::sleep(LOOK).await;
     }
-    Ok(())
 }

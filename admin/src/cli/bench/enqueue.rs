@@ -12,7 +12,7 @@ use millstream_common::{job::NewJob, metrics::EnqueueSource};
 use millstream_producer::Producer;
 use tokio::task::JoinSet;
 
-use super::{super::Failure, meter::Meter, raw, row::Row, site::Site};
+use super::{super::Failure, leftovers, meter::Meter, raw, row::Row, site::Site};
 
 /// A payload of about 200 bytes, like a real one.
 pub(super) const PAYLOAD: &str = r#"{"document":"01890a5d-ac96-774b-bcce-b302099a8057","page":17,"language":"en","model":"small","note":"a payload as long as a real one, which names a row, a version and an operation, and is not compressible"}"#;
@@ -90,11 +90,7 @@ async fn call(producer: Producer, next: Arc<AtomicU64>, jobs: u64) -> Result<Vec
 
 /// Nobody is to work on what this figure has left, or to clean up after it.
 async fn clear(site: &Site) -> Result<(), Failure> {
-    site.execute(
-        "UPDATE millstream.job SET state = 7, finished_at = now() WHERE state = 0 AND queue_id = (SELECT id FROM millstream.queue WHERE name = 'bench')",
-    )
-    .await?;
-    site.execute("DELETE FROM millstream.parcel WHERE queue_id = (SELECT id FROM millstream.queue WHERE name = 'bench')").await?;
+    leftovers::jobs(site).await?;
     // Or autovacuum would do it in the middle of the next figure, at its expense.
     site.try_to("VACUUM millstream.job, millstream.parcel").await;
     Ok(())

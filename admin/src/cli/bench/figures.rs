@@ -43,7 +43,7 @@ const fn backlog(jobs: u64, beside: Beside) -> What {
     What::Drain(Backlog { workers: 1, jobs: Some(jobs), beside })
 }
 
-pub(super) const FIGURES: [Figure; 25] = [
+pub(super) const FIGURES: [Figure; 27] = [
     figure("bulk_enqueue", true, What::Bulk),
     figure("enqueue_1_caller", true, What::Callers(1)),
     figure("enqueue_32_callers", false, What::Callers(32)),
@@ -68,6 +68,8 @@ pub(super) const FIGURES: [Figure; 25] = [
     figure("latency_sql", true, What::Latency(Door::Sql, Beside::Nothing)),
     figure("latency_open_transaction", false, What::Latency(Door::Library, Beside::OpenTransaction)),
     figure("latency_redis_away", false, What::Latency(Door::Library, Beside::RedisAway)),
+    figure("latency_5m_finished", false, What::Latency(Door::Library, Beside::Finished)),
+    figure("latency_10k_tenants", false, What::Latency(Door::Library, Beside::WaitingOfTenants)),
     figure("latency_behind_1m", false, What::Latency(Door::Library, Beside::Waiting)),
 ];
 

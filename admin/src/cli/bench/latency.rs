@@ -64,20 +64,27 @@ pub(super) async fn of(site: &Site, name: &'static str, door: Door, beside: Besi
     let producer = site.context().producer(EnqueueSource::Cli).await?;
     let http = if let Door::Http = door { Some(Http::open(site).await?) } else { None };
     let guard = beside.begin(site).await?;
-    let crew = Crew::start(site, "noop", 1, None).await?;
     let opened = Opened { door, pg: site.context().pg().await?.clone(), producer: producer.clone(), http };
-    send(&opened, WARM_UP).await?;
-    let meter = Meter::start(site, Some(&crew)).await?;
-    let answered = send(&opened, JOBS).await?;
-    let row = meter.stop(name, JOBS).await?;
-    done(site).await?;
+    let sent = sent(site, name, &opened).await;
     producer.close().await;
-    crew.stop().await?;
     guard.end().await?;
+    let (row, answered) = sent?;
     let ms = waits(site, &answered).await?;
     // The rate is ours, not theirs; and beside a backlog the costs are mostly those of the backlog.
     let row = Row { jobs_per_s: None, ..row }.with_quantiles(ms);
-    Ok(if beside == Beside::Waiting { Row { cpu_us_per_job: Cpu::default(), wal_bytes_per_job: None, ..row } } else { row })
+    Ok(if beside.is_a_backlog() { Row { cpu_us_per_job: Cpu::default(), wal_bytes_per_job: None, ..row } } else { row })
+}
+
+/// With one worker; returns what it cost, and when each was answered.
+async fn sent(site: &Site, name: &'static str, opened: &Opened) -> Result<(Row, HashMap<JobId, DateTime<Utc>>), Failure> {
+    let crew = Crew::start(site, "noop", 1, None).await?;
+    send(opened, WARM_UP).await?;
+    let meter = Meter::start(site, Some(&crew)).await?;
+    let answered = send(opened, JOBS).await?;
+    let row = meter.stop(name, JOBS).await?;
+    done(site).await?;
+    crew.stop().await?;
+    Ok((row, answered))
 }
 
 /// Returns when each was answered.

@@ -1,6 +1,6 @@
 //! What a stretch of work has cost: CPU time by process from `/proc`, WAL by Postgres' own count.
 //!
-//! A server is metered with all its children; what a child used that has ended is in its parent's account. Servers that somebody else
+//! `/proc` counts in ticks of 10 ms: of a few thousand jobs it says little. A server is metered with all its children; what a child used that has ended is in its parent's account. Servers that somebody else
 //! runs are not seen.
 
 use std::{collections::HashMap, fs, time::Instant};
@@ -45,7 +45,7 @@ impl<'a> Meter<'a> {
         let seconds = self.start.elapsed().as_secs_f64();
         let (before, after) = (self.used, used(self.site, self.crew));
         let wal = wal_bytes(self.site.context()).await? - self.wal;
-        let per_job = |before: Option<f64>, after: Option<f64>| Some((after? - before?) * US_PER_S / jobs as f64);
+        let per_job = |before: Option<f64>, after: Option<f64>| Some((after? - before?).max(0.0) * US_PER_S / jobs as f64);
         let parts = [
             per_job(before.postgres, after.postgres),
             per_job(before.redis, after.redis),

@@ -3,7 +3,8 @@
 //! Aims at `DATABASE_URL` and `REDIS_URL` if they are set, under a key prefix of its own, else at private servers that sync to disk
 //! as in production. Workers are processes of their own; the producer is this one. Beside a rate stands what the bare statements
 //! and commands of its path reach in the same run ([`raw`]): noise cancels in the ratio. The jobs stay in the database as completed rows,
-//! and so do the queue `bench`, ten thousand tenants and five million finished rows, if their figures were asked for.
+//! and so do the queue `bench`, ten thousand tenants and five million finished rows, if their figures were asked for. A bench that is
+//! interrupted tells what it has and tidies up; what one that was killed has left, the next one removes.
 
 mod beside;
 mod crew;
@@ -12,6 +13,7 @@ mod drain;
 mod enqueue;
 mod figures;
 mod latency;
+mod leftovers;
 mod meter;
 mod raw;
 mod row;
@@ -22,13 +24,14 @@ mod statements;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tempfile::NamedTempFile;
 
 use self::{
     figures::{FIGURES, Figure, measure},
     row::{Row, print},
     site::Site,
 };
-use super::{Context, Exit, Failure, Outcome};
+use super::{Context, Exit, Failure, Outcome, signals::Signals};
 
 /// Jobs per figure of a quick run.
 const QUICK_JOBS: u64 = 40_000;
@@ -40,7 +43,7 @@ pub(super) struct BenchArgs {
     /// A first impression: a fifth of the jobs, and only the figures of the main path
     #[arg(long)]
     quick: bool,
-    /// Jobs per figure
+    /// Jobs of each figure whose name does not say how many; latencies are of 1,000
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u64).range(1_000..=10_000_000))]
     jobs: u64,
     /// Runs of each figure, of which the median is told: 3, of a quick run 1
@@ -61,15 +64,20 @@ pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
         return Err(Failure::usage(format!("no figure begins with {}: there are {}", args.only.join(" or "), names.join(", "))));
     }
     let jobs = if args.quick { args.jobs.min(QUICK_JOBS) } else { args.jobs };
+    // Before anything is measured: a place that cannot be written to would be found out last.
+    let file = file_in(&args.out)?;
+    let mut signals = Signals::new()?;
     let site = Box::pin(Site::open(context)).await?;
     let runs = args.runs.unwrap_or(if args.quick { 1 } else { RUNS });
-    raw::prepare(&site).await?;
-    let (rows, outcome) = Box::pin(all(&site, &figures, jobs, runs)).await;
+    let mut rows = Vec::new();
+    let outcome = tokio::select! {
+        outcome = Box::pin(all(&site, &figures, jobs, runs, &mut rows)) => outcome,
+        () = signals.next() => Err(Failure::failed("interrupted: these are the figures so far")),
+    };
     // What was measured is told first: a server that a failed figure has left down may refuse to be tidied up.
-    write(&args.out, &rows)?;
-    print(context, &rows)?;
+    let told = print(context, &rows).and(write(file, &args.out, &rows));
     let closed = Box::pin(site.close()).await;
-    outcome.and(closed).map(|()| Exit::Done)
+    outcome.and(told).and(closed).map(|()| Exit::Done)
 }
 
 impl BenchArgs {
@@ -79,15 +87,12 @@ impl BenchArgs {
 }
 
 /// All of them, as far as they go: what has been measured is told also when a later one fails.
-async fn all(site: &Site, figures: &[&Figure], jobs: u64, runs: u32) -> (Vec<Row>, Result<(), Failure>) {
-    let mut rows = Vec::new();
+async fn all(site: &Site, figures: &[&Figure], jobs: u64, runs: u32, rows: &mut Vec<Row>) -> Result<(), Failure> {
     for (nth, figure) in figures.iter().enumerate() {
-        match Box::pin(median(site, figure, jobs, runs, &format!("{} of {}", nth + 1, figures.len()))).await {
-            Ok(row) => rows.push(row),
-            Err(failure) => return (rows, Err(failure)),
-        }
+        let place = format!("{} of {}", nth + 1, figures.len());
+        rows.push(Box::pin(median(site, figure, jobs, runs, &place)).await?);
     }
-    (rows, Ok(()))
+    Ok(())
 }
 
 /// The run in the middle, whole: its costs belong to its rate.
@@ -102,10 +107,16 @@ async fn median(site: &Site, figure: &Figure, jobs: u64, runs: u32, place: &str)
     Ok(rows.swap_remove(rows.len() / 2))
 }
 
+/// A file without a name yet: it gets one when there is something in it.
+fn file_in(dir: &Path) -> Result<NamedTempFile, Failure> {
+    let made = std::fs::create_dir_all(dir).and_then(|()| NamedTempFile::new_in(dir));
+    made.map_err(|e| Failure::failed(format!("{} cannot be written to: {e}", dir.display())))
+}
+
 /// One file per run, by its time.
-fn write(dir: &Path, rows: &[Row]) -> Result<(), Failure> {
-    std::fs::create_dir_all(dir)?;
+fn write(file: NamedTempFile, dir: &Path, rows: &[Row]) -> Result<(), Failure> {
     let name = format!("{}.json", millstream_common::clock::now().format("%Y%m%dT%H%M%SZ"));
-    let text = serde_json::to_string_pretty(rows).map_err(|e| Failure::failed(e.to_string()))?;
-    Ok(std::fs::write(dir.join(name), text)?)
+    serde_json::to_writer_pretty(&file, rows).map_err(|e| Failure::failed(e.to_string()))?;
+    file.persist(dir.join(name)).map_err(|e| Failure::failed(e.to_string()))?;
+    Ok(())
 }

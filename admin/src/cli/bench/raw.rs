@@ -30,19 +30,18 @@ const GROUP: &str = "raw";
 /// The schema, once per bench.
 pub(super) async fn prepare(site: &Site) -> Result<(), Failure> {
     for sql in [
-        "DROP SCHEMA IF EXISTS bench_raw CASCADE",
         "CREATE SCHEMA bench_raw",
+        "CREATE TABLE bench_raw.keys (prefix text)",
         "CREATE TABLE bench_raw.job (LIKE millstream.job INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING INDEXES) WITH (fillfactor = 50)",
         "CREATE TABLE bench_raw.figure AS SELECT now() AS began",
     ] {
         site.execute(sql).await?;
     }
+    let mut lent = site.context().pg().await?.main(OP).await?;
+    let prefix = sqlx::query("INSERT INTO bench_raw.keys VALUES ($1)").bind(&site.context().config.redis.prefix);
+    within(OP, prefix.execute(lent.conn())).await?;
+    lent.done();
     Ok(())
-}
-
-/// Takes everything back.
-pub(super) async fn remove(site: &Site) -> Result<(), Failure> {
-    site.execute("DROP SCHEMA IF EXISTS bench_raw CASCADE").await
 }
 
 /// Rows a second by one connection, so many at a time.

@@ -8,7 +8,10 @@ use millstream_common::{
 };
 use tempfile::TempDir;
 
-use super::super::{Context, Failure};
+use super::{
+    super::{Context, Failure},
+    leftovers, raw,
+};
 use crate::services::{Durability, GivenUrls, LocalServices, Options, Pids, ServerEnv};
 
 /// Servers that are ready.
@@ -30,8 +33,11 @@ impl Site {
         config.database.url = Secret::new(&services.database_url);
         config.redis.url = Secret::new(&services.redis_url);
         config.redis.prefix = format!("bench-{}", std::process::id());
+        // A worker has duties beyond its own jobs: those of a bench remove nobody's.
+        config.retention.keep_days = 0;
         migrate_up(config.database.url.expose()).await?;
         let site = Self { context: Context::new(config, context.json, context.quiet), services, folder };
+        leftovers::workers(&site).await?;
         if site.number("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')").await? > 0 {
             return Err(Failure::failed(
                 "workers are at work on these servers: a bench would measure them too, and disturb them; stop them first",
@@ -40,6 +46,8 @@ impl Site {
         // Only the figure `statements` needs it, and says so.
         site.try_to("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await;
         site.execute("INSERT INTO millstream.queue (name) VALUES ('bench') ON CONFLICT DO NOTHING").await?;
+        leftovers::all(&site).await?;
+        raw::prepare(&site).await?;
         Ok(site)
     }
 
@@ -106,30 +114,10 @@ impl Site {
         self.services.start_redis().map_err(|e| Failure::failed(format!("{e:#}")))
     }
 
-    /// The keys of this bench, whose prefix nobody else has.
-    async fn remove_keys(&self) -> Result<(), Failure> {
-        let op = "removing the keys of the bench";
-        let redis = self.context.redis().await?;
-        let mut conn = redis.connection(op).await?;
-        let pattern = format!("*{}:*", self.context.config.redis.prefix);
-        let mut cursor = 0_u64;
-        loop {
-            let scan = redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000).to_owned();
-            let (next, keys): (u64, Vec<String>) = redis.within(op, scan.query_async(&mut conn)).await?;
-            if !keys.is_empty() {
-                redis.within(op, redis::cmd("UNLINK").arg(keys).exec_async(&mut conn)).await?;
-            }
-            if next == 0 {
-                return Ok(());
-            }
-            cursor = next;
-        }
-    }
-
-    /// Removes what is in nobody's way any more, and stops what is private.
+    /// Removes what is in nobody's way any more, and stops what is private, whatever else fails.
     pub(super) async fn close(self) -> Result<(), Failure> {
-        super::raw::remove(&self).await?;
-        self.remove_keys().await?;
-        self.services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))
+        let removed = leftovers::all(&self).await;
+        let stopped = self.services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")));
+        removed.and(stopped)
     }
 }

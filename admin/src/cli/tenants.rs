@@ -75,8 +75,9 @@ pub(super) async fn run(args: TenantsArgs, context: &Context) -> Outcome {
 
 async fn keep(name: &str, days: Option<u32>, context: &Context) -> Outcome {
     retention::keep(context.pg().await?, name, days, &context.actor()).await?;
-    let text =
-        days.map_or("keeps its finished jobs as configured for all".into(), |days| format!("keeps its finished jobs for {days} day{}", if days == 1 { "" } else { "s" }));
+    let text = days.map_or("keeps its finished jobs as configured for all".into(), |days| {
+        format!("keeps its finished jobs for {days} day{}", if days == 1 { "" } else { "s" })
+    });
     names::tell(Thing::Tenant, name, &text, true, context)?;
     Ok(Exit::Done)
 }

@@ -104,3 +104,40 @@ async fn hot_statements_use_the_index_and_only_the_partitions_they_need() {
     sqlx::query("ANALYZE millstream.job").execute(&lab.pool).await.unwrap();
     work_and_look(&lab, "full, analysed").await;
 }
+
+/// Waiting parcels of jobs that are not there, the nth of the nth tenant, or all of one.
+async fn add_parcels(lab: &Lab, parcels: i32, tenants: i32) {
+    sqlx::query(
+        "INSERT INTO millstream.parcel (queue_id, tenant_id, kind_id, priority, chunk, jobs, ids)
+         SELECT q.id, 1 + n % $2, k.id, 1, 25, 1, ARRAY[millstream.uuid_v7()] FROM generate_series(1, $1) AS n, millstream.queue q, millstream.kind k
+         WHERE q.name = 'default' AND k.name = 'noop'",
+    )
+    .bind(parcels)
+    .bind(tenants)
+    .execute(&lab.pool)
+    .await
+    .unwrap();
+}
+
+// rule 62, F21: dispatch reads the parcels of whose turn it is, also when the last backlog was all one tenant's
+#[tokio::test]
+async fn dispatch_reads_no_other_tenants_parcels_whatever_was_counted_last() {
+    let lab = Lab::private(Durability::None).await;
+    explain_everything(&lab).await;
+    add_parcels(&lab, 2_000, 1).await;
+    sqlx::raw_sql("ANALYZE millstream.parcel; DELETE FROM millstream.parcel").execute(&lab.pool).await.unwrap();
+    add_parcels(&lab, 5_000, 5_000).await;
+    let _worker = lab.worker().await;
+    lab.await_number("SELECT count(*) FROM millstream.parcel WHERE publishing_since IS NOT NULL", 64).await;
+    let plans = plans(&log(&lab));
+    let of_dispatch = plans.iter().filter(|plan| plan["Query Text"].as_str().is_some_and(|text| text.contains("CROSS JOIN LATERAL")));
+    let mut looked_at = 0;
+    for plan in of_dispatch {
+        let mut all = Vec::new();
+        nodes(&plan["Plan"], &mut all);
+        let scans = all.iter().filter(|node| node["Relation Name"] == "parcel");
+        assert!(scans.clone().all(|node| node["Index Name"] == "parcel_waiting"), "{plan:#}");
+        looked_at += scans.count();
+    }
+    assert!(looked_at > 0);
+}

@@ -1,0 +1,20 @@
+//! Faults that outside use found. Each test is named after the number of its fault, and shows the right value.
+
+#[path = "field/claims.rs"]
+mod claims;
+#[path = "field/doors.rs"]
+mod doors;
+#[path = "field/leaders.rs"]
+mod leaders;
+#[path = "field/machine.rs"]
+mod machine;
+#[path = "field/operators.rs"]
+mod operators;
+#[path = "field/pictures.rs"]
+mod pictures;
+#[path = "field/servers.rs"]
+mod servers;
+#[path = "field/streams.rs"]
+mod streams;
+#[path = "field/text.rs"]
+mod text;

@@ -1,0 +1,1 @@
+//! Probes, handlers and registration.

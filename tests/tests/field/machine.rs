@@ -1,0 +1,1 @@
+//! What a shortage of this machine does to documents, and what tools of a document can reach.

@@ -1,0 +1,1 @@
+//! What an operator meets first: messages, addresses, rights, local services.

@@ -1,0 +1,1 @@
+//! Pictures and scans: orientation, resolution, size, language.

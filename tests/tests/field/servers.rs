@@ -1,0 +1,1 @@
+//! Connections, ports and bodies of our own servers.

@@ -1,0 +1,1 @@
+//! A Redis that refuses, forgets or is tampered with.

@@ -1,0 +1,1 @@
+//! Text out of PDF files: order, spaces, scripts, what a page yielded.

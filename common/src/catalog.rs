@@ -115,16 +115,25 @@ impl Catalog {
         all
     }
 
-    /// Makes kinds known that a program has handlers or typed payloads for, each with its default number of attempts.
+    /// Makes kinds known that a producer has typed payloads for, each with a default number of attempts. A kind that is known stays as it
+    /// is: its handlers decide.
+    pub async fn announce_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Outage> {
+        let (names, tries): (Vec<&str>, Vec<i16>) = kinds.iter().copied().unzip();
+        let insert = "INSERT INTO millstream.kind (name, max_attempts) SELECT * FROM unnest($1::text[], $2::smallint[]) ON CONFLICT (name) DO NOTHING";
+        self.write_kinds(sqlx::query(insert).bind(names).bind(tries)).await
+    }
+
+    /// Makes kinds known that a worker has handlers for, each with its number of attempts, which jobs enqueued from now on get unless a
+    /// person has set another.
     pub async fn register_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Outage> {
+        let (names, tries): (Vec<&str>, Vec<i16>) = kinds.iter().copied().unzip();
+        self.write_kinds(sqlx::query("SELECT millstream.register_kinds($1, $2)").bind(names).bind(tries)).await
+    }
+
+    async fn write_kinds(&self, statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>) -> Result<(), Outage> {
         let op = "registering kinds";
         let mut lent = self.pg.main(op).await?;
-        for (name, max_attempts) in kinds {
-            let insert = sqlx::query("INSERT INTO millstream.kind (name, max_attempts) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-                .bind(name)
-                .bind(max_attempts);
-            within(op, insert.execute(lent.conn())).await?;
-        }
+        within(op, statement.execute(lent.conn())).await?;
         lent.done();
         self.refresh().await
     }

@@ -35,7 +35,7 @@ impl Producer {
     /// Makes a typed kind known.
     pub async fn declare<K: JobKind>(&self) -> Result<(), Error> {
         if self.parts.catalog.kind_id(K::KIND).is_none() {
-            self.parts.catalog.register_kinds(&[(K::KIND, K::MAX_ATTEMPTS)]).await?;
+            self.parts.catalog.announce_kinds(&[(K::KIND, K::MAX_ATTEMPTS)]).await?;
         }
         Ok(())
     }

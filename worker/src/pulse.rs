@@ -5,8 +5,11 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+// The runtime's clock, so that a test can let a day pass.
+use tokio::time::Instant;
 
 /// Turns of all loops. Cheap to clone.
 #[derive(Clone, Default)]

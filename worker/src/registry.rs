@@ -83,6 +83,11 @@ impl Registry {
         ids
     }
 
+    /// Counted tries as the handlers have them, in the order of [`Registry::kind_ids`].
+    pub(crate) fn tries(&self) -> Vec<i16> {
+        self.kind_ids().iter().filter_map(|id| Some(self.get(*id)?.handler.retry.max_attempts)).collect()
+    }
+
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Registered>> {
         self.by_id.values()
     }

@@ -201,6 +201,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let registry = Registry::new(handlers.into_iter().filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))));
     let slots = slots(config.worker.concurrency);
     let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
+    tell_differing_tries(&pg, worker_id).await?;
     let (senders, channels) = channels();
     let shared = Shared {
         pg,
@@ -281,7 +282,8 @@ async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registr
     let name = if config.worker.name.is_empty() { format!("{host}-{pid}") } else { config.worker.name.clone() };
     let mut lent = pg.main(op).await?;
     let insert = sqlx::query_scalar(
-        "WITH w AS (INSERT INTO millstream.worker (name, host, pid, version, queues, kinds, slots, state, listen, lease_ms) VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9) RETURNING id)
+        "WITH w AS (INSERT INTO millstream.worker (name, host, pid, version, queues, kinds, slots, state, listen, lease_ms, max_attempts)
+           VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9, $10) RETURNING id)
          INSERT INTO millstream.worker_beat (worker_id) SELECT id FROM w RETURNING worker_id",
     )
     .bind(name)
@@ -292,8 +294,40 @@ async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registr
     .bind(registry.kind_ids())
     .bind(slots as i32)
     .bind(Some(&config.worker.listen).filter(|l| !l.is_empty()))
-    .bind(config.worker.lease_ms as i64);
+    .bind(config.worker.lease_ms as i64)
+    .bind(registry.tries());
     let id = within(op, insert.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(id)
+}
+
+/// Which number of tries jobs get is decided by whoever registered last, or by a person: nobody should have to guess that.
+async fn tell_differing_tries(pg: &Pg, worker_id: i64) -> Result<(), Outage> {
+    let op = "comparing the tries of kinds";
+    let mut lent = pg.main(op).await?;
+    let query = sqlx::query_as(
+        "SELECT kind, max_attempts, max_attempts_fixed, worker_id, worker, worker_says FROM millstream.tries_differ ORDER BY kind, worker_id",
+    );
+    let differing: Vec<(String, i16, bool, i64, String, i16)> = within(op, query.fetch_all(lent.conn())).await?;
+    lent.done();
+    for (kind, tries, fixed, id, worker, says) in differing {
+        if id == worker_id {
+            tracing::warn!(
+                kind,
+                tries,
+                fixed,
+                says,
+                "the handler of this kind says another number of tries than a person has set; theirs holds (millstream kinds set)"
+            );
+        } else {
+            tracing::warn!(
+                kind,
+                tries,
+                worker,
+                says,
+                "another worker's handler of this kind says another number of tries; jobs enqueued from now on get ours"
+            );
+        }
+    }
+    Ok(())
 }

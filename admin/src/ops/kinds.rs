@@ -5,7 +5,7 @@ use millstream_common::pg::Pg;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::{Error, Outage, Refusal, execute, names, rows};
+use super::{Error, Outage, Refusal, names, row, rows};
 
 /// One kind.
 #[derive(Debug, Clone, Serialize, FromRow)]
@@ -16,6 +16,10 @@ pub struct Kind {
     pub paused: bool,
     /// Counted tries of a job that does not say otherwise.
     pub max_attempts: i16,
+    /// A person has set them; else they are those of the handlers.
+    pub max_attempts_fixed: bool,
+    /// What handlers of live workers say, where that is another number; each once.
+    pub handlers_say: Vec<i16>,
     /// Jobs that one stream entry carries; learned from the mean run time.
     pub chunk: i16,
     /// Live workers that run it.
@@ -27,7 +31,8 @@ pub struct Kind {
 /// All kinds, in the order of their names.
 pub async fn list(pg: &Pg) -> Result<Vec<Kind>, Outage> {
     let query = sqlx::query_as(
-        "SELECT k.name::text AS name, k.paused, k.max_attempts, k.chunk, k.created_at,
+        "SELECT k.name::text AS name, k.paused, k.max_attempts, k.max_attempts_fixed, k.chunk, k.created_at,
+                ARRAY(SELECT DISTINCT d.worker_says FROM millstream.tries_differ d WHERE d.kind_id = k.id ORDER BY 1) AS handlers_say,
                 (SELECT count(*) FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
                  WHERE w.ended_at IS NULL AND k.id = ANY(w.kinds) AND b.beat_at > now() - make_interval(secs => $1)) AS workers
          FROM millstream.kind k ORDER BY k.name",
@@ -35,15 +40,39 @@ pub async fn list(pg: &Pg) -> Result<Vec<Kind>, Outage> {
     rows(pg, "listing kinds", query.bind(super::workers::SILENT_AFTER.as_secs_f64())).await
 }
 
-/// Makes a kind known before a worker registers it. Returns whether it is new; an existing one is left as it is.
+/// Makes a kind known before a worker registers it. Returns whether it is new; an existing one is left as it is. Tries that are not given
+/// here are those of the handler, once one is registered.
 pub async fn add(pg: &Pg, name: &str, max_attempts: Option<i16>, actor: &str) -> Result<bool, Error> {
-    if let Some(max) = max_attempts.filter(|max| !(1..=1000).contains(max)) {
-        return Err(Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {max}")).into());
-    }
+    max_attempts.map_or(Ok(()), check_tries)?;
     let new = names::add(pg, names::Thing::Kind, name, actor).await?;
     if let (true, Some(max)) = (new, max_attempts) {
-        let query = sqlx::query("UPDATE millstream.kind SET max_attempts = $2 WHERE name = $1");
-        execute(pg, "setting max_attempts", query.bind(name).bind(max)).await?;
+        set_tries(pg, name, Some(max), actor).await?;
     }
     Ok(new)
+}
+
+/// Sets the tries of jobs that are enqueued from now on and do not say otherwise; `None`: what the handlers say, from the next start of a
+/// worker on, or at once where one lives. Refuses unknown kinds. Returns the tries that hold now.
+pub async fn set_tries(pg: &Pg, name: &str, max_attempts: Option<i16>, actor: &str) -> Result<i16, Error> {
+    max_attempts.map_or(Ok(()), check_tries)?;
+    let query = sqlx::query_as(
+        "WITH changed AS (
+           UPDATE millstream.kind k SET max_attempts_fixed = $2::smallint IS NOT NULL,
+             max_attempts = COALESCE($2, (SELECT d.worker_says FROM millstream.tries_differ d WHERE d.kind_id = k.id ORDER BY d.worker_id DESC LIMIT 1), max_attempts)
+           WHERE name = $1 RETURNING name::text, max_attempts
+         ), audited AS (
+           INSERT INTO millstream.audit (actor, action, detail)
+           SELECT $3, 'set', jsonb_build_object('kind', name, 'max_attempts', $2::smallint) FROM changed
+         )
+         SELECT max_attempts FROM changed",
+    );
+    let set: Option<(i16,)> = row(pg, "setting max_attempts", query.bind(name).bind(max_attempts).bind(actor)).await?;
+    set.map(|(tries,)| tries).ok_or_else(|| names::not_found(names::Thing::Kind, name).into())
+}
+
+fn check_tries(max: i16) -> Result<(), Refusal> {
+    if (1..=1000).contains(&max) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {max}")))
 }

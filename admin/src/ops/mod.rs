@@ -34,7 +34,7 @@ use millstream_common::pg::{Pg, within};
 use sqlx::{
     FromRow, Postgres,
     postgres::{PgArguments, PgRow},
-    query::{Query, QueryAs},
+    query::QueryAs,
 };
 
 /// Rows on one page of a listing, unless asked otherwise.
@@ -63,12 +63,4 @@ where
     let row = within(op, query.fetch_optional(lent.conn())).await?;
     lent.done();
     Ok(row)
-}
-
-/// Runs a statement and returns how many rows it touched.
-pub(crate) async fn execute(pg: &Pg, op: &'static str, query: Query<'_, Postgres, PgArguments>) -> Result<u64, Outage> {
-    let mut lent = pg.main(op).await?;
-    let done = within(op, query.execute(lent.conn())).await?;
-    lent.done();
-    Ok(done.rows_affected())
 }

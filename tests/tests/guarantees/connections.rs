@@ -79,7 +79,7 @@ const POOLED_MAX: i64 = 18;
 async fn callers_that_wait_for_a_lock_open_no_connections_beside_the_pools() {
     let lab = Lab::new().await;
     let producer = lab.producer();
-    producer.parts().catalog.register_kinds(&[("echo", 3)]).await.unwrap();
+    producer.parts().catalog.announce_kinds(&[("echo", 3)]).await.unwrap();
     send(&producer, "echo", "1", 1).await;
     let mut locking = lab.pool.begin().await.unwrap();
     sqlx::query("LOCK TABLE millstream.job").execute(&mut *locking).await.unwrap();

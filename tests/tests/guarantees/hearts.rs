@@ -194,7 +194,7 @@ async fn a_job_that_may_run_for_hours_is_handed_out_soon_after_its_worker_died()
     let (starts, gate) = (Starts::default(), CancellationToken::new());
     let dead = fake_worker(&lab, "dead").await;
     let producer = lab.producer();
-    producer.parts().catalog.register_kinds(&[("gated", 3)]).await.unwrap();
+    producer.parts().catalog.announce_kinds(&[("gated", 3)]).await.unwrap();
     let id = send(&producer, "gated", "1", 1).await[0];
     lease_all(&lab, dead).await;
     let _worker = lab.worker_with(vec![starts.gated("gated", &gate).timeout(Duration::from_hours(6))]).await;

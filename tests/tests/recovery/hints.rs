@@ -54,7 +54,7 @@ async fn replayed_entries_start_nothing() {
     let lab = Lab::new().await;
     let starts = Starts::default();
     let producer = lab.producer();
-    producer.parts().catalog.register_kinds(&[("timed", 3)]).await.unwrap();
+    producer.parts().catalog.announce_kinds(&[("timed", 3)]).await.unwrap();
     send(&producer, "timed", "1", 30).await;
     let recorded = eventually("the jobs are published", async || Some(lab.entries().await).filter(|e| e.len() == 30)).await;
     let _worker = lab.worker_with(vec![starts.timed("timed")]).await;

@@ -10,6 +10,7 @@ use std::{
 
 use millstream_common::{error::Outage, pg::within};
 use sqlx::{PgConnection, Row};
+use tokio::sync::watch;
 
 use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
@@ -28,8 +29,20 @@ const OFFER_EVERY: Duration = Duration::from_secs(30);
 const VACANT: i64 = 0;
 
 /// This process's belief about its leadership. Cheap to clone.
-#[derive(Clone, Default)]
-pub(super) struct Leadership(Arc<Mutex<Option<(i64, Instant)>>>);
+#[derive(Clone)]
+pub(super) struct Leadership {
+    belief: Arc<Mutex<Option<(i64, Instant)>>>,
+    /// The last term that this process has won; 0: none.
+    won: watch::Receiver<i64>,
+    winner: watch::Sender<i64>,
+}
+
+impl Default for Leadership {
+    fn default() -> Self {
+        let (winner, won) = watch::channel(0);
+        Self { belief: Arc::default(), won, winner }
+    }
+}
 
 impl Leadership {
     /// Whether this process led within the last two seconds.
@@ -38,12 +51,21 @@ impl Leadership {
     }
 
     fn term(&self) -> Option<i64> {
-        let belief = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let belief = *self.belief.lock().unwrap_or_else(PoisonError::into_inner);
         belief.filter(|(_, at)| at.elapsed() < TRUST).map(|(term, _)| term)
     }
 
     fn set(&self, term: Option<i64>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = term.map(|term| (term, Instant::now()));
+        *self.belief.lock().unwrap_or_else(PoisonError::into_inner) = term.map(|term| (term, Instant::now()));
+        if let Some(term) = term {
+            self.winner.send_if_modified(|won| std::mem::replace(won, term) != term);
+        }
+    }
+
+    /// Waits until this process has won a term of which this handle has not told yet.
+    pub(super) async fn won(&mut self) {
+        // The sender lives in this very handle.
+        let _ = self.won.changed().await;
     }
 
     /// Leaves the row vacant, so that the next one leads at once.
@@ -199,6 +221,22 @@ impl Duty for Elect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // field X35
+    #[tokio::test]
+    async fn x35_each_term_that_is_won_is_told_once_to_every_handle() {
+        let leadership = Leadership::default();
+        let mut handles = [leadership.clone(), leadership.clone()];
+        leadership.set(Some(7));
+        for handle in &mut handles {
+            handle.won().await;
+        }
+        leadership.set(Some(7));
+        leadership.set(None);
+        assert!(!handles[0].won.has_changed().unwrap_or(true), "a confirmed term is no new one");
+        leadership.set(Some(9));
+        handles[0].won().await;
+    }
 
     /// Looks at these seconds, always cut off from Redis; whether the lead is offered at each.
     fn offered(offers: &mut Offers, leads: bool, at_s: &[u64]) -> Vec<bool> {

@@ -7,6 +7,7 @@ pub(crate) mod consumers;
 mod crash;
 mod dispatch;
 mod due;
+mod keep;
 mod leader;
 mod learn;
 mod partitions;
@@ -28,12 +29,10 @@ use millstream_common::{
     seldom::Seldom,
     tasks::Tasks,
 };
+use tokio_util::sync::CancellationToken;
 
-use self::leader::Leadership;
+use self::{keep::Round, leader::Leadership};
 use crate::shared::Shared;
-
-/// A run makes several statements, each with its own deadline; one that takes longer than this hangs.
-const RUN_DEADLINE: Duration = Duration::from_mins(1);
 
 static LINES: Seldom = Seldom::new();
 
@@ -100,50 +99,55 @@ struct Keeper {
 
 impl Keeper {
     fn start<D: Duty>(&self, duty: D) {
-        let keeper = Self { shared: self.shared.clone(), leadership: self.leadership.clone(), tasks: self.tasks.clone() };
-        self.tasks.spawn(keeper.keep(duty));
+        let kept = Kept { shared: self.shared.clone(), leadership: self.leadership.clone(), duty };
+        self.tasks.spawn(kept.until(self.tasks.stop_token()));
     }
+}
 
-    /// Runs the duty at its pace until the tasks stop.
-    async fn keep<D: Duty>(self, mut duty: D) {
-        let stop = self.tasks.stop_token();
-        let name = format!("duty {}", D::NAME);
-        while !stop.is_cancelled() {
-            self.shared.pulses.turn(&name, RUN_DEADLINE + duty.every(&self.shared) * 3 + Duration::from_secs(5));
-            if D::SCOPE == Scope::Everywhere || self.leadership.is_mine() {
-                // Not raced against `stop`: a run may hold a transaction. Its statements have deadlines of their own.
-                self.run(&mut duty).await;
-            }
-            tokio::select! {
-                () = tokio::time::sleep(duty.every(&self.shared)) => {}
-                () = D::nudged(&self.shared) => {}
-                () = stop.cancelled() => {}
-            }
-        }
+/// A duty in its place.
+struct Kept<D> {
+    shared: Arc<Shared>,
+    leadership: Leadership,
+    duty: D,
+}
+
+impl<D: Duty> Kept<D> {
+    /// Runs the duty at its pace until `stop` fires.
+    async fn until(mut self, stop: CancellationToken) {
+        let pulses = self.shared.pulses.clone();
+        keep::keep(&pulses, &format!("duty {}", D::NAME), &stop, &mut self).await;
         if D::NAME == leader::NAME {
             self.leadership.resign(&self.shared).await;
         }
-        self.shared.pulses.end(&name);
     }
 
     /// An outage has a line of its own; what fails although both servers are there is worth one each second at most.
-    fn tell(&self, duty: &str, outage: &Outage) {
+    fn tell(&self, outage: &Outage) {
         let error = in_full(outage);
         if self.shared.postgres.is_open() || self.shared.redis.refuses_work() {
-            tracing::debug!(duty, error, "a duty failed; it runs again");
+            tracing::debug!(duty = D::NAME, error, "a duty failed; it runs again");
         } else if let Some(kept_back) = LINES.may_speak() {
-            tracing::warn!(duty, kept_back, error, "a duty failed; it runs again");
+            tracing::warn!(duty = D::NAME, kept_back, error, "a duty failed; it runs again");
         }
     }
+}
 
-    async fn run<D: Duty>(&self, duty: &mut D) {
+impl<D: Duty> Round for Kept<D> {
+    fn pause(&self) -> Duration {
+        self.duty.every(&self.shared)
+    }
+
+    async fn run(&mut self) {
+        if D::SCOPE == Scope::Leader && !self.leadership.is_mine() {
+            return;
+        }
         let now_unix_s = millstream_common::clock::now().timestamp_millis() as f64 / 1000.0;
         // A duty owns its connections through `Lent`: cutting it short closes them and rolls back.
-        let outcome = match tokio::time::timeout(RUN_DEADLINE, duty.run_once(&self.shared)).await {
+        let outcome = match tokio::time::timeout(keep::RUN_DEADLINE, self.duty.run_once(&self.shared)).await {
             Ok(Ok(Ran::Done)) => DutyOutcome::Succeeded,
             Ok(Ok(Ran::Skipped)) => DutyOutcome::Skipped,
             Ok(Err(outage)) => {
-                self.tell(D::NAME, &outage);
+                self.tell(&outage);
                 DutyOutcome::Failed
             }
             Err(_) => {
@@ -152,5 +156,20 @@ impl Keeper {
             }
         };
         self.shared.metrics.record_duty(D::NAME, outcome, now_unix_s);
+    }
+
+    async fn nudged(&mut self) {
+        let won = async {
+            match D::SCOPE {
+                // A new leader does not wait out the pause of a duty that had nothing to do here: one that is restarted often would
+                // never get to the rare ones.
+                Scope::Leader => self.leadership.won().await,
+                Scope::Everywhere => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = D::nudged(&self.shared) => {}
+            () = won => {}
+        }
     }
 }

@@ -8,8 +8,8 @@ use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::withi
 use sqlx::PgConnection;
 
 use super::{
-    Ended, Patience, conclude, dead_stream, unavailable,
-    verdict::{Away, History, Verdict, decide},
+    Ended, Patience, conclude, dead_stream, streak,
+    verdict::{History, Streak, Verdict, decide},
 };
 use crate::shared::Shared;
 
@@ -52,18 +52,18 @@ async fn write_once(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>, Out
 
 /// The verdicts on the failures among these; `None`: Postgres did not tell their histories within a lease.
 pub(crate) async fn judge(shared: &Shared, batch: Vec<Ended>) -> Option<Vec<(Ended, Verdict)>> {
-    let outages = unavailable::outages(shared, &batch).await?;
+    let streaks = streak::streaks(shared, &batch).await?;
     let judged = batch.into_iter().filter_map(|ended| {
-        let away = outages.get(&ended.job.hold.id).copied().unwrap_or_default();
-        judge_one(ended, away)
+        let before = streaks.get(&ended.job.hold.id).copied().unwrap_or_default();
+        judge_one(ended, before)
     });
     Some(judged.collect())
 }
 
-fn judge_one(ended: Ended, away: Away) -> Option<(Ended, Verdict)> {
+fn judge_one(ended: Ended, before: Streak) -> Option<(Ended, Verdict)> {
     let failure = ended.outcome.as_ref().err()?;
     let job = &ended.job;
-    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, away };
+    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, before };
     let verdict = decide(failure, &job.kind.handler, history, rand_unit());
     Some((ended, verdict))
 }

@@ -4,7 +4,7 @@
 //! else: its result is dropped and counted. Entries are released after COMMIT, never before.
 //!
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
-//! stage) must commit with them, one transaction each. `unavailable` knows how long a job's downstream has been away.
+//! stage) must commit with them, one transaction each. `streak` knows how often a job has met the same thing before.
 
 /// The fence: only the hand-out whose epoch this is may write the job `j`; unless said, it is that of the row `u`.
 #[cfg(not(feature = "sabotage-guard"))]
@@ -33,7 +33,7 @@ pub(crate) mod dead_stream;
 pub(crate) mod effect;
 pub(crate) mod fail;
 pub(crate) mod parcels;
-mod unavailable;
+mod streak;
 pub(crate) mod verdict;
 
 use std::{

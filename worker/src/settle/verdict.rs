@@ -5,6 +5,7 @@ use std::time::Duration;
 use millstream_common::{
     limits::{ERROR_BYTES_MAX, bounded},
     metrics::JobOutcome,
+    retry::RetryPolicy,
     state::State,
 };
 
@@ -17,6 +18,8 @@ use crate::{
 const WAIT_MAX: Duration = Duration::from_hours(24);
 /// A server that is out of reach costs a job no attempt until it has been so for this long: longer is no outage, but a wrong address.
 const OUTAGE_MAX: Duration = Duration::from_hours(24);
+/// The longest pause after a refusal that did not say how long: a quota of a minute is whole again by then.
+const RATE_LIMIT_DELAY_MAX: Duration = Duration::from_mins(2);
 /// The shortest pause before a server that is out of reach is tried again.
 const OUTAGE_DELAY_MIN: Duration = Duration::from_millis(500);
 
@@ -42,13 +45,13 @@ pub(crate) struct History {
     /// Tries counted before this one.
     pub(crate) attempt: i16,
     pub(crate) max_attempts: i16,
-    /// What it met just before this run.
-    pub(crate) away: Away,
+    /// The runs before this one that ended as it did.
+    pub(crate) before: Streak,
 }
 
-/// The runs with which a history ends, as far as they found nothing but a server out of reach.
+/// The runs with which a history ends, as far as all of them met what this run has met: a server out of reach, or one that asks to wait.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Away {
+pub(crate) struct Streak {
     /// How many; this one is not among them.
     pub(crate) runs: i64,
     /// Since the first of them.
@@ -61,14 +64,12 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f
     match failure {
         Failure::Snooze(delay) => put_off(State::Scheduled, *delay, None, message, JobOutcome::Snoozed),
         Failure::RateLimited { after, .. } => {
-            let floor = after.unwrap_or(handler.rate_limit_delay.max(RATE_LIMIT_DELAY_DEFAULT)).min(WAIT_MAX);
-            // Never earlier than asked, and not all at the same moment: up to a fifth later.
-            let delay = floor + floor.mul_f64(dice / 5.0);
+            let delay = after.map_or_else(|| rate_limit_delay(handler, job.before.runs, dice), |after| later_than(after, dice));
             put_off(State::RateLimited, delay, Some("rate_limited"), message, JobOutcome::RateLimited)
         }
         // Tries that do not count: the pauses grow with their number all the same.
-        Failure::Unavailable(_) if job.away.since < OUTAGE_MAX => {
-            let delay = handler.retry.delay(i16::try_from(job.away.runs).unwrap_or(i16::MAX).saturating_add(1), dice);
+        Failure::Unavailable(_) if job.before.since < OUTAGE_MAX => {
+            let delay = handler.retry.delay(nth(job.before.runs), dice);
             put_off(State::Retryable, delay.max(OUTAGE_DELAY_MIN), Some("unavailable"), message, JobOutcome::Retried)
         }
         Failure::Unavailable(_) => again_or_dead("unavailable", handler, job, dice, message),
@@ -78,6 +79,24 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f
         Failure::TimedOut(_) => again_or_dead("timeout", handler, job, dice, message),
         Failure::Panicked(_) => again_or_dead("panic", handler, job, dice, message),
     }
+}
+
+/// Never earlier than asked, and not all at the same moment: up to a fifth later.
+fn later_than(asked: Duration, dice: f64) -> Duration {
+    let floor = asked.min(WAIT_MAX);
+    floor + floor.mul_f64(dice / 5.0)
+}
+
+/// A server that does not say for how long is left alone for longer each time: half of the delay is fixed, half is jitter.
+fn rate_limit_delay(handler: &Handler, runs_before: i64, dice: f64) -> Duration {
+    let base = handler.rate_limit_delay.max(RATE_LIMIT_DELAY_DEFAULT);
+    let growth = RetryPolicy { base, factor: 2.0, cap: RATE_LIMIT_DELAY_MAX.max(base), max_attempts: 1 };
+    growth.delay(nth(runs_before), dice.mul_add(0.5, 0.5))
+}
+
+/// Number of the run after so many others, for a backoff.
+fn nth(runs_before: i64) -> i16 {
+    i16::try_from(runs_before).unwrap_or(i16::MAX).saturating_add(1)
 }
 
 fn put_off(state: State, delay: Duration, class: Option<&'static str>, message: String, outcome: JobOutcome) -> Verdict {
@@ -119,7 +138,7 @@ mod tests {
     use crate::outcome::{Outcome, Success};
 
     fn history(attempt: i16) -> History {
-        History { attempt, max_attempts: 3, away: Away::default() }
+        History { attempt, max_attempts: 3, before: Streak::default() }
     }
 
     fn handler() -> Handler {
@@ -159,15 +178,32 @@ mod tests {
         assert_eq!((snoozed.state, snoozed.delay, snoozed.counts, snoozed.class), (State::Scheduled, Some(asked), false, None));
     }
 
+    // field X69
+    #[test]
+    fn x69_a_rate_limit_without_a_time_grows_with_jitter_to_a_cap() {
+        let limited = Failure::RateLimited { after: None, message: "429".into() };
+        let delay = |runs, dice| {
+            let job = History { before: Streak { runs, since: Duration::ZERO }, ..history(0) };
+            let verdict = decide(&limited, &handler(), job, dice);
+            assert_eq!((verdict.state, verdict.counts), (State::RateLimited, false));
+            verdict.delay.unwrap_or_default()
+        };
+        let longest: Vec<_> = (0..9).map(|runs| delay(runs, 1.0).as_secs()).collect();
+        assert_eq!(longest, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
+        for runs in [0, 1, 5, 40, i64::MAX] {
+            assert_eq!(delay(runs, 0.0) * 2, delay(runs, 1.0), "after {runs} runs");
+        }
+    }
+
     #[test]
     fn a_server_out_of_reach_buries_nothing_for_a_day() {
         // C2: an outage of theirs uses up no attempt, however often it is met
         let away = Failure::Unavailable("refused".into());
-        let late = History { away: Away { runs: 40, since: OUTAGE_MAX / 2 }, ..history(2) };
+        let late = History { before: Streak { runs: 40, since: OUTAGE_MAX / 2 }, ..history(2) };
         let put_off = decide(&away, &handler(), late, 1.0);
         assert_eq!((put_off.state, put_off.counts, put_off.delay), (State::Retryable, false, Some(handler().retry.cap)));
         assert_eq!(decide(&away, &handler(), history(2), 0.0).delay, Some(OUTAGE_DELAY_MIN));
-        let long = History { away: Away { runs: 1, since: OUTAGE_MAX }, ..history(2) };
+        let long = History { before: Streak { runs: 1, since: OUTAGE_MAX }, ..history(2) };
         assert_eq!(decide(&away, &handler(), long, 1.0).dead_reason, Some("attempts"));
     }
 }

@@ -18,6 +18,8 @@ MINUTES = 20
 SEED =
 # chaos: only these cases, separated by commas.
 ONLY =
+# chaos: how long the probes of a fleet without faults are watched afterwards; 0: not at all.
+PROBES = 15
 # bench: QUICK=1 for a first impression.
 QUICK =
 
@@ -25,7 +27,7 @@ help:
 	@echo 'make demo    the whole system on real PDFs, with a private Postgres and Redis'
 	@echo '             INPUT="FILE-OR-FOLDER ..." your own PDFs; KEEP=1 leaves it running'
 	@echo 'make test    every test'
-	@echo 'make chaos   faults under load, one after another; MINUTES=20 SEED=... ONLY=F01,F08'
+	@echo 'make chaos   faults under load, one after another; MINUTES=20 SEED=... ONLY=F01,F08 PROBES=15'
 	@echo 'make sabotage  shows that the tests which guard the protocol fail when a rule is broken'
 	@echo 'make bench   the benchmarks; QUICK=1 for short ones'
 	@echo 'make check   format, lints, docs, unused dependencies, licences'
@@ -58,6 +60,7 @@ chaos:
 	# With the tests: only then have the programs their failpoints.
 	cargo build --workspace --bins --tests --locked
 	target/debug/chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+	$(if $(filter-out 0,$(PROBES)),target/debug/chaos --probes $(PROBES))
 
 # Each build breaks one rule of the protocol; the test that guards it must fail.
 sabotage:

@@ -201,7 +201,6 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let registry = Registry::new(handlers.into_iter().filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))));
     let slots = slots(config.worker.concurrency);
     let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
-    tell_differing_tries(&pg, worker_id).await?;
     let (senders, channels) = channels();
     let shared = Shared {
         pg,
@@ -298,6 +297,7 @@ async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registr
     .bind(registry.tries());
     let id = within(op, insert.fetch_one(lent.conn())).await?;
     lent.done();
+    tell_differing_tries(pg, id).await?;
     Ok(id)
 }
 

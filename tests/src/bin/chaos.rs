@@ -7,6 +7,7 @@ use clap::Parser;
 use millstream_common::id::entropy;
 use millstream_tests::chaos::{
     fleet::{Fleet, Settings},
+    probes,
     report::Report,
     run::{Plan, run},
     timeline::Timeline,
@@ -45,6 +46,9 @@ struct Args {
     /// Where the run keeps its files
     #[arg(long, default_value = "target/chaos")]
     dir: PathBuf,
+    /// Instead of faults: watch the probes of workers and an API for so many minutes in which nothing is wrong
+    #[arg(long, value_name = "MINUTES", conflicts_with_all = ["minutes", "only", "quick", "json"])]
+    probes: Option<u64>,
     /// Keep the files of a good run too
     #[arg(long)]
     keep: bool,
@@ -55,6 +59,9 @@ async fn main() -> Result<ExitCode> {
     // A second call would only say that there is a provider already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let args = Args::parse();
+    if let Some(minutes) = args.probes {
+        return probes::watch(Duration::from_mins(minutes)).await;
+    }
     let seed = args.seed.unwrap_or_else(|| entropy() % SEEDS);
     let dir = args.dir.join(format!("{seed}-{}", std::process::id()));
     std::fs::create_dir_all(&dir).with_context(|| format!("cannot make {}", dir.display()))?;

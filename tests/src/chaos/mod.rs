@@ -14,6 +14,7 @@ pub mod flow;
 pub mod handlers;
 pub mod journal;
 pub mod judge;
+pub mod probes;
 pub mod produce;
 pub mod report;
 pub mod rng;

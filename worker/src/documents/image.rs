@@ -19,7 +19,7 @@ use super::{
         error::code,
         fingerprint::{Fingerprint, IMAGE_MODEL, fingerprint},
         normalise::normalise,
-        ocr::{self, OcrText},
+        ocr::{self, Hint, OcrText},
         png,
     },
     workspace::Workspace,
@@ -54,7 +54,7 @@ async fn decode(pipeline: &Pipeline, file: PathBuf) -> Result<Fingerprint, Failu
 }
 
 async fn read_text(context: &Context, sandbox: &Sandbox, file: &std::path::Path, languages: &str) -> Result<Option<OcrText>, Failure> {
-    match ocr::recognise(sandbox, file, languages).await {
+    match ocr::read(sandbox, file, Hint { dpi: 0, is_page: false }, languages).await {
         Ok(found) => blocking(move || OcrText { text: normalise(&found.text), ..found }).await.map(Some),
         Err(error @ ToolError::Document { .. }) if error.document_code().is_some_and(|code| OCR_LIMITS.contains(&code)) => {
             context.log(bounded(&format!("the image's text was not read: {error}"), LOG_LINE_BYTES_MAX));

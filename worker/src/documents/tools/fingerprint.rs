@@ -76,7 +76,8 @@ pub fn dhash_distance(one: u64, other: u64) -> u32 {
     (one ^ other).count_ones()
 }
 
-fn decode(file: File) -> Result<DynamicImage, ToolError> {
+/// The pixels of a PNG, within the limits. Blocks.
+pub(super) fn decode(file: File) -> Result<DynamicImage, ToolError> {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(DECODER_BYTES_MAX);
     let decoder = PngDecoder::with_limits(BufReader::new(file), limits).map_err(|source| undecodable(&source))?;

@@ -1,13 +1,19 @@
-//! Reads the text in an image with Tesseract (P2, P3).
+//! Reads the text in a picture with Tesseract (P2, P3): turned, inverted, small or large.
 //!
 //! Invariants: only a real PNG of bounded size reaches Tesseract (it would take anything else for a list of files to
-//! open); an image that is too small for letters costs no process.
+//! open); Tesseract is told the true resolution and gets letters of the size that it reads best; a picture that is too
+//! small for letters costs no process.
+
+mod picture;
+mod table;
 
 use std::ffi::OsString;
 use std::path::Path;
 
 use serde::Serialize;
 
+use self::picture::{Prepared, Turn};
+use self::table::Read;
 use super::error::{ToolError, clean, code};
 use super::png;
 use super::sandbox::{Limits, Sandbox, absolute};
@@ -19,6 +25,18 @@ pub const EDGE_PX_MIN: u32 = 16;
 /// Longest list of languages: a dozen. Each is a model of megabytes that is loaded for every image.
 const LANGUAGES_BYTES_MAX: usize = 64;
 
+/// Below this mean confidence a page may stand on its head without Tesseract having noticed.
+const CONFIDENCE_DOUBTFUL: f32 = 60.0;
+
+/// What is known of a picture before it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hint {
+    /// Pixels per inch by its size on the page; 0: not known.
+    pub dpi: u32,
+    /// The picture is a whole page, so it holds text more likely than not, and more effort is worth its while.
+    pub is_page: bool,
+}
+
 /// The text of an image.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct OcrText {
@@ -28,14 +46,39 @@ pub struct OcrText {
     pub mean_confidence: Option<f32>,
 }
 
-/// Reads the PNG at `path`. `languages` are Tesseract's names joined by `+`, such as `eng` or `eng+deu`.
-pub async fn recognise(sandbox: &Sandbox, path: &Path, languages: &str) -> Result<OcrText, ToolError> {
+/// Reads the PNG at `path`, whichever way up it is. `languages` are Tesseract's names joined by `+`, such as `eng` or
+/// `eng+deu`. Files beside it, with names that begin with its own, may be written and are removed.
+pub async fn read(sandbox: &Sandbox, path: &Path, hint: Hint, languages: &str) -> Result<OcrText, ToolError> {
     check_languages(languages)?;
     let header = png::check(path).await?;
     if header.width.min(header.height) < EDGE_PX_MIN {
         return Ok(OcrText::default());
     }
-    let mut arguments: Vec<OsString> = vec![absolute(path)?, "stdout".into(), "-l".into(), languages.into()];
+    let prepared = prepare(path, hint, Turn::None).await?;
+    if prepared.short_edge < EDGE_PX_MIN {
+        return Ok(OcrText::default());
+    }
+    let mut best = recognise(sandbox, &prepared, languages).await?;
+    if hint.is_page && best.text.mean_confidence.is_some_and(|confidence| confidence < CONFIDENCE_DOUBTFUL) {
+        for turn in [Turn::Half, Turn::Left, Turn::Right] {
+            let other = recognise(sandbox, &prepare(path, hint, turn).await?, languages).await?;
+            best = if other.sure_letters > best.sure_letters { other } else { best };
+        }
+    }
+    Ok(best.text)
+}
+
+async fn prepare(path: &Path, hint: Hint, turn: Turn) -> Result<Prepared, ToolError> {
+    let path = path.to_owned();
+    let prepared = tokio::task::spawn_blocking(move || picture::prepare(&path, hint, turn)).await;
+    prepared.map_err(|_| ToolError::transient("the worker stopped while it prepared a picture"))?
+}
+
+/// One run of Tesseract. Page segmentation 1 finds out which way up the picture is.
+async fn recognise(sandbox: &Sandbox, picture: &Prepared, languages: &str) -> Result<Read, ToolError> {
+    let dpi = picture.dpi.to_string().into();
+    let mut arguments: Vec<OsString> = vec![absolute(&picture.file)?, "stdout".into(), "-l".into(), languages.into()];
+    arguments.extend(["--psm".into(), "1".into(), "--dpi".into(), dpi]);
     if let Some(dir) = sandbox.tessdata_dir() {
         arguments.extend(["--tessdata-dir".into(), dir.into()]);
     }
@@ -44,7 +87,7 @@ pub async fn recognise(sandbox: &Sandbox, path: &Path, languages: &str) -> Resul
     if finished.exit_code != 0 {
         return Err(refusal(&finished.stderr, languages));
     }
-    Ok(parse(&String::from_utf8_lossy(&finished.stdout)))
+    Ok(table::parse(&String::from_utf8_lossy(&finished.stdout)))
 }
 
 /// Refuses what could be an option or a path.
@@ -70,51 +113,13 @@ fn refusal(stderr: &str, languages: &str) -> ToolError {
     ToolError::document(code::IMAGE_UNREADABLE, &format!("the image cannot be read: Tesseract says “{first}”"))
 }
 
-/// A word of the table, with the place that says which words are neighbours.
-struct Word<'a> {
-    /// Page, block, paragraph.
-    paragraph: [&'a str; 3],
-    line: &'a str,
-    confidence: f32,
-    text: &'a str,
-}
-
-/// Puts the words of the table together again.
-fn parse(table: &str) -> OcrText {
-    let mut text = String::new();
-    let (mut weighted, mut weight) = (0.0, 0.0);
-    let mut last: Option<Word> = None;
-    for word in table.lines().filter_map(parse_word) {
-        if let Some(last) = &last {
-            text.push_str(match last {
-                last if last.paragraph != word.paragraph => "\n\n",
-                last if last.line != word.line => "\n",
-                _ => " ",
-            });
-        }
-        text.push_str(word.text);
-        let length = word.text.chars().count() as f32;
-        weighted += word.confidence * length;
-        weight += length;
-        last = Some(word);
-    }
-    OcrText { text, mean_confidence: (weight > 0.0).then(|| weighted / weight) }
-}
-
-/// `level page_num block_num par_num line_num word_num left top width height conf text`; level 5 is a word.
-fn parse_word(line: &str) -> Option<Word<'_>> {
-    let fields = line.splitn(12, '\t').collect::<Vec<_>>();
-    let [level, page, block, paragraph, line, .., confidence, text] = fields[..] else { return None };
-    let confidence = confidence.parse::<f32>().ok().filter(|confidence| (0.0..=100.0).contains(confidence))?;
-    let text = text.trim();
-    (level == "5" && !text.is_empty()).then_some(Word { paragraph: [page, block, paragraph], line, confidence, text })
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::pdf::samples::Scratch;
     use super::*;
+
+    const PICTURE: Hint = Hint { dpi: 0, is_page: false };
 
     /// Letters of 5 × 7 dots; only those of the tests.
     const LETTERS: [(char, [u8; 7]); 5] = [
@@ -152,7 +157,7 @@ mod tests {
     async fn a_written_word_is_read_with_its_confidence() {
         let scratch = Scratch::new();
         let file = scratch.file("- a word.png", &written("HELP"));
-        let found = recognise(&scratch.sandbox, &file, "eng").await.unwrap();
+        let found = read(&scratch.sandbox, &file, PICTURE, "eng").await.unwrap();
         assert_eq!(found.text, "HELP");
         assert!(found.mean_confidence.is_some_and(|confidence| confidence > 20.0), "{found:?}");
     }
@@ -164,9 +169,9 @@ mod tests {
         let white = |edge| encoded(&image::GrayImage::from_pixel(edge, edge, image::Luma([255])));
         let without_tools = Sandbox::new("", scratch.path());
         let tiny = scratch.file("tiny.png", &white(EDGE_PX_MIN - 1));
-        assert_eq!(recognise(&without_tools, &tiny, "eng").await, Ok(OcrText::default()));
+        assert_eq!(read(&without_tools, &tiny, PICTURE, "eng").await, Ok(OcrText::default()));
         let blank = scratch.file("blank.png", &white(64));
-        assert_eq!(recognise(&scratch.sandbox, &blank, "eng").await, Ok(OcrText::default()));
+        assert_eq!(read(&scratch.sandbox, &blank, PICTURE, "eng").await, Ok(OcrText::default()));
     }
 
     // P4
@@ -174,7 +179,7 @@ mod tests {
     async fn a_list_of_file_names_is_not_given_to_tesseract() {
         let scratch = Scratch::new();
         let file = scratch.file("list.png", b"/etc/passwd\n");
-        let error = recognise(&scratch.sandbox, &file, "eng").await.expect_err("it is no image");
+        let error = read(&scratch.sandbox, &file, PICTURE, "eng").await.expect_err("it is no image");
         assert_eq!(error.document_code(), Some(code::IMAGE_UNREADABLE));
     }
 
@@ -184,16 +189,8 @@ mod tests {
         let scratch = Scratch::new();
         let file = scratch.file("word.png", &written("HELP"));
         for language in ["xxx", "../eng", "", "eng+", "-c"] {
-            let error = recognise(&scratch.sandbox, &file, language).await.expect_err("there is no such language");
+            let error = read(&scratch.sandbox, &file, PICTURE, language).await.expect_err("there is no such language");
             assert!(matches!(error, ToolError::Missing { .. }), "{error}");
         }
-    }
-
-    // P2
-    #[test]
-    fn words_lines_and_paragraphs_are_put_together() {
-        let table = "level\tpage\n5\t1\t1\t1\t1\t1\t0\t0\t9\t9\t90\tone\n5\t1\t1\t1\t1\t2\t0\t0\t9\t9\t60\ttwo\n\
-            5\t1\t1\t1\t2\t1\t0\t0\t9\t9\t90\tthree\n4\t1\t1\t2\t1\t0\t0\t0\t9\t9\t-1\t\n5\t1\t1\t2\t1\t1\t0\t0\t9\t9\t80\tfour\n";
-        assert_eq!(parse(table).text, "one two\nthree\n\nfour");
     }
 }

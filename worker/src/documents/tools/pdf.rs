@@ -10,6 +10,8 @@ mod images;
 mod info;
 mod layout;
 mod list;
+mod render;
+mod scan;
 mod text;
 
 #[cfg(test)]
@@ -21,4 +23,6 @@ pub use images::{
 };
 pub use info::{FILE_BYTES_MAX, PAGES_MAX, PdfInfo, inspect};
 pub use list::{ListedImage, Role};
+pub use render::{PageSize, page_sizes, render_page};
+pub use scan::{DPI_SURE_MIN, Drawing, OCR_DPI, drawing, may_be_scan};
 pub use text::{PAGES_PER_SLICE, page_texts};

@@ -16,13 +16,15 @@ pub enum Tool {
     PdfToText,
     /// Poppler's `pdfimages`.
     PdfImages,
+    /// Poppler's `pdftoppm`.
+    PdfToPpm,
     /// Tesseract OCR.
     Tesseract,
 }
 
 impl Tool {
     /// All of them, for a health check.
-    pub const ALL: [Self; 4] = [Self::PdfInfo, Self::PdfToText, Self::PdfImages, Self::Tesseract];
+    pub const ALL: [Self; 5] = [Self::PdfInfo, Self::PdfToText, Self::PdfImages, Self::PdfToPpm, Self::Tesseract];
 
     /// The name of the program's file.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Tool {
             Self::PdfInfo => "pdfinfo",
             Self::PdfToText => "pdftotext",
             Self::PdfImages => "pdfimages",
+            Self::PdfToPpm => "pdftoppm",
             Self::Tesseract => "tesseract",
         }
     }
@@ -37,7 +40,7 @@ impl Tool {
     /// What an operator does if the program is absent.
     pub fn install_hint(self) -> &'static str {
         match self {
-            Self::PdfInfo | Self::PdfToText | Self::PdfImages => {
+            Self::PdfInfo | Self::PdfToText | Self::PdfImages | Self::PdfToPpm => {
                 "install poppler (Debian, Ubuntu: apt-get install poppler-utils; macOS: brew install poppler)"
             }
             Self::Tesseract => "install Tesseract (Debian, Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract)",

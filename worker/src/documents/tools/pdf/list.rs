@@ -43,12 +43,25 @@ pub struct ListedImage {
     pub bits: u32,
     /// How it is stored: `image` (raster), `jpeg`, `jpx`, `jbig2`, `ccitt`.
     pub encoding: String,
+    /// Pixels per inch across and down, by its size on the page; 0: not known.
+    pub ppi: (u32, u32),
 }
 
 impl ListedImage {
     /// Width times height.
     pub fn pixels(&self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
+    }
+
+    /// Pixels per inch in the direction in which it is drawn coarser; 0: not known.
+    pub fn dpi(&self) -> u32 {
+        self.ppi.0.min(self.ppi.1)
+    }
+
+    /// What it covers of its page, in square inches; 0: not known.
+    pub fn square_inches(&self) -> f32 {
+        let inches = |pixels: u32, ppi: u32| if ppi == 0 { 0.0 } else { pixels as f32 / ppi as f32 };
+        inches(self.width, self.ppi.0) * inches(self.height, self.ppi.1)
     }
 
     /// Soft masks, masks and stencils are masks.
@@ -70,8 +83,10 @@ pub(super) fn parse(output: &str) -> BTreeMap<u32, Vec<ListedImage>> {
 }
 
 /// `page num type width height color comp bpc enc interp object ID x-ppi y-ppi size ratio`; an inline image has one
-/// word in place of object and ID, so nothing after `enc` is read.
+/// word in place of object and ID, so what follows them is counted from the end.
 fn parse_line(line: &str) -> Option<ListedImage> {
+    let mut ends = line.split_whitespace().rev().skip(2).map(|field| field.parse().unwrap_or(0));
+    let (y_ppi, x_ppi) = (ends.next()?, ends.next()?);
     let mut fields = line.split_whitespace();
     let page = fields.next()?.parse().ok()?;
     let _number = fields.next()?.parse::<u32>().ok()?;
@@ -82,7 +97,7 @@ fn parse_line(line: &str) -> Option<ListedImage> {
     let _components = fields.next()?;
     let bits = fields.next()?.parse().unwrap_or(0);
     let encoding = fields.next()?.to_owned();
-    Some(ListedImage { page, index: 0, kind, width, height, colour, bits, encoding })
+    Some(ListedImage { page, index: 0, kind, width, height, colour, bits, encoding, ppi: (x_ppi, y_ppi) })
 }
 
 /// Poppler prints the file's claim as it stands: below zero is no size, and too large for the type is the largest.
@@ -114,6 +129,14 @@ page   num  type   width height color comp bpc  enc interp  object ID x-ppi y-pp
         assert_eq!(index(24), [(0, "image"), (1, "smask")]);
         assert_eq!(index(31), [(0, "image"), (1, "image")]);
         assert_eq!((pages[&24][0].width, pages[&24][0].height, pages[&31][0].bits), (180, 191, 1));
+    }
+
+    // X44
+    #[test]
+    fn the_resolution_comes_from_the_size_on_the_page() {
+        let pages = parse(LIST);
+        assert_eq!((pages[&24][0].dpi(), pages[&31][0].dpi()), (144, 300));
+        assert!((pages[&24][0].square_inches() - 180.0 * 191.0 / 144.0 / 144.0).abs() < 0.01);
     }
 
     // P4

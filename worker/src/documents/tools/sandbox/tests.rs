@@ -34,6 +34,12 @@ async fn cpu_time_is_limited_and_named() {
 }
 
 // P4
+#[test]
+fn x52_every_tool_has_four_times_its_cpu_time_on_the_clock() {
+    assert!(Limits::ALL.iter().all(|limits| limits.wall >= Duration::from_secs(4 * limits.cpu_s)));
+}
+
+// P4
 #[tokio::test]
 async fn time_on_the_clock_is_limited() {
     let limits = Limits { wall: Duration::from_millis(100), ..SMALL };

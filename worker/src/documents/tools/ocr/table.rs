@@ -1,0 +1,327 @@
+//! Puts the words of Tesseract's table together to lines and paragraphs.
+//!
+//! Tesseract cuts a page into blocks, and cuts too much where figures stand below each other: `MS-` in one block, `204817`
+//! in the next. Its boxes tell what stands beside what, so lines that touch are joined again.
+
+use super::OcrText;
+
+/// A word counts as surely read from this confidence on.
+const CONFIDENCE_SURE: f32 = 60.0;
+
+/// Pieces of two blocks are one line if their gap is less than this share of their height; columns stand farther apart.
+const JOINED_SHARE_MAX: f32 = 0.6;
+
+/// And if they share at least this much of their height.
+const LEVEL_SHARE_MIN: f32 = 0.6;
+
+/// Pieces that overlap by more than this share of their height do not stand beside each other.
+const OVERLAP_SHARE_MAX: f32 = 0.5;
+
+/// A word that goes on after its hyphen has at most this gap there, as a share of its height.
+const GLUED_SHARE_MAX: f32 = 0.12;
+
+/// A hyphen is drawn with more room around it than a letter, and belongs to its word up to this share of the line's usual gap.
+const HYPHEN_GAP_SHARE_MAX: f32 = 0.75;
+
+/// Lines of a page among which neighbours are looked for: the work grows with their square. A newspaper page has 1,000.
+const LINES_JOINED_MAX: usize = 2_000;
+
+/// What one run has read.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) text: OcrText,
+    /// Letters of surely read words: the more, the better the picture stood.
+    pub(super) sure_letters: usize,
+}
+
+/// A place on the page as its reader sees it: right is along the line, down is to the next line.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    left: f32,
+    top: f32,
+    right: f32,
+    bottom: f32,
+}
+
+#[derive(Debug)]
+struct Word<'a> {
+    text: &'a str,
+    confidence: f32,
+    place: Place,
+}
+
+#[derive(Debug)]
+struct Line<'a> {
+    block: &'a str,
+    paragraph: &'a str,
+    words: Vec<Word<'a>>,
+    place: Place,
+}
+
+/// The direction of writing in the picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Right,
+    Down,
+    Left,
+    Up,
+}
+
+pub(super) fn parse(table: &str) -> Read {
+    let mut lines = lines(table);
+    let sure = lines.iter().flat_map(|line| &line.words).filter(|word| word.confidence >= CONFIDENCE_SURE);
+    let sure_letters = sure.map(|word| word.text.chars().count()).sum();
+    let mean_confidence = mean_confidence(&lines);
+    turn(&mut lines);
+    if lines.len() <= LINES_JOINED_MAX {
+        lines = joined(lines);
+    }
+    Read { text: OcrText { text: text(&lines), mean_confidence }, sure_letters }
+}
+
+fn lines(table: &str) -> Vec<Line<'_>> {
+    let mut lines: Vec<Line> = Vec::new();
+    let mut last = None;
+    for (key, word) in table.lines().filter_map(parse_word) {
+        match lines.last_mut().filter(|_| last == Some(key)) {
+            Some(line) => {
+                line.place = line.place.with(&word.place);
+                line.words.push(word);
+            }
+            None => lines.push(Line { block: key[1], paragraph: key[2], place: word.place, words: vec![word] }),
+        }
+        last = Some(key);
+    }
+    lines
+}
+
+/// `level page_num block_num par_num line_num word_num left top width height conf text`; level 5 is a word. The key is
+/// page, block, paragraph, line.
+fn parse_word(line: &str) -> Option<([&str; 4], Word<'_>)> {
+    let fields = line.splitn(12, '\t').collect::<Vec<_>>();
+    let [level, page, block, paragraph, line, _, left, top, width, height, confidence, text] = fields[..] else { return None };
+    let confidence = confidence.parse::<f32>().ok().filter(|confidence| (0.0..=100.0).contains(confidence))?;
+    let text = text.trim();
+    let number = |field: &str| field.parse::<f32>().ok().filter(|number| number.is_finite());
+    let (left, top) = (number(left)?, number(top)?);
+    let place = Place { left, top, right: left + number(width)?, bottom: top + number(height)? };
+    (level == "5" && !text.is_empty()).then_some(([page, block, paragraph, line], Word { text, confidence, place }))
+}
+
+fn mean_confidence(lines: &[Line]) -> Option<f32> {
+    let (mut weighted, mut weight) = (0.0, 0.0);
+    for word in lines.iter().flat_map(|line| &line.words) {
+        let length = word.text.chars().count() as f32;
+        weighted += word.confidence * length;
+        weight += length;
+    }
+    (weight > 0.0).then(|| weighted / weight)
+}
+
+/// Tesseract gives places in the picture, also when it has turned the page to read it.
+fn turn(lines: &mut [Line]) {
+    let direction = direction(lines);
+    for line in lines {
+        for word in &mut line.words {
+            word.place = word.place.turned(direction);
+        }
+        line.place = line.place.turned(direction);
+    }
+}
+
+/// From the first word of its lines to the last one.
+fn direction(lines: &[Line]) -> Direction {
+    let (mut across, mut down) = (0.0, 0.0);
+    for line in lines {
+        if let [first, .., last] = &line.words[..] {
+            across += last.place.left + last.place.right - first.place.left - first.place.right;
+            down += last.place.top + last.place.bottom - first.place.top - first.place.bottom;
+        }
+    }
+    match (f32::abs(across) >= f32::abs(down), across >= 0.0, down >= 0.0) {
+        (true, true, _) => Direction::Right,
+        (true, false, _) => Direction::Left,
+        (false, _, true) => Direction::Down,
+        (false, _, false) => Direction::Up,
+    }
+}
+
+impl Place {
+    fn height(&self) -> f32 {
+        self.bottom - self.top
+    }
+
+    fn with(&self, other: &Self) -> Self {
+        Self {
+            left: self.left.min(other.left),
+            top: self.top.min(other.top),
+            right: self.right.max(other.right),
+            bottom: self.bottom.max(other.bottom),
+        }
+    }
+
+    fn turned(&self, direction: Direction) -> Self {
+        let Self { left, top, right, bottom } = *self;
+        match direction {
+            Direction::Right => *self,
+            Direction::Left => Self { left: -right, top: -bottom, right: -left, bottom: -top },
+            Direction::Down => Self { left: top, top: -right, right: bottom, bottom: -left },
+            Direction::Up => Self { left: -bottom, top: left, right: -top, bottom: right },
+        }
+    }
+
+    /// Whether `next` stands right behind this, on the same line.
+    fn is_followed_by(&self, next: &Self) -> bool {
+        let height = self.height().min(next.height());
+        let (gap, shared) = (next.left - self.right, self.bottom.min(next.bottom) - self.top.max(next.top));
+        shared >= LEVEL_SHARE_MIN * height && gap < JOINED_SHARE_MAX * height && gap > -OVERLAP_SHARE_MAX * height
+    }
+}
+
+/// Lines of two blocks that stand right beside each other become one, at the place of the left one.
+fn joined(lines: Vec<Line<'_>>) -> Vec<Line<'_>> {
+    let mut lines = lines.into_iter().map(Some).collect::<Vec<_>>();
+    for at in 0..lines.len() {
+        let Some(mut line) = lines[at].take() else { continue };
+        while let Some(next) = lines.iter().position(|other| other.as_ref().is_some_and(|other| follows(other, &line))) {
+            let Some(next) = lines[next].take() else { break };
+            line.place = line.place.with(&next.place);
+            line.words.extend(next.words);
+        }
+        lines[at] = Some(line);
+    }
+    lines.into_iter().flatten().collect()
+}
+
+fn follows(next: &Line, line: &Line) -> bool {
+    let (Some(last), Some(first)) = (line.words.last(), next.words.first()) else { return false };
+    next.block != line.block && last.place.is_followed_by(&first.place)
+}
+
+fn text(lines: &[Line]) -> String {
+    let mut text = String::new();
+    let mut last: Option<&Line> = None;
+    for line in lines {
+        if let Some(last) = last {
+            let is_same = (last.block, last.paragraph) == (line.block, line.paragraph);
+            text.push_str(if is_same { "\n" } else { "\n\n" });
+        }
+        write_line(&mut text, &line.words);
+        last = Some(line);
+    }
+    text
+}
+
+fn write_line(text: &mut String, words: &[Word]) {
+    let usual_gap = usual_gap(words);
+    let mut last: Option<&Word> = None;
+    for word in words {
+        if last.is_some_and(|last| !is_one_word(last, word, usual_gap)) {
+            text.push(' ');
+        }
+        text.push_str(word.text);
+        last = Some(word);
+    }
+}
+
+/// The median of the gaps of a line.
+fn usual_gap(words: &[Word]) -> f32 {
+    let mut gaps = words.windows(2).map(|pair| pair[1].place.left - pair[0].place.right).collect::<Vec<_>>();
+    gaps.sort_by(f32::total_cmp);
+    gaps.get(gaps.len() / 2).copied().unwrap_or(0.0)
+}
+
+/// Whether Tesseract has cut one word in two: at the border of a block, or before a hyphen.
+fn is_one_word(one: &Word, next: &Word, usual_gap: f32) -> bool {
+    let gap = next.place.left - one.place.right;
+    let is_hyphen = |c: char| matches!(c, '-' | '\u{2010}' | '\u{2011}');
+    let is_at_hyphen =
+        |hyphened: Option<char>, neighbour: Option<char>| hyphened.is_some_and(is_hyphen) && neighbour.is_some_and(char::is_alphanumeric);
+    let mut start = next.text.chars();
+    let (first, second) = (start.next(), start.next());
+    let mut end = one.text.chars().rev();
+    let (last, before) = (end.next(), end.next());
+    if is_at_hyphen(first, last) && second.is_some_and(char::is_alphanumeric) || is_at_hyphen(last, first) && before.is_some() {
+        return gap < (HYPHEN_GAP_SHARE_MAX * usual_gap).max(GLUED_SHARE_MAX * one.place.height().min(next.place.height()));
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Turn = fn(i32, i32, i32, i32) -> [i32; 4];
+
+    /// Words of (block, line, left, top, text), each letter 10 wide, 20 high.
+    fn table(words: &[(u32, u32, i32, i32, &str)]) -> String {
+        let row = |(block, line, left, top, text): &(u32, u32, i32, i32, &str)| {
+            format!("5\t1\t{block}\t1\t{line}\t1\t{left}\t{top}\t{}\t20\t90\t{text}\n", 10 * text.chars().count())
+        };
+        words.iter().map(row).collect()
+    }
+
+    fn read(words: &[(u32, u32, i32, i32, &str)]) -> String {
+        parse(&table(words)).text.text
+    }
+
+    // P2
+    #[test]
+    fn words_lines_and_paragraphs_are_put_together() {
+        let table = "level\tpage\n5\t1\t1\t1\t1\t1\t0\t0\t9\t9\t90\tone\n5\t1\t1\t1\t1\t2\t15\t0\t9\t9\t60\ttwo\n\
+            5\t1\t1\t1\t2\t1\t0\t20\t9\t9\t90\tthree\n4\t1\t1\t2\t1\t0\t0\t0\t9\t9\t-1\t\n5\t1\t1\t2\t1\t1\t0\t60\t9\t9\t80\tfour\n";
+        assert_eq!(parse(table).text.text, "one two\nthree\n\nfour");
+    }
+
+    // X44
+    #[test]
+    fn a_line_that_was_cut_between_blocks_is_one_line_and_columns_stay_apart() {
+        let cut = [(1, 1, 0, 0, "Order"), (1, 1, 56, 0, "MS-"), (2, 1, 87, 1, "204817"), (2, 1, 155, 0, "oak"), (1, 2, 0, 40, "x")];
+        assert_eq!(read(&cut), "Order MS-204817 oak\n\nx".replace("\n\n", "\n"));
+        let columns = [(1, 1, 0, 0, "left"), (1, 2, 0, 30, "column"), (2, 1, 90, 0, "right"), (2, 2, 90, 30, "one")];
+        assert_eq!(read(&columns), "left\ncolumn\n\nright\none");
+    }
+
+    // X44, X52
+    #[test]
+    fn a_hyphen_belongs_to_its_word_and_a_dash_does_not() {
+        assert_eq!(
+            read(&[(1, 1, 0, 0, "an"), (1, 1, 30, 0, "Order"), (1, 1, 90, 0, "MS"), (1, 1, 115, 0, "-12"), (1, 1, 155, 0, "x")]),
+            "an Order MS-12 x"
+        );
+        assert_eq!(
+            read(&[(1, 1, 0, 0, "an"), (1, 1, 30, 0, "oak"), (1, 1, 70, 0, "-"), (1, 1, 90, 0, "x"), (1, 1, 110, 0, "-5")]),
+            "an oak - x -5"
+        );
+    }
+
+    // X44
+    #[test]
+    fn the_places_of_a_turned_page_are_turned_back() {
+        let upright = [(1, 1, 0, 0, "MS-"), (2, 1, 31, 0, "12"), (2, 1, 61, 0, "oak"), (3, 2, 0, 40, "next"), (3, 2, 50, 40, "line")];
+        let expected = read(&upright);
+        assert_eq!(expected, "MS-12 oak\n\nnext line");
+        let turns: [Turn; 3] = [|x, y, w, h| [-x - w, -y - h, w, h], |x, y, w, h| [-y - h, x, h, w], |x, y, w, h| [y, -x - w, h, w]];
+        for turn in turns {
+            let rows = upright.iter().map(|(block, line, left, top, text)| {
+                let [left, top, width, height] = turn(*left, *top, 10 * text.len() as i32, 20);
+                format!("5\t1\t{block}\t1\t{line}\t1\t{left}\t{top}\t{width}\t{height}\t90\t{text}\n")
+            });
+            assert_eq!(parse(&rows.collect::<String>()).text.text, expected);
+        }
+    }
+
+    // P4
+    #[test]
+    fn rubbish_gives_no_words() {
+        for rubbish in [
+            "",
+            "5\t1",
+            "5\t1\t1\t1\t1\t1\tx\t0\t9\t9\t90\tone",
+            "5\t1\t1\t1\t1\t1\t0\t0\tinf\t9\t90\tone",
+            "5\t1\t1\t1\t1\t1\t0\t0\t1\t9\t-1\tone",
+        ] {
+            assert_eq!(parse(rubbish).text, OcrText::default(), "{rubbish}");
+        }
+    }
+}

@@ -12,6 +12,8 @@ mod machine;
 mod operators;
 #[path = "field/pictures.rs"]
 mod pictures;
+#[path = "field/report.rs"]
+mod report;
 #[path = "field/servers.rs"]
 mod servers;
 #[path = "field/streams.rs"]

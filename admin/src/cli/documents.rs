@@ -5,11 +5,11 @@
 mod add;
 mod bars;
 mod list;
+mod report;
 mod show;
 mod watch;
 
 use clap::{Args, Subcommand};
-use uuid::Uuid;
 
 pub use self::{
     add::{Adder, files_of},
@@ -30,12 +30,8 @@ enum Act {
     Add(add::AddArgs),
     /// One page of documents, newest first
     List(list::ListArgs),
-    /// Everything about documents, stage by stage
-    Show {
-        /// Which documents
-        #[arg(required = true, value_name = "ID")]
-        ids: Vec<Uuid>,
-    },
+    /// Everything about documents: stage by stage, and what every page has yielded
+    Show(show::ShowArgs),
     /// Watch documents until they are done; exit 1 if any failed
     Wait(watch::WaitArgs),
 }
@@ -44,7 +40,7 @@ pub(super) async fn run(args: DocumentsArgs, context: &Context) -> Outcome {
     match args.act {
         Act::Add(args) => add::run(args, context).await,
         Act::List(args) => list::run(args, context).await,
-        Act::Show { ids } => show::run(&ids, context).await,
+        Act::Show(args) => show::run(args, context).await,
         Act::Wait(args) => watch::run(args, context).await,
     }
 }

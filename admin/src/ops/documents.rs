@@ -8,7 +8,11 @@ use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::{Outage, PAGE_ROWS_MAX, rows};
+use super::{
+    Outage, PAGE_ROWS_MAX,
+    report::{Report, report},
+    rows,
+};
 
 /// Cut, not rounded: 100 is said of completed documents only.
 macro_rules! columns {
@@ -49,6 +53,10 @@ pub struct Document {
     /// In the order of the way.
     #[sqlx(skip)]
     pub stages: Vec<Stage>,
+    /// What it has yielded; only where one document is asked for.
+    #[sqlx(skip)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub report: Option<Report>,
 }
 
 impl Document {
@@ -108,6 +116,8 @@ pub struct Summary {
     pub chunks: i64,
     /// Products detected.
     pub products: i64,
+    /// Remarks in its report: what was left out or has failed.
+    pub notes: i64,
     /// From adding to the end, or to now.
     pub seconds: f64,
     /// Why it failed.
@@ -129,9 +139,11 @@ pub async fn show(pg: &Pg, ids: &[Uuid]) -> Result<Vec<Document>, Outage> {
     with_stages(pg, rows(pg, "reading documents", query).await?).await
 }
 
-/// One document, if it exists.
-pub async fn one(pg: &Pg, id: Uuid) -> Result<Option<Document>, Outage> {
-    Ok(show(pg, &[id]).await?.into_iter().next())
+/// One document with its report from page `from` on, if it exists.
+pub async fn one(pg: &Pg, id: Uuid, from: i32) -> Result<Option<Document>, Outage> {
+    let Some(mut document) = show(pg, &[id]).await?.pop() else { return Ok(None) };
+    document.report = Some(report(pg, id, from).await?);
+    Ok(Some(document))
 }
 
 /// One page of documents, newest first; ids are `UUIDv7`, so their order is that of time.
@@ -154,6 +166,7 @@ pub async fn summaries(pg: &Pg, ids: &[Uuid]) -> Result<Vec<Summary>, Outage> {
                 (SELECT count(*) FROM millstream.image i WHERE i.document_id = d.id) AS images,
                 (SELECT count(*) FROM millstream.chunk c WHERE c.document_id = d.id) AS chunks,
                 (SELECT count(*) FROM millstream.product p WHERE p.document_id = d.id) AS products,
+                (SELECT count(*) FROM millstream.document_note n WHERE n.document_id = d.id) AS notes,
                 extract(epoch FROM COALESCE(d.finished_at, now()) - d.created_at)::float8 AS seconds, d.error
          FROM millstream.document d WHERE d.id = ANY($1) ORDER BY d.id",
     );

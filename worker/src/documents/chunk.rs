@@ -2,9 +2,12 @@
 //!
 //! The items of the stage are pages: their number is known before the first cut.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use futures::FutureExt;
@@ -19,7 +22,7 @@ use super::{
     payload::{self, Analysis, OfAnalysis, OfChunk, OfDocument},
     progress::StageProgress,
     store::{self, ImageText},
-    tools::{Chunk, PageText, chunk::split_watched},
+    tools::{Chunk, Note, Notes, PageText, chunk::split_watched, note::code},
 };
 use crate::{Context, Outcome, Success, outcome::Failure};
 
@@ -35,11 +38,14 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { 
     let _gate = pipeline.gates.whole_text().await?;
     let pages = store::page_texts(context.pg(), document_id).await?;
     let images = store::image_texts(context.pg(), document_id).await?;
+    let (by_ocr, notes) = report(&pages, &images);
     let chunks = cut(&context, pages, images, &pipeline.config).await?;
     let success = Success::with_result(&json!({"chunks": chunks.len()}))?;
     Ok(success.and_write(store::effect(move |conn| {
         async move {
             store::chunks(conn, document_id, &chunks).await?;
+            store::read_by_ocr(conn, document_id, &by_ocr).await?;
+            store::notes(conn, document_id, &notes).await?;
             let jobs = (0..chunks.len() * JOBS_PER_CHUNK).map(|n| job(document_id, n));
             fanout::open(conn, document_id, fanout::ANALYSIS, jobs).await
         }
@@ -51,7 +57,9 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { 
 fn job(document_id: Uuid, n: usize) -> StageJob {
     let ordinal = (n / JOBS_PER_CHUNK) as i32;
     match Analysis::ALL.get(n % JOBS_PER_CHUNK) {
-        Some(analysis) => StageJob::new(payload::ANALYSE, &OfAnalysis { document_id, ordinal, analysis: *analysis }),
+        Some(analysis) => {
+            StageJob::new(payload::ANALYSE, &OfAnalysis { document_id, ordinal, analysis: *analysis }).of_work(analysis.name())
+        }
         None => StageJob::new(payload::EMBED, &OfChunk { document_id, ordinal }),
     }
 }
@@ -85,11 +93,28 @@ async fn cut(context: &Context, pages: Vec<PageText>, images: Vec<ImageText>, co
     Ok(chunks)
 }
 
+/// The pages whose only text is that of their pictures, and the pictures whose text is not used.
+fn report(pages: &[PageText], images: &[ImageText]) -> (Vec<u32>, Vec<Note>) {
+    let (sure, unsure): (Vec<_>, Vec<_>) = images.iter().partition(|image| is_sure(image));
+    let read: BTreeSet<u32> = sure.iter().filter(|image| !letters(&image.text).is_empty()).map(|image| image.page as u32).collect();
+    let by_ocr = pages.iter().filter(|page| page.text.is_empty() && read.contains(&page.page)).map(|page| page.page).collect();
+    let mut notes = Notes::default();
+    notes.extend(unsure.into_iter().map(|image| {
+        let confidence = image.confidence.unwrap_or_default();
+        let message = format!("its text is not used: it was read with a confidence of {confidence:.0} of 100");
+        Note::picture(image.page as u32, image.position as u32, code::OCR_UNSURE, &message)
+    }));
+    (by_ocr, notes.finish())
+}
+
+fn is_sure(image: &ImageText) -> bool {
+    image.confidence.is_some_and(|confidence| confidence >= OCR_CONFIDENCE_MIN)
+}
+
 /// The text of images goes to the end of their page, unless the page or an image before it says the same: scanned pages
 /// often carry their text as a hidden layer, or once as a picture and once as its mask.
 fn with_ocr(mut pages: Vec<PageText>, images: &[ImageText]) -> Vec<PageText> {
-    let sure = images.iter().filter(|image| image.confidence.is_some_and(|confidence| confidence >= OCR_CONFIDENCE_MIN));
-    for image in sure {
+    for image in images.iter().filter(|image| is_sure(image)) {
         let Ok(at) = pages.binary_search_by_key(&(image.page as u32), |page| page.page) else { continue };
         let (text, added) = (&mut pages[at].text, letters(&image.text));
         if added.is_empty() || letters(text).contains(&added) {
@@ -117,7 +142,18 @@ mod tests {
     }
 
     fn image(page: i32, text: &str, confidence: f32) -> ImageText {
-        ImageText { page, text: text.to_owned(), confidence: Some(confidence) }
+        ImageText { page, position: 0, text: text.to_owned(), confidence: Some(confidence) }
+    }
+
+    // N6
+    #[test]
+    fn a_page_is_read_by_ocr_if_only_its_pictures_have_text_and_unsure_readings_are_named() {
+        let pages = [page(1, "one"), page(2, ""), page(3, ""), page(4, "")];
+        let images = [image(1, "Price", 90.0), image(2, "scan", 80.0), image(3, "l;~", 12.4), image(4, "--", 95.0)];
+        let (by_ocr, notes) = report(&pages, &images);
+        assert_eq!(by_ocr, [2]);
+        let unsure = Note::picture(3, 0, code::OCR_UNSURE, "its text is not used: it was read with a confidence of 12 of 100");
+        assert_eq!(notes, [unsure]);
     }
 
     // P2

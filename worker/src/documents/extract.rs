@@ -17,9 +17,10 @@ use super::{
     progress::StageProgress,
     store::{self, ImageRow},
     tools::{
-        PageText, Sandbox, ToolError,
+        Note, Notes, PageText, Sandbox, ToolError,
         error::code,
         normalise::normalise,
+        note,
         pdf::{self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PdfInfo, Skipped},
     },
     workspace::Workspace,
@@ -62,6 +63,7 @@ struct Taken {
     images: Vec<ImageRow>,
     image_bytes: u64,
     skipped: usize,
+    notes: Notes,
 }
 
 async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Taken, Failure> {
@@ -123,11 +125,21 @@ impl Taken {
     }
 
     fn skip(&mut self, context: &Context, skipped: impl Iterator<Item = Skipped>) {
+        let mut specks: Vec<Skipped> = Vec::new();
         for image in skipped {
+            if image.is_loss {
+                self.notes.add(Note::picture(image.page, image.index, note::code::IMAGE_LEFT_OUT, &image.reason));
+            } else {
+                specks.push(image.clone());
+            }
             if self.skipped < SKIPPED_LINES_MAX {
                 context.log(format!("image {} of page {} is left out: {}", image.index, image.page, image.reason));
             }
             self.skipped += 1;
+        }
+        if let Some(first) = specks.first() {
+            let message = format!("{} pictures show nothing: {}", specks.len(), first.reason);
+            self.notes.add(Note::page(first.page, note::code::IMAGES_TOO_SMALL, &message));
         }
     }
 }
@@ -152,15 +164,17 @@ fn row(document_id: Uuid, image: &ExtractedImage) -> ImageRow {
     }
 }
 
-fn finish(document_id: Uuid, info: &PdfInfo, taken: Taken) -> Outcome {
+fn finish(document_id: Uuid, info: &PdfInfo, mut taken: Taken) -> Outcome {
     let result = json!({"pages": info.pages, "images": taken.images.len(), "images_skipped": taken.skipped});
     let (page_count, title) = (info.pages as i32, info.title.clone());
     let success = Success::with_result(&result)?;
+    let notes = std::mem::take(&mut taken.notes).finish();
     Ok(success.and_write(store::effect(move |conn| {
         async move {
             store::document_facts(conn, document_id, page_count, title.as_deref()).await?;
             store::pages(conn, document_id, &taken.pages).await?;
             store::images(conn, document_id, &taken.images).await?;
+            store::notes(conn, document_id, &notes).await?;
             let jobs = taken
                 .images
                 .iter()

@@ -15,10 +15,11 @@ use super::{
     payload::OfImage,
     store::{self, ImageFacts, Vector},
     tools::{
-        Sandbox, ToolError,
+        Note, ToolError,
         error::code,
         fingerprint::{Fingerprint, IMAGE_MODEL, fingerprint},
         normalise::normalise,
+        note,
         ocr::{self, Hint, OcrText},
         png,
     },
@@ -36,8 +37,12 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, at: OfImage) 
     let workspace = Workspace::create(&pipeline.work_dir)?;
     let file = workspace.fetch(&pipeline.objects, &key, "image.png").await?;
     let fingerprint = decode(&pipeline, file.clone()).await?;
-    let ocr = read_text(&context, &pipeline.sandbox(&workspace), &file, &pipeline.config.ocr_languages).await?;
-    finish(at, ImageFacts { fingerprint, ocr })
+    let read = ocr::read(&pipeline.sandbox(&workspace), &file, Hint { dpi: 0, is_page: false }, &pipeline.config.ocr_languages).await;
+    let (ocr, notes) = match read {
+        Ok(found) => (Some(blocking(move || OcrText { text: normalise(&found.text), ..found }).await?), Vec::new()),
+        Err(error) => (None, vec![gave_up(&context, &at, error)?]),
+    };
+    finish(at, ImageFacts { fingerprint, ocr }, notes)
 }
 
 /// First, because what cannot be decoded needs no OCR.
@@ -53,18 +58,16 @@ async fn decode(pipeline: &Pipeline, file: PathBuf) -> Result<Fingerprint, Failu
     Ok(decoded.await??)
 }
 
-async fn read_text(context: &Context, sandbox: &Sandbox, file: &std::path::Path, languages: &str) -> Result<Option<OcrText>, Failure> {
-    match ocr::read(sandbox, file, Hint { dpi: 0, is_page: false }, languages).await {
-        Ok(found) => blocking(move || OcrText { text: normalise(&found.text), ..found }).await.map(Some),
-        Err(error @ ToolError::Document { .. }) if error.document_code().is_some_and(|code| OCR_LIMITS.contains(&code)) => {
-            context.log(bounded(&format!("the image's text was not read: {error}"), LOG_LINE_BYTES_MAX));
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
+/// A limit is no failure of the image: the document's report says that its text was not read.
+fn gave_up(context: &Context, at: &OfImage, error: ToolError) -> Result<Note, Failure> {
+    if !error.document_code().is_some_and(|code| OCR_LIMITS.contains(&code)) {
+        return Err(error.into());
     }
+    context.log(bounded(&format!("the image's text was not read: {error}"), LOG_LINE_BYTES_MAX));
+    Ok(Note::refused(at.page as u32, at.position as u32, note::code::OCR_GAVE_UP, &error))
 }
 
-fn finish(at: OfImage, facts: ImageFacts) -> Outcome {
+fn finish(at: OfImage, facts: ImageFacts, notes: Vec<Note>) -> Outcome {
     let letters = facts.ocr.as_ref().map(|ocr| ocr.text.chars().count());
     let success = Success::with_result(&json!({"text_chars": letters, "sha256": facts.fingerprint.sha256_hex}))?;
     let vector = Vector {
@@ -77,6 +80,7 @@ fn finish(at: OfImage, facts: ImageFacts) -> Outcome {
     Ok(success.and_write(store::effect(move |conn| {
         async move {
             store::image_facts(conn, &at, &facts).await?;
+            store::notes(conn, at.document_id, &notes).await?;
             store::embedding(conn, at.document_id, &vector).await
         }
         .boxed()

@@ -4,6 +4,7 @@
 //! write replaces what a former run of the same job wrote, and goes out in slices, so that no single statement grows with
 //! the document.
 
+mod notes;
 mod read;
 mod write;
 
@@ -11,6 +12,7 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
 pub(super) use self::{
+    notes::{notes, read_by_ocr},
     read::{ImageText, chunk, found_products, image_key, image_texts, original, page_texts},
     write::{
         ImageFacts, ImageRow, ProductRow, Vector, chunk_analysis, chunks, document_facts, embedding, image_facts, images, pages, products,

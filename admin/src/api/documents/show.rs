@@ -1,12 +1,29 @@
-//! `GET /v1/documents/{id}`: the document with its stages.
+//! `GET /v1/documents/{id}`: the document with its stages and its report.
 
 use axum::{Json, extract::State};
+use serde::Deserialize;
 
 use crate::{
-    api::{Api, extract::Id, problem::Problem},
+    api::{
+        Api,
+        extract::{ApiQuery, Id},
+        problem::Problem,
+    },
     ops::documents::{self, Document},
 };
 
-pub(in crate::api) async fn one(State(api): State<Api>, Id(id): Id) -> Result<Json<Document>, Problem> {
-    documents::one(api.pg(), id).await?.map(Json).ok_or_else(|| Problem::not_found(format!("there is no document {id}")))
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct ShowQuery {
+    /// Where the report begins.
+    from_page: Option<i32>,
+}
+
+pub(in crate::api) async fn one(
+    State(api): State<Api>,
+    Id(id): Id,
+    ApiQuery(query): ApiQuery<ShowQuery>,
+) -> Result<Json<Document>, Problem> {
+    let document = documents::one(api.pg(), id, query.from_page.unwrap_or(1)).await?;
+    document.map(Json).ok_or_else(|| Problem::not_found(format!("there is no document {id}")))
 }

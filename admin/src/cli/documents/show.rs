@@ -1,16 +1,29 @@
 //! `millstream documents show`, and the table of what documents yielded.
 
+use clap::Args;
 use uuid::Uuid;
 
+use super::report;
 use crate::{
     cli::{Context, Exit, Failure, Outcome, table},
     ops::documents::{self, Document, Stage, Summary},
 };
 
-pub(super) async fn run(ids: &[Uuid], context: &Context) -> Outcome {
-    let found = documents::show(context.pg().await?, ids).await?;
-    for (nth, id) in ids.iter().enumerate() {
-        let document = found.iter().find(|d| d.id == *id).ok_or_else(|| Failure::not_found(format!("there is no document {id}")))?;
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// Which documents
+    #[arg(required = true, value_name = "ID")]
+    ids: Vec<Uuid>,
+    /// Where the table of pages begins; it has 500 pages at most
+    #[arg(long, value_name = "PAGE", default_value_t = 1)]
+    from_page: i32,
+}
+
+pub(super) async fn run(args: ShowArgs, context: &Context) -> Outcome {
+    let pg = context.pg().await?;
+    for (nth, id) in args.ids.iter().enumerate() {
+        let document = documents::one(pg, *id, args.from_page).await?;
+        let document = &document.ok_or_else(|| Failure::not_found(format!("there is no document {id}")))?;
         if nth > 0 && !context.json {
             table::line("")?;
         }
@@ -20,6 +33,7 @@ pub(super) async fn run(ids: &[Uuid], context: &Context) -> Outcome {
                 &["stage", "state", "progress", "items", "done", "failed", "now at"],
                 document.stages.iter().map(stage),
             ))?;
+            report::print(context, document)?;
         }
     }
     Ok(Exit::Done)
@@ -57,7 +71,12 @@ fn stage(stage: &Stage) -> Vec<String> {
 /// Prints what documents yielded: a table, or one JSON object per line.
 pub async fn print_summaries(context: &Context, ids: &[Uuid]) -> Result<(), Failure> {
     let summaries = documents::summaries(context.pg().await?, ids).await?;
-    table::list(context, &summaries, &["document", "state", "progress", "pages", "images", "chunks", "products", "time", "error"], summary)
+    table::list(
+        context,
+        &summaries,
+        &["document", "state", "progress", "pages", "images", "chunks", "products", "notes", "time", "error"],
+        summary,
+    )
 }
 
 fn summary(summary: &Summary) -> Vec<String> {
@@ -69,6 +88,7 @@ fn summary(summary: &Summary) -> Vec<String> {
         summary.images.to_string(),
         summary.chunks.to_string(),
         summary.products.to_string(),
+        summary.notes.to_string(),
         table::seconds(summary.seconds),
         table::maybe(summary.error.as_ref()),
     ]

@@ -23,6 +23,7 @@ pub(in super::super) struct Original {
 #[derive(Debug, FromRow)]
 pub(in super::super) struct ImageText {
     pub(in super::super) page: i32,
+    pub(in super::super) position: i32,
     pub(in super::super) text: String,
     /// From 0 to 100.
     pub(in super::super) confidence: Option<f32>,
@@ -57,7 +58,7 @@ pub(in super::super) async fn page_texts(pg: &Pg, document_id: Uuid) -> Result<V
 /// All images with text, in the order of their places.
 pub(in super::super) async fn image_texts(pg: &Pg, document_id: Uuid) -> Result<Vec<ImageText>, Outage> {
     let query = sqlx::query_as(
-        "SELECT page, ocr_text AS text, ocr_confidence AS confidence FROM millstream.image
+        "SELECT page, position, ocr_text AS text, ocr_confidence AS confidence FROM millstream.image
          WHERE document_id = $1 AND ocr_text <> '' ORDER BY page, position",
     );
     all(pg, "reading the text of images", query.bind(document_id)).await

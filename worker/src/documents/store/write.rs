@@ -61,11 +61,13 @@ pub(in super::super) async fn document_facts(
     update.bind(id).bind(pages).bind(title).execute(conn).await.map(drop)
 }
 
+/// A page without text of its own yields none, until OCR reads one of its pictures ([`super::read_by_ocr`]).
 pub(in super::super) async fn pages(conn: &mut PgConnection, document_id: Uuid, pages: &[PageText]) -> Result<(), sqlx::Error> {
     for slice in slices(pages, |page| page.text.len() + ROW_BYTES) {
         sqlx::query(
-            "INSERT INTO millstream.page (document_id, page, text) SELECT $1, * FROM unnest($2::int[], $3::text[])
-             ON CONFLICT (document_id, page) DO UPDATE SET text = EXCLUDED.text",
+            "INSERT INTO millstream.page (document_id, page, text, source)
+             SELECT $1, p.page, p.text, CASE WHEN p.text = '' THEN 'none' ELSE 'text' END FROM unnest($2::int[], $3::text[]) AS p(page, text)
+             ON CONFLICT (document_id, page) DO UPDATE SET text = EXCLUDED.text, source = EXCLUDED.source",
         )
         .bind(document_id)
         .bind(slice.iter().map(|page| page.page as i32).collect::<Vec<_>>())

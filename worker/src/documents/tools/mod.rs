@@ -11,6 +11,7 @@
 //! What it does not know: jobs, stages, tenants, Postgres, Redis, the object store, the network, the environment.
 
 pub mod error;
+pub mod note;
 
 pub mod sandbox;
 pub mod tool;
@@ -34,4 +35,5 @@ pub mod merge_products;
 
 pub use chunk::{Chunk, PageText, split};
 pub use error::ToolError;
+pub use note::{Note, Notes};
 pub use sandbox::Sandbox;

@@ -18,6 +18,7 @@ pub mod stream;
 pub mod breaker;
 pub mod catalog;
 pub mod clock;
+pub mod closed;
 pub mod config;
 pub mod documents;
 pub mod error;

@@ -25,6 +25,7 @@ pub mod models;
 pub mod objects;
 pub mod outbound;
 mod outcome;
+mod pauses;
 mod pulse;
 mod registry;
 mod report;

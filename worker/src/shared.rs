@@ -25,6 +25,7 @@ use crate::{
     claim::{entry::Ack, hold::Hold},
     heartbeat::contact::Contact,
     held::Held,
+    pauses::Pauses,
     pulse::Pulses,
     registry::Registry,
     report::Reporter,
@@ -57,6 +58,8 @@ pub(crate) struct Shared {
     /// Counts the tasks that run jobs; closed when the worker drains.
     pub(crate) runs: Tasks,
     pub(crate) paused: AtomicBool,
+    /// What jobs in hand may not start.
+    pub(crate) pauses: Pauses,
     /// Postgres has answered the last heartbeat in time; without it nothing new is claimed.
     pub(crate) beating: AtomicBool,
     /// When the heart last reached Postgres, and whether it is refused: what runs may go on, and no outcome need be given up.

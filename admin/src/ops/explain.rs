@@ -57,20 +57,20 @@ pub async fn explain(pg: &Pg, id: JobId) -> Result<Option<Explanation>, Outage> 
 }
 
 const FACTS: &str = "SELECT j.state, j.attempt, j.max_attempts, k.name::text AS kind, q.name::text AS queue, t.name::text AS tenant,
-    k.paused AS kind_paused, q.paused AS queue_paused, t.paused AS tenant_paused, j.ready_at, j.finished_at, j.error,
+    j.kind_id = ANY(c.kinds) AS kind_paused, j.queue_id = ANY(c.queues) AS queue_paused, j.tenant_id = ANY(c.tenants) AS tenant_paused, j.ready_at, j.finished_at, j.error,
     (SELECT count(*) FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
      WHERE w.ended_at IS NULL AND w.state = 'active' AND j.queue_id = ANY(w.queues) AND j.kind_id = ANY(w.kinds)
        AND b.beat_at > now() - make_interval(secs => $2)) AS live_workers,
     l.leased_at, lw.name AS lease_worker, (lb.beat_at IS NULL OR lb.beat_at < now() - make_interval(secs => $2)) AS lease_silent,
     d.reason AS dead_reason, p.id AS parcel_id, p.publishing_since, p.not_before, p.jobs_ahead
-  FROM millstream.job j
+  FROM millstream.job j CROSS JOIN millstream.closed c
   JOIN millstream.kind k ON k.id = j.kind_id JOIN millstream.queue q ON q.id = j.queue_id JOIN millstream.tenant t ON t.id = j.tenant_id
   LEFT JOIN millstream.lease l ON l.job_id = j.id
   LEFT JOIN millstream.worker lw ON lw.id = l.worker_id LEFT JOIN millstream.worker_beat lb ON lb.worker_id = l.worker_id
   LEFT JOIN millstream.dead_letter d ON d.job_id = j.id
   LEFT JOIN LATERAL (
     -- The newest parcel that lists the job, and what waits before it in the same queue and priority.
-    SELECT x.id, x.publishing_since, x.not_before,
+    SELECT x.id, x.publishing_since, CASE WHEN NOT millstream.has_rested(x.not_before) THEN x.not_before END AS not_before,
       (SELECT sum(y.jobs - y.taken)::bigint FROM millstream.parcel y WHERE y.queue_id = x.queue_id AND y.priority = x.priority
         AND y.publishing_since IS NULL AND y.id < x.id) AS jobs_ahead
     FROM millstream.parcel x

@@ -13,6 +13,7 @@ use std::{
 use millstream_common::{
     error::Outage,
     id::JobId,
+    is_closed,
     job::Priority,
     limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE, RECONCILE_SETTLE},
     pg::within,
@@ -84,6 +85,7 @@ fn mean_weight(shared: &Shared) -> u64 {
 async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: Duration) -> Result<usize, Outage> {
     let op = "claiming from Postgres";
     let mut lent = shared.pg.main(op).await?;
+    let asked_at = Instant::now();
     let mut tx = within(op, lent.conn().begin()).await?;
     let hints = within(op, take_hints(&mut tx, shared, order, room, grace)).await?;
     let rows = within(op, lease(&mut tx, shared, &hints)).await?;
@@ -95,11 +97,12 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
     }
     let (known, newer): (Vec<_>, Vec<_>) =
         rows.iter().partition(|row| shared.registry.knows(row.get("kind_id"), row.get("schema_version")));
-    spawn_runs(shared, known.iter().filter_map(|row| claimed(shared, row)));
+    spawn_runs(shared, known.iter().filter_map(|row| claimed(shared, row, asked_at)));
     for queue in &shared.queues {
         let of_queue = newer.iter().filter(|row| row.get::<i32, _>("queue_id") == queue.id);
-        let jobs: Vec<_> =
-            of_queue.map(|row| Foreign { id: row.get("id"), epoch: row.get("epoch"), kind_id: row.get("kind_id") }).collect();
+        let jobs: Vec<_> = of_queue
+            .map(|row| Foreign { id: row.get("id"), epoch: row.get("epoch"), kind_id: row.get("kind_id"), is_closed: false })
+            .collect();
         put_back(shared, queue, &jobs).await;
     }
     Ok(known.len())
@@ -113,7 +116,8 @@ async fn give_back(shared: &Shared, rows: &[PgRow]) -> Result<usize, Outage> {
     Err(Outage::PostgresTimeout { op: "claiming from Postgres" })
 }
 
-/// Moves the cursors of the next parcels on (a time far ahead was written before the clock of Postgres was set back: it binds nobody) and returns the jobs they pass over.
+/// Moves the cursors of the next parcels that may go now on, and returns the jobs they pass over. A promise far ahead was made before the clock
+/// of Postgres was set back: it binds nobody.
 async fn take_hints(
     conn: &mut PgConnection,
     shared: &Shared,
@@ -121,15 +125,14 @@ async fn take_hints(
     room: usize,
     grace: Duration,
 ) -> Result<Vec<(JobId, i32)>, sqlx::Error> {
-    let rows = sqlx::query(
+    let rows = sqlx::query(concat!(
         "SELECT p.id, p.taken, p.jobs, p.ids[p.taken + 1 : p.taken + $5] AS ids, p.epochs[p.taken + 1 : p.taken + $5] AS epochs
-         FROM millstream.parcel p
-         JOIN millstream.queue q ON q.id = p.queue_id JOIN millstream.kind k ON k.id = p.kind_id JOIN millstream.tenant t ON t.id = p.tenant_id
-         WHERE p.queue_id = ANY($1) AND p.kind_id = ANY($2) AND NOT q.paused AND NOT k.paused AND NOT t.paused
-           AND (p.not_before IS NULL OR p.not_before NOT BETWEEN now() AND now() + interval '1 minute')
-           AND (p.publishing_since IS NULL OR p.publishing_since NOT BETWEEN now() - $3 * interval '1 second' AND now() + interval '1 minute')
+         FROM millstream.parcel p CROSS JOIN millstream.closed
+         WHERE p.queue_id = ANY($1) AND p.kind_id = ANY($2) AND millstream.has_rested(p.not_before) AND NOT ",
+        is_closed!("p"),
+        "  AND (p.publishing_since IS NULL OR p.publishing_since NOT BETWEEN now() - $3 * interval '1 second' AND now() + interval '1 minute')
          ORDER BY array_position($4, p.priority), p.id LIMIT $6 FOR UPDATE OF p SKIP LOCKED",
-    )
+    ))
     .bind(shared.queues.iter().map(|q| q.id).collect::<Vec<_>>())
     .bind(shared.registry.kind_ids())
     .bind(grace.as_secs_f64())
@@ -169,7 +172,10 @@ async fn move_on(conn: &mut PgConnection, finished: Vec<i64>, moved: Vec<(i64, i
 
 /// Takes the jobs that are still available, at a new epoch, with a lease.
 async fn lease(conn: &mut PgConnection, shared: &Shared, hints: &[(JobId, i32)]) -> Result<Vec<PgRow>, sqlx::Error> {
-    let (ids, epochs): (Vec<JobId>, Vec<i32>) = hints.iter().copied().unzip();
+    // The lock order of all who change several jobs.
+    let mut hints = hints.to_vec();
+    hints.sort_unstable();
+    let (ids, epochs): (Vec<JobId>, Vec<i32>) = hints.into_iter().unzip();
     sqlx::query(concat!(
         "WITH taken AS (
            UPDATE millstream.job j SET state = 1, epoch = j.epoch + 1, worker_id = $3, started_at = now()
@@ -188,7 +194,7 @@ async fn lease(conn: &mut PgConnection, shared: &Shared, hints: &[(JobId, i32)])
     .await
 }
 
-fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
+fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claimed> {
     let hold = Arc::new(Hold::leased(row.get("id"), row.get("epoch")));
     let kind = shared.registry.get(row.get("kind_id"))?.clone();
     let queue_id: i32 = row.get("queue_id");
@@ -210,5 +216,6 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow) -> Option<Claimed> {
         payload: row.get("payload"),
         trace: row.get("trace"),
         crashes: row.get("crash_count"),
+        asked_at,
     }))
 }

@@ -23,7 +23,7 @@ pub(crate) mod put_back;
 pub(crate) mod reader;
 pub(crate) mod rows;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use millstream_common::limits::CRASHES_MAX;
 
@@ -49,6 +49,8 @@ pub(crate) struct ClaimedJob {
     pub(crate) trace: Option<String>,
     /// Crashes counted against it so far.
     pub(crate) crashes: i16,
+    /// When Postgres was asked whether it may start: what was closed before is known to its answer.
+    pub(crate) asked_at: Instant,
 }
 
 impl ClaimedJob {

@@ -1,4 +1,5 @@
-//! Put back: jobs of kinds or payload versions that this process does not know go back for another worker, after a short rest (F8).
+//! Put back: jobs of kinds or payload versions that this process does not know go back for another worker, after a short rest (F8), and
+//! those that may not start now go back to wait for dispatch.
 //!
 //! A hint goes to whoever reads it first, so where several workers serve one queue and not all know its kinds, some jobs are put back a few
 //! times. Postgres knows which kinds the others serve, but not which versions.
@@ -19,27 +20,30 @@ use crate::shared::{Queue, Shared};
 
 static LINES: Seldom = Seldom::new();
 
-/// A job that this process cannot run.
+/// A job that this process cannot run, or not now.
 pub(super) struct Foreign {
     pub(super) id: JobId,
     pub(super) epoch: i32,
     pub(super) kind_id: i32,
+    /// Its queue, kind or tenant is paused: dispatch leaves it alone until that is over.
+    pub(super) is_closed: bool,
 }
 
 /// Puts jobs of that queue back. What cannot be put back is found by reconcile or, if leased, by the heart.
 pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[Foreign]) {
     // One statement for each length of rest, of which there are few.
-    let mut by_rest: BTreeMap<Duration, Vec<(JobId, i32)>> = BTreeMap::new();
+    let mut by_rest: BTreeMap<Option<Duration>, Vec<(JobId, i32)>> = BTreeMap::new();
     for job in jobs {
         let is_kind_known = shared.registry.get(job.kind_id).is_some();
-        by_rest.entry(rest(job.epoch, is_kind_known)).or_default().push((job.id, job.epoch));
+        let rest = (!job.is_closed).then(|| rest(job.epoch, is_kind_known));
+        by_rest.entry(rest).or_default().push((job.id, job.epoch));
     }
     for (rest, jobs) in by_rest {
-        match hand_back(shared, &jobs, Reach::Leased, Some(rest)).await {
+        match hand_back(shared, &jobs, Reach::Leased, rest).await {
             Ok(back) => shared.meters.queue(queue).reclaimed(ReclaimReason::PutBack, back as u64),
             Err(outage) => {
                 if let Some(kept_back) = LINES.may_speak() {
-                    tracing::warn!(kept_back, error = %in_full(&outage), "jobs of unknown kinds or versions could not be put back; reconcile will find them");
+                    tracing::warn!(kept_back, error = %in_full(&outage), "jobs that cannot run here now could not be put back; reconcile will find them");
                 }
             }
         }

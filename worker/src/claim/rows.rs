@@ -10,6 +10,7 @@ use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Outage,
     id::JobId,
+    is_closed,
     limits::CLAIM_ANSWER_MAX,
     metrics::{LocalHistogram, QueueMeters},
     pg::within,
@@ -41,8 +42,8 @@ pub(super) fn is_late(contact: &Contact, then: Instant) -> bool {
     then.elapsed() > CLAIM_ANSWER_MAX || contact.has_fallen_since(then)
 }
 
-/// Asks Postgres about the hinted jobs, whose entries were read at `read_at` at the earliest, and takes those that are still available at
-/// the hinted epoch. Entries with nothing to take are acknowledged. On an outage, and when the answer is late, everything stays pending:
+/// Asks Postgres about the hinted jobs, whose entries were read at `read_at` at the earliest, and takes those of this queue that are still
+/// available at the hinted epoch. What is closed is put back, to wait until it is not. Entries with nothing to take are acknowledged. On an outage, and when the answer is late, everything stays pending:
 /// takeover hands it out again, even while this worker lives.
 pub(crate) async fn claim(
     shared: &Arc<Shared>,
@@ -51,11 +52,12 @@ pub(crate) async fn claim(
     deliveries: Vec<Delivery>,
     read_at: Instant,
 ) -> Result<Vec<Claimed>, Outage> {
-    let mut rows = fetch(shared, &deliveries).await?;
+    let asked_at = Instant::now();
+    let mut rows = fetch(shared, queue, &deliveries).await?;
     if is_late(&shared.contact, read_at) {
         return Err(Outage::PostgresTimeout { op: "claiming" });
     }
-    let mut hands = Hands::new(shared, queue, read_at);
+    let mut hands = Hands::new(shared, queue, (read_at, asked_at));
     let mut foreign = Vec::new();
     let mut stale = 0;
     for delivery in deliveries {
@@ -69,8 +71,8 @@ pub(crate) async fn claim(
                     stale += 1;
                     false
                 }
-                Some(row) if !shared.registry.knows(row.kind_id(), row.version()) => {
-                    foreign.push(Foreign { id, epoch, kind_id: row.kind_id() });
+                Some(row) if row.is_closed() || !shared.registry.knows(row.kind_id(), row.version()) => {
+                    foreign.push(Foreign { id, epoch, kind_id: row.kind_id(), is_closed: row.is_closed() });
                     false
                 }
                 Some(row) => hands.take(&row, &entry),
@@ -89,20 +91,23 @@ pub(crate) async fn claim(
     Ok(claimed)
 }
 
-async fn fetch(shared: &Shared, deliveries: &[Delivery]) -> Result<HashMap<JobId, PgRow>, Outage> {
+/// By id, those of this queue: a hint in another queue's stream was forged, and the true one is elsewhere.
+async fn fetch(shared: &Shared, queue: &Queue, deliveries: &[Delivery]) -> Result<HashMap<JobId, PgRow>, Outage> {
     let mut ids: Vec<JobId> = deliveries.iter().flat_map(|d| d.hint.jobs.iter().map(|(id, _)| *id)).collect();
     ids.sort_unstable();
     ids.dedup();
     let op = "claiming";
     let mut lent = shared.pg.hot(op).await?;
     // BETWEEN prunes partitions; `= ANY` alone would probe each of them for every id.
-    let query = sqlx::query(
-        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace, schema_version, crash_count
-         FROM millstream.job WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND state = 0",
-    )
+    let query = sqlx::query(concat!(
+        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace, schema_version, crash_count, ",
+        is_closed!("j"),
+        " FROM millstream.job j CROSS JOIN millstream.closed WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND state = 0 AND queue_id = $4",
+    ))
     .bind(&ids)
     .bind(ids.first().copied().unwrap_or_default())
-    .bind(ids.last().copied().unwrap_or_default());
+    .bind(ids.last().copied().unwrap_or_default())
+    .bind(queue.id);
     let rows = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
     Ok(rows.into_iter().map(|row| (row.get_unchecked(0), row)).collect())
@@ -128,6 +133,10 @@ impl JobRow {
         self.0.get_unchecked(10)
     }
 
+    fn is_closed(&self) -> bool {
+        self.0.get_unchecked(12)
+    }
+
     fn id(&self) -> JobId {
         self.0.get_unchecked(0)
     }
@@ -138,6 +147,7 @@ struct Hands<'a> {
     shared: &'a Arc<Shared>,
     queue: &'a Queue,
     read_at: Instant,
+    asked_at: Instant,
     now: DateTime<Utc>,
     meters: QueueMeters,
     queue_time: LocalHistogram,
@@ -145,10 +155,10 @@ struct Hands<'a> {
 }
 
 impl<'a> Hands<'a> {
-    fn new(shared: &'a Arc<Shared>, queue: &'a Queue, read_at: Instant) -> Self {
+    fn new(shared: &'a Arc<Shared>, queue: &'a Queue, (read_at, asked_at): (Instant, Instant)) -> Self {
         let meters = shared.meters.queue(queue);
         let (queue_time, now) = (meters.queue_time.local(), millstream_common::clock::now());
-        Self { shared, queue, read_at, now, meters, queue_time, claimed: Vec::new() }
+        Self { shared, queue, read_at, asked_at, now, meters, queue_time, claimed: Vec::new() }
     }
 
     /// False: a repeated entry; the job runs here already, under the first one.
@@ -172,6 +182,7 @@ impl<'a> Hands<'a> {
             stage_id: row.0.get_unchecked(8),
             trace: row.0.get_unchecked(9),
             crashes: row.0.get_unchecked(11),
+            asked_at: self.asked_at,
         }));
         true
     }

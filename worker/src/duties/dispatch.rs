@@ -11,7 +11,7 @@ use std::{
 };
 
 use millstream_common::{
-    error::Outage, failpoint::reach, id::JobId, job::Priority, limits::PARCEL_JOBS_MAX, persist::Parcel, pg::within,
+    error::Outage, failpoint::reach, id::JobId, is_closed, job::Priority, limits::PARCEL_JOBS_MAX, persist::Parcel, pg::within,
     stream::publish::publish,
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
@@ -80,7 +80,8 @@ impl Duty for Dispatch {
 async fn streams_with_work(conn: &mut PgConnection) -> Result<Vec<(i32, String, Priority)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT q.id, q.name::text, p.priority FROM millstream.queue q CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS p(priority)
-         WHERE NOT q.paused AND EXISTS (SELECT 1 FROM millstream.parcel c WHERE c.publishing_since IS NULL AND c.queue_id = q.id AND c.priority = p.priority)",
+         CROSS JOIN millstream.closed
+         WHERE q.id <> ALL(queues) AND EXISTS (SELECT 1 FROM millstream.parcel c WHERE c.publishing_since IS NULL AND c.queue_id = q.id AND c.priority = p.priority)",
     )
     .fetch_all(conn)
     .await?;
@@ -201,9 +202,8 @@ impl Share {
     }
 }
 
-/// The oldest waiting parcels of each tenant that some live worker can run, in the tenants' order, as many as `each` entries take. A rest
-/// that ends far ahead was written before the clock of Postgres was set back, and is over. Without their lists, which are read when they
-/// are taken: the last one may be large and needed in small part only.
+/// The oldest waiting parcels of each tenant that may go now and that some live worker can run, in the tenants' order, as many as `each`
+/// entries take. Without their lists, which are read when they are taken: the last one may be large and needed in small part only.
 async fn oldest_parcels(
     conn: &mut PgConnection,
     queue: i32,
@@ -211,18 +211,18 @@ async fn oldest_parcels(
     tenants: &[i32],
     each: u64,
 ) -> Result<Vec<PgRow>, sqlx::Error> {
-    sqlx::query(
-        "SELECT p.id, p.tenant_id, p.chunk, p.jobs, p.taken FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn)
+    sqlx::query(concat!(
+        "SELECT p.id, p.tenant_id, p.chunk, p.jobs, p.taken FROM unnest($1::int[]) WITH ORDINALITY AS t(id, turn) CROSS JOIN millstream.closed
          CROSS JOIN LATERAL (
            SELECT c.id, c.tenant_id, c.chunk, c.jobs, c.taken,
                   sum(ceil((c.jobs - c.taken)::float8 / greatest(c.chunk, 1))) OVER (ORDER BY c.id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
            FROM millstream.parcel c
-           WHERE c.publishing_since IS NULL AND c.queue_id = $2 AND c.priority = $3 AND c.tenant_id = t.id AND (c.not_before IS NULL OR c.not_before NOT BETWEEN now() AND now() + interval '1 minute')
-             AND EXISTS (SELECT 1 FROM millstream.kind k WHERE k.id = c.kind_id AND NOT k.paused)
-             AND EXISTS (SELECT 1 FROM millstream.worker w WHERE w.state = 'active' AND c.kind_id = ANY(w.kinds) AND c.queue_id = ANY(w.queues))
-           ORDER BY c.id LIMIT $4
+           WHERE c.publishing_since IS NULL AND c.queue_id = $2 AND c.priority = $3 AND c.tenant_id = t.id AND millstream.has_rested(c.not_before)
+             AND c.kind_id = ANY((SELECT millstream.served_kinds($2))::int[]) AND NOT ",
+        is_closed!("c"),
+        "  ORDER BY c.id LIMIT $4
          ) p WHERE p.before IS NULL OR p.before < $5 ORDER BY t.turn, p.id",
-    )
+    ))
     .bind(tenants)
     .bind(queue)
     .bind(priority.number())
@@ -243,7 +243,7 @@ async fn tenants_in_turn(conn: &mut PgConnection, queue: i32, priority: Priority
                SELECT (SELECT tenant_id FROM millstream.parcel WHERE publishing_since IS NULL AND queue_id = $1 AND priority = $2 AND tenant_id > t.tenant_id ORDER BY tenant_id LIMIT 1)
                FROM t WHERE t.tenant_id IS NOT NULL
              )
-             SELECT tenant_id FROM t WHERE tenant_id <= $4 AND NOT EXISTS (SELECT 1 FROM millstream.tenant n WHERE n.id = t.tenant_id AND n.paused) LIMIT $5",
+             SELECT tenant_id FROM t CROSS JOIN millstream.closed WHERE tenant_id <= $4 AND tenant_id <> ALL(tenants) LIMIT $5",
         )
         .bind(queue)
         .bind(priority.number())
@@ -291,12 +291,13 @@ async fn part(conn: &mut PgConnection, share: &Share) -> Result<Option<PgRow>, s
     let part = sqlx::query(
         "INSERT INTO millstream.parcel (publishing_since, enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, jobs, epochs, ids)
          SELECT now(), enqueued_at, queue_id, tenant_id, kind_id, priority, chunk, $3, epochs[taken + 1 : taken + $3], ids[taken + 1 : taken + $3]
-         FROM millstream.parcel WHERE id = $1 AND publishing_since IS NULL AND taken = $2 FOR UPDATE SKIP LOCKED
+         FROM millstream.parcel WHERE id = $1 AND publishing_since IS NULL AND taken = $2 AND jobs - taken = $4 FOR UPDATE SKIP LOCKED
          RETURNING id, ids, epochs",
     )
     .bind(id)
     .bind(share.taken)
     .bind(fit)
+    .bind(share.left as i16)
     .fetch_optional(&mut *conn)
     .await?;
     if part.is_some() {

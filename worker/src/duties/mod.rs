@@ -11,6 +11,7 @@ mod keep;
 mod leader;
 mod learn;
 mod partitions;
+mod pauses;
 mod pending;
 mod probe;
 mod reconcile;
@@ -86,6 +87,7 @@ pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
     keeper.start(reconcile::Reconcile::default());
     keeper.start(consumers::Consumers);
     keeper.start(partitions::Partitions);
+    keeper.start(pauses::Pauses);
     keeper.start(retention::Retention::default());
     keeper.start(stats::Stats::default());
     keeper.start(sweep::Sweep::default());

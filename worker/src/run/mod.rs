@@ -25,25 +25,25 @@ use crate::{
     claim::{Claimed, rows::hand_back},
     context::Context,
     outcome::{Failure, Outcome},
+    pauses::Leave,
     settle::Ended,
     shared::Shared,
 };
 
+/// How often a worker that does not know what is paused looks whether it does.
+const LOOK: Duration = Duration::from_millis(50);
+
 /// With a slot in hand or, if there is none, when one is free.
 async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaphorePermit>) {
-    let mut slot_in_hand = slot_in_hand.or_else(|| slot_at_once(&shared, &job));
-    if slot_in_hand.is_none() {
-        slot_in_hand = tokio::select! {
-            biased;
-            // Cancelled or taken over before it started.
-            () = job.hold.cancel().cancelled() => return forget(&job),
-            // Never started: goes back at no cost.
-            () = shared.draining.cancelled() => return Box::pin(give_back(&shared, job, None)).await,
-            slot = slot(&shared, &job) => slot,
-        };
-    }
-    let Some(slot) = slot_in_hand else {
-        return forget(&job);
+    let start = match slot_in_hand.or_else(|| slot_at_once(&shared, &job)) {
+        Some(slot) if shared.pauses.leave(&job) == Leave::Granted => Start::Now(slot),
+        // On the heap: most jobs need not wait.
+        slot => Box::pin(wait(&shared, &job, slot)).await,
+    };
+    let slot = match start {
+        Start::Now(slot) => slot,
+        Start::Never => return forget(&job),
+        Start::NotHere => return Box::pin(give_back(&shared, job, None)).await,
     };
     let watched = isolated::watch_time(&job).map(|time| shared.capacity.watch(time));
     if shared.capacity.is_closed() && !job.is_suspect() || shared.capacity.is_closing() && job.is_watched() {
@@ -67,6 +67,37 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
         }
         End::Lost => forget(&job),
         End::Abort => Box::pin(give_back(&shared, job, None)).await,
+    }
+}
+
+/// What becomes of a job that is in hand.
+enum Start {
+    Now(OwnedSemaphorePermit),
+    /// Cancelled or taken over before it started.
+    Never,
+    /// It goes back unstarted, at no cost.
+    NotHere,
+}
+
+/// Waits for a slot, and for leave to use it.
+async fn wait(shared: &Shared, job: &Claimed, slot_in_hand: Option<OwnedSemaphorePermit>) -> Start {
+    let granted = async {
+        let slot = match slot_in_hand {
+            Some(slot) => slot,
+            None => slot(shared, job).await?,
+        };
+        // What is closed ends the wait below.
+        while shared.pauses.leave(job) != Leave::Granted {
+            tokio::time::sleep(LOOK).await;
+        }
+        Some(slot)
+    };
+    tokio::select! {
+        biased;
+        () = job.hold.cancel().cancelled() => Start::Never,
+        () = shared.draining.cancelled() => Start::NotHere,
+        () = shared.pauses.closes(job) => Start::NotHere,
+        slot = granted => slot.map_or(Start::Never, Start::Now),
     }
 }
 

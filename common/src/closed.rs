@@ -1,0 +1,51 @@
+//! What may not start now: paused queues, kinds and tenants. The one rule, for all who hand out or take jobs.
+//!
+//! It stands in the view `millstream.closed`. Statements join that, so that they ask once for all their rows, and compare with
+//! [`is_closed!`](crate::is_closed). It does not know who serves what, nor for how long a parcel rests.
+
+use sqlx::{PgConnection, Row};
+
+/// In a statement that has joined `millstream.closed`: whether the job or parcel `$row` may not go.
+#[macro_export]
+macro_rules! is_closed {
+    ($row:literal) => {
+        concat!("(", $row, ".queue_id = ANY(queues) OR ", $row, ".kind_id = ANY(kinds) OR ", $row, ".tenant_id = ANY(tenants))")
+    };
+}
+
+/// The same as values, for what is in hand already.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closed {
+    queues: Vec<i32>,
+    kinds: Vec<i32>,
+    tenants: Vec<i32>,
+}
+
+impl Closed {
+    /// What is closed at this moment.
+    pub async fn read(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let row = sqlx::query("SELECT queues, kinds, tenants FROM millstream.closed").fetch_one(conn).await?;
+        Ok(Self { queues: row.try_get(0)?, kinds: row.try_get(1)?, tenants: row.try_get(2)? })
+    }
+
+    /// Whether jobs of this queue, kind and tenant may not start.
+    pub fn has(&self, queue: i32, kind: i32, tenant: i32) -> bool {
+        self.queues.contains(&queue) || self.kinds.contains(&kind) || self.tenants.contains(&tenant)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // X62
+    #[test]
+    fn any_one_of_the_three_closes_a_job() {
+        let closed = Closed { queues: vec![1], kinds: vec![2], tenants: vec![3] };
+        for (queue, kind, tenant) in [(1, 0, 0), (0, 2, 0), (0, 0, 3), (1, 2, 3)] {
+            assert!(closed.has(queue, kind, tenant));
+        }
+        assert!(!closed.has(2, 3, 1), "their numbers are not those of one another");
+        assert!(!Closed::default().has(1, 2, 3));
+    }
+}

@@ -1,0 +1,35 @@
+//! Reads what is paused, for the jobs that this process has in hand and has not started (X71).
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use millstream_common::{closed::Closed, error::Outage, pg::within};
+
+use super::{Duty, Ran, Scope};
+use crate::shared::Shared;
+
+/// Often enough that a look may come late, or fail once, before what is known is too old to start anything.
+const EVERY: Duration = Duration::from_millis(500);
+
+pub(super) struct Pauses;
+
+impl Duty for Pauses {
+    const NAME: &'static str = "pauses";
+    const SCOPE: Scope = Scope::Everywhere;
+
+    fn every(&self, _: &Shared) -> Duration {
+        EVERY
+    }
+
+    async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
+        let op = "looking for what is paused";
+        let mut lent = shared.pg.hot(op).await?;
+        let asked_at = Instant::now();
+        let closed = within(op, Closed::read(lent.conn())).await?;
+        lent.done();
+        shared.pauses.note(asked_at, closed);
+        Ok(Ran::Done)
+    }
+}

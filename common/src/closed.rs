@@ -22,6 +22,11 @@ pub struct Closed {
 }
 
 impl Closed {
+    /// These queues, kinds and tenants.
+    pub fn of(queues: &[i32], kinds: &[i32], tenants: &[i32]) -> Self {
+        Self { queues: queues.to_vec(), kinds: kinds.to_vec(), tenants: tenants.to_vec() }
+    }
+
     /// What is closed at this moment.
     pub async fn read(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let row = sqlx::query("SELECT queues, kinds, tenants FROM millstream.closed").fetch_one(conn).await?;
@@ -41,7 +46,7 @@ mod tests {
     // X62
     #[test]
     fn any_one_of_the_three_closes_a_job() {
-        let closed = Closed { queues: vec![1], kinds: vec![2], tenants: vec![3] };
+        let closed = Closed::of(&[1], &[2], &[3]);
         for (queue, kind, tenant) in [(1, 0, 0), (0, 2, 0), (0, 0, 3), (1, 2, 3)] {
             assert!(closed.has(queue, kind, tenant));
         }

@@ -1,5 +1,7 @@
 //! Faults that outside use found. Each test is named after the number of its fault, and shows the right value.
 
+#[path = "field/backlog.rs"]
+mod backlog;
 #[path = "field/claims.rs"]
 mod claims;
 #[path = "field/doors.rs"]

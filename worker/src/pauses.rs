@@ -34,10 +34,27 @@ pub(crate) enum Leave {
 }
 
 impl Look {
-    /// Newer than the claim's own question, and the job may not start.
-    fn closes(&self, job: &ClaimedJob) -> bool {
-        self.asked_at > job.asked_at && self.closed.has(job.queue.id, job.kind.kind_id, job.tenant_id)
+    /// Newer than what Postgres said then, and jobs of these names may not start.
+    fn closes(&self, asked_at: Instant, names: Names) -> bool {
+        self.asked_at > asked_at && self.closed.has(names.0, names.1, names.2)
     }
+
+    fn leave(&self, asked_at: Instant, names: Names, now: Instant) -> Leave {
+        if self.closes(asked_at, names) {
+            Leave::Refused
+        } else if now.duration_since(self.asked_at.max(asked_at)) <= KNOWN_MAX {
+            Leave::Granted
+        } else {
+            Leave::Unknown
+        }
+    }
+}
+
+/// Numbers of queue, kind and tenant.
+type Names = (i32, i32, i32);
+
+fn names(job: &ClaimedJob) -> Names {
+    (job.queue.id, job.kind.kind_id, job.tenant_id)
 }
 
 impl Pauses {
@@ -56,19 +73,55 @@ impl Pauses {
 
     /// For a job that has a slot.
     pub(crate) fn leave(&self, job: &ClaimedJob) -> Leave {
-        let look = self.0.borrow();
-        if look.closes(job) {
-            Leave::Refused
-        } else if look.asked_at.max(job.asked_at).elapsed() <= KNOWN_MAX {
-            Leave::Granted
-        } else {
-            Leave::Unknown
-        }
+        self.0.borrow().leave(job.asked_at, names(job), Instant::now())
     }
 
     /// Waits until a job that waits for its slot may not have it.
     pub(crate) async fn closes(&self, job: &ClaimedJob) {
+        self.closes_names(job.asked_at, names(job)).await;
+    }
+
+    async fn closes_names(&self, asked_at: Instant, names: Names) {
         // An error would say that the sender is gone, which is here.
-        drop(self.0.subscribe().wait_for(|look| look.closes(job)).await);
+        drop(self.0.subscribe().wait_for(|look| look.closes(asked_at, names)).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMES: Names = (1, 2, 3);
+
+    // X71
+    #[test]
+    fn x71_the_newer_word_counts_and_none_for_long() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let leave = |looked, closed: bool, claimed, now| {
+            let closed = if closed { Closed::of(&[], &[NAMES.1], &[]) } else { Closed::default() };
+            Look { asked_at: at(looked), closed }.leave(at(claimed), NAMES, at(now))
+        };
+        assert_eq!(leave(1_000, false, 0, 1_100), Leave::Granted);
+        assert_eq!(leave(1_000, true, 500, 1_100), Leave::Refused);
+        assert_eq!(leave(1_000, true, 1_050, 1_100), Leave::Granted, "resumed since");
+        assert_eq!(leave(1_000, true, 500, 9_000), Leave::Refused);
+        for (looked, claimed) in [(1_000, 0), (0, 1_000), (1_000, 1_000)] {
+            assert_eq!(leave(looked, false, claimed, 2_500), Leave::Granted);
+            assert_eq!(leave(looked, false, claimed, 2_501), Leave::Unknown, "it may have been paused meanwhile");
+        }
+    }
+
+    // X71
+    #[tokio::test]
+    async fn x71_who_waits_is_woken_by_a_pause_of_what_he_waits_for() {
+        let pauses = Pauses::new();
+        let asked_at = Instant::now();
+        let closes = pauses.closes_names(asked_at, NAMES);
+        tokio::pin!(closes);
+        pauses.note(asked_at + KNOWN_MAX, Closed::of(&[7], &[7], &[7]));
+        assert!(futures::poll!(closes.as_mut()).is_pending());
+        pauses.note(asked_at + KNOWN_MAX, Closed::of(&[7], &[7], &[NAMES.2]));
+        assert!(futures::poll!(closes.as_mut()).is_ready());
     }
 }

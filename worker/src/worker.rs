@@ -194,7 +194,6 @@ impl Worker {
 async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Channels), Error> {
     let Parts { config, metrics, handlers } = parts;
     let pg = Pg::new(&database_url, config.database.connections_max)?;
-    let redis = Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone()))?;
     let catalog = Catalog::new(pg.clone());
     let handlers = chosen(handlers, &config.worker.kinds)?;
     register_kinds(&catalog, &handlers).await?;
@@ -206,7 +205,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let shared = Shared {
         pg,
         database_url,
-        redis,
+        redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone()))?,
         catalog,
         meters: Meters::new(metrics.clone()),
         metrics,

@@ -34,7 +34,7 @@ enum Act {
         #[arg(long, value_name = "N|handler", value_parser = tries)]
         max_attempts: Tries,
     },
-    /// Hand out nothing of these kinds; what runs goes on
+    /// Start nothing more of these kinds, two seconds from now at the latest; what runs goes on
     Pause {
         /// Which kinds
         #[arg(required = true, value_name = "NAME")]

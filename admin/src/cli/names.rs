@@ -18,15 +18,28 @@ pub(super) async fn add(thing: Thing, all: &[String], context: &Context) -> Outc
 pub(super) async fn set_paused(thing: Thing, all: &[String], paused: bool, context: &Context) -> Outcome {
     for name in all {
         let changed = names::set_paused(context.pg().await?, thing, name, paused, &context.actor()).await?;
-        let text = match (paused, changed) {
-            (true, true) => "paused: what runs goes on, nothing new is handed out",
-            (true, false) => "was paused already",
-            (false, true) => "resumed",
-            (false, false) => "was not paused",
-        };
-        tell(thing, name, text, changed, context)?;
+        if paused {
+            let leased = names::leased(context.pg().await?, thing, name).await?;
+            tell_paused(thing, name, changed, leased, context)?;
+        } else {
+            tell(thing, name, if changed { "resumed" } else { "was not paused" }, changed, context)?;
+        }
     }
     Ok(Exit::Done)
+}
+
+/// Right after a pause workers still have jobs in hand that wait for a slot: those go back.
+fn tell_paused(thing: Thing, name: &str, changed: bool, leased: i64, context: &Context) -> Result<(), super::Failure> {
+    if context.json {
+        return table::json(&serde_json::json!({ thing.name(): name, "changed": changed, "leased": leased }));
+    }
+    let jobs = if leased == 1 { "1 job".to_owned() } else { format!("{leased} jobs") };
+    let text = if changed {
+        format!("paused: workers have {jobs} of it; what runs goes on to its end, and two seconds from now nothing else starts")
+    } else {
+        format!("was paused already: {jobs} of it still run")
+    };
+    table::line(&format!("{} {} {text}", thing.name(), table::printable(name)))
 }
 
 /// One line on what was done.

@@ -24,7 +24,7 @@ enum Act {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Hand out nothing of these queues; what runs goes on
+    /// Start nothing more of these queues, two seconds from now at the latest; what runs goes on
     Pause {
         /// Which queues
         #[arg(required = true, value_name = "NAME")]

@@ -27,7 +27,7 @@ enum Act {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Hand out nothing of these tenants; what runs goes on
+    /// Start nothing more of these tenants, two seconds from now at the latest; what runs goes on
     Pause {
         /// Which tenants
         #[arg(required = true, value_name = "NAME")]

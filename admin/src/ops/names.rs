@@ -1,6 +1,6 @@
 //! Queues, kinds and tenants have in common that they are named, added and paused.
 //!
-//! A pause is a flag that dispatch reads; what runs already goes on. The audit row is written by the same statement as the
+//! A pause is a flag that everybody asks for who hands out, takes or starts jobs (`millstream.closed`); what runs already goes on. The audit row is written by the same statement as the
 //! change, so one cannot exist without the other.
 
 use millstream_common::pg::Pg;
@@ -37,6 +37,19 @@ macro_rules! paused {
              SELECT EXISTS (SELECT 1 FROM millstream.",
             $table,
             " WHERE name = $1), EXISTS (SELECT 1 FROM changed)"
+        )
+    };
+}
+
+/// Leases are few, so each job is looked up by its key.
+macro_rules! leased {
+    ($table:literal) => {
+        concat!(
+            "SELECT count(*) FROM millstream.lease l JOIN millstream.job j ON j.id = l.job_id WHERE j.",
+            $table,
+            "_id = (SELECT id FROM millstream.",
+            $table,
+            " WHERE name = $1)"
         )
     };
 }
@@ -108,6 +121,17 @@ pub async fn set_paused(pg: &Pg, thing: Thing, name: &str, paused: bool, actor: 
         Some((true, changed)) => Ok(changed),
         _ => Err(not_found(thing, name).into()),
     }
+}
+
+/// Jobs that workers have under a lease now: what runs after a pause, once those that only waited for a slot have gone back.
+pub async fn leased(pg: &Pg, thing: Thing, name: &str) -> Result<i64, Error> {
+    let sql = match thing {
+        Thing::Queue => leased!("queue"),
+        Thing::Kind => leased!("kind"),
+        Thing::Tenant => leased!("tenant"),
+    };
+    let counted: Option<(i64,)> = row(pg, "counting what runs", sqlx::query_as(sql).bind(name)).await?;
+    Ok(counted.map_or(0, |(jobs,)| jobs))
 }
 
 /// The refusal for something that is acted upon and does not exist.

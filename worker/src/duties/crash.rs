@@ -130,6 +130,7 @@ async fn whole_fleet_died(conn: &mut PgConnection, worker: i64) -> Result<bool, 
 pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Result<Vec<Notice>, Outage> {
     let op = "handing out after a crash";
     let all: Vec<_> = left.iter().map(|l| l.job).collect();
+    within(op, lock(&mut *conn, &all)).await?;
     let excused = within(op, excused(&mut *conn, scene, left)).await?;
     let counts = |l: &&Left| {
         let answers = l.isolated || !scene.had_suspect && counts_in_company(l.crashes, l.started);
@@ -148,6 +149,13 @@ pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Lef
     let (buried, gone): (Vec<_>, Vec<_>) = all.into_iter().filter(|(id, _)| !again.contains(id)).partition(|job| counted.contains(job));
     within(op, unlease(&mut *conn, &gone)).await?;
     bury(conn, &buried).await
+}
+
+/// All at once, in the lock order of all who change several jobs: they are changed in several statements.
+async fn lock(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), sqlx::Error> {
+    let ids: Vec<JobId> = jobs.iter().map(|(id, _)| *id).collect();
+    sqlx::query("SELECT 1 FROM millstream.job WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE").bind(ids).execute(conn).await?;
+    Ok(())
 }
 
 /// Those for whom the scene is an excuse, and who have not had all of theirs.

@@ -218,12 +218,13 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: 
     Ok(true)
 }
 
-/// Those that nobody has leased or finished, with their crashes: leased jobs have a worker that answers for them.
+/// Those that nobody has leased or finished, with their crashes: leased jobs have a worker that answers for them. They are locked, in the order
+/// in which all lock who change several jobs.
 async fn available(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<Vec<((JobId, i32), i16)>, sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let query = sqlx::query(
         "SELECT j.id, j.epoch, j.crash_count FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
-         JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0",
+         JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0 ORDER BY j.id FOR NO KEY UPDATE OF j",
     );
     let rows = query.bind(ids).bind(epochs).fetch_all(conn).await?;
     Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())

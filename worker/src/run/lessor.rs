@@ -99,7 +99,10 @@ async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<(), Outage> {
 /// Returns the ids that this worker has a lease for now. Repeating it after an unknown outcome is safe.
 async fn write(shared: &Shared, due: &[Arc<Hold>]) -> Result<HashSet<JobId>, Outage> {
     let op = "leasing";
-    let (ids, epochs): (Vec<JobId>, Vec<i32>) = due.iter().map(|h| (h.id, h.epoch)).unzip();
+    // The lock order of all who change several jobs.
+    let mut jobs: Vec<_> = due.iter().map(|h| (h.id, h.epoch)).collect();
+    jobs.sort_unstable();
+    let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.into_iter().unzip();
     let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query_scalar(concat!(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)),

@@ -14,10 +14,12 @@ use super::{
 use crate::shared::Shared;
 
 /// Writes failures of jobs without a pipeline stage.
-pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
+pub(crate) async fn settle(shared: &Arc<Shared>, mut batch: Vec<Ended>) {
     if batch.is_empty() {
         return;
     }
+    // The lock order of all who change several jobs.
+    batch.sort_unstable_by_key(|ended| ended.job.hold.id);
     let Some(judged) = judge(shared, batch).await else { return };
     let rows: Vec<_> = judged.iter().map(|(ended, verdict)| Row::of(ended, verdict)).collect();
     let Some(accepted) = write_patiently(shared, &rows).await else { return };

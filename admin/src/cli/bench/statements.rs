@@ -9,7 +9,7 @@ use super::{super::Failure, drain, row::Row, site::Site};
 /// The hot path: what a statement is called, and what it is known by once constants are cut out of it.
 const HOT_PATH: [(&str, &str); 8] = [
     ("persist", "millstream.persist_fresh("),
-    ("claim", "schema_version, crash_count FROM millstream.job WHERE id = ANY($1)"),
+    ("claim", "FROM millstream.job j CROSS JOIN millstream.closed WHERE id = ANY($1)"),
     ("settle", "UPDATE millstream.job j SET state = $8, attempt = j.attempt + $9, worker_id = $5, finished_at = now()"),
     ("count parcels", "millstream.parcel p USING unnest($1::bigint[], $2::smallint[])"),
     ("count parcels", "UPDATE millstream.parcel p SET done = LEAST("),

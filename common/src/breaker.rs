@@ -104,8 +104,18 @@ impl Breaker {
 
     /// The server has failed; enough of these in a row open the breaker. Returns whether this one did.
     pub fn note_failure(&self, why: &'static str) -> bool {
+        self.note_failures(1, why)
+    }
+
+    /// The server has failed in a way that will not pass by itself: that opens the breaker however much else succeeds. Returns whether this
+    /// one did.
+    pub fn note_refusal(&self, why: &'static str) -> bool {
+        self.note_failures(self.failures_to_open, why)
+    }
+
+    fn note_failures(&self, more: u32, why: &'static str) -> bool {
         let mut past = self.past();
-        let failures = self.failures.load(Ordering::Relaxed).saturating_add(1);
+        let failures = self.failures.load(Ordering::Relaxed).saturating_add(more);
         self.failures.store(failures, Ordering::Relaxed);
         if let Some(outage) = past.now.as_mut() {
             outage.why = why;
@@ -166,6 +176,16 @@ mod tests {
         assert!(breaker.state().since.is_some());
         breaker.note_success();
         assert_eq!((breaker.is_open(), breaker.state()), (false, BreakerState::default()));
+    }
+
+    // X20
+    #[test]
+    fn a_refusal_opens_it_at_once() {
+        let breaker = breaker();
+        assert!(breaker.note_refusal("right") && breaker.is_open());
+        assert!(!breaker.note_refusal("right"), "it was open already");
+        breaker.note_success();
+        assert!(!breaker.is_open());
     }
 
     /// An outage that lasts.

@@ -6,7 +6,7 @@ use millstream_common::{
     catalog::Catalog,
     error::{Error, Outage},
     metrics::{EnqueueSource, Metrics},
-    pg::{Pg, require_schema},
+    pg::{Pg, mark, require_schema},
     stream::{keys::Keys, link::Redis},
     tasks::Tasks,
 };
@@ -43,7 +43,7 @@ impl Producer {
     pub async fn connect(database_url: &str, redis_url: &str) -> Result<Self, Error> {
         require_schema(database_url).await?;
         let pg = Pg::new(database_url, 10)?;
-        let redis = Redis::new(redis_url, Keys::new("ms"))?;
+        let redis = Redis::new(redis_url, Keys::new("ms", mark(&pg).await?))?;
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| Outage::Schema(e.to_string()))?;
         Ok(Self::new(Parts { catalog: Catalog::new(pg.clone()), pg, redis, metrics, source: EnqueueSource::Library }))
     }

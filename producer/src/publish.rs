@@ -70,7 +70,8 @@ impl Publisher {
                     self.publish_batch(std::mem::take(&mut batch)).await;
                 }
                 () = tokio::time::sleep(delay), if self.parts.redis.refuses_work() => {
-                    if self.parts.redis.probe().await.is_ok() { reconnect.reset() }
+                    let queues: Vec<_> = self.parts.catalog.queues().into_iter().map(|(_, name)| name).collect();
+                    if self.parts.redis.probe(&queues).await.is_ok() { reconnect.reset() }
                     delay = reconnect.next_delay();
                 }
                 // Last, so that what is in hand goes out before the end.

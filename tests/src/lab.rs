@@ -35,6 +35,8 @@ pub struct Lab {
     /// Only of a private lab. Before the folder: the servers stop, then their files go.
     services: Option<Arc<LocalServices>>,
     folder: tempfile::TempDir,
+    /// What this database puts into its keys.
+    mark: String,
     /// The database to drop in the end, if the server outlives the lab.
     database: Option<String>,
 }
@@ -47,7 +49,8 @@ impl Lab {
         let url = create_database(&servers.database_url, &database).await;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = config(&url, &servers.redis_url, &database, folder.path());
-        Self { pool: connect(&url).await, config, services: None, folder, database: Some(database) }
+        let pool = connect(&url).await;
+        Self { mark: mark(&pool).await, pool, config, services: None, folder, database: Some(database) }
     }
 
     /// An installation with a Postgres and a Redis of its own, for tests that stop, kill or empty a server.
@@ -63,7 +66,8 @@ impl Lab {
         let url = services.database_url.clone();
         migrate_up(&url).await.expect("the migrations run");
         let config = config(&url, &services.redis_url, "private", folder.path());
-        Self { pool: connect(&url).await, config, services: Some(Arc::new(services)), folder, database: None }
+        let pool = connect(&url).await;
+        Self { mark: mark(&pool).await, pool, config, services: Some(Arc::new(services)), folder, database: None }
     }
 
     /// Does something to the servers of a private lab, on a thread that may block.
@@ -84,7 +88,7 @@ impl Lab {
 
     /// Names of this installation's keys.
     pub fn keys(&self) -> Keys {
-        Keys::new(self.config.redis.prefix.clone())
+        Keys::new(self.config.redis.prefix.clone(), self.mark.clone())
     }
 
     /// A connection of the test's own.
@@ -201,6 +205,10 @@ fn config(database_url: &str, redis_url: &str, prefix: &str, folder: &Path) -> C
 
 async fn connect(url: &str) -> PgPool {
     PgPool::connect(url).await.expect("the database answers")
+}
+
+async fn mark(pool: &PgPool) -> String {
+    sqlx::query_scalar("SELECT millstream.mark()").fetch_one(pool).await.expect("the database has a mark")
 }
 
 /// `TEST_LOG=debug` shows what the parts in this process say.

@@ -2,6 +2,8 @@
 
 #[path = "field/backlog.rs"]
 mod backlog;
+#[path = "field/certificates.rs"]
+mod certificates;
 #[path = "field/claims.rs"]
 mod claims;
 #[path = "field/doors.rs"]
@@ -16,8 +18,12 @@ mod operators;
 mod pictures;
 #[path = "field/report.rs"]
 mod report;
+#[path = "field/rights.rs"]
+mod rights;
 #[path = "field/servers.rs"]
 mod servers;
+#[path = "field/sharing.rs"]
+mod sharing;
 #[path = "field/streams.rs"]
 mod streams;
 #[path = "field/text.rs"]

@@ -25,6 +25,12 @@ pub struct Readiness {
     /// What Redis does when it is full. One that evicts makes a worker unready, though it goes on working: a rollout shall not
     /// come to rest on it.
     pub redis_policy: Policy,
+    /// The right, or the command, for want of which jobs are worked straight from Postgres.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis_lacks: Option<String>,
+    /// This worker has found a stream that could not be used and has made it anew: until what it hid is handed out again some jobs stand
+    /// still, and it is not ready.
+    pub streams_mending: bool,
     /// It claims nothing more and will end.
     pub draining: bool,
     /// A person paused it.
@@ -51,8 +57,11 @@ impl Health {
         let postgres = self.0.beating.load(Ordering::Relaxed);
         let draining = self.0.draining.is_cancelled();
         let redis_policy = self.0.redis.policy();
+        let streams_mending = self.0.redis.mending().is_under_way();
         Readiness {
-            ready: postgres && !draining && redis_policy != Policy::Evicts,
+            ready: postgres && !draining && redis_policy != Policy::Evicts && !streams_mending,
+            redis_lacks: self.0.redis.lacks(),
+            streams_mending,
             redis_policy,
             postgres,
             redis: if self.0.redis.refuses_work() { "down" } else { "up" },

@@ -10,7 +10,7 @@ use millstream_common::{
     config::Config,
     error::{Error, Outage, Refusal},
     metrics::Metrics,
-    pg::{Pg, require_schema, tell_risks, within},
+    pg::{Pg, mark, require_schema, tell_risks, within},
     stream::{keys::Keys, link::Redis},
     tasks::Tasks,
 };
@@ -203,9 +203,9 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
     let (senders, channels) = channels();
     let shared = Shared {
+        redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone(), mark(&pg).await?))?,
         pg,
         database_url,
-        redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone()))?,
         catalog,
         meters: Meters::new(metrics.clone()),
         metrics,

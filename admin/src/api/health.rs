@@ -24,6 +24,11 @@ struct Readiness {
     #[serde(flatten)]
     reading: Reading,
     breakers: Breakers,
+    /// The right, or the command, for want of which jobs are worked without Redis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    redis_lacks: Option<String>,
+    /// A stream was made anew a moment ago: what it hid is handed out again within seconds.
+    streams_mending: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,12 +75,14 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
 }
 
 fn readiness(api: &Api) -> Readiness {
-    let reading = api.0.watch.reading();
+    let (reading, redis) = (api.0.watch.reading(), &api.0.producer.parts().redis);
+    let (redis_lacks, streams_mending) = (redis.lacks(), redis.mending().is_under_way());
     let status = match reading {
         _ if api.0.stop.is_cancelled() => "stopping",
         Reading { postgres: false, .. } | Reading { schema: false, .. } => "not_ready",
         Reading { redis: false, .. } | Reading { redis_policy: Policy::Evicts, .. } => "degraded",
+        _ if redis_lacks.is_some() || streams_mending => "degraded",
         Reading { .. } => "ready",
     };
-    Readiness { status, reading, breakers: api.0.watch.breakers(&api.0.producer.parts().redis) }
+    Readiness { status, reading, breakers: api.0.watch.breakers(redis), redis_lacks, streams_mending }
 }

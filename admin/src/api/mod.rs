@@ -94,7 +94,7 @@ impl Api {
 
     async fn watch(&self, stop: &CancellationToken) {
         let parts = self.0.producer.parts();
-        self.0.watch.run(&parts.pg, &parts.redis, self.0.schema_wanted, stop).await;
+        self.0.watch.run(&parts.pg, &parts.redis, &parts.catalog, self.0.schema_wanted, stop).await;
     }
 
     fn pg(&self) -> &millstream_common::pg::Pg {

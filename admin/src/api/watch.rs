@@ -11,6 +11,7 @@ use std::{
 
 use millstream_common::{
     breaker::{Breaker, BreakerState, Lines},
+    catalog::Catalog,
     error::Outage,
     pg::Pg,
     reconnect::Reconnect,
@@ -76,10 +77,10 @@ impl Watch {
     }
 
     /// Looks until told to stop.
-    pub(super) async fn run(&self, pg: &Pg, redis: &Redis, schema_wanted: i64, stop: &CancellationToken) {
+    pub(super) async fn run(&self, pg: &Pg, redis: &Redis, catalog: &Catalog, schema_wanted: i64, stop: &CancellationToken) {
         let (mut connection, mut reconnect) = (None, Reconnect::default());
         loop {
-            let all_well = self.look(&mut connection, pg, redis, schema_wanted).await;
+            let all_well = self.look(&mut connection, pg, (redis, catalog), schema_wanted).await;
             let pause = if all_well {
                 reconnect.reset();
                 EVERY
@@ -91,8 +92,9 @@ impl Watch {
     }
 
     /// One look at both servers. Returns whether both did as they were asked.
-    async fn look(&self, connection: &mut Option<PgConnection>, pg: &Pg, redis: &Redis, schema_wanted: i64) -> bool {
-        let asked = async { redis.probe().await.and(redis.look_at_policy().await) };
+    async fn look(&self, connection: &mut Option<PgConnection>, pg: &Pg, (redis, catalog): (&Redis, &Catalog), schema_wanted: i64) -> bool {
+        let queues: Vec<_> = catalog.queues().into_iter().map(|(_, name)| name).collect();
+        let asked = async { redis.probe(&queues).await.and(redis.look_at_policy().await) };
         let (applied, alive) = tokio::join!(applied_soon(connection, pg), tokio::time::timeout(DEADLINE, asked));
         match &applied {
             Ok(_) => self.postgres.note_success(),
@@ -101,7 +103,8 @@ impl Watch {
         let reading = Reading {
             postgres: applied.is_ok(),
             schema: applied.as_ref().is_ok_and(|version| *version >= schema_wanted),
-            redis: matches!(alive, Ok(Ok(_))),
+            // Work that was refused behind the probe's back keeps the breaker open.
+            redis: matches!(alive, Ok(Ok(_))) && redis.lacks().is_none(),
             redis_policy: redis.policy(),
         };
         *self.reading.lock().unwrap_or_else(PoisonError::into_inner) = reading;

@@ -6,7 +6,7 @@ use millstream_common::{
     catalog::Catalog,
     config::Config,
     metrics::{EnqueueSource, Metrics},
-    pg::{Pg, require_schema},
+    pg::{Pg, mark, require_schema},
     stream::{keys::Keys, link::Redis},
 };
 use millstream_producer::{Parts, Producer};
@@ -14,8 +14,11 @@ use tokio::sync::OnceCell;
 
 use super::{
     exit::Failure,
-    outage::{Places, postgres_place, redis_place},
+    outage::{Places, ca_fault, postgres_place, redis_place},
 };
+
+/// Stands in keys for the mark of a database that cannot be asked. No database has it.
+const MARK_UNKNOWN: &str = "unknown";
 
 /// What commands share.
 pub struct Context {
@@ -46,6 +49,9 @@ impl Context {
             ));
         }
         let wrong = || Failure::usage("DATABASE_URL is no Postgres URL: set it to postgres://USER:PASSWORD@HOST:PORT/NAME");
+        if let Some(fault) = ca_fault("DATABASE_URL", url) {
+            return Err(Failure::usage(fault));
+        }
         postgres_place(url).map(|_| url).ok_or_else(wrong)
     }
 
@@ -58,6 +64,9 @@ impl Context {
             ));
         }
         let wrong = || Failure::usage("REDIS_URL is no Redis URL: set it to redis://USER:PASSWORD@HOST:PORT/DB");
+        if let Some(fault) = ca_fault("REDIS_URL", url) {
+            return Err(Failure::usage(fault));
+        }
         redis_place(url).map(|_| url).ok_or_else(wrong)
     }
 
@@ -77,10 +86,19 @@ impl Context {
             .await
     }
 
-    /// Redis; connects on first use, so a server that is down is no error here.
+    /// Redis; connects on first use, so a server that is down is no error here. Its keys are those of the database.
     pub async fn redis(&self) -> Result<&Redis, Failure> {
-        let open = async || Ok(Redis::new(self.redis_url()?, Keys::new(self.config.redis.prefix.as_str()))?);
+        let open = async || self.redis_with(mark(self.pg().await?).await?);
         self.redis.get_or_try_init(open).await
+    }
+
+    /// The same with the keys of a database that cannot be asked.
+    pub fn redis_alone(&self) -> Result<Redis, Failure> {
+        self.redis_with(MARK_UNKNOWN.to_owned())
+    }
+
+    fn redis_with(&self, mark: String) -> Result<Redis, Failure> {
+        Ok(Redis::new(self.redis_url()?, Keys::new(self.config.redis.prefix.as_str(), mark))?)
     }
 
     /// Names and numbers, read once before the first use: whoever asks first, asks alone.

@@ -4,7 +4,11 @@
 
 use std::io::ErrorKind;
 
-use millstream_common::{config::Config, error::Outage};
+use millstream_common::{
+    config::Config,
+    error::Outage,
+    stream::{link::CA_PARAMETER, remedy::Remedy},
+};
 use redis::IntoConnectionInfo;
 
 use super::exit::Exit;
@@ -79,6 +83,10 @@ fn postgres(op: &str, source: &sqlx::Error, places: &Places) -> (Exit, String) {
             format!("Postgres answered in a form that this program does not know while {op}: is the schema newer? ({source})"),
         ),
         other => {
+            // The driver's own text has the cause of a failed handshake in it.
+            if let Some(advice) = tls_advice(&other.to_string(), "DATABASE_URL") {
+                return (Exit::Unreachable, format!("Postgres at {place} {advice}"));
+            }
             let reason = match other {
                 sqlx::Error::Io(e) => io_reason(e),
                 sqlx::Error::PoolTimedOut => "no connection in time".into(),
@@ -117,14 +125,81 @@ fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, Str
 
 fn redis_failed(op: &str, source: &redis::RedisError, places: &Places) -> (Exit, String) {
     let place = places.redis();
-    if matches!(source.code(), Some("NOAUTH" | "WRONGPASS" | "NOPERM")) {
-        return (Exit::Unreachable, format!("Redis at {place} refused the login ({source}): check user and password in REDIS_URL"));
-    }
     if source.kind() == redis::ErrorKind::InvalidClientConfig {
         return (Exit::Usage, "REDIS_URL is no Redis URL: set it to redis://USER:PASSWORD@HOST:PORT/DB".into());
     }
-    let reason = if source.is_connection_refusal() { "connection refused".into() } else { source.to_string() };
-    (Exit::Unreachable, format!("Redis is out of reach at {place} while {op} ({reason}): is it running? REDIS_URL says where it is"))
+    if let Some(advice) = tls_advice(&source.to_string(), "REDIS_URL") {
+        return (Exit::Unreachable, format!("Redis at {place} {advice}"));
+    }
+    let (remedy, word) = Remedy::of(source);
+    let told = match word {
+        "WRONGPASS" => "refused the login: check user and password in REDIS_URL, and that this user is switched on".to_owned(),
+        "NOAUTH" => "asks for a password, and REDIS_URL has none: set it to redis://USER:PASSWORD@HOST:PORT/DB".to_owned(),
+        "NOPERM" => format!(
+            "does not let the user of REDIS_URL do what is needed while {op} ({source}): \"millstream doctor\" names the missing right"
+        ),
+        "unknown command" => {
+            format!("lacks a command that is needed while {op} ({source}): it must be Redis 7 or newer, with no command renamed")
+        }
+        "READONLY" => "is a replica, which takes no writes: REDIS_URL must name the primary".to_owned(),
+        "OOM" => "is full: raise maxmemory, or remove what others keep there".to_owned(),
+        "MISCONF" => "cannot save to its disk and takes no writes: look at its log and its disk".to_owned(),
+        "DENIED" => "answers its own machine alone (protected mode): give it a password, or a bind address".to_owned(),
+        _ if remedy == Remedy::Caller && redis::ErrorKind::Io != source.kind() => {
+            return (Exit::Failed, format!("Redis at {place} failed while {op}: {source}"));
+        }
+        _ if remedy != Remedy::Reconnect || is_of_server(word) => {
+            format!("is not taking work while {op} ({source}): wait until it does")
+        }
+        _ => {
+            let reason = if source.is_connection_refusal() { "connection refused".into() } else { source.to_string() };
+            return (
+                Exit::Unreachable,
+                format!("Redis is out of reach at {place} while {op} ({reason}): is it running? REDIS_URL says where it is"),
+            );
+        }
+    };
+    (Exit::Unreachable, format!("Redis at {place} {told}"))
+}
+
+/// Whether a server has said that word, so that it does run.
+fn is_of_server(word: &str) -> bool {
+    word.bytes().all(|b| b.is_ascii_uppercase())
+}
+
+/// What to do about a failure of TLS, behind the name of the server; none if it was none.
+fn tls_advice(text: &str, variable: &str) -> Option<String> {
+    let advice = match text {
+        _ if text.contains("UnknownIssuer") => format!(
+            "shows a certificate of an authority that is not trusted here ({text}): name the file with the authority's certificate as sslrootcert in {variable}, {}",
+            if variable == "REDIS_URL" {
+                "rediss://…/0?sslrootcert=/path/ca.pem"
+            } else {
+                "postgres://…/NAME?sslmode=verify-full&sslrootcert=/path/ca.pem"
+            }
+        ),
+        _ if text.contains("invalid peer certificate") => {
+            format!("shows a certificate that is not good for it ({text}): {variable} must name the host that the certificate is for")
+        }
+        _ if text.contains("InvalidContentType") || text.contains("does not support TLS") => {
+            format!("does not speak TLS on this port ({text}): change the port or the scheme in {variable}")
+        }
+        _ => return None,
+    };
+    Some(advice)
+}
+
+/// A file with certificates that a URL names and that cannot be read, as a line for people.
+pub(super) fn ca_fault(variable: &str, url: &str) -> Option<String> {
+    let (_, query) = url.split_once('?')?;
+    let (_, path) = query.split(['&', '#']).filter_map(|part| part.split_once('=')).find(|(name, _)| *name == CA_PARAMETER)?;
+    // A path with a percent sign in it is left to the driver.
+    let error = std::fs::File::open(path).err().filter(|_| !path.contains('%'));
+    if let Some(error) = error {
+        return Some(format!("the file {path} that {variable} names as {CA_PARAMETER} cannot be read: {error}"));
+    }
+    (url.starts_with("redis://"))
+        .then(|| format!("{variable} names a {CA_PARAMETER} and begins with redis://, which is without TLS: use rediss://"))
 }
 
 fn io_reason(error: &std::io::Error) -> String {
@@ -146,6 +221,49 @@ mod tests {
         assert_eq!(postgres_place("postgres://u:canary@db:6000/x").as_deref(), Some("db:6000"));
         assert_eq!(redis_place("redis://u:canary@cache:6380/1").as_deref(), Some("cache:6380"));
         assert_eq!(postgres_place("mysql://h/x"), None);
+    }
+
+    // X29, X38: what a server says is told as what it means, and "is it running?" is asked of nobody who has answered.
+    #[test]
+    fn every_refusal_of_redis_has_its_true_sentence() {
+        let places = Places { postgres: None, redis: Some("cache:6379".into()) };
+        let answered = |line: &str| redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).and_then(redis::Value::extract_error);
+        for (line, part) in [
+            ("NOAUTH Authentication required.", "asks for a password"),
+            ("WRONGPASS invalid username-password pair or user is disabled.", "refused the login"),
+            ("NOPERM this user has no permissions to run the 'info' command", "names the missing right"),
+            ("ERR The user executing the script can't run this command or subcommand", "names the missing right"),
+            ("ERR unknown command 'XADD'", "lacks a command"),
+            ("READONLY You can't write against a read only replica.", "must name the primary"),
+            ("OOM command not allowed when used memory > 'maxmemory'.", "is full"),
+            ("MISCONF Errors writing to the AOF file: No space left on device", "cannot save"),
+            ("LOADING Redis is loading the dataset in memory", "wait until it does"),
+            ("CLUSTERDOWN The cluster is down", "wait until it does"),
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", "failed while working"),
+        ] {
+            let Err(source) = answered(line) else { panic!("{line} is an error") };
+            let (_, text) = describe(&Outage::Redis { op: "working", source }, &places);
+            assert!(text.contains(part) && text.contains("cache:6379") && !text.contains("is it running"), "{line}: {text}");
+        }
+        let login: redis::RedisError = (redis::ErrorKind::AuthenticationFailed, "Password authentication failed").into();
+        assert!(describe(&Outage::Redis { op: "working", source: login }, &places).1.contains("refused the login"));
+        let gone: redis::RedisError = std::io::Error::from(ErrorKind::ConnectionRefused).into();
+        assert!(describe(&Outage::Redis { op: "working", source: gone }, &places).1.contains("is it running"));
+    }
+
+    // X38
+    #[test]
+    fn a_certificate_of_an_unknown_authority_says_how_to_name_it() {
+        let places = Places { postgres: Some("db:5432".into()), redis: Some("cache:6379".into()) };
+        let text = "invalid peer certificate: UnknownIssuer";
+        let source: redis::RedisError = std::io::Error::other(text).into();
+        let redis = describe(&Outage::Redis { op: "x", source }, &places).1;
+        let postgres = describe(&Outage::Postgres { op: "x", source: sqlx::Error::Tls(text.into()) }, &places).1;
+        for (told, url) in [(&redis, "REDIS_URL"), (&postgres, "DATABASE_URL")] {
+            assert!(told.contains("sslrootcert=/path/ca.pem") && told.contains(url) && !told.contains("is it running"), "{told}");
+        }
+        assert!(ca_fault("REDIS_URL", "rediss://h/0?sslrootcert=/nowhere/ca.pem").is_some_and(|told| told.contains("/nowhere/ca.pem")));
+        assert_eq!(ca_fault("REDIS_URL", "rediss://h/0"), None);
     }
 
     #[test]

@@ -4,8 +4,6 @@
 //! id from the one before (the first one whole, 16 bytes) and its epoch, both as LEB128. Ids of one parcel are neighbours, so
 //! a job costs two to four bytes. An entry that does not decode is acknowledged and dropped: Postgres has the jobs anyway.
 
-use std::collections::HashMap;
-
 use uuid::Uuid;
 
 use crate::{id::JobId, limits::CHUNK_JOBS_MAX};
@@ -47,11 +45,18 @@ pub fn pack(jobs: &[(JobId, i32)]) -> Vec<u8> {
     out
 }
 
-/// Reads an entry's fields. `None`: no entry of ours.
-pub fn decode<S: std::hash::BuildHasher>(fields: &HashMap<String, Vec<u8>, S>) -> Option<Hint> {
-    let parcel = std::str::from_utf8(fields.get(PARCEL_FIELD)?).ok()?.parse().ok()?;
-    let jobs = unpack(fields.get(JOBS_FIELD)?)?;
-    Some(Hint { parcel, jobs })
+/// Reads an entry's fields, whose names and values may be any bytes. `None`: no entry of ours.
+pub fn decode<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<Hint> {
+    let (mut parcel, mut jobs) = (None, None);
+    for (name, value) in fields {
+        match name {
+            name if name == PARCEL_FIELD.as_bytes() => parcel = Some(value),
+            name if name == JOBS_FIELD.as_bytes() => jobs = Some(value),
+            _ => {}
+        }
+    }
+    let parcel = std::str::from_utf8(parcel?).ok()?.parse().ok()?;
+    Some(Hint { parcel, jobs: unpack(jobs?)? })
 }
 
 fn unpack(bytes: &[u8]) -> Option<Vec<(JobId, i32)>> {
@@ -125,6 +130,8 @@ mod tests {
         assert_eq!(unpack(&long), None);
         assert_eq!(unpack(&[1, 200, 0, 0]), None);
         assert_eq!(unpack(&[0xff; 64]), None);
-        assert_eq!(decode(&HashMap::from([("p".to_owned(), b"x".to_vec())])), None);
+        assert_eq!(decode([(&b"p"[..], &b"x"[..]), (b"j", &good)].into_iter()), None);
+        assert_eq!(decode([(&b"\xff"[..], &b"1"[..]), (b"j", &good)].into_iter()), None, "X60");
+        assert!(decode([(&b"\xff"[..], &b"1"[..]), (b"j", &good), (b"p", b"1")].into_iter()).is_some());
     }
 }

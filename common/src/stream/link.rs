@@ -1,7 +1,8 @@
 //! The connection to Redis, with a deadline on every command and a breaker that says whether it is worth trying.
 //!
 //! A server that is full is half away: it adds nothing, but what waits in it can be read and acknowledged, which makes room. So
-//! the breaker is open and reading goes on. An open breaker is closed only by what needed memory and got it: a probe, or an entry.
+//! the breaker is open and reading goes on. A server that refuses any one command for want of a right opens the breaker at once, however many
+//! others it answers. An open breaker is closed only by a probe that did all that the work does.
 //!
 //! Commands share a small pool of multiplexed connections. A reader that blocks has a connection of its own, because a
 //! blocking read on a shared one stalls every other command, and its answer timeout must exceed the block (redis-rs has
@@ -13,13 +14,13 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use deadpool_redis::{Manager, Pool, Runtime};
-use redis::{AsyncConnectionConfig, Client, aio::MultiplexedConnection};
+use redis::{AsyncConnectionConfig, Client, TlsCertificates, aio::MultiplexedConnection};
 
-use super::{keys::Keys, policy::Known, remedy::Remedy};
+use super::{keys::Keys, mending::Mending, policy::Known, refused::Refused, remedy::Remedy};
 use crate::{
     breaker::{Breaker, Lines},
     error::Outage,
@@ -35,7 +36,7 @@ const FAILURES_TO_OPEN: u32 = 3;
 /// The word for a deadline that passed.
 const LATE: &str = "no answer in time";
 const LINES: Lines = Lines {
-    begins: "Redis is out of reach: jobs are accepted and worked straight from Postgres",
+    begins: "Redis is out of reach, or refuses the work: jobs are accepted and worked straight from Postgres",
     ends: "Redis is back: jobs travel over the streams again",
 };
 
@@ -46,6 +47,12 @@ struct State {
     full: AtomicBool,
     /// Commands in a row that the server has not answered.
     unanswered: AtomicU32,
+    /// Rights that are missing.
+    refused: Refused,
+    /// Streams that were made anew a moment ago.
+    mending: Mending,
+    /// Which queue's keys the next probe uses.
+    turn: AtomicU32,
 }
 
 /// Handle to Redis. Cheap to clone.
@@ -63,9 +70,10 @@ impl Redis {
     /// Prepares the pool; connects on first use, so a server that is down is no error here.
     pub fn new(url: &str, keys: Keys) -> Result<Self, Outage> {
         let op = "reading the Redis URL";
-        let client = Client::open(url).map_err(|source| Outage::Redis { op, source })?;
+        let client = client(url).map_err(|source| Outage::Redis { op, source })?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_DEADLINE)).set_connection_timeout(Some(REDIS_DEADLINE));
-        let manager = Manager::new_with_config(url, config).map_err(|source| Outage::Redis { op, source })?;
+        let manager =
+            Manager::new_with_config(client.get_connection_info().clone(), config).map_err(|source| Outage::Redis { op, source })?;
         let pool = Pool::builder(manager)
             .max_size(COMMAND_CONNECTIONS_MAX)
             .runtime(Runtime::Tokio1)
@@ -103,11 +111,15 @@ impl Redis {
 
     /// Awaits one command at most `REDIS_DEADLINE` long and tells the breaker how it went.
     pub async fn within<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
+        let value = self.unpraised(op, command).await?;
+        self.note_answer();
+        Ok(value)
+    }
+
+    /// The same for commands whose answer may be that something else was refused: success is not taken for a sign of health.
+    pub(super) async fn unpraised<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
         match tokio::time::timeout(REDIS_DEADLINE, command).await {
-            Ok(Ok(value)) => {
-                self.note_answer();
-                Ok(value)
-            }
+            Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => {
                 self.note_refusal(&source);
                 Err(Outage::Redis { op, source })
@@ -119,10 +131,27 @@ impl Redis {
         }
     }
 
-    /// A command that needs memory has succeeded: the server is not full.
+    /// A command that needs memory has succeeded: the server is not full. Whether it does all that the work needs, only a probe can say.
     pub(super) fn note_added(&self) {
-        self.breaker.note_success();
-        self.state.full.store(false, Ordering::Relaxed);
+        if !self.breaker.is_open() {
+            self.breaker.note_success();
+            self.state.full.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A probe has done all that the work does. Work that was refused all the same a moment ago is believed more.
+    pub(super) fn note_worked(&self) {
+        self.state.unanswered.store(0, Ordering::Relaxed);
+        if self.state.refused.may_close(Instant::now()) {
+            self.breaker.note_success();
+            self.state.full.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A probe knows exactly what is missing.
+    pub(super) fn note_lacking(&self, error: &redis::RedisError, what: String) {
+        self.state.refused.know(what);
+        self.note_refusal(error);
     }
 
     /// A command has succeeded. It shows that the server lives, not that it takes work.
@@ -162,14 +191,19 @@ impl Redis {
         &self.breaker
     }
 
-    /// Asks the server whether it lives and may be written; closes or opens the breaker.
-    pub async fn probe(&self) -> Result<(), Outage> {
-        let op = "probing Redis";
-        let mut conn = self.connection(op).await?;
-        // A write, because a full disk or a lost primary answers PING and refuses work. Touches no work stream.
-        self.within(op, redis::cmd("SET").arg(self.keys.probe()).arg(1).arg("EX").arg(60).exec_async(&mut conn)).await?;
-        self.note_added();
-        Ok(())
+    /// The right, or the command, for want of which this server is not worked with; none otherwise.
+    pub fn lacks(&self) -> Option<String> {
+        if self.breaker.is_open() { self.state.refused.what() } else { None }
+    }
+
+    /// Streams that this process has made anew.
+    pub fn mending(&self) -> &Mending {
+        &self.state.mending
+    }
+
+    /// The next number of a sequence that has no end.
+    pub(super) fn turn(&self) -> usize {
+        self.state.turn.fetch_add(1, Ordering::Relaxed) as usize
     }
 
     /// Tells the breaker of a command that was not awaited by [`Redis::within`].
@@ -200,8 +234,17 @@ impl Redis {
             // Nor does it give what it has.
             _ => self.state.full.store(false, Ordering::Relaxed),
         }
-        if self.breaker.note_failure(word) && remedy == Remedy::Operator {
-            tracing::error!(why = word, "Redis refuses this program: check user, password and rights in REDIS_URL");
+        if remedy != Remedy::Operator {
+            self.breaker.note_failure(word);
+            return true;
+        }
+        let has_opened = self.breaker.note_refusal(word);
+        if Refused::is_meant(word) {
+            self.state.refused.note(has_opened, Instant::now(), error);
+        }
+        if has_opened {
+            let lacks = self.state.refused.what();
+            tracing::error!(why = word, lacks, "Redis refuses this program: check user, password and rights in REDIS_URL");
         }
         true
     }
@@ -210,6 +253,19 @@ impl Redis {
     fn note_failure(&self, why: &'static str) {
         self.state.unanswered.fetch_add(1, Ordering::Relaxed);
         self.breaker.note_failure(why);
+    }
+}
+
+/// The parameter of a URL that names a file with the certificates of the authorities to trust, as Postgres calls it.
+pub const CA_PARAMETER: &str = "sslrootcert";
+
+/// A client that trusts the authorities which the URL names, or those of the system.
+fn client(url: &str) -> redis::RedisResult<Client> {
+    let ca = redis::parse_redis_url(url)
+        .and_then(|url| url.query_pairs().find(|(name, _)| name == CA_PARAMETER).map(|(_, path)| path.into_owned()));
+    match ca {
+        None => Client::open(url),
+        Some(path) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(path)?) }),
     }
 }
 

@@ -5,9 +5,13 @@
 pub mod entry;
 pub mod keys;
 pub mod link;
+pub mod mending;
 pub mod policy;
+pub mod probe;
 pub mod publish;
+mod refused;
 pub mod remedy;
+pub mod wire;
 
 /// The consumer group of every work stream.
 pub const GROUP: &str = "workers";

@@ -4,8 +4,8 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use super::link::Redis;
-use crate::error::Outage;
+use super::{link::Redis, remedy::Remedy};
+use crate::{error::Outage, limits::REDIS_DEADLINE};
 
 /// The only policy under which hints last.
 const KEEPS: &str = "noeviction";
@@ -43,6 +43,20 @@ impl Known {
 }
 
 impl Redis {
+    /// What the server tells about itself; none if this user may not ask, which is no reason to do without it.
+    pub async fn info(&self, section: &str) -> Result<Option<String>, Outage> {
+        let op = "asking Redis about itself";
+        let mut conn = self.connection(op).await?;
+        let outage = match tokio::time::timeout(REDIS_DEADLINE, redis::cmd("INFO").arg(section).query_async(&mut conn)).await {
+            Ok(Ok(told)) => return Ok(Some(told)),
+            Ok(Err(source)) if Remedy::of(&source).0 == Remedy::Operator => return Ok(None),
+            Ok(Err(source)) => Outage::Redis { op, source },
+            Err(_) => Outage::RedisTimeout { op },
+        };
+        self.note(&outage);
+        Err(outage)
+    }
+
     /// As last looked at.
     pub fn policy(&self) -> Policy {
         self.known_policy().get()
@@ -50,9 +64,7 @@ impl Redis {
 
     /// Asks the server, and says so in the log when the answer is another one than before.
     pub async fn look_at_policy(&self) -> Result<Policy, Outage> {
-        let op = "asking for the eviction policy";
-        let mut conn = self.connection(op).await?;
-        let info: String = self.within(op, redis::cmd("INFO").arg("memory").query_async(&mut conn)).await?;
+        let info = self.info("memory").await?.unwrap_or_default();
         let told = info.lines().find_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
         let policy = match told {
             Some(KEEPS) => Policy::Keeps,
@@ -63,7 +75,9 @@ impl Redis {
             match policy {
                 Policy::Keeps => tracing::info!("Redis evicts nothing"),
                 Policy::Evicts => tracing::warn!(policy = told, "Redis throws hints away when it is full: set maxmemory-policy noeviction"),
-                Policy::Unknown => tracing::warn!("Redis does not tell its maxmemory-policy: see to it that it is noeviction"),
+                Policy::Unknown => tracing::warn!(
+                    "Redis does not tell its maxmemory-policy (the right to INFO is missing): see to it that it is noeviction"
+                ),
             }
         }
         Ok(policy)

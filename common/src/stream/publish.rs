@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use redis::Script;
 
-use super::{GROUP, entry, link::Redis, remedy::Remedy};
+use super::{GROUP, entry, link::Redis, mending::Fault, remedy::Remedy};
 use crate::{
     error::Outage,
     job::Priority,
@@ -28,7 +28,8 @@ pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[
     // Without a connection nothing was sent: the parcels wait, and are worked straight from Postgres if Redis stays away.
     let Ok(mut conn) = redis.connection(op).await else { return Ok(0) };
     let mut call = SCRIPT.prepare_invoke();
-    call.key(redis.keys().stream(queue, priority)).key(redis.keys().window(queue));
+    let stream = redis.keys().stream(queue, priority);
+    call.key(&stream).key(redis.keys().window(queue));
     call.arg(GROUP).arg(WINDOW_ENTRIES_MIN).arg(parcels.len());
     for parcel in parcels {
         let chunk = parcel.chunk.clamp(1, CHUNK_JOBS_MAX);
@@ -37,16 +38,21 @@ pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[
             call.arg(entry::pack(jobs));
         }
     }
-    let answer: Result<(usize, u64), Outage> = redis.within(op, call.invoke_async(&mut conn)).await;
+    let answer: Result<(usize, u64, u8), Outage> = redis.within(op, call.invoke_async(&mut conn)).await;
     match answer {
-        Ok((accepted, _length)) => {
+        Ok((accepted, _length, mended)) => {
             if accepted > 0 {
                 redis.note_added();
             }
+            if let Some(fault) = Fault::from_number(mended) {
+                // Best effort: without it what the stream held is missed a little later.
+                drop(redis.tell_mended(&stream, fault).await);
+            }
             Ok(accepted)
         }
-        // A script that finds no memory at its first write has written nothing; after its first it is not refused any more.
-        Err(Outage::Redis { source, .. }) if Remedy::of(&source).0 == Remedy::Drain => Ok(0),
+        // A script that finds no memory at its first write has written nothing; after its first it is not refused any more. One that lacks a
+        // right lacks it from the first entry on.
+        Err(Outage::Redis { source, .. }) if matches!(Remedy::of(&source).0, Remedy::Drain | Remedy::Operator) => Ok(0),
         Err(outage) => Err(outage),
     }
 }

@@ -7,7 +7,7 @@ use millstream_common::{
     config::Config,
     job::NewJob,
     metrics::{EnqueueSource, Metrics},
-    pg::Pg,
+    pg::{Pg, mark},
     stream::{keys::Keys, link::Redis},
 };
 use millstream_producer::{Error, Parts, Producer};
@@ -55,11 +55,17 @@ pub enum Door {
 }
 
 impl Door {
-    /// A producer as a service would hold it.
-    pub fn library(config: &Config) -> anyhow::Result<Producer> {
+    /// A producer as a service would hold it, as soon as Postgres is there: its fault may have begun before this process.
+    pub async fn library(config: &Config) -> anyhow::Result<Producer> {
         let pg = Pg::new(config.database.url.expose(), CONNECTIONS_MAX)?;
+        let mark = loop {
+            match mark(&pg).await {
+                Ok(mark) => break mark,
+                Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            }
+        };
         Ok(Producer::new(Parts {
-            redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone()))?,
+            redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone(), mark))?,
             catalog: Catalog::new(pg.clone()),
             metrics: Metrics::new("chaos")?,
             source: EnqueueSource::Library,

@@ -71,7 +71,7 @@ pub async fn run(plan: Plan, config: Config, journal: Journal) -> Result<()> {
     let journal = Arc::new(journal);
     let mix = Arc::new(std::sync::Mutex::new(Mix::new(plan.seed, plan.first_token)));
     let client = reqwest::Client::builder().timeout(UPLOAD_DEADLINE).build()?;
-    let producer = (plan.door == Kind::Library).then(|| Door::library(&config)).transpose()?;
+    let producer = if plan.door == Kind::Library { Some(Door::library(&config).await?) } else { None };
     let (asks, inbox) = mpsc::channel::<Ask>(CALLERS);
     let inbox = Arc::new(Mutex::new(inbox));
     let mut callers = JoinSet::new();

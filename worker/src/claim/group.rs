@@ -1,6 +1,6 @@
-//! The consumer group of a stream: made where it is missing, and where it stands.
+//! The consumer group of a stream: made where it is missing, where it stands, and what keeps a stream from being used mended.
 //!
-//! A full Redis makes none, and refuses in the same words where there is one.
+//! A full Redis makes no group.
 
 use std::sync::LazyLock;
 
@@ -9,28 +9,25 @@ use millstream_common::{
     stream::{
         GROUP,
         link::{Redis, is_outage},
-        remedy::Remedy,
+        mending::Fault,
+        wire,
     },
 };
-use redis::streams::StreamInfoGroupsReply;
 
-/// Removes a key of ours that somebody has made into something else.
+/// Makes a stream usable that is missing, was made into something else, or gives or takes nothing any more.
 static HEAL: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("heal.lua")));
 
-/// Makes the group if there is none. Returns whether there is one now, and whether something else had to make place for the stream.
-pub(super) async fn make(redis: &Redis, stream: &str) -> Result<(bool, bool), Outage> {
+/// Makes the group if there is none, and mends what would keep the stream from being used. Returns whether there is a group now, and whether
+/// something was hidden or lost.
+pub(crate) async fn make(redis: &Redis, stream: &str) -> Result<(bool, bool), Outage> {
     let op = "making groups";
     let mut conn = redis.connection(op).await?;
-    let healed: i32 = redis.within(op, HEAL.key(stream).arg("stream").invoke_async(&mut conn)).await?;
-    let mut command = redis::cmd("XGROUP");
-    // At 0, never at $: entries added before the group must be seen.
-    command.arg("CREATE").arg(stream).arg(GROUP).arg("0").arg("MKSTREAM");
-    let is_there = match redis.within(op, command.exec_async(&mut conn)).await {
-        Err(Outage::Redis { source, .. }) if source.code() == Some("BUSYGROUP") => true,
-        Err(Outage::Redis { source, .. }) if Remedy::of(&source).0 == Remedy::Drain => position(redis, stream).await?.is_some(),
-        other => other.map(|()| true)?,
-    };
-    Ok((is_there, healed == 1))
+    let (is_there, mended): (u8, u8) = redis.within(op, HEAL.key(stream).arg(GROUP).invoke_async(&mut conn)).await?;
+    let fault = Fault::from_number(mended);
+    if let Some(fault) = fault {
+        redis.tell_mended(stream, fault).await?;
+    }
+    Ok((is_there == 1, fault.is_some()))
 }
 
 /// The last entry that the group was given; `None` if there is no stream or group.
@@ -39,9 +36,11 @@ pub(crate) async fn position(redis: &Redis, stream: &str) -> Result<Option<(u64,
     let mut conn = redis.connection(op).await?;
     let mut command = redis::cmd("XINFO");
     command.arg("GROUPS").arg(stream);
-    let found: Result<StreamInfoGroupsReply, Outage> = redis.within(op, command.query_async(&mut conn)).await;
-    match found {
-        Ok(reply) => Ok(reply.groups.iter().find(|group| group.name == GROUP).and_then(|group| parse(&group.last_delivered_id))),
+    match redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
+        Ok(answer) => {
+            let ours = wire::records(&answer).find(|group| group.bytes("name") == Some(GROUP.as_bytes()));
+            Ok(ours.and_then(|group| group.text("last-delivered-id")).and_then(|id| parse(&id)))
+        }
         Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(None),
         Err(outage) => Err(outage),
     }

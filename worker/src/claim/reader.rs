@@ -19,12 +19,12 @@ use millstream_common::{
     reconnect::Reconnect,
     rehand::Reach,
     seldom::Seldom,
-    stream::{GROUP, entry},
+    stream::{
+        GROUP,
+        wire::{self, Told},
+    },
 };
-use redis::{
-    aio::MultiplexedConnection,
-    streams::{StreamId, StreamReadReply},
-};
+use redis::aio::MultiplexedConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
@@ -48,11 +48,14 @@ const IDLE_LOOK: Duration = Duration::from_millis(250);
 /// Claims in flight per queue: the next batch is read while the last one is asked about.
 const CLAIMS_MAX: usize = 2;
 
+/// How often it is looked whether the streams can be used: one that takes or gives nothing says nothing.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Entries by the stream they were in.
-type Found = Vec<(Arc<str>, Vec<StreamId>)>;
+type Found = Vec<(Arc<str>, Vec<Told>)>;
 
 static CLAIM_LINES: Seldom = Seldom::new();
-static HEAL_LINES: Seldom = Seldom::new();
+static GARBAGE_LINES: Seldom = Seldom::new();
 
 pub(crate) struct Reader {
     shared: Arc<Shared>,
@@ -114,7 +117,7 @@ impl Reader {
             if self.must_rest() {
                 return Ok(());
             }
-            if self.readable != [true; 3] && self.looked.elapsed() > READ_BLOCK {
+            if self.looked.elapsed() > LOOK {
                 self.make_groups().await?;
             }
             let Some((permit, jobs_max)) = self.await_room().await else { continue };
@@ -201,16 +204,15 @@ impl Reader {
 
     /// The connection's own answer timeout bounds the wait: it is longer than the block.
     async fn query(&self, conn: &mut MultiplexedConnection, command: &redis::Cmd) -> Result<Found, Outage> {
-        let reply: Option<StreamReadReply> = command.query_async(conn).await.map_err(|source| Outage::Redis { op: "reading", source })?;
-        let keys = reply.map(|r| r.keys).unwrap_or_default();
-        Ok(keys.into_iter().filter(|k| !k.ids.is_empty()).map(|k| (k.key.into(), k.ids)).collect())
+        let answer: redis::Value = command.query_async(conn).await.map_err(|source| Outage::Redis { op: "reading", source })?;
+        Ok(wire::streams(&answer).into_iter().filter(|(_, told)| !told.is_empty()).map(|(key, told)| (key.into(), told)).collect())
     }
 
     /// Has Postgres asked about what was read, and started what it confirms. Quick jobs are asked about while the next ones are read.
     async fn claim(&mut self, permit: OwnedSemaphorePermit, found: Found, read_at: Instant) {
         let mut batches = Vec::with_capacity(found.len());
-        for (stream, ids) in found {
-            let deliveries = self.decoded(&stream, ids);
+        for (stream, told) in found {
+            let deliveries = self.decoded(&stream, told);
             if let Some(largest) = deliveries.iter().map(|delivery| delivery.hint.jobs.len()).max() {
                 self.note_size(&stream, largest);
                 batches.push((stream, deliveries));
@@ -243,13 +245,18 @@ impl Reader {
         }
     }
 
-    fn decoded(&self, stream: &Arc<str>, ids: Vec<StreamId>) -> Vec<Delivery> {
-        let mut deliveries = Vec::with_capacity(ids.len());
-        for id in ids {
-            match decode(&id) {
-                Some(hint) => deliveries.push(Delivery { id: id.id, hint }),
-                None => drop(self.shared.acks.send((stream.clone(), id.id))),
+    /// What is no entry of ours is acknowledged and dropped.
+    fn decoded(&self, stream: &Arc<str>, found: Vec<Told>) -> Vec<Delivery> {
+        let mut deliveries = Vec::with_capacity(found.len());
+        for Told { id, hint } in found {
+            if let Some(hint) = hint {
+                deliveries.push(Delivery { id, hint });
+                continue;
             }
+            if let Some(kept_back) = GARBAGE_LINES.may_speak() {
+                tracing::warn!(kept_back, stream = &**stream, entry = id, "an entry is none of ours: it is acknowledged and dropped");
+            }
+            drop(self.shared.acks.send((stream.clone(), id)));
         }
         deliveries
     }
@@ -273,23 +280,23 @@ impl Reader {
                 .arg("STREAMS")
                 .arg(&**stream)
                 .arg("0");
-            for (_, ids) in self.query(conn, &command).await? {
-                self.return_entries(stream, &ids).await?;
+            for (_, entries) in self.query(conn, &command).await? {
+                self.return_entries(stream, entries).await?;
             }
         }
         Ok(())
     }
 
-    async fn return_entries(&self, stream: &Arc<str>, ids: &[StreamId]) -> Result<(), Outage> {
+    async fn return_entries(&self, stream: &Arc<str>, entries: Vec<Told>) -> Result<(), Outage> {
         let mut lost = Vec::new();
         let mut done = Vec::new();
-        for id in ids {
-            let jobs = decode(id).map(|hint| hint.jobs).unwrap_or_default();
+        for Told { id, hint } in entries {
+            let jobs = hint.map(|hint| hint.jobs).unwrap_or_default();
             if jobs.iter().any(|(job, _)| self.shared.held.contains(*job)) {
                 continue;
             }
             lost.extend(jobs);
-            done.push(id.id.clone());
+            done.push(id);
         }
         if !lost.is_empty() {
             hand_back(&self.shared, &lost, Reach::Unleased, None).await?;
@@ -303,9 +310,6 @@ impl Reader {
         let text = millstream_common::error::in_full(outage);
         if text.contains("WRONGTYPE") {
             self.shared.metrics.counters.redis_failed("read");
-            if let Some(kept_back) = HEAL_LINES.may_speak() {
-                tracing::warn!(kept_back, queue = %self.queue.name, "a key of this queue is no stream: it is removed, and what it hid is handed out again");
-            }
         }
         if text.contains("NOGROUP") || text.contains("UNBLOCKED") || text.contains("WRONGTYPE") {
             self.shared.reconcile_now.notify_one();
@@ -376,10 +380,4 @@ impl Claim {
             tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "claiming failed; the entries stay pending");
         }
     }
-}
-
-pub(crate) fn decode(id: &StreamId) -> Option<entry::Hint> {
-    let fields =
-        id.map.iter().filter_map(|(name, value)| Some((name.clone(), redis::from_redis_value_ref::<Vec<u8>>(value).ok()?))).collect();
-    entry::decode::<std::collections::hash_map::RandomState>(&fields)
 }

@@ -6,8 +6,13 @@ use std::{
     time::Duration,
 };
 
-use millstream_common::{error::Outage, job::Priority, pg::within, stream::GROUP};
-use redis::{Script, streams::StreamInfoConsumersReply};
+use millstream_common::{
+    error::Outage,
+    job::Priority,
+    pg::within,
+    stream::{GROUP, link::is_outage, wire},
+};
+use redis::Script;
 
 use super::{Duty, Ran, Scope};
 use crate::shared::{Shared, worker_of};
@@ -33,7 +38,7 @@ impl Duty for Consumers {
             for priority in Priority::ALL {
                 let stream = shared.redis.keys().stream(&queue, priority);
                 for consumer in consumers(shared, &stream).await? {
-                    if worker_of(&consumer).is_none_or(|id| !live.contains(&id)) {
+                    if worker_of(&String::from_utf8_lossy(&consumer)).is_none_or(|id| !live.contains(&id)) {
                         drop_consumer(shared, &stream, &consumer).await?;
                     }
                 }
@@ -52,22 +57,22 @@ async fn live_workers(shared: &Shared) -> Result<HashSet<i64>, Outage> {
     Ok(ids.into_iter().collect())
 }
 
-async fn consumers(shared: &Shared, stream: &str) -> Result<Vec<String>, Outage> {
+/// Their names, which may be any bytes.
+async fn consumers(shared: &Shared, stream: &str) -> Result<Vec<Vec<u8>>, Outage> {
     let op = "listing consumers";
     let mut conn = shared.redis.connection(op).await?;
     let mut command = redis::cmd("XINFO");
     command.arg("CONSUMERS").arg(stream).arg(GROUP);
-    let found: Result<StreamInfoConsumersReply, Outage> = shared.redis.within(op, command.query_async(&mut conn)).await;
-    match found {
-        Ok(reply) => Ok(reply.consumers.into_iter().map(|c| c.name).collect()),
+    match shared.redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
+        Ok(answer) => Ok(wire::records(&answer).filter_map(|consumer| consumer.bytes("name").map(<[u8]>::to_vec)).collect()),
         // No stream or no group yet: no consumers.
-        Err(Outage::Redis { source, .. }) if !millstream_common::stream::link::is_outage(&source) => Ok(Vec::new()),
+        Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(Vec::new()),
         Err(outage) => Err(outage),
     }
 }
 
 /// Removes the consumer unless something is pending with it.
-async fn drop_consumer(shared: &Shared, stream: &str, consumer: &str) -> Result<(), Outage> {
+async fn drop_consumer(shared: &Shared, stream: &str, consumer: &[u8]) -> Result<(), Outage> {
     let op = "removing a consumer";
     let mut conn = shared.redis.connection(op).await?;
     let mut call = SCRIPT.key(stream);
@@ -80,7 +85,7 @@ async fn drop_consumer(shared: &Shared, stream: &str, consumer: &str) -> Result<
 pub(crate) async fn drop_own(shared: &Shared) -> Result<(), Outage> {
     for queue in &shared.queues {
         for priority in Priority::ALL {
-            drop_consumer(shared, &shared.redis.keys().stream(&queue.name, priority), &shared.consumer()).await?;
+            drop_consumer(shared, &shared.redis.keys().stream(&queue.name, priority), shared.consumer().as_bytes()).await?;
         }
     }
     Ok(())

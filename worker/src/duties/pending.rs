@@ -1,13 +1,17 @@
-//! Looks into the streams of the queues: what is in them, and what is pending there with whom.
+//! Looks into the streams of the queues: what is in them, and what is pending there with whom. A key that holds something else has nothing in
+//! it: its reader mends it, and what it hides is missed.
 
 use std::collections::HashSet;
 
 use millstream_common::{
     error::Outage,
     id::JobId,
-    stream::{GROUP, entry, link::Redis},
+    stream::{
+        GROUP,
+        link::{Redis, is_outage},
+        wire::{self, Told},
+    },
 };
-use redis::streams::{StreamPendingCountReply, StreamRangeReply};
 
 use crate::claim::group;
 
@@ -30,17 +34,23 @@ pub(super) async fn pending(redis: &Redis, stream: &str) -> Result<Vec<Pending>,
         let mut conn = redis.connection(op).await?;
         let mut command = redis::cmd("XPENDING");
         command.arg(stream).arg(GROUP).arg(&from).arg("+").arg(PAGE);
-        let page: StreamPendingCountReply = match redis.within(op, command.query_async(&mut conn)).await {
-            Err(Outage::Redis { source, .. }) if source.code() == Some("NOGROUP") => return Ok(all),
+        let page = match redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
+            Err(Outage::Redis { source, .. }) if !is_outage(&source) => return Ok(all),
             other => other?,
         };
-        let count = page.ids.len();
-        all.extend(page.ids.into_iter().map(|p| Pending { id: p.id, consumer: p.consumer, deliveries: p.times_delivered }));
+        let count = wire::items(&page).len();
+        all.extend(wire::items(&page).iter().filter_map(pending_entry));
         match all.last() {
             Some(last) if count == PAGE => from = format!("({}", last.id),
             _ => return Ok(all),
         }
     }
+}
+
+/// Somebody may have read under a name that is no text.
+fn pending_entry(told: &redis::Value) -> Option<Pending> {
+    let [id, consumer, _idle_ms, deliveries, ..] = wire::items(told) else { return None };
+    Some(Pending { id: wire::text(id)?, consumer: wire::text(consumer)?, deliveries: wire::number(deliveries)? as usize })
 }
 
 /// What a stream holds.
@@ -61,13 +71,13 @@ pub(super) async fn listing(redis: &Redis, stream: &str) -> Result<Listing, Outa
     // A stream without a group is read from its start, as soon as somebody has made one. A full Redis refuses that.
     let has_no_reader = passed.is_none() && redis.refuses_work();
     let is_passed = |id: &str| has_no_reader || passed.is_some_and(|passed| group::parse(id).is_some_and(|id| id <= passed));
-    let pending: HashSet<String> = if entries.iter().any(|(id, _)| is_passed(id)) {
+    let pending: HashSet<String> = if entries.iter().any(|entry| is_passed(&entry.id)) {
         pending(redis, stream).await?.into_iter().map(|p| p.id).collect()
     } else {
         HashSet::new()
     };
     let mut listing = Listing::default();
-    for (id, hint) in entries {
+    for Told { id, hint } in entries {
         if is_passed(&id) && !pending.contains(&id) {
             listing.skipped.push(id);
         } else {
@@ -77,37 +87,33 @@ pub(super) async fn listing(redis: &Redis, stream: &str) -> Result<Listing, Outa
     Ok(listing)
 }
 
-async fn entries(redis: &Redis, stream: &str) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {
+async fn entries(redis: &Redis, stream: &str) -> Result<Vec<Told>, Outage> {
     between(redis, stream, "-", "+").await
 }
 
 /// The entries from one id to another, both included; those that are no entries of ours have no hint.
-pub(super) async fn between(redis: &Redis, stream: &str, first: &str, last: &str) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {
-    let mut all = Vec::new();
+pub(super) async fn between(redis: &Redis, stream: &str, first: &str, last: &str) -> Result<Vec<Told>, Outage> {
+    let mut all: Vec<Told> = Vec::new();
     let mut from = first.to_owned();
     loop {
         let page = range(redis, stream, &from, last, PAGE).await?;
         let count = page.len();
         all.extend(page);
         match all.last() {
-            Some((newest, _)) if count == PAGE => from = format!("({newest}"),
+            Some(newest) if count == PAGE => from = format!("({}", newest.id),
             _ => return Ok(all),
         }
     }
 }
 
-async fn range(redis: &Redis, stream: &str, from: &str, to: &str, count: usize) -> Result<Vec<(String, Option<entry::Hint>)>, Outage> {
+async fn range(redis: &Redis, stream: &str, from: &str, to: &str, count: usize) -> Result<Vec<Told>, Outage> {
     let op = "listing a stream";
     let mut conn = redis.connection(op).await?;
     let mut command = redis::cmd("XRANGE");
     command.arg(stream).arg(from).arg(to).arg("COUNT").arg(count);
-    let reply: StreamRangeReply = redis.within(op, command.query_async(&mut conn)).await?;
-    Ok(reply
-        .ids
-        .into_iter()
-        .map(|id| {
-            let hint = crate::claim::reader::decode(&id);
-            (id.id, hint)
-        })
-        .collect())
+    match redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
+        Ok(answer) => Ok(wire::entries(&answer)),
+        Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(Vec::new()),
+        Err(outage) => Err(outage),
+    }
 }

@@ -1,4 +1,4 @@
-//! Asks Redis whether it lives and what it throws away, so that the breaker opens within seconds of an outage and closes by itself (F12).
+//! Asks Redis whether it does what the work needs, and what it throws away, so that the breaker opens within seconds of an outage and closes by itself (F12).
 //!
 //! While it is away the questions come at growing, random intervals: a fleet that waits for one server must not meet it in
 //! the moment that it is back.
@@ -38,10 +38,10 @@ impl Duty for Probe {
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let was_down = shared.redis.is_down();
         self.delay = Some(self.reconnect.next_delay());
-        shared.redis.probe().await?;
+        shared.redis.probe(&queues(shared)).await?;
         self.reconnect.reset();
         self.delay = None;
-        if was_down {
+        if was_down && !shared.redis.is_down() {
             // Whatever the streams lost or kept from before, compare it now.
             shared.reconcile_now.notify_one();
         }
@@ -51,4 +51,9 @@ impl Duty for Probe {
         }
         Ok(Ran::Done)
     }
+}
+
+/// All that are known: a duty looks into the streams of each.
+fn queues(shared: &Shared) -> Vec<Arc<str>> {
+    shared.catalog.queues().into_iter().map(|(_, name)| name).collect()
 }

@@ -38,7 +38,8 @@ const TIDY_EVERY: u32 = 12;
 
 #[derive(Default)]
 pub(super) struct Reconcile {
-    incarnation: Option<String>,
+    /// As bytes: somebody may have written anything there.
+    incarnation: Option<Vec<u8>>,
     runs: u32,
 }
 
@@ -98,14 +99,14 @@ impl Reconcile {
             pipe.cmd("SET").arg(&key).arg(new_job_id().to_string()).arg("NX").ignore();
         }
         pipe.cmd("GET").arg(&key);
-        let read: Result<(Option<String>,), Outage> = shared.redis.within(op, pipe.query_async(&mut conn)).await;
+        let read: Result<(Option<Vec<u8>>,), Outage> = shared.redis.within(op, pipe.query_async(&mut conn)).await;
         let now = match read {
             // Gone, and there is no room for a new one: another word than before all the same.
             Ok((now,)) => now.unwrap_or_default(),
             // Somebody has made it into something else: it is not the word of the last look, whatever it is.
             Err(Outage::Redis { source, .. }) if code(&source).as_deref() == Some("WRONGTYPE") => {
                 shared.redis.within(op, redis::cmd("DEL").arg(&key).exec_async(&mut conn)).await?;
-                String::new()
+                Vec::new()
             }
             Err(outage) => return Err(outage),
         };

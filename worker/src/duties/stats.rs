@@ -8,7 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{error::Outage, job::Priority, pg::within, stream::GROUP};
+use millstream_common::{
+    error::Outage,
+    job::Priority,
+    pg::within,
+    stream::{GROUP, link::is_outage},
+};
 use sqlx::{PgConnection, Row};
 
 use super::{Duty, Ran, Scope};
@@ -97,7 +102,11 @@ async fn export_streams(shared: &Shared) -> Result<(), Outage> {
         for priority in Priority::ALL {
             let stream = shared.redis.keys().stream(&queue, priority);
             let mut conn = shared.redis.connection(op).await?;
-            let length: u64 = shared.redis.within(op, redis::cmd("XLEN").arg(&stream).query_async(&mut conn)).await?;
+            let length = match shared.redis.within(op, redis::cmd("XLEN").arg(&stream).query_async::<u64>(&mut conn)).await {
+                // No stream: nothing in it.
+                Err(Outage::Redis { source, .. }) if !is_outage(&source) => 0,
+                other => other?,
+            };
             let pending: Result<(u64, redis::Value, redis::Value, redis::Value), Outage> =
                 shared.redis.within(op, redis::cmd("XPENDING").arg(&stream).arg(GROUP).query_async(&mut conn)).await;
             lengths.push(([queue.to_string(), priority.to_string()], length as f64));

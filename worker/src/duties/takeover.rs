@@ -162,7 +162,8 @@ async fn owners(shared: &Shared) -> Result<Owners, Outage> {
 /// Hands out what the entries hint at, owner by owner, and removes them.
 async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &[Abandoned]) -> Result<(), Outage> {
     let (Some(first), Some(last)) = (abandoned.first(), abandoned.last()) else { return Ok(()) };
-    let mut hints: HashMap<String, _> = between(&shared.redis, stream, &first.item.id, &last.item.id).await?.into_iter().collect();
+    let found = between(&shared.redis, stream, &first.item.id, &last.item.id).await?;
+    let mut hints: HashMap<String, _> = found.into_iter().map(|entry| (entry.id, entry.hint)).collect();
     for of_one in abandoned.chunk_by(|a, b| (&a.item.consumer, a.died_at) == (&b.item.consumer, b.died_at)) {
         for batch in of_one.chunks(ENTRIES_MAX) {
             // Trimmed or garbage: nothing to hand out, reconcile has the jobs.

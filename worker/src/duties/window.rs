@@ -8,9 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{error::Outage, job::Priority, limits::WINDOW_ENTRIES_MIN};
+use millstream_common::{
+    error::Outage,
+    job::Priority,
+    limits::WINDOW_ENTRIES_MIN,
+    stream::{link::is_outage, wire::Record},
+};
 
-use crate::shared::Shared;
+use crate::{claim::group, shared::Shared};
 
 /// The window holds so much of the recent flow.
 const HOLDS: Duration = Duration::from_millis(500);
@@ -71,10 +76,16 @@ pub(super) async fn level(shared: &Shared, queue: &str, priority: Priority) -> R
     if !shared.redis.within(op, redis::cmd("EXISTS").arg(&stream).query_async(&mut conn)).await? {
         return Ok(Level::default());
     }
-    let info: HashMap<String, redis::Value> =
-        shared.redis.within(op, redis::cmd("XINFO").arg("STREAM").arg(&stream).query_async(&mut conn)).await?;
-    let number = |name: &str| info.get(name).and_then(|value| redis::from_redis_value_ref::<u64>(value).ok()).unwrap_or_default();
-    Ok(Level { length: number("length"), added: number("entries-added") })
+    let told = shared.redis.within(op, redis::cmd("XINFO").arg("STREAM").arg(&stream).query_async::<redis::Value>(&mut conn)).await;
+    match told {
+        Ok(answer) => {
+            let number = |name: &str| Record(&answer).number(name).unwrap_or_default();
+            Ok(Level { length: number("length"), added: number("entries-added") })
+        }
+        // No stream: mended here, where no worker may read this queue, so that it does not hold up the other ones.
+        Err(Outage::Redis { source, .. }) if !is_outage(&source) => group::make(&shared.redis, &stream).await.map(|_| Level::default()),
+        Err(outage) => Err(outage),
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,10 @@
 //! The dead-letter stream: a capped notice board for whoever wants to be told. The truth is `millstream.dead_letter` (F14).
 
-use millstream_common::{limits::DEAD_STREAM_ENTRIES_MAX, limits::bounded};
+use millstream_common::{
+    error::Outage,
+    limits::{DEAD_STREAM_ENTRIES_MAX, bounded},
+    stream::link::is_outage,
+};
 
 use super::{Ended, verdict::Verdict};
 use crate::shared::Shared;
@@ -31,16 +35,18 @@ impl Notice {
 
 /// Puts notices up. Best effort: Redis may be away.
 pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Notice>) {
-    let mut pipe = redis::pipe();
+    let (mut pipe, mut boards) = (redis::pipe(), Vec::new());
     for notice in notices {
         tracing::warn!(job = notice.job, kind = notice.kind, reason = notice.reason, error = notice.error, "a job is dead");
-        pipe.cmd("XADD").arg(shared.redis.keys().dead(&notice.queue)).arg("MAXLEN").arg("~").arg(DEAD_STREAM_ENTRIES_MAX).arg("*");
+        let board = shared.redis.keys().dead(&notice.queue);
+        pipe.cmd("XADD").arg(&board).arg("MAXLEN").arg("~").arg(DEAD_STREAM_ENTRIES_MAX).arg("*");
         pipe.arg("job").arg(notice.job).arg("kind").arg(notice.kind).arg("reason").arg(notice.reason);
         pipe.arg("error")
             .arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX))
             .arg("at")
             .arg(millstream_common::clock::now().to_rfc3339())
             .ignore();
+        boards.push(board);
     }
     if pipe.is_empty() || shared.redis.refuses_work() {
         return;
@@ -48,7 +54,14 @@ pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Noti
     let op = "announcing dead jobs";
     let sent = async {
         let mut conn = shared.redis.connection(op).await?;
-        shared.redis.within(op, pipe.exec_async(&mut conn)).await
+        match shared.redis.within(op, pipe.exec_async(&mut conn)).await {
+            // No stream, or one that takes nothing more: the board is made anew.
+            Err(Outage::Redis { source, .. }) if !is_outage(&source) => {
+                shared.redis.within(op, redis::cmd("DEL").arg(&boards).exec_async(&mut conn)).await?;
+                shared.redis.within(op, pipe.exec_async(&mut conn)).await
+            }
+            other => other,
+        }
     };
     if let Err(outage) = sent.await {
         tracing::debug!(error = %millstream_common::error::in_full(&outage), "the dead-letter stream was not told");

@@ -88,7 +88,7 @@ impl Guard<'_> {
         self.site.start_redis()?;
         let redis = self.site.context().redis().await?;
         let start = Instant::now();
-        while redis.probe().await.is_err() {
+        while redis.probe(&[]).await.is_err() {
             if start.elapsed() > NOTICE_MAX {
                 return Err(Failure::failed("Redis did not come back within half a minute"));
             }

@@ -1,15 +1,19 @@
-//! Redis: reachable, new enough, never evicting, and the streams in it.
+//! Redis: reachable, new enough, never evicting, willing to do what the work needs, and the streams in it.
 //!
-//! By INFO alone, because a careful ACL denies CONFIG.
+//! By INFO alone, because a careful ACL denies CONFIG; and by the probe of the workers, which leaves nothing behind.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
-use millstream_common::{error::Outage, job::Priority, stream::link::Redis};
+use millstream_common::{
+    error::Outage,
+    job::Priority,
+    stream::{link::Redis, probe},
+};
 
 use super::Check;
 use crate::{
     cli::{Context, Failure},
-    ops::queues,
+    ops::queues::{self, Queue},
 };
 
 /// Streams with consumer groups and their lag need it.
@@ -26,20 +30,46 @@ pub(super) async fn check(context: &Context, schema_is_there: bool) -> Vec<Check
 
 async fn asked(context: &Context, schema_is_there: bool) -> Result<Vec<Check>, Failure> {
     context.redis_url()?;
-    let redis = context.redis().await?;
-    let info = info(redis).await?;
-    let mut checks = judge(&info, context.places().redis());
+    let redis = if schema_is_there { context.redis().await?.clone() } else { context.redis_alone()? };
+    let queues = if schema_is_there { queues::list(context.pg().await?).await? } else { Vec::new() };
+    let mut checks = match redis.info("default").await? {
+        Some(text) => judge(&parse(&text), context.places().redis()),
+        None => vec![Check::warn(
+            "redis",
+            format!("the user of REDIS_URL may not ask Redis at {} about itself", context.places().redis()),
+            "its version and maxmemory-policy are not known: ACL SETUSER NAME +info",
+        )],
+    };
+    let names: Vec<Arc<str>> = queues.iter().map(|queue| queue.name.as_str().into()).collect();
+    let lacks = redis.lacking(&names).await?;
+    let is_whole = lacks.is_empty();
+    checks.push(rights(&redis, &lacks));
     if schema_is_there {
-        checks.extend(streams(context, redis).await?);
+        checks.push(Check::ok(
+            "redis keys",
+            format!("begin with {} and the mark of this database: other databases keep apart", redis.keys().beginning()),
+        ));
+    }
+    if is_whole {
+        checks.extend(streams(&redis, &queues).await?);
     }
     Ok(checks)
 }
 
-async fn info(redis: &Redis) -> Result<HashMap<String, String>, Outage> {
-    let op = "reading INFO";
-    let mut conn = redis.connection(op).await?;
-    let text: String = redis.within(op, redis::cmd("INFO").query_async(&mut conn)).await?;
-    Ok(text.lines().filter_map(|line| line.trim().split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+/// What the workers' probe finds.
+fn rights(redis: &Redis, lacks: &[probe::Lack]) -> Check {
+    if lacks.is_empty() {
+        return Check::ok("redis rights", format!("all commands that the work needs, on keys {}", redis.keys().pattern()));
+    }
+    Check::fail(
+        "redis rights",
+        format!("missing: {}", probe::in_words(lacks)),
+        "until it is there jobs run from Postgres alone; the whole list is in docs/operations.md",
+    )
+}
+
+fn parse(info: &str) -> HashMap<String, String> {
+    info.lines().filter_map(|line| line.trim().split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
 }
 
 fn judge(info: &HashMap<String, String>, place: &str) -> Vec<Check> {
@@ -82,10 +112,10 @@ fn persistence(aof: &str, rdb: &str) -> Check {
     )
 }
 
-async fn streams(context: &Context, redis: &Redis) -> Result<Vec<Check>, Failure> {
+async fn streams(redis: &Redis, queues: &[Queue]) -> Result<Vec<Check>, Outage> {
     let op = "reading stream lengths";
     let mut checks = Vec::new();
-    for queue in queues::list(context.pg().await?).await? {
+    for queue in queues {
         let mut pipe = redis::pipe();
         for priority in Priority::ALL {
             pipe.cmd("XLEN").arg(redis.keys().stream(&queue.name, priority));

@@ -50,14 +50,14 @@ pub(super) async fn impatient(fleet: &Fleet, _: &mut Rng) -> Result<()> {
 }
 
 /// The three doors, so many times. [`close`] them: each of the library's holds connections.
-fn doors(fleet: &Fleet, times: usize) -> Result<Vec<Door>> {
+async fn doors(fleet: &Fleet, times: usize) -> Result<Vec<Door>> {
     let mut config = Config::load(None).map_err(|e| anyhow!(e))?;
     config.database.url = Secret::new(fleet.database_url().to_owned());
     config.redis.url = Secret::new(fleet.redis_url().to_owned());
     fleet.prefix().clone_into(&mut config.redis.prefix);
     let mut doors = Vec::new();
     for _ in 0..times {
-        doors.push(Door::Library(Box::new(Door::library(&config)?)));
+        doors.push(Door::Library(Box::new(Door::library(&config).await?)));
         doors.push(Door::Http(reqwest::Client::new(), fleet.api_url()));
         doors.push(Door::Sql(Box::new(fleet.database_url().parse()?), None));
     }
@@ -79,7 +79,7 @@ fn ask_for(token: Token, payload: String, key: Option<String>) -> Ask {
 /// F50
 pub(super) async fn garbage(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let mut asks = Asks::open(fleet)?;
-    let mut doors = doors(fleet, 1)?;
+    let mut doors = doors(fleet, 1).await?;
     for door in &mut doors {
         let name = name(door);
         for (what, tail) in garbage_tails() {
@@ -167,7 +167,7 @@ async fn dies_alone(fleet: &Fleet, id: Uuid) -> Result<()> {
 
 /// F56
 pub(super) async fn same_key(fleet: &Fleet, _: &mut Rng) -> Result<()> {
-    let (mut asks, mut doors) = (Asks::open(fleet)?, doors(fleet, ASKERS_OF_A_DOOR)?);
+    let (mut asks, mut doors) = (Asks::open(fleet)?, doors(fleet, ASKERS_OF_A_DOOR).await?);
     fleet.timeline.note(&format!("{KEYS} keys, each asked for {} times at once through three doors", doors.len()));
     for _ in 0..KEYS {
         let token = asks.token();

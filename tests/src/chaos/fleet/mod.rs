@@ -60,6 +60,8 @@ pub struct Fleet {
     crew: Arc<Crew>,
     supervisor: JoinHandle<()>,
     services: Arc<LocalServices>,
+    /// What the database puts into its keys.
+    mark: String,
     clocks: Option<Clocks>,
     alone: AtomicBool,
 }

@@ -7,7 +7,10 @@ use millstream_admin::{
     samples,
     services::{Durability, LocalServices, Options, ServerEnv},
 };
-use millstream_common::{pg::migrate_up, stream::keys::Keys};
+use millstream_common::{
+    pg::{Pg, mark, migrate_up},
+    stream::keys::Keys,
+};
 
 use super::{Clocks, Crew, Fleet, Nest, Slot, Spec, variable};
 use crate::{
@@ -54,6 +57,7 @@ impl Fleet {
         let services = Arc::new(LocalServices::start(options).await?);
         migrate_up(&services.database_url).await?;
         witness::install(&services.database_url).await?;
+        let mark = mark(&Pg::new(&services.database_url, 1)?).await?;
         let crew = Arc::new(Crew {
             nest: Nest::open()?,
             slots: specs(&dir, &settings, &services)?.into(),
@@ -65,7 +69,7 @@ impl Fleet {
         });
         hold_back(&crew, "producer", true);
         let supervisor = tokio::spawn(crew.clone().supervise());
-        let fleet = Self { settings, timeline, dir, crew, supervisor, services, clocks, alone: true.into() };
+        let fleet = Self { settings, timeline, dir, crew, supervisor, services, mark, clocks, alone: true.into() };
         tokio::time::timeout(START_LIMIT, fleet.until_ready()).await.context("the fleet is not ready in time")??;
         hold_back(&fleet.crew, "producer", false);
         Ok(fleet)
@@ -95,7 +99,7 @@ impl Fleet {
 
     /// Names of this run's keys.
     pub fn keys(&self) -> Keys {
-        Keys::new(PREFIX)
+        Keys::new(PREFIX, self.mark.clone())
     }
 
     /// The first part of them.

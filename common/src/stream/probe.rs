@@ -1,0 +1,142 @@
+//! The probe: does with keys of its own whatever the work does, so that a right which is missing, a pattern that leaves out a queue, or a
+//! command that this server does not have is found before jobs stand still for it, and by its name.
+//!
+//! Touches no work stream.
+
+use std::sync::{Arc, LazyLock};
+
+use redis::{RedisError, Script, Value};
+
+use super::{GROUP, link::Redis, refused::Refused, remedy::Remedy, remedy::said};
+use crate::error::Outage;
+
+/// As a consumer of its own stream.
+const CONSUMER: &str = "probe";
+/// Whose keys it uses while no queue is known yet.
+const QUEUE_ANY: &str = "default";
+const OP: &str = "probing Redis";
+/// How long its string stays; nobody reads it.
+const KEPT_S: u32 = 60;
+
+const SOURCE: &str = include_str!("probe.lua");
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
+
+/// Something that the work needs and is refused.
+#[derive(Debug)]
+pub struct Lack {
+    /// As an ACL names it: `xadd`, `xinfo|groups`.
+    command: String,
+    pattern: String,
+    error: RedisError,
+}
+
+impl std::fmt::Display for Lack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (command, pattern) = (&self.command, &self.pattern);
+        let shown = command.replace('|', " ").to_uppercase();
+        let is_of_keys = said(&self.error).is_some_and(|said| said.contains("access") && said.contains("key"));
+        match Remedy::of(&self.error).1 {
+            "NOPERM" if is_of_keys => write!(f, "the right to the keys {pattern} (ACL SETUSER NAME ~{pattern}), met by {shown}"),
+            "NOPERM" => write!(f, "the right to {shown} (ACL SETUSER NAME +{command})"),
+            "unknown command" => write!(f, "the command {shown}, which this server does not have"),
+            _ => write!(f, "{shown}: {}", self.error),
+        }
+    }
+}
+
+/// The whole of what is missing, in one line.
+pub fn in_words(lacks: &[Lack]) -> String {
+    lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+impl Redis {
+    /// Asks the server whether it does what the work needs; closes or opens the breaker. Of the queues one takes its turn while all is well,
+    /// and all are asked for when something was refused.
+    pub async fn probe(&self, queues: &[Arc<str>]) -> Result<(), Outage> {
+        let turn =
+            if self.refuses_work() || queues.is_empty() { queues } else { std::slice::from_ref(&queues[self.turn() % queues.len()]) };
+        let mut lacks = self.lacking(turn).await?;
+        let Some(first) = (!lacks.is_empty()).then(|| in_words(&lacks)) else {
+            self.note_worked();
+            return Ok(());
+        };
+        let source = lacks.swap_remove(0).error;
+        self.note_lacking(&source, first);
+        Err(Outage::Redis { op: OP, source })
+    }
+
+    /// What the work needs and is refused; empty: all is there. An error is a server that takes no work of anybody now. Decides nothing.
+    pub async fn lacking(&self, queues: &[Arc<str>]) -> Result<Vec<Lack>, Outage> {
+        let any = [Arc::from(QUEUE_ANY)];
+        let queues = if queues.is_empty() { &any } else { queues };
+        let mut conn = self.connection(OP).await?;
+        let (names, mut pipe) = self.asked(queues);
+        let answers: Vec<Result<Value, RedisError>> = self.unpraised(OP, pipe.ignore_errors().query_async(&mut conn)).await?;
+        let refused: Vec<(String, RedisError)> = names.into_iter().zip(answers).flat_map(|(name, answer)| refusals(name, answer)).collect();
+        // A server that is away for everybody for now: full, loading, a replica.
+        let is_away = |error: &RedisError| matches!(Remedy::of(error), (remedy, word) if remedy.is_outage() && !Refused::is_meant(word));
+        if let Some((_, source)) = refused.iter().find(|(_, error)| is_away(error)) {
+            let outage = Outage::Redis { op: OP, source: source.clone() };
+            self.note(&outage);
+            return Err(outage);
+        }
+        Ok(lacks(refused, &self.keys().pattern()))
+    }
+
+    /// The commands and their names. The script is loaded each time: that it was loaded once does not say that it may be again.
+    fn asked(&self, queues: &[Arc<str>]) -> (Vec<&'static str>, redis::Pipeline) {
+        let (keys, mut pipe) = (self.keys(), redis::pipe());
+        // What the pool of connections asks before it lends one.
+        pipe.cmd("UNWATCH").cmd("PING");
+        // A write, because a full disk or a lost primary answers PING and refuses work.
+        pipe.cmd("SET").arg(keys.probe()).arg(1).arg("EX").arg(KEPT_S);
+        pipe.cmd("GET").arg(keys.incarnation());
+        pipe.cmd("SCRIPT").arg("LOAD").arg(SOURCE);
+        let mut names = vec!["unwatch", "ping", "set", "get", "script|load"];
+        for queue in queues {
+            pipe.cmd("EVALSHA")
+                .arg(SCRIPT.get_hash())
+                .arg(2)
+                .arg(keys.probe_stream(queue))
+                .arg(keys.window(queue))
+                .arg(GROUP)
+                .arg(CONSUMER);
+            names.push("evalsha");
+        }
+        (names, pipe)
+    }
+}
+
+/// What an answer says was refused: the command itself, or those that the script tried.
+fn refusals(name: &'static str, answer: Result<Value, RedisError>) -> Vec<(String, RedisError)> {
+    match answer {
+        Err(error) => vec![(name.to_owned(), error)],
+        Ok(Value::Array(told)) => {
+            let texts: Vec<String> = told.iter().filter_map(|value| redis::from_redis_value_ref(value).ok()).collect();
+            texts.chunks_exact(2).map(|pair| (pair[0].clone(), server_error(&pair[1]))).collect()
+        }
+        Ok(_) => Vec::new(),
+    }
+}
+
+/// A text that a script was answered with, as the error that it would have been without a script.
+fn server_error(text: &str) -> RedisError {
+    let line = format!("-{}\r\n", text.replace(['\r', '\n'], " "));
+    let parsed = redis::parse_redis_value(line.as_bytes()).and_then(Value::extract_error);
+    parsed.err().unwrap_or_else(|| (redis::ErrorKind::Client, "refused").into())
+}
+
+/// Each command once, and the whole pattern of keys once. What fails only because something before it was refused is left out.
+fn lacks(refused: Vec<(String, RedisError)>, pattern: &str) -> Vec<Lack> {
+    let is_meant = |error: &RedisError| Refused::is_meant(Remedy::of(error).1);
+    let has_cause = refused.iter().any(|(_, error)| is_meant(error));
+    let mut lacks: Vec<Lack> = Vec::new();
+    for (command, error) in refused.into_iter().filter(|(_, error)| !has_cause || is_meant(error)) {
+        let lack = Lack { command, pattern: pattern.to_owned(), error };
+        let text = |lack: &Lack| lack.to_string().split(", met by").next().unwrap_or_default().to_owned();
+        if lacks.iter().all(|known| text(known) != text(&lack)) {
+            lacks.push(lack);
+        }
+    }
+    lacks
+}

@@ -1,0 +1,112 @@
+//! What the server does not let this program do, and how long that is believed when a probe says otherwise.
+//!
+//! The probe does what the work does, with keys of its own. A right that only the work meets (a pattern that leaves out one stream) would
+//! open and close the breaker twice a second; so each time that happens the breaker stays open longer.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use redis::RedisError;
+
+/// Work that is refused so soon after a good probe was refused something that the probe does not meet.
+const SOON: Duration = Duration::from_secs(10);
+/// How long good probes are not believed then, at first and at last.
+const HOLD_FIRST: Duration = Duration::from_secs(1);
+const HOLD_LAST: Duration = Duration::from_secs(30);
+
+/// See the module.
+#[derive(Default)]
+pub(super) struct Refused(Mutex<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    what: Option<String>,
+    /// When a good probe was last believed.
+    closed: Option<Instant>,
+    hold: Duration,
+    until: Option<Instant>,
+}
+
+impl Refused {
+    /// Whether a word of [`super::remedy::Remedy::of`] says that this user may not, or this server cannot, do what was asked.
+    pub(super) fn is_meant(word: &str) -> bool {
+        matches!(word, "NOPERM" | "unknown command")
+    }
+
+    /// Something was refused. `has_opened`: the breaker was closed until now.
+    pub(super) fn note(&self, has_opened: bool, now: Instant, error: &RedisError) {
+        let mut inner = self.inner();
+        inner.what.get_or_insert_with(|| error.to_string());
+        if has_opened {
+            let is_soon = inner.closed.is_some_and(|at| now.saturating_duration_since(at) < SOON);
+            inner.hold = if is_soon { (inner.hold * 2).clamp(HOLD_FIRST, HOLD_LAST) } else { Duration::ZERO };
+            inner.until = Some(now + inner.hold);
+        }
+    }
+
+    /// What exactly is missing, in words.
+    pub(super) fn know(&self, what: String) {
+        self.inner().what = Some(what);
+    }
+
+    /// The same for people.
+    pub(super) fn what(&self) -> Option<String> {
+        self.inner().what.clone()
+    }
+
+    /// A probe has met no refusal. Returns whether that is believed; then nothing is missing any more.
+    pub(super) fn may_close(&self, now: Instant) -> bool {
+        let mut inner = self.inner();
+        if inner.until.is_some_and(|until| now < until) {
+            return false;
+        }
+        if inner.what.take().is_some() {
+            inner.closed = Some(now);
+        }
+        true
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error() -> RedisError {
+        (redis::ErrorKind::Client, "no right").into()
+    }
+
+    // X20
+    #[test]
+    fn a_good_probe_is_believed_less_each_time_work_is_refused_behind_it() {
+        let (refused, mut now) = (Refused::default(), Instant::now());
+        let mut held = Vec::new();
+        for _ in 0..8 {
+            refused.note(true, now, &error());
+            let start = now;
+            while !refused.may_close(now) {
+                now += Duration::from_millis(500);
+            }
+            held.push((now - start).as_secs());
+        }
+        assert_eq!(held, [0, 1, 2, 4, 8, 16, 30, 30], "the first is believed at once");
+        assert!(refused.what().is_none());
+    }
+
+    #[test]
+    fn a_refusal_long_after_the_last_one_is_a_new_one() {
+        let (refused, now) = (Refused::default(), Instant::now());
+        for at in [now, now + SOON * 2] {
+            refused.note(true, at, &error());
+            assert!(refused.what().is_some());
+            refused.know("the right to XADD".to_owned());
+            assert_eq!(refused.what().as_deref(), Some("the right to XADD"));
+            assert!(refused.may_close(at), "as soon as the right is there");
+        }
+    }
+}

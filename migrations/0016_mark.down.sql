@@ -1,0 +1,2 @@
+DROP FUNCTION millstream.mark();
+DROP TABLE millstream.installation;

@@ -23,7 +23,9 @@ pub(super) struct Refused(Mutex<Inner>);
 #[derive(Default)]
 struct Inner {
     what: Option<String>,
-    /// When a good probe was last believed.
+    /// A probe has met it as well, so the next good one can be believed.
+    is_met: bool,
+    /// When a good probe was last believed about something that no probe had met.
     closed: Option<Instant>,
     hold: Duration,
     until: Option<Instant>,
@@ -35,20 +37,21 @@ impl Refused {
         matches!(word, "NOPERM" | "unknown command")
     }
 
-    /// Something was refused. `has_opened`: the breaker was closed until now.
+    /// Work was refused. `has_opened`: the breaker was closed until now.
     pub(super) fn note(&self, has_opened: bool, now: Instant, error: &RedisError) {
         let mut inner = self.inner();
         inner.what.get_or_insert_with(|| error.to_string());
-        if has_opened {
+        if has_opened && !inner.is_met {
             let is_soon = inner.closed.is_some_and(|at| now.saturating_duration_since(at) < SOON);
             inner.hold = if is_soon { (inner.hold * 2).clamp(HOLD_FIRST, HOLD_LAST) } else { Duration::ZERO };
             inner.until = Some(now + inner.hold);
         }
     }
 
-    /// What exactly is missing, in words.
+    /// A probe was refused, and knows what exactly is missing.
     pub(super) fn know(&self, what: String) {
-        self.inner().what = Some(what);
+        let mut inner = self.inner();
+        (inner.what, inner.is_met, inner.until) = (Some(what), true, None);
     }
 
     /// The same for people.
@@ -63,8 +66,9 @@ impl Refused {
             return false;
         }
         if inner.what.take().is_some() {
-            inner.closed = Some(now);
+            inner.closed = Some(now).filter(|_| !inner.is_met);
         }
+        inner.is_met = false;
         true
     }
 
@@ -96,6 +100,18 @@ mod tests {
         }
         assert_eq!(held, [0, 1, 2, 4, 8, 16, 30, 30], "the first is believed at once");
         assert!(refused.what().is_none());
+    }
+
+    #[test]
+    fn what_the_probe_meets_too_is_over_as_soon_as_the_probe_is_good() {
+        let (refused, now) = (Refused::default(), Instant::now());
+        for nth in 0..8 {
+            let at = now + Duration::from_secs(nth);
+            refused.note(nth % 2 == 0, at, &error());
+            refused.know("the right to XADD".to_owned());
+            refused.note(nth % 2 == 1, at, &error());
+            assert!(refused.may_close(at), "{nth}");
+        }
     }
 
     #[test]

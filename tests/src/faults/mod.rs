@@ -10,6 +10,7 @@ pub mod postgres;
 pub mod proxy;
 pub mod random;
 pub mod redis;
+pub mod rights;
 
 pub use self::{
     clock::Clock,

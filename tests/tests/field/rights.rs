@@ -7,17 +7,12 @@ use millstream_common::{
     config::Secret,
     stream::{link::Redis, probe::in_words, wire},
 };
-use millstream_tests::{Lab, Served, ask::send, eventually, process::run};
-
-/// The rights as documented; the same lines that an operator copies.
-const OPERATIONS: &str = include_str!("../../../docs/operations.md");
+use millstream_tests::{Lab, Served, ask::send, eventually, faults::rights, process::run};
 
 /// The rules of the documented line, for the prefix of this lab.
 fn documented(lab: &Lab) -> Vec<String> {
-    let block = OPERATIONS.split("ACL SETUSER millstream").nth(1).expect("the line is in docs/operations.md");
-    let rules = block.split("```").next().expect("it ends").replace('\\', " ");
     let pattern = format!("~{}:*", lab.config.redis.prefix);
-    rules.split_whitespace().map(|rule| if rule == "~ms:*" { pattern.clone() } else { rule.to_owned() }).collect()
+    rights::documented().into_iter().map(|rule| if rule == "~ms:*" { pattern.clone() } else { rule.to_owned() }).collect()
 }
 
 /// A private lab whose processes have exactly the documented rights.
@@ -76,9 +71,7 @@ async fn x20_every_documented_right_is_missed_by_name() {
     let lab = lab().await;
     let (redis, queues) = (link(&lab), [Arc::from("default"), Arc::from("documents")]);
     assert!(redis.lacking(&queues).await.expect("an answer").is_empty());
-    let rules = documented(&lab);
-    // INFO is asked for advice only.
-    for right in rules.iter().filter_map(|rule| rule.strip_prefix('+')).filter(|right| *right != "info") {
+    for right in rights::needed() {
         set_user(&lab, &[&format!("-{right}")]).await;
         // A server that has forgotten its scripts shows who may load them.
         let _ = admin(&lab, &["SCRIPT", "FLUSH"]).await;

@@ -30,6 +30,7 @@ mod links;
 mod postgres;
 mod races;
 mod redis;
+mod rights;
 mod rude;
 mod steps;
 mod streams;
@@ -60,7 +61,7 @@ type Inject = for<'a> fn(&'a Fleet, &'a mut Rng) -> Pin<Box<dyn Future<Output = 
 /// One fault.
 #[derive(Clone, Copy)]
 pub struct Case {
-    /// As in the specification of faults.
+    /// As in the specification of faults (F), or in the list of what outside use found (X).
     pub id: &'static str,
     /// In a few words.
     pub title: &'static str,
@@ -147,6 +148,10 @@ fn of_redis() -> Vec<Case> {
         case!("F30", "Redis evicts", Crash, Redis, full::evicting),
         case!("F31", "the disk of Redis is full", Repeat, Redis, full::disk),
         case!("F44", "the clock of Redis jumps and drifts", Crash, Redis, clocks::of_redis),
+        // A worker that sees it first claims from Postgres what another has just read.
+        case!("X20", "each right is taken away in turn", Repeat, Redis, rights::taken_away),
+        case!("X60", "entries and names that are no text", Crash, Redis, streams::unreadable),
+        case!("X61", "ids used up, groups ahead of their stream", Crash, Redis, streams::used_up),
     ]
 }
 

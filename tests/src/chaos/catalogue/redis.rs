@@ -7,6 +7,7 @@ use millstream_admin::services::LocalServices;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::time::{Instant, sleep};
 
+use super::rights;
 use crate::{
     chaos::{fleet::Fleet, rng::Rng},
     faults::redis as faults,
@@ -115,10 +116,11 @@ async fn signal(fleet: &Fleet, signal: Signal) -> Result<()> {
     fleet.servers(send).await
 }
 
-/// The server is there, goes on, and has room.
+/// The server is there, goes on, lets its user do everything, and has room.
 pub(super) async fn healed(fleet: &Fleet) -> Result<()> {
     fleet.servers(|services| if services.pids().redis.is_none() { services.start_redis() } else { Ok(()) }).await?;
     signal(fleet, Signal::CONT).await?;
+    rights::healed(fleet).await?;
     let () = fleet.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
     faults::free(&mut fleet.redis().await?).await
 }

@@ -111,6 +111,48 @@ pub(super) async fn forged(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     Ok(())
 }
 
+/// X60: names of fields, groups and consumers that are no text. Whoever reads under such a name is nobody, and what he was given is taken over.
+pub(super) async fn unreadable(fleet: &Fleet, _: &mut Rng) -> Result<()> {
+    const NAME: &[u8] = b"\xff\xfe";
+    for stream in fleet.streams() {
+        // Refused where it is there already, or where there is no stream yet.
+        drop(fleet.command_of_bytes::<redis::Value>(&[b"XGROUP", b"CREATE", stream.as_bytes(), NAME, b"0"]).await);
+    }
+    for _ in 0..6 {
+        for stream in fleet.streams() {
+            for fields in [[NAME, b"v"], [b"", b""], [b"j", NAME], [b"p", NAME]] {
+                let _id: String = fleet.command_of_bytes(&[&[b"XADD", stream.as_bytes(), b"*"], &fields[..]].concat()).await?;
+            }
+            let read: [&[u8]; 9] = [b"XREADGROUP", b"GROUP", GROUP.as_bytes(), NAME, b"COUNT", b"5", b"STREAMS", stream.as_bytes(), b">"];
+            drop(fleet.command_of_bytes::<redis::Value>(&read).await);
+        }
+        let word = fleet.keys().incarnation();
+        let () = fleet.command_of_bytes(&[b"SET", word.as_bytes(), NAME]).await?;
+        fleet.timeline.note("entries, a consumer and a word that are no text");
+        sleep(Duration::from_secs(2)).await;
+    }
+    for stream in fleet.streams() {
+        drop(fleet.command_of_bytes::<redis::Value>(&[b"XGROUP", b"DESTROY", stream.as_bytes(), NAME]).await);
+    }
+    Ok(())
+}
+
+/// X61: a stream takes nothing more, or gives nothing more.
+pub(super) async fn used_up(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
+    const LAST: &str = "18446744073709551615-18446744073709551615";
+    for _ in 0..3 {
+        let stream = rng.pick(&fleet.streams());
+        act(fleet, &["XADD", &stream, LAST, "x", "y"]).await?;
+        let stream = rng.pick(&fleet.streams());
+        act(fleet, &["XGROUP", "SETID", &stream, GROUP, "99999999999999-0"]).await?;
+        let stream = rng.pick(&fleet.streams());
+        act(fleet, &["XGROUP", "SETID", &stream, GROUP, LAST]).await?;
+        let stream = rng.pick(&fleet.streams());
+        act(fleet, &["XSETID", &stream, LAST]).await?;
+    }
+    Ok(())
+}
+
 fn fields(parcel: &[u8], jobs: Vec<u8>) -> Fields {
     vec![(PARCEL_FIELD.to_owned(), parcel.to_vec()), (JOBS_FIELD.to_owned(), jobs)]
 }

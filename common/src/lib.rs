@@ -30,4 +30,5 @@ pub mod pg;
 pub mod reconnect;
 pub mod retry;
 pub mod seldom;
+pub mod shortage;
 pub mod tasks;

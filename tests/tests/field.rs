@@ -28,3 +28,5 @@ mod sharing;
 mod streams;
 #[path = "field/text.rs"]
 mod text;
+#[path = "field/tools.rs"]
+mod tools;

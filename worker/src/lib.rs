@@ -20,6 +20,7 @@ pub mod handlers;
 mod health;
 mod heartbeat;
 mod held;
+mod host;
 mod memory;
 pub mod models;
 pub mod objects;

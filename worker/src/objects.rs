@@ -5,6 +5,7 @@
 use std::{path::Path as FsPath, sync::Arc};
 
 use futures::{Stream, StreamExt};
+use millstream_common::shortage::shortage;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
@@ -26,9 +27,12 @@ pub enum ObjectsError {
     /// The input is larger than allowed; nothing was kept.
     #[error("the file is larger than {0} bytes")]
     TooLarge(u64),
-    /// The store or the disk failed; repeating is safe.
+    /// The store failed; repeating is safe.
     #[error("the object store failed: {0}")]
     Failed(String),
+    /// A file on this machine could not be read or written; repeating is safe.
+    #[error("{0}")]
+    Local(String),
 }
 
 /// What was stored.
@@ -80,7 +84,7 @@ impl Objects {
 
     /// Stores a file without holding it in memory.
     pub async fn put_file(&self, key: &str, path: &FsPath) -> Result<Stored, ObjectsError> {
-        let file = tokio::fs::File::open(path).await.map_err(|e| ObjectsError::Failed(format!("{}: {e}", path.display())))?;
+        let file = tokio::fs::File::open(path).await.map_err(|e| local("read", &e))?;
         let reader = tokio_util::io::ReaderStream::with_capacity(file, READ_BYTES);
         self.put_stream(key, reader, u64::MAX).await
     }
@@ -110,12 +114,12 @@ impl Objects {
     /// Copies an object into a local file, for tools that want one.
     pub async fn fetch(&self, key: &str, to: &FsPath) -> Result<(), ObjectsError> {
         let mut body = self.store.get(&self.path(key)).await.map_err(|e| failed(key, &e))?.into_stream();
-        let mut file = tokio::fs::File::create(to).await.map_err(|e| ObjectsError::Failed(e.to_string()))?;
+        let mut file = tokio::fs::File::create(to).await.map_err(|e| local("written", &e))?;
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|e| failed(key, &e))?;
-            file.write_all(&bytes).await.map_err(|e| ObjectsError::Failed(e.to_string()))?;
+            file.write_all(&bytes).await.map_err(|e| local("written", &e))?;
         }
-        file.flush().await.map_err(|e| ObjectsError::Failed(e.to_string()))
+        file.flush().await.map_err(|e| local("written", &e))
     }
 
     /// Removes an object; one that is not there is no error.
@@ -143,7 +147,7 @@ async fn copy<B: AsRef<[u8]>, E: std::fmt::Display>(
             return Err(ObjectsError::TooLarge(bytes_max));
         }
         hash.update(piece);
-        writer.wait_for_capacity(2).await.map_err(|e| ObjectsError::Failed(e.to_string()))?;
+        writer.wait_for_capacity(2).await.map_err(|e| failed("", &e))?;
         writer.write(piece);
     }
     Ok(Stored { bytes: total, sha256: hex::encode(hash.finalize()) })
@@ -153,6 +157,15 @@ fn failed(key: &str, error: &object_store::Error) -> ObjectsError {
     match error {
         object_store::Error::NotFound { .. } => ObjectsError::NotFound(key.to_owned()),
         // The store's own text can name hosts and buckets, never credentials.
-        other => ObjectsError::Failed(other.to_string()),
+        other => ObjectsError::Failed(with_shortage(other)),
     }
+}
+
+fn local(what: &str, error: &std::io::Error) -> ObjectsError {
+    ObjectsError::Local(format!("a temporary file could not be {what}: {}", with_shortage(error)))
+}
+
+/// The error, and what this machine is short of if that is its reason.
+fn with_shortage(error: &(dyn std::error::Error + 'static)) -> String {
+    shortage(error).map_or_else(|| error.to_string(), |short| format!("{error}: {short}"))
 }

@@ -277,7 +277,7 @@ fn slots(configured: usize) -> usize {
 
 async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registry, slots: usize) -> Result<i64, Outage> {
     let op = "registering the worker";
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "localhost".to_owned(), |h| h.trim().to_owned());
+    let host = crate::host::name();
     let pid = std::process::id() as i32;
     let name = if config.worker.name.is_empty() { format!("{host}-{pid}") } else { config.worker.name.clone() };
     let mut lent = pg.main(op).await?;

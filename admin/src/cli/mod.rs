@@ -34,6 +34,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use millstream_common::config::{Config, Secret};
+use millstream_worker::documents::tools::sandbox::helper;
 
 pub use self::{
     context::Context,
@@ -131,6 +132,10 @@ struct OwnWorker {
 
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
+    // A worker calls its own program to start the tools of documents.
+    if let Some(end) = helper() {
+        return end;
+    }
     match Cli::try_parse() {
         Ok(cli) => {
             let service = cli.command.is_service();
@@ -143,6 +148,9 @@ pub fn main() -> ExitCode {
 /// The whole of a worker program with handlers of its own: options, settings, log, probes and signals are those of
 /// `millstream worker`, and the kinds in the box run as well. `main` installs a TLS provider and calls this.
 pub fn worker_main(handlers: Vec<millstream_worker::Handler>) -> ExitCode {
+    if let Some(end) = helper() {
+        return end;
+    }
     match OwnWorker::try_parse() {
         Ok(own) => run(&own.global, true, async |context| worker::run_with(own.args, handlers, context).await),
         Err(error) => usage::tell(&error),

@@ -10,7 +10,11 @@ use std::{
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
 use clap::Args;
 use millstream_common::{config::Config, tasks::Tasks};
-use millstream_worker::{Handler, Health, Parts, Worker, documents, handlers};
+use millstream_worker::{
+    Handler, Health, Parts, Worker,
+    documents::{self, tools::sandbox::Launcher},
+    handlers,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -102,6 +106,7 @@ fn all_handlers(config: &Config) -> Result<Vec<Handler>, Failure> {
         search_path: millstream_common::config::search_path(),
         tessdata_dir: None,
         work_dir,
+        launcher: Launcher::ourselves(),
     };
     all.extend(documents::handlers(&setup).map_err(|e| wrong(&e))?);
     Ok(all)

@@ -106,7 +106,7 @@ fn refused(error: &ObjectsError) -> UploadError {
     match error {
         ObjectsError::TooLarge(max) => UploadError::TooLarge(*max),
         ObjectsError::Config(_) => UploadError::Config(error.to_string()),
-        ObjectsError::NotFound(_) | ObjectsError::Failed(_) => UploadError::Store(error.to_string()),
+        ObjectsError::NotFound(_) | ObjectsError::Failed(_) | ObjectsError::Local(_) => UploadError::Store(error.to_string()),
     }
 }
 

@@ -31,7 +31,7 @@ fn stream(dictionary: &str, content: &[u8]) -> Vec<u8> {
 }
 
 /// A page for each content; `/F` is a font, `/I0`, `/I1`… are the images.
-fn document(contents: &[&str], images: &[Vec<u8>]) -> Vec<u8> {
+pub fn document(contents: &[&str], images: &[Vec<u8>]) -> Vec<u8> {
     let first_image = 4 + 2 * contents.len();
     let names = (0..images.len()).map(|n| format!("/I{n} {} 0 R ", first_image + n)).collect::<Vec<_>>().concat();
     let kids = (0..contents.len()).map(|n| format!("{} 0 R ", 4 + 2 * n)).collect::<Vec<_>>().concat();
@@ -55,7 +55,7 @@ fn image(width: usize, height: usize, pixels: &[u8]) -> Vec<u8> {
 }
 
 /// `HELP` in letters of 5 × 7 dots, black on white, each dot 8 pixels.
-fn help() -> Vec<u8> {
+pub fn help() -> Vec<u8> {
     let letters: [[u8; 7]; 4] =
         [[17, 17, 17, 31, 17, 17, 17], [31, 16, 16, 30, 16, 16, 31], [16, 16, 16, 16, 16, 16, 31], [30, 17, 17, 30, 16, 16, 16]];
     let (dot, width, height) = (8, 30 * 8, 13 * 8);
@@ -70,7 +70,7 @@ fn help() -> Vec<u8> {
     image(width, height, &pixels)
 }
 
-async fn add(lab: &Lab, name: &str, bytes: &[u8]) -> Uuid {
+pub async fn add(lab: &Lab, name: &str, bytes: &[u8]) -> Uuid {
     let path: PathBuf = lab.folder().join(name);
     std::fs::write(&path, bytes).unwrap();
     let producer = lab.producer();
@@ -81,7 +81,7 @@ async fn add(lab: &Lab, name: &str, bytes: &[u8]) -> Uuid {
 }
 
 /// State and error at its end.
-async fn ended(lab: &Lab, id: Uuid) -> (String, Option<String>) {
+pub async fn ended(lab: &Lab, id: Uuid) -> (String, Option<String>) {
     eventually("the document has ended", async || {
         let query = sqlx::query_as("SELECT state, error FROM millstream.document WHERE id = $1 AND state <> 'running'").bind(id);
         query.fetch_optional(&lab.pool).await.unwrap()

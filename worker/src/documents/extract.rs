@@ -23,7 +23,6 @@ use super::{
         note,
         pdf::{self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PdfInfo, Skipped},
     },
-    workspace::Workspace,
 };
 use crate::{Context, Outcome, Success, objects::Objects, outcome::Failure};
 
@@ -37,7 +36,7 @@ const SKIPPED_LINES_MAX: usize = 20;
 pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
     let _gate = pipeline.gates.extraction().await?;
     let original = store::original(context.pg(), document_id).await?.ok_or_else(|| gone("the document"))?;
-    let workspace = Workspace::create(&pipeline.work_dir)?;
+    let workspace = pipeline.home.workspace()?;
     let file = workspace.fetch(&pipeline.objects, &original.object_key, "document.pdf").await?;
     let sandbox = pipeline.sandbox(&workspace);
     let info = pdf::inspect(&sandbox, &file).await?;

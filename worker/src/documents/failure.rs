@@ -1,14 +1,14 @@
 //! What the failures of tools, stores and servers mean for the job that met them.
 //!
-//! The sorting is by who can do something about it: the file's owner or the operator (permanent, with their sentence), or
-//! time (retry, or later at no cost when it was Postgres that was away).
+//! The sorting is by who can do something about it: the file's owner (permanent, with their sentence), the operator of this
+//! machine (unavailable: what is missing is named, and where), or time (retry, or later at no cost when Postgres was away).
 
 use std::time::Duration;
 
 use millstream_common::error::{Outage, in_full};
 
 use super::tools::ToolError;
-use crate::{models::ModelError, objects::ObjectsError, outcome::Failure};
+use crate::{host, models::ModelError, objects::ObjectsError, outcome::Failure};
 
 /// When Postgres was away, the job comes back after this long and no attempt is used up.
 const OUTAGE_DELAY: Duration = Duration::from_secs(2);
@@ -16,7 +16,9 @@ const OUTAGE_DELAY: Duration = Duration::from_secs(2);
 impl From<ToolError> for Failure {
     fn from(error: ToolError) -> Self {
         match error {
-            ToolError::Document { .. } | ToolError::Missing { .. } => Self::Permanent(error.to_string()),
+            ToolError::Document { .. } => Self::Permanent(error.to_string()),
+            // Another machine may have it, and this one may get it. The worker is named: the message is read elsewhere.
+            ToolError::Missing { .. } | ToolError::Shortage { .. } => Self::Unavailable(format!("{error} (on {})", host::name())),
             ToolError::Transient { message } => Self::Retry(message),
         }
     }
@@ -25,7 +27,8 @@ impl From<ToolError> for Failure {
 impl From<ObjectsError> for Failure {
     fn from(error: ObjectsError) -> Self {
         match error {
-            ObjectsError::Failed(_) => Self::Retry(error.to_string()),
+            // Full, away or refused: whatever it is, the job has done nothing wrong.
+            ObjectsError::Failed(_) | ObjectsError::Local(_) => Self::Unavailable(format!("{error} (on {})", host::name())),
             ObjectsError::Config(_) | ObjectsError::NotFound(_) | ObjectsError::TooLarge(_) => Self::Permanent(error.to_string()),
         }
     }
@@ -88,11 +91,20 @@ mod tests {
         assert_eq!(failure, Failure::Permanent("the file is encrypted (needs a password)".into()));
     }
 
-    // P4
+    // P4, X48
     #[test]
-    fn a_missing_tool_is_permanent_and_says_what_to_install() {
-        let Failure::Permanent(message) = Failure::from(Tool::Tesseract.missing()) else { panic!("it is permanent") };
-        assert!(message.starts_with("tesseract is not installed: install Tesseract"), "{message}");
+    fn what_a_machine_lacks_is_no_fault_of_the_job_and_is_named_with_the_machine() {
+        let on = format!("(on {})", host::name());
+        let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let lacks = [
+            (Failure::from(Tool::Tesseract.missing()), "tesseract is not installed: install Tesseract"),
+            (Failure::from(ToolError::io("a file could not be written", &full())), "a file could not be written: "),
+            (Failure::from(ObjectsError::Failed("no space".into())), "the object store failed: no space"),
+        ];
+        for (failure, start) in lacks {
+            let Failure::Unavailable(message) = failure else { panic!("it waits: {failure:?}") };
+            assert!(message.starts_with(start) && message.ends_with(&on), "{message}");
+        }
     }
 
     // F24, P3

@@ -23,7 +23,6 @@ use super::{
         ocr::{self, Hint, OcrText},
         png,
     },
-    workspace::Workspace,
 };
 use crate::{Context, Outcome, Success, outcome::Failure};
 
@@ -34,7 +33,7 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, at: OfImage) 
     let _gate = pipeline.gates.image().await?;
     pipeline.announcer.begin(&context, || format!("page {}, image {}", at.page, at.position)).await;
     let key = store::image_key(context.pg(), &at).await?.ok_or_else(|| gone("the image"))?;
-    let workspace = Workspace::create(&pipeline.work_dir)?;
+    let workspace = pipeline.home.workspace()?;
     let file = workspace.fetch(&pipeline.objects, &key, "image.png").await?;
     let fingerprint = decode(&pipeline, file.clone()).await?;
     let read = ocr::read(&pipeline.sandbox(&workspace), &file, Hint { dpi: 0, is_page: false }, &pipeline.config.ocr_languages).await;

@@ -34,6 +34,7 @@ mod servers;
 mod workspace;
 
 mod failure;
+mod needs;
 
 use std::{ffi::OsString, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
@@ -43,10 +44,16 @@ use millstream_common::{
 };
 use serde::de::DeserializeOwned;
 
-use self::{gates::Gates, progress::Announcer, servers::Servers, tools::Sandbox, workspace::Workspace};
+use self::{
+    gates::Gates,
+    progress::Announcer,
+    servers::Servers,
+    tools::{Sandbox, sandbox::Launcher},
+    workspace::{Home, Workspace},
+};
 use crate::{Context, Handler, Outcome, objects::Objects};
 
-pub use self::servers::SetupError;
+pub use self::{needs::NEEDS, servers::SetupError};
 
 /// The queue of all jobs of the pipeline; `millstream.submit_document` names it too.
 const QUEUE: &str = "documents";
@@ -75,6 +82,9 @@ pub struct DocumentSetup {
     pub tessdata_dir: Option<PathBuf>,
     /// An existing folder for temporary files; each job has its own folder in it.
     pub work_dir: PathBuf,
+    /// What stands between the worker and its tools: [`Launcher::ourselves`] in a program whose `main` calls
+    /// [`tools::sandbox::helper`] first thing, else [`Launcher::Shell`].
+    pub launcher: Launcher,
 }
 
 /// What all handlers of one process share.
@@ -83,7 +93,8 @@ struct Pipeline {
     objects: Objects,
     search_path: OsString,
     tessdata_dir: Option<PathBuf>,
-    work_dir: PathBuf,
+    home: Home,
+    launcher: Launcher,
     servers: Servers,
     gates: Gates,
     announcer: Announcer,
@@ -92,7 +103,7 @@ struct Pipeline {
 impl Pipeline {
     /// Programs that keep their temporary files in the folder of one job.
     fn sandbox(&self, workspace: &Workspace) -> Sandbox {
-        let sandbox = Sandbox::new(self.search_path.clone(), workspace.path());
+        let sandbox = Sandbox::new(self.search_path.clone(), workspace.path()).with_launcher(self.launcher.clone());
         match &self.tessdata_dir {
             Some(dir) => sandbox.with_tessdata_dir(dir),
             None => sandbox,
@@ -100,33 +111,39 @@ impl Pipeline {
     }
 }
 
-/// The six handlers of the pipeline. With a model server configured, the process must have installed its TLS provider.
+/// The six handlers of the pipeline, as far as this machine can run them. With a model server configured, the process must have installed its TLS provider.
 ///
-/// Programs that are not installed are no error here: the documents that need them fail by name, and the worker can do
-/// its other work.
+/// Programs that are not installed are no error here: the kinds that need them are left out, and the log says which and why.
 pub fn handlers(setup: &DocumentSetup) -> Result<Vec<Handler>, SetupError> {
-    if let Err(missing) = Sandbox::new(setup.search_path.clone(), &setup.work_dir).check() {
-        tracing::warn!(reason = %missing, "documents cannot be processed completely by this worker");
-    }
-    workspace::sweep(&setup.work_dir);
+    tell_gaps(&setup.launcher);
     let pipeline = Arc::new(Pipeline {
         config: setup.config.documents.clone(),
         objects: setup.objects.clone(),
         search_path: setup.search_path.clone(),
         tessdata_dir: setup.tessdata_dir.clone(),
-        work_dir: setup.work_dir.clone(),
+        home: Home::new(&setup.work_dir),
+        launcher: setup.launcher.clone(),
         servers: Servers::new(&setup.config)?,
         gates: Gates::new(),
         announcer: Announcer::default(),
     });
-    Ok(vec![
+    let all = vec![
         handler(payload::EXTRACT, &pipeline, extract::run).timeout(EXTRACT_TIMEOUT).retry(LOCAL_RETRY),
         handler(payload::IMAGE, &pipeline, image::run).timeout(IMAGE_TIMEOUT).retry(LOCAL_RETRY),
         handler(payload::CHUNK, &pipeline, chunk::run).timeout(STEP_TIMEOUT).retry(LOCAL_RETRY),
         handler(payload::ANALYSE, &pipeline, analyse::run).timeout(STEP_TIMEOUT).retry(REMOTE_RETRY),
         handler(payload::EMBED, &pipeline, embed::run).timeout(STEP_TIMEOUT).retry(REMOTE_RETRY),
         handler(payload::PRODUCTS, &pipeline, products::run).timeout(STEP_TIMEOUT).retry(LOCAL_RETRY),
-    ])
+    ];
+    Ok(needs::served(all, &setup.search_path))
+}
+
+/// Once per process: what a program that a hostile file has taken over could do here.
+fn tell_gaps(launcher: &Launcher) {
+    let gaps = launcher.isolation().gaps();
+    if !gaps.is_empty() {
+        tracing::warn!("a document that takes over the program that reads it can {}: see \"millstream doctor\"", gaps.join(", "));
+    }
 }
 
 fn handler<P, F, R>(kind: &str, pipeline: &Arc<Pipeline>, run: F) -> Handler

@@ -1,31 +1,42 @@
-//! The folder of one job: what it fetches and what its tools write, gone when the job ends or is dropped.
+//! The folder of one job: what it fetches and what its tools write, gone when the job ends or is dropped, and at the next start of
+//! any worker if its process was killed.
 
 use std::{
+    fs::File,
+    io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use tempfile::TempDir;
 
+use super::tools::ToolError;
 use crate::{
     objects::{Objects, ObjectsError},
     outcome::Failure,
 };
 
-/// Begins the names of our folders; nobody else's are ever swept.
+/// Begins the names of the folders of jobs.
 const PREFIX: &str = "millstream-document-";
 
-/// A folder of this age belongs to a process that was killed: a job takes 15 minutes at most.
-const ABANDONED_AFTER: Duration = Duration::from_hours(1);
+/// Begins the names of the folders of processes; nobody else's are ever swept.
+const HOME_PREFIX: &str = "millstream-process-";
+/// In each of them.
+const LOCK: &str = "lock";
+/// Between the making of a folder and its lock lie microseconds.
+const UNLOCKED_MAX: Duration = Duration::from_hours(1);
+
+const UNMADE: &str = "a temporary folder could not be made";
 
 /// A folder that dies with this value.
 pub(super) struct Workspace(TempDir);
 
 impl Workspace {
     /// An empty folder in `work_dir`.
-    pub(super) fn create(work_dir: &Path) -> Result<Self, Failure> {
+    fn create(work_dir: &Path) -> Result<Self, Failure> {
         let dir = tempfile::Builder::new().prefix(PREFIX).tempdir_in(work_dir);
-        dir.map(Self).map_err(|e| Failure::retry(format!("a temporary folder could not be made: {e}")))
+        dir.map(Self).map_err(|e| ToolError::io(UNMADE, &e).into())
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -42,22 +53,67 @@ impl Workspace {
     /// A folder in the folder.
     pub(super) fn subfolder(&self, name: &str) -> Result<PathBuf, Failure> {
         let path = self.path().join(name);
-        std::fs::create_dir(&path).map_err(|e| Failure::retry(format!("a temporary folder could not be made: {e}")))?;
+        std::fs::create_dir(&path).map_err(|e| ToolError::io(UNMADE, &e))?;
         Ok(path)
     }
 }
 
-/// Removes what killed processes left in `work_dir`. Best effort: what cannot be removed costs disk space, not work.
-pub(super) fn sweep(work_dir: &Path) {
-    let Ok(entries) = std::fs::read_dir(work_dir) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
-        let age = entry.metadata().ok().and_then(|metadata| metadata.modified().ok()?.elapsed().ok());
-        if age.is_some_and(|age| age > ABANDONED_AFTER)
+/// The folder of one process, with those of its jobs in it. Made when the first job needs it, and again if somebody has tidied up.
+pub(super) struct Home {
+    root: PathBuf,
+    made: Mutex<Option<Made>>,
+}
+
+/// While the process lives it holds the lock, which is how others know.
+struct Made {
+    dir: TempDir,
+    _lock: File,
+}
+
+impl Home {
+    /// In `root`, which is swept of what dead processes have left there.
+    pub(super) fn new(root: &Path) -> Self {
+        sweep(root);
+        Self { root: root.to_owned(), made: Mutex::new(None) }
+    }
+
+    /// An empty folder for a job.
+    pub(super) fn workspace(&self) -> Result<Workspace, Failure> {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.as_ref().is_none_or(|made| !made.dir.path().is_dir()) {
+            *made = Some(make(&self.root).map_err(|e| ToolError::io(UNMADE, &e))?);
+        }
+        let root = made.as_ref().map_or(self.root.as_path(), |made| made.dir.path());
+        Workspace::create(root)
+    }
+}
+
+fn make(root: &Path) -> io::Result<Made> {
+    let dir = tempfile::Builder::new().prefix(HOME_PREFIX).tempdir_in(root)?;
+    let lock = File::create(dir.path().join(LOCK))?;
+    lock.lock()?;
+    Ok(Made { dir, _lock: lock })
+}
+
+/// Removes what dead processes left in `root`. Best effort: what cannot be removed costs disk space, not work.
+fn sweep(root: &Path) {
+    let Ok(entries) = std::fs::read_dir(root) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(HOME_PREFIX)) {
+        if is_abandoned(&entry.path())
             && let Err(e) = std::fs::remove_dir_all(entry.path())
         {
             tracing::debug!(error = %e, "an abandoned temporary folder could not be removed");
         }
     }
+}
+
+/// Nobody holds its lock. One without a lock is being made, unless it is old.
+fn is_abandoned(home: &Path) -> bool {
+    if let Ok(lock) = File::open(home.join(LOCK)) {
+        return lock.try_lock().is_ok();
+    }
+    let made = std::fs::metadata(home).and_then(|metadata| metadata.modified());
+    made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > UNLOCKED_MAX))
 }
 
 #[cfg(test)]
@@ -75,21 +131,18 @@ mod tests {
         assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
     }
 
+    // X70
     #[test]
-    fn only_old_folders_of_ours_are_swept() {
+    fn what_a_dead_process_left_is_swept_at_the_next_start_and_a_living_one_keeps_its_folder() {
         let root = tempfile::tempdir().unwrap();
-        let make = |name: &str, age: Duration| {
-            let path = root.path().join(name);
-            std::fs::create_dir(&path).unwrap();
-            let now = std::fs::metadata(&path).unwrap().modified().unwrap();
-            std::fs::File::open(&path).unwrap().set_modified(now - age).unwrap();
-        };
-        make("millstream-document-old", ABANDONED_AFTER * 2);
-        make("millstream-document-new", Duration::ZERO);
-        make("somebody-else", ABANDONED_AFTER * 2);
-        sweep(root.path());
-        let mut left: Vec<_> = std::fs::read_dir(root.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
-        left.sort();
-        assert_eq!(left, ["millstream-document-new", "somebody-else"]);
+        let (living, dead) = (Home::new(root.path()), Home::new(root.path()));
+        let [kept, left] = [&living, &dead].map(|home| home.workspace().unwrap().0.keep());
+        // A process that is killed closes its files and removes nothing.
+        let dir = dead.made.lock().unwrap().take().unwrap().dir.keep();
+        std::fs::create_dir(root.path().join("somebody-else")).unwrap();
+        let _next = Home::new(root.path());
+        assert!(kept.is_dir() && !left.exists() && !dir.exists() && root.path().join("somebody-else").is_dir());
+        std::fs::remove_dir_all(kept.parent().unwrap()).unwrap();
+        assert!(living.workspace().unwrap().path().is_dir(), "it is made again");
     }
 }

@@ -3,6 +3,8 @@
 //! Invariant: every text that leaves this module is bounded and free of control characters, because it is stored,
 //! logged and shown, and because parts of it were written by whoever made the file.
 
+use millstream_common::shortage::shortage;
+
 /// Longest stored message in bytes: enough for one sentence and a quoted complaint of a tool, too little for a dump.
 pub const MESSAGE_BYTES_MAX: usize = 2_000;
 
@@ -24,6 +26,12 @@ pub enum ToolError {
         tool: String,
         /// What to install.
         hint: String,
+    },
+    /// This machine has run out of something; the file is not the reason, and an attempt elsewhere or later is whole.
+    #[error("{message}")]
+    Shortage {
+        /// What is short, and what for.
+        message: String,
     },
     /// Worth another attempt: input or output failed, or the tool was stopped from outside.
     #[error("{message}")]
@@ -84,14 +92,27 @@ impl ToolError {
 
     /// A failed read or write of `what`; the operating system's reason is kept, paths are not.
     pub fn io(what: &str, source: &std::io::Error) -> Self {
-        Self::transient(&format!("{what}: {source}"))
+        Self::caused(what, source)
+    }
+
+    /// The same for an error that may stand for one of the operating system.
+    pub fn caused(what: &str, source: &(dyn std::error::Error + 'static)) -> Self {
+        match shortage(source) {
+            Some(short) => Self::shortage(&format!("{what}: {source}: {short}")),
+            None => Self::transient(&format!("{what}: {source}")),
+        }
+    }
+
+    /// This machine has run out of something.
+    pub fn shortage(message: &str) -> Self {
+        Self::Shortage { message: clean(message) }
     }
 
     /// The document code, or `None` if the file is not the reason.
     pub fn document_code(&self) -> Option<&'static str> {
         match self {
             Self::Document { code, .. } => Some(code),
-            Self::Missing { .. } | Self::Transient { .. } => None,
+            Self::Missing { .. } | Self::Shortage { .. } | Self::Transient { .. } => None,
         }
     }
 }

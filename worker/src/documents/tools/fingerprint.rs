@@ -14,6 +14,7 @@ use std::path::Path;
 use image::codecs::png::PngDecoder;
 use image::imageops::{FilterType, resize};
 use image::{DynamicImage, ImageDecoder, RgbImage};
+use millstream_common::shortage::shortage;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
@@ -94,6 +95,7 @@ fn undecodable(source: &image::ImageError) -> ToolError {
             let limit = DECODER_BYTES_MAX / (1024 * 1024);
             ToolError::document(code::IMAGE_TOO_LARGE, &format!("the image needs more than {limit} MiB to decode"))
         }
+        other if shortage(other).is_some() => ToolError::caused("the image could not be read", other),
         other => ToolError::document(code::IMAGE_UNREADABLE, &format!("the image cannot be decoded: {other}")),
     }
 }

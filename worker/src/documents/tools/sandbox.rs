@@ -1,44 +1,56 @@
-//! Runs one program on one hostile file: limited, alone, and always to an end (P4, F34).
+//! Runs one program on one hostile file: limited, confined where the machine allows it, and always to an end (P4, F34).
 //!
-//! The limits are set by the shell's `ulimit` before it becomes the program, so no unsafe code is needed and the
-//! same works on Linux and macOS. Invariants: at most `stdout_bytes_max` + [`STDERR_BYTES_MAX`] bytes are held; the
-//! child is dead when [`Sandbox::run`] returns or its future is dropped; the child sees no variable of ours, so no
-//! secret reaches a parser of hostile files. Poppler and Tesseract start no children of their own.
+//! CPU time, memory and file size are limited before the child becomes the program, without unsafe code: by the helper
+//! ([`confine`](helper)) or by a shell's `ulimit`. Invariants: at most `stdout_bytes_max` + [`STDERR_BYTES_MAX`] bytes are
+//! held; the child is dead when [`Sandbox::run`] returns or its future is dropped; its environment has no variable of ours.
+//!
+//! That alone keeps no secret from a parser that a hostile file has taken over: it has the worker's user. With the helper, on a
+//! Linux that has Landlock and seccomp, such a program can neither make a socket, nor write outside its folder, nor read
+//! what is not the system's or its own, `/proc` of the worker included, nor outlive the worker. What of this holds on a
+//! machine is asked of it ([`Launcher::isolation`]), logged at the start and told by the doctor. A child of the tool's own
+//! is confined alike and is killed with it when a run is cut short; after a run that ended well, or a worker that was killed,
+//! it may stay, without files and sockets.
 //!
 //! It does not know what the programs print or what their exit codes mean.
 
+#[cfg(target_os = "linux")]
+mod confine;
 mod judge;
+mod launcher;
 mod limits;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 use super::error::ToolError;
 use super::tool::Tool;
+#[cfg(target_os = "linux")]
+pub use confine::helper;
+pub use launcher::{Isolation, Launcher};
 pub use limits::Limits;
+
+/// Nothing is confined by a helper on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn helper() -> Option<std::process::ExitCode> {
+    None
+}
 
 /// Kept of what a program says on stderr. The rest is read and dropped: poppler prints one line per broken object,
 /// which can be megabytes for a file that it then reads well enough.
 pub const STDERR_BYTES_MAX: usize = 64 * 1024;
 
+/// What must fit into the folder after a program has written files.
+const ROOM_BYTES_MIN: usize = 64 * 1024;
+
 /// How long a killed child may take to vanish before it is left to tokio's reaper; a kill is normally instant.
 const REAP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Sets the limits, then becomes the program. A refused limit is passed over: either a tighter one is in force
-/// already, or the system has none of that kind (macOS: `-v`). The soft CPU limit comes one second before the hard
-/// one, so that the signal is SIGXCPU, which tells its reason, and not SIGKILL, which does not.
-const SCRIPT: &str = "cpu=$1; memory=$2; file=$3; shift 3
-ulimit -c 0 2>/dev/null
-ulimit -S -t \"$cpu\" 2>/dev/null; ulimit -H -t $((cpu + 1)) 2>/dev/null
-ulimit -v \"$memory\" 2>/dev/null
-ulimit -f \"$file\" 2>/dev/null
-exec \"$@\"";
 
 /// Where programs are found and where they may put temporary files. Cheap to clone; one per worker will do.
 #[derive(Debug, Clone)]
@@ -46,6 +58,7 @@ pub struct Sandbox {
     search_path: OsString,
     work_dir: PathBuf,
     tessdata_dir: Option<PathBuf>,
+    launcher: Launcher,
 }
 
 /// How a program ended that stayed within its limits.
@@ -68,7 +81,7 @@ enum Collected {
 impl Sandbox {
     /// Programs come from `search_path` (the form of `PATH`); `work_dir` is their folder for temporary files.
     pub fn new(search_path: impl Into<OsString>, work_dir: impl Into<PathBuf>) -> Self {
-        Self { search_path: search_path.into(), work_dir: work_dir.into(), tessdata_dir: None }
+        Self { search_path: search_path.into(), work_dir: work_dir.into(), tessdata_dir: None, launcher: Launcher::Shell }
     }
 
     /// Uses Tesseract's language data from `dir` and not from where it was installed.
@@ -78,14 +91,16 @@ impl Sandbox {
         self
     }
 
+    /// Starts programs in this way; without it, by a shell.
+    #[must_use]
+    pub fn with_launcher(mut self, launcher: Launcher) -> Self {
+        self.launcher = launcher;
+        self
+    }
+
     /// The folder of Tesseract's language data, if it is not the installed one.
     pub fn tessdata_dir(&self) -> Option<&Path> {
         self.tessdata_dir.as_deref()
-    }
-
-    /// Checks that all programs of the pipeline are there; for start-up and for the doctor.
-    pub fn check(&self) -> Result<(), ToolError> {
-        Tool::ALL.into_iter().try_for_each(|tool| tool.find_in(&self.search_path).map(drop))
     }
 
     /// Runs `tool` with `args` to its end, within `limits`.
@@ -93,7 +108,21 @@ impl Sandbox {
     /// A file name among `args` must be absolute (see [`absolute`]): it could else be taken for an option.
     pub async fn run(&self, tool: Tool, args: &[OsString], limits: &Limits) -> Result<Finished, ToolError> {
         let program = tool.find_in(&self.search_path)?;
-        self.run_program(tool.name(), &program, args, limits).await
+        let finished = self.run_program(tool.name(), &program, args, limits).await;
+        if limits.file_bytes_max > 0 {
+            // Programs that find the disk full leave half a file behind and may say nothing of it, or blame the document.
+            self.check_room(tool.name()).await?;
+        }
+        finished
+    }
+
+    /// Whether something can still be written beside what the program has written.
+    async fn check_room(&self, name: &str) -> Result<(), ToolError> {
+        let probe = self.work_dir.join("room");
+        let written = tokio::fs::write(&probe, vec![0; ROOM_BYTES_MIN]).await;
+        // It goes with the folder if it cannot be removed.
+        let _ = tokio::fs::remove_file(&probe).await;
+        written.map_err(|source| ToolError::io(&format!("the folder for the files of {name} takes no more"), &source))
     }
 
     async fn run_program(&self, name: &str, program: &Path, args: &[OsString], limits: &Limits) -> Result<Finished, ToolError> {
@@ -102,22 +131,27 @@ impl Sandbox {
             .command(program, args, limits)
             .spawn()
             .map_err(|source| ToolError::io(&format!("{name} could not be started"), &source))?;
+        let group = Group::of(&child);
         let collected = tokio::time::timeout(limits.wall, collect(&mut child, limits.stdout_bytes_max)).await;
         match collected {
             Ok(Ok(Collected::Ended { stdout, stderr, status })) => {
+                group.ended();
                 let stderr = String::from_utf8_lossy(&stderr).into_owned();
                 let exit_code = judge::exit_code(name, status, &stderr, started.elapsed(), limits)?;
                 Ok(Finished { exit_code, stdout, stderr })
             }
             Ok(Ok(Collected::OutputTooLong)) => {
+                drop(group);
                 stop(&mut child).await;
                 Err(judge::output_exceeded(name, limits))
             }
             Ok(Err(source)) => {
+                drop(group);
                 stop(&mut child).await;
                 Err(ToolError::io(&format!("the output of {name} could not be read"), &source))
             }
             Err(_elapsed) => {
+                drop(group);
                 stop(&mut child).await;
                 Err(judge::time_exceeded(name, limits))
             }
@@ -125,11 +159,8 @@ impl Sandbox {
     }
 
     fn command(&self, program: &Path, args: &[OsString], limits: &Limits) -> Command {
-        let mut command = Command::new("/bin/sh");
+        let mut command = Command::from(self.launcher.command(program, limits, &self.work_dir, self.tessdata_dir()));
         command
-            .args([OsStr::new("-c"), OsStr::new(SCRIPT), OsStr::new("sh")])
-            .args(limits.shell_arguments())
-            .arg(program)
             .args(args)
             .env_clear()
             .env("PATH", &self.search_path)
@@ -197,6 +228,30 @@ async fn stop(child: &mut Child) {
     if child.start_kill().is_ok() {
         // Nothing depends on the status of a killed child, and kill_on_drop reaps it if this deadline passes.
         let _ = tokio::time::timeout(REAP_DEADLINE, child.wait()).await;
+    }
+}
+
+/// The child and what it has started, which is killed with it when a run is cut short. Dropped before the child is waited for, so
+/// that the number is still its own.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| Pid::from_raw(id.cast_signed())))
+    }
+
+    /// The child has been waited for: its number may be somebody else's.
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(leader) = self.0 {
+            // It may have ended this moment: then there is nobody to kill.
+            let _ = kill_process_group(leader, Signal::KILL);
+        }
     }
 }
 

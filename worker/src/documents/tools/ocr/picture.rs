@@ -139,7 +139,7 @@ fn is_dark(grey: &GrayImage) -> bool {
 }
 
 fn write(file: &Path, grey: &GrayImage) -> Result<(), ToolError> {
-    let failed = |source: &dyn std::fmt::Display| ToolError::transient(&format!("a picture could not be written: {source}"));
+    let failed = |source: &(dyn std::error::Error + 'static)| ToolError::caused("a picture could not be written", source);
     let out = BufWriter::new(File::create(file).map_err(|source| failed(&source))?);
     let encoder = PngEncoder::new_with_quality(out, CompressionType::Fast, PngFilter::NoFilter);
     let written = encoder.write_image(grey.as_raw(), grey.width(), grey.height(), image::ExtendedColorType::L8);

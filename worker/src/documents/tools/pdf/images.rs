@@ -167,7 +167,8 @@ async fn extract_page(
     for image in page {
         let file = out_dir.join(format!("{prefix}-{number:03}-{:03}.png", image.index));
         if wanted.contains(&image) {
-            outcomes.push(take_file(image, file).await.map_err(|reason| lost(image, &reason.unwrap_or(complaint.clone()))));
+            let taken = take_file(image, file).await?;
+            outcomes.push(taken.map_err(|reason| lost(image, &reason.unwrap_or(complaint.clone()))));
         } else {
             remove(&file).await;
         }
@@ -176,16 +177,20 @@ async fn extract_page(
 }
 
 /// The image if poppler wrote it whole; else the reason, or `None` if the file is missing or cut off.
-async fn take_file(image: &ListedImage, file: PathBuf) -> Result<ExtractedImage, Option<String>> {
-    let Ok(header) = png::read_header(&file).await else {
-        remove(&file).await;
-        return Err(None);
+async fn take_file(image: &ListedImage, file: PathBuf) -> Result<Result<ExtractedImage, Option<String>>, ToolError> {
+    let header = match png::read_header(&file).await {
+        Ok(header) => header,
+        Err(short @ ToolError::Shortage { .. }) => return Err(short),
+        Err(_) => {
+            remove(&file).await;
+            return Ok(Err(None));
+        }
     };
     if header.pixels() > png::PIXELS_MAX {
         remove(&file).await;
-        return Err(Some("it is larger than the document says".to_owned()));
+        return Ok(Err(Some("it is larger than the document says".to_owned())));
     }
-    Ok(ExtractedImage {
+    Ok(Ok(ExtractedImage {
         page: image.page,
         index: image.index,
         role: image.role(),
@@ -195,7 +200,7 @@ async fn take_file(image: &ListedImage, file: PathBuf) -> Result<ExtractedImage,
         height: header.height,
         colour: image.colour.clone(),
         encoding: image.encoding.clone(),
-    })
+    }))
 }
 
 /// A file that is not wanted; if it cannot be removed it goes with the caller's folder.

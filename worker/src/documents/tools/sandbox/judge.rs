@@ -21,6 +21,10 @@ const OUT_OF_MEMORY: [&str; 6] =
 
 /// The exit code of a program that ended by itself, else the reason why it did not.
 pub(super) fn exit_code(name: &str, status: ExitStatus, stderr: &str, elapsed: Duration, limits: &Limits) -> Result<i32, ToolError> {
+    #[cfg(target_os = "linux")]
+    if status.code() == Some(super::confine::FAILED.into()) && stderr.starts_with(super::confine::COMPLAINT) {
+        return Err(ToolError::shortage(stderr));
+    }
     let ended_well = status.success();
     if !ended_well && OUT_OF_MEMORY.iter().any(|words| stderr.contains(words)) {
         return Err(memory_exceeded(name, limits));
@@ -31,7 +35,11 @@ pub(super) fn exit_code(name: &str, status: ExitStatus, stderr: &str, elapsed: D
         // The hard CPU limit kills too; only a program that ran that long can have met it.
         Some(SIGKILL) if elapsed.as_secs() >= limits.cpu_s => Err(cpu_exceeded(name, limits)),
         Some(SIGXFSZ) => Err(file_exceeded(name, limits)),
-        Some(signal @ (SIGHUP | SIGINT | SIGKILL | SIGTERM)) => {
+        // Neither a limit of ours nor the program's own doing: it is what a machine or container without memory does.
+        Some(SIGKILL) => {
+            Err(ToolError::shortage(&format!("{name} was killed from outside, as it happens when a machine has no memory left")))
+        }
+        Some(signal @ (SIGHUP | SIGINT | SIGTERM)) => {
             Err(ToolError::transient(&format!("{name} was stopped from outside (signal {signal})")))
         }
         Some(signal) => {

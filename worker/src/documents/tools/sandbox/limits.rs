@@ -69,6 +69,12 @@ impl Limits {
     #[cfg(test)]
     pub(super) const ALL: [Self; 6] = [Self::INSPECT, Self::TEXT, Self::LIST_IMAGES, Self::EXTRACT_IMAGES, Self::RENDER, Self::OCR];
 
+    /// The arguments of the helper, in its order, in seconds and bytes.
+    #[cfg(target_os = "linux")]
+    pub(super) fn helper_arguments(&self) -> [OsString; 3] {
+        [self.cpu_s, self.memory_bytes_max, self.file_bytes_max].map(|number| number.to_string().into())
+    }
+
     /// The arguments of the shell script, in its order and units.
     pub(super) fn shell_arguments(&self) -> [OsString; 3] {
         [

@@ -79,8 +79,10 @@ async fn endless_complaints_are_dropped_and_do_not_block() {
 #[tokio::test]
 async fn a_crash_is_the_files_fault_and_a_stop_from_outside_is_not() {
     assert_eq!(code_of("kill -SEGV $$", SMALL).await, code::TOOL_CRASHED);
-    let error = shell("kill -KILL $$", SMALL).await.expect_err("it kills itself");
+    let error = shell("kill -TERM $$", SMALL).await.expect_err("it stops itself");
     assert!(matches!(error, ToolError::Transient { .. }), "{error}");
+    let error = shell("kill -KILL $$", SMALL).await.expect_err("it kills itself");
+    assert!(matches!(error, ToolError::Shortage { .. }), "{error}");
 }
 
 // F64

@@ -1,0 +1,100 @@
+//! How a tool is started: through the helper that confines it, or through a shell that only limits it.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::limits::Limits;
+
+/// Sets the limits, then becomes the program. A refused limit is passed over: either a tighter one is in force
+/// already, or the system has none of that kind (macOS: `-v`). The soft CPU limit comes one second before the hard
+/// one, so that the signal is SIGXCPU, which tells its reason, and not SIGKILL, which does not.
+const SCRIPT: &str = "cpu=$1; memory=$2; file=$3; shift 3
+ulimit -c 0 2>/dev/null
+ulimit -S -t \"$cpu\" 2>/dev/null; ulimit -H -t $((cpu + 1)) 2>/dev/null
+ulimit -v \"$memory\" 2>/dev/null
+ulimit -f \"$file\" 2>/dev/null
+exec \"$@\"";
+
+/// The program of this process, also after its file was replaced.
+#[cfg(target_os = "linux")]
+const OURSELVES: &str = "/proc/self/exe";
+
+/// What stands between the worker and its tools.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Launcher {
+    /// A shell. It limits CPU, memory and file size; everything that the worker's user may do, the tool may too.
+    #[default]
+    Shell,
+    /// A program whose `main` calls [`super::helper`] first thing.
+    Helper(PathBuf),
+}
+
+/// What a tool cannot do here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Isolation {
+    /// Read what is not its own or the system's, write outside its folder, look into other processes.
+    pub files: bool,
+    /// Reach the network, or any socket.
+    pub sockets: bool,
+    /// Outlive the worker.
+    pub life: bool,
+}
+
+impl Launcher {
+    /// This very program, if its `main` calls [`super::helper`]. The shell where no helper can confine anything.
+    pub fn ourselves() -> Self {
+        #[cfg(target_os = "linux")]
+        return Self::Helper(PathBuf::from(OURSELVES));
+        #[cfg(not(target_os = "linux"))]
+        Self::Shell
+    }
+
+    /// Asks this machine what can be taken from a tool. Takes milliseconds, and blocks.
+    pub fn isolation(&self) -> Isolation {
+        #[cfg(target_os = "linux")]
+        if let Self::Helper(program) = self {
+            let asked = Command::new(program).args([super::confine::ARGUMENT, super::confine::PROBE]).env_clear().output();
+            let said = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+            return Isolation { files: said.contains("files=true"), sockets: said.contains("sockets=true"), life: !said.is_empty() };
+        }
+        Isolation::default()
+    }
+
+    /// The command that becomes `program` within `limits`, without its folder, environment and pipes.
+    pub(super) fn command(&self, program: &Path, limits: &Limits, work_dir: &Path, data_dir: Option<&Path>) -> Command {
+        match self {
+            Self::Shell => shell(program, limits),
+            #[cfg(target_os = "linux")]
+            Self::Helper(helper) => {
+                let mut command = Command::new(helper);
+                command.arg(super::confine::ARGUMENT).args(limits.helper_arguments());
+                command.arg(std::process::id().to_string()).arg(work_dir).arg(data_dir.unwrap_or(Path::new(""))).arg(program);
+                command
+            }
+            #[cfg(not(target_os = "linux"))]
+            Self::Helper(_) => shell(program, limits),
+        }
+    }
+}
+
+fn shell(program: &Path, limits: &Limits) -> Command {
+    let mut command = Command::new("/bin/sh");
+    let script: [OsString; 3] = ["-c", SCRIPT, "sh"].map(OsStr::new).map(Into::into);
+    command.args(script).args(limits.shell_arguments()).arg(program);
+    command
+}
+
+impl Isolation {
+    /// What a tool can do here although it should not; empty: nothing.
+    pub fn gaps(self) -> Vec<&'static str> {
+        let gaps = [
+            (self.files, "read and write what the worker's user may, its environment included"),
+            (self.sockets, "reach the network"),
+            (self.life, "outlive the worker"),
+        ];
+        gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, gap)| gap).collect()
+    }
+}

@@ -74,10 +74,24 @@ pub enum Outage {
 }
 
 impl Outage {
-    /// Whether the server itself is down, as far as can be told from here: nobody answers at its address, or it says so. Then most likely
-    /// nobody else can reach it either. A server that does not answer in time may only be cut off from this process.
+    /// Whether the server itself is down, as far as can be told from here: nobody answers at its address, or it says so, or that it takes no
+    /// writes. Then most likely nobody else can do his work with it either. A server that does not answer in time may only be cut off from
+    /// this process.
     pub fn is_server_down(&self) -> bool {
-        matches!(self, Self::Postgres { .. }) && matches!(self.word(), "connection refused" | "shutting down" | "starting up")
+        matches!(self, Self::Postgres { .. })
+            && matches!(self.word(), "connection refused" | "shutting down" | "starting up" | "takes no writes")
+    }
+
+    /// Whether it may be over at the next try: everything but an answer of Postgres that says something about the statement or its values.
+    pub fn is_passing(&self) -> bool {
+        let Self::Postgres { source: sqlx::Error::Database(error), .. } = self else { return true };
+        error.code().is_some_and(|code| PASSING.iter().any(|class| code.starts_with(class)))
+    }
+
+    /// Whether Postgres is there and refuses the values that it was to write, as it will the next time: one row of a batch may be to blame.
+    pub fn is_about_the_data(&self) -> bool {
+        let Self::Postgres { source: sqlx::Error::Database(error), .. } = self else { return false };
+        error.code().is_some_and(|code| OF_THE_DATA.iter().any(|class| code.starts_with(class)))
     }
 
     /// The cause in one or two words of a closed set, for open probes and labels: no address and no text of a server.
@@ -97,6 +111,13 @@ impl Outage {
         }
     }
 }
+
+/// Classes of error codes that say something about the server or the moment: a lost connection, no writes now, no login, a transaction that
+/// was rolled back, no room, a state that does not allow it, somebody who stepped in, the system.
+const PASSING: [&str; 8] = ["08", "25", "28", "40", "53", "55", "57", "58"];
+/// Classes that say something about values: cardinality, data, integrity, routines of the database that refuse, views that check, limits,
+/// and exceptions that somebody raised.
+const OF_THE_DATA: [&str; 8] = ["21", "22", "23", "38", "39", "44", "54", "P0"];
 
 /// What an error code of Postgres means for somebody who asks whether it is there.
 fn postgres_word(code: &str) -> &'static str {

@@ -14,8 +14,12 @@ mod leaders;
 mod machine;
 #[path = "field/operators.rs"]
 mod operators;
+#[path = "field/outcomes.rs"]
+mod outcomes;
 #[path = "field/pictures.rs"]
 mod pictures;
+#[path = "field/readonly.rs"]
+mod readonly;
 #[path = "field/report.rs"]
 mod report;
 #[path = "field/rights.rs"]

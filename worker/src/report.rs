@@ -8,7 +8,7 @@ use millstream_common::{error::Outage, id::JobId, pg::within};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::shared::Shared;
+use crate::{settle::fail::plain, shared::Shared};
 
 /// How often reports are written.
 const EVERY: Duration = Duration::from_millis(500);
@@ -54,18 +54,31 @@ pub(crate) async fn run(shared: Arc<Shared>, mut lines: mpsc::Receiver<Line>, st
         {
             batch.push(line);
         }
-        if let Err(outage) = write(&shared, &batch).await {
+        if let Err(outage) = write(&shared, batch).await {
             tracing::debug!(error = %millstream_common::error::in_full(&outage), "reports were not written");
         }
     }
     shared.pulses.end("report");
 }
 
-async fn write(shared: &Shared, lines: &[Line]) -> Result<(), Outage> {
-    let reports: Vec<_> = shared.held.leased().into_iter().filter_map(|hold| Some((hold.id, hold.epoch, hold.take_report()?))).collect();
+async fn write(shared: &Shared, mut lines: Vec<Line>) -> Result<(), Outage> {
+    let mut reports: Vec<_> =
+        shared.held.leased().into_iter().filter_map(|hold| Some((hold.id, hold.epoch, hold.take_report()?))).collect();
     if reports.is_empty() && lines.is_empty() {
         return Ok(());
     }
+    match write_once(shared, &reports, &lines).await {
+        // A text that this database cannot store must not cost the others theirs.
+        Err(outage) if outage.is_about_the_data() => {
+            reports.iter_mut().for_each(|report| report.2.1 = plain(&report.2.1));
+            lines.iter_mut().for_each(|line| line.text = plain(&line.text));
+            write_once(shared, &reports, &lines).await
+        }
+        written => written,
+    }
+}
+
+async fn write_once(shared: &Shared, reports: &[(JobId, i32, (f32, String))], lines: &[Line]) -> Result<(), Outage> {
     let op = "writing reports";
     let mut lent = shared.pg.main(op).await?;
     if !reports.is_empty() {

@@ -127,10 +127,12 @@ async fn applied(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, 
         Some(conn) => conn,
         None => pg.connect("connecting the watch").await?,
     };
-    let in_recovery = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(&mut conn).await;
-    if in_recovery.map_err(|source| Outage::Postgres { op: "probing", source })? {
+    // A primary on which transactions are read-only takes no jobs either.
+    let takes_none =
+        sqlx::query_scalar("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean").fetch_one(&mut conn).await;
+    if takes_none.map_err(|source| Outage::Postgres { op: "probing", source })? {
         // The primary of a moment ago, or a wrong address: what it says may be old, and it takes no jobs.
-        return Err(Outage::Schema("Postgres is in recovery".to_owned()));
+        return Err(Outage::Schema("Postgres takes no writes".to_owned()));
     }
     let query = sqlx::query_scalar("SELECT COALESCE(max(version), 0) FROM millstream._migrations WHERE success");
     let version = match query.fetch_one(&mut conn).await {

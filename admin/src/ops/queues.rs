@@ -17,8 +17,8 @@ pub struct Queue {
     pub name: String,
     /// Nothing of it is handed out.
     pub paused: bool,
-    /// Available jobs by the parcels that list them. An upper bound: a parcel is told late of settled jobs, and of cancelled
-    /// ones only when their turn comes.
+    /// Available jobs by the parcels that list them. An upper bound: a parcel is told late of settled jobs, and a job that was handed out
+    /// again is listed twice until its old parcel is gone, which takes seconds.
     pub backlog: i64,
     /// Jobs under a lease now.
     pub leased: i64,

@@ -29,6 +29,15 @@ impl Lent {
         self.connection.as_mut().expect("a loan holds its connection until it ends")
     }
 
+    /// After one statement that failed outside a transaction: values that Postgres has refused say nothing against the connection, which is
+    /// given back for reuse.
+    pub fn after(self, outage: Outage) -> Outage {
+        if outage.is_about_the_data() {
+            self.done();
+        }
+        outage
+    }
+
     /// Gives the connection back for reuse.
     pub fn done(mut self) {
         drop(self.connection.take());

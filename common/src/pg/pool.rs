@@ -90,6 +90,8 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, Outage> {
             ("statement_timeout", STATEMENT_TIMEOUT_MS.to_string()),
             ("lock_timeout", LOCK_TIMEOUT_MS.to_string()),
             ("client_min_messages", "warning".to_owned()),
+            // Every statement is guarded for this level. A database whose default is a higher one would refuse some of them, again and again.
+            ("default_transaction_isolation", "read committed".to_owned()),
         ])
         .log_slow_statements(tracing::log::LevelFilter::Debug, STATEMENT_DEADLINE))
 }

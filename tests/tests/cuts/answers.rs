@@ -87,7 +87,7 @@ async fn a_claim_whose_answer_is_lost_loses_no_job() {
     let lab = Lab::new().await;
     let (links, starts) = (Links::of(&lab).await, Starts::default());
     let _worker = lab.worker_in(&links.config, vec![starts.timed("timed")]).await;
-    links.postgres.set(statement("schema_version, crash_count\n         FROM millstream.job WHERE id = ANY($1)"));
+    links.postgres.set(statement("FROM millstream.job j CROSS JOIN millstream.closed WHERE id = ANY($1)"));
     send(&lab.producer(), "timed", "1", 5).await;
     cut(&links).await;
     lab.await_all_completed(5).await;

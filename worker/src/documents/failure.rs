@@ -49,20 +49,13 @@ impl From<Outage> for Failure {
     fn from(outage: Outage) -> Self {
         match &outage {
             // The statement itself was refused: that is no outage, and waiting for free would be waiting forever.
-            Outage::Postgres { source, .. } if source.as_database_error().is_some_and(|e| !is_passing(e.code().as_deref())) => {
-                Self::Retry(in_full(&outage))
-            }
+            refused if !refused.is_passing() => Self::Retry(in_full(&outage)),
             _ => {
                 tracing::debug!(error = %in_full(&outage), "a document's job is put off");
                 Self::Snooze(OUTAGE_DELAY)
             }
         }
     }
-}
-
-/// Connections, resources, locks, shutdown, serialisation: the classes of `SQLSTATE` that pass by themselves.
-fn is_passing(code: Option<&str>) -> bool {
-    code.is_some_and(|code| ["08", "53", "55", "57", "40"].iter().any(|class| code.starts_with(class)))
 }
 
 /// The rows of a job are gone: the document was deleted while the job waited.
@@ -119,6 +112,5 @@ mod tests {
     fn postgres_being_away_costs_no_attempt() {
         let away = Outage::PostgresTimeout { op: "reading" };
         assert_eq!(Failure::from(away), Failure::Snooze(OUTAGE_DELAY));
-        assert!(is_passing(Some("57P01")) && !is_passing(Some("42703")) && !is_passing(None));
     }
 }

@@ -51,7 +51,7 @@ enum Scope {
 enum Ran {
     /// What there was to do is done.
     Done,
-    /// Nothing was looked at: it needs Redis, which is away. That is no success, or an alert would not see that it stands still.
+    /// Nothing was looked at: it needs a server that is away. That is no success, or an alert would not see that it stands still.
     Skipped,
 }
 

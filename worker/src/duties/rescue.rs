@@ -2,12 +2,13 @@
 //!
 //! A worker is dead when its beat counter has not moved for most of a lease of successful looks on this observer's own
 //! monotonic clock; no wall clock of anyone decides. After an outage of Postgres the count starts anew for everybody, and then
-//! only a whole lease of good looks counts, so nobody is rescued because the database was away. Every worker observes, so
-//! that the death of the leader changes nothing.
+//! only a whole lease of good looks counts, so nobody is rescued because the database was away. A look is good while this worker's own
+//! beats get through: a database that is read and takes no writes silences everybody. Every worker observes, so that the death of the
+//! leader changes nothing.
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -46,6 +47,11 @@ impl Duty for Rescue {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
+        if !shared.beating.load(Ordering::Relaxed) {
+            // A look is a read and a beat a write: where this worker's own beat does not get through, the silence of others says nothing.
+            self.forget_everything(shared.lease);
+            return Ok(Ran::Skipped);
+        }
         let op = "looking at beats";
         let looked = async {
             let mut lent = shared.pg.hot(op).await?;

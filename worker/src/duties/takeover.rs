@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -86,7 +86,8 @@ impl Duty for Takeover {
         if self.last_look.replace(Instant::now()).is_some_and(|at| at.elapsed() > GAP_MAX) {
             seen.clear();
         }
-        if shared.redis.is_down() {
+        // Without beats of its own this worker cannot tell who could have settled or leased.
+        if shared.redis.is_down() || !shared.beating.load(Ordering::Relaxed) {
             return Ok(Ran::Skipped);
         }
         let owners = owners(shared).await?;

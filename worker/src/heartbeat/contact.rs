@@ -1,6 +1,6 @@
 //! Whether the heart reaches Postgres, and what a worker may believe when it does not.
 //!
-//! A server that *refuses* is most likely down for everybody: then nobody can take anything over, and stopping runs would only waste
+//! A server that *refuses*, or takes no writes, is most likely down for everybody: then nobody can take anything over, and stopping runs would only waste
 //! them. It may also be a dead pooler beside this worker, or a firewall before it, and others take its jobs over at that moment. So
 //! the belief has an end. It knows neither runs nor outcomes: the fence and settle ask.
 
@@ -28,17 +28,23 @@ struct Times {
     passed_at: Instant,
     /// When others were last about to take this worker for dead.
     fallen_at: Option<Instant>,
+    /// When a beat got through again after one that was refused; at first, the start.
+    back_since: Instant,
 }
 
 impl Contact {
     pub(crate) fn new() -> Self {
-        Self { times: Mutex::new(Times { passed_at: Instant::now(), fallen_at: None }), refused: false.into() }
+        let now = Instant::now();
+        Self { times: Mutex::new(Times { passed_at: now, fallen_at: None, back_since: now }), refused: false.into() }
     }
 
     /// A beat that was sent then has been answered.
     pub(super) fn passed(&self, sent_at: Instant) {
-        self.times().passed_at = sent_at;
-        self.refused.store(false, Ordering::Relaxed);
+        let mut times = self.times();
+        times.passed_at = sent_at;
+        if self.refused.swap(false, Ordering::Relaxed) {
+            times.back_since = Instant::now();
+        }
     }
 
     /// A beat has failed: `refused`, or just not answered.
@@ -60,6 +66,11 @@ impl Contact {
     /// Whether a worker with this lease may go on with its runs, because nobody can take them over.
     pub(super) fn is_down_for_all(&self, lease: Duration) -> bool {
         self.is_refused() && self.silence() < lease * BELIEF_LEASES_MAX
+    }
+
+    /// Since when nobody has been refused: before, nothing could be leased, and nobody could take anything over.
+    pub(super) fn back_at(&self) -> Instant {
+        self.times().back_since
     }
 
     /// The fence falls now.
@@ -96,6 +107,19 @@ mod tests {
         assert!(!silent_for(LEASE * 4, true).is_down_for_all(LEASE), "others may have had the jobs for long");
         assert!(silent_for(LEASE * 4, true).is_refused(), "an outcome is kept all the same");
         assert!(!silent_for(Duration::ZERO, false).is_down_for_all(LEASE), "no answer is no refusal");
+    }
+
+    // X21
+    #[test]
+    fn what_could_not_be_leased_while_everybody_was_refused_has_its_time_after_that() {
+        let contact = silent_for(LEASE, true);
+        let before = Instant::now();
+        contact.passed(before);
+        assert!(contact.back_at() >= before);
+        let back_at = contact.back_at();
+        contact.failed(false);
+        contact.passed(Instant::now());
+        assert_eq!(contact.back_at(), back_at, "a beat that was only late takes nothing back");
     }
 
     #[test]

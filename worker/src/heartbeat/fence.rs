@@ -68,10 +68,11 @@ impl Fence {
         if fenced {
             self.shared.contact.fall();
         }
+        let back_at = self.shared.contact.back_at();
         for hold in self.shared.held.all() {
             if fenced && hold.is_running() {
                 hold.lose();
-            } else if hold.entry.is_some() && hold.read_at.elapsed() > UNLEASED_MAX {
+            } else if hold.entry.is_some() && hold.read_at.max(back_at).elapsed() > UNLEASED_MAX {
                 hold.lose_unleased();
             }
         }

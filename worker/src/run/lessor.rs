@@ -28,6 +28,8 @@ use crate::{
 
 /// How often the oldest holds are looked at: the lease is at most this late.
 const TICK: Duration = Duration::from_millis(20);
+/// How long Postgres is left alone when it has not leased: each failure costs it a connection.
+const AGAIN_AFTER: Duration = Duration::from_millis(200);
 /// `/livez` fails when the loop has not turned for this long.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
@@ -61,6 +63,7 @@ pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<
                 tracing::warn!(kept_back, jobs = due.len(), error = %millstream_common::error::in_full(&outage), "leasing failed; it is tried again");
             }
             unknown = due;
+            tick.reset_after(AGAIN_AFTER);
         }
     }
     shared.pulses.end("lessor");

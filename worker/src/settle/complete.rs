@@ -3,15 +3,22 @@
 //! No join: without statistics Postgres may join by reading the whole range of ids for each row of the batch. The ids are sorted,
 //! and `width_bucket`, a binary search in a sorted array, says where in the other arrays a row's values are.
 //!
+//! What Postgres refuses to write is tried again in halves, until the outcome that it refuses is by itself: that job fails.
+//!
 //! Only when the count differs from the batch (a lost lease, or a repeated write after an unknown outcome) are the rows read
 //! back to tell which were accepted.
 
 use std::{collections::HashSet, sync::Arc};
 
-use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
+use millstream_common::{
+    error::{Outage, in_full},
+    id::JobId,
+    metrics::JobOutcome,
+    pg::within,
+};
 use sqlx::PgConnection;
 
-use super::{Ended, Patience, conclude};
+use super::{Ended, Patience, conclude, fail, unwritable};
 use crate::{claim::hold::From, shared::Shared};
 
 /// Writes successes without effects.
@@ -20,25 +27,43 @@ pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
     futures::join!(settle_from(shared, short, From::Available), settle_from(shared, leased, From::Running));
 }
 
-async fn settle_from(shared: &Arc<Shared>, mut batch: Vec<Ended>, from: From) {
-    if batch.is_empty() {
-        return;
-    }
-    let columns = Columns::of(&mut batch);
-    // On giving up, entries stay pending and leases expire: the jobs are handed out again.
-    let mut patience = Patience::new(shared);
-    let accepted = loop {
-        match write(shared, &columns, from).await {
-            Ok(accepted) => break accepted,
-            Err(outage) if patience.allows_another(&outage).await => {}
-            Err(_) => return,
+async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) {
+    let mut open = if batch.is_empty() { Vec::new() } else { vec![batch] };
+    while let Some(mut batch) = open.pop() {
+        match write_patiently(shared, &Columns::of(&mut batch), from).await {
+            Ok(accepted) => conclude_accepted(shared, batch, accepted.as_ref()).await,
+            Err(outage) if !outage.is_about_the_data() => {
+                tracing::warn!(jobs = batch.len(), error = %in_full(&outage), "outcomes were given up: their jobs are handed out again");
+            }
+            Err(_) if batch.len() > 1 => {
+                let half = batch.split_off(batch.len() / 2);
+                open.extend([batch, half]);
+            }
+            Err(outage) => {
+                batch.iter_mut().for_each(|ended| ended.outcome = Err(unwritable(&outage)));
+                fail::settle(shared, batch).await;
+            }
         }
-    };
+    }
+}
+
+async fn conclude_accepted(shared: &Shared, batch: Vec<Ended>, accepted: Option<&HashSet<JobId>>) {
     let settled = batch.into_iter().map(|ended| {
-        let ok = accepted.as_ref().is_none_or(|ids| ids.contains(&ended.job.hold.id));
+        let ok = accepted.is_none_or(|ids| ids.contains(&ended.job.hold.id));
         (ended, ok, JobOutcome::Succeeded)
     });
     conclude(shared, settled.collect()).await;
+}
+
+/// Writes until Postgres has answered. On giving up, entries stay pending and leases expire.
+async fn write_patiently(shared: &Shared, columns: &Columns, from: From) -> Result<Option<HashSet<JobId>>, Outage> {
+    let mut patience = Patience::new(shared);
+    loop {
+        match write(shared, columns, from).await {
+            Err(outage) if !outage.is_about_the_data() && patience.allows_another(&outage).await => {}
+            answered => return answered,
+        }
+    }
 }
 
 /// The epochs of the batch, where the row `j` is found in it.
@@ -75,9 +100,13 @@ impl Columns {
 async fn write(shared: &Shared, columns: &Columns, from: From) -> Result<Option<HashSet<JobId>>, Outage> {
     let op = "settling";
     let mut lent = shared.pg.hot(op).await?;
-    let count = match from {
-        From::Available => within(op, complete_short(lent.conn(), shared.worker_id, columns)).await?,
-        From::Running => within(op, complete_leased(lent.conn(), shared.worker_id, columns)).await?,
+    let written = match from {
+        From::Available => within(op, complete_short(lent.conn(), shared.worker_id, columns)).await,
+        From::Running => within(op, complete_leased(lent.conn(), shared.worker_id, columns)).await,
+    };
+    let count = match written {
+        Ok(count) => count,
+        Err(outage) => return Err(lent.after(outage)),
     };
     let accepted =
         if count == columns.ids.len() as u64 { None } else { Some(within(op, read_back(lent.conn(), shared.worker_id, columns)).await?) };

@@ -1,15 +1,23 @@
 //! Jobs whose own writes commit with their completion, and all jobs of a pipeline stage: one transaction each (G1).
 //!
 //! The guarded UPDATE comes first. If it matches nothing, the effect is never run; if the effect fails, the completion is rolled back with it.
+//! An effect can be run once only. Until it has been, an outage costs nothing but time; after that the job must run again to have it back.
 
 use std::{sync::Arc, time::Duration};
 
-use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within, seldom::Seldom};
+use millstream_common::{
+    error::{Outage, in_full},
+    id::JobId,
+    metrics::JobOutcome,
+    pg::within,
+    seldom::Seldom,
+};
 use sqlx::{Connection, PgConnection};
 
 use super::{
     Ended, Patience, conclude, dead_stream,
     fail::{Row, judge, write_patiently},
+    unwritable,
 };
 use crate::{
     outcome::{Effect, Failure, Success},
@@ -25,18 +33,35 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) {
         Ok(success) => success.effect.take(),
         Err(_) => return settle_failure(shared, ended).await,
     };
-    match complete(shared, &ended, effect).await {
+    match complete_patiently(shared, &ended, effect).await {
         Ok(accepted) => conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await,
-        Err(problem) => {
+        Err(failure) => {
             if committed(shared, &ended).await {
                 return conclude(shared, vec![(ended, true, JobOutcome::Succeeded)]).await;
             }
-            // The effect is used up, so the job runs again. The database's complaint is a failure of the job; an outage is not.
-            ended.outcome = Err(match problem {
-                Problem::Effect(message) => Failure::Retry(message),
-                Problem::Outage => Failure::Snooze(Duration::from_secs(1)),
-            });
+            ended.outcome = Err(failure);
             settle_failure(shared, ended).await;
+        }
+    }
+}
+
+/// Whether the completion was accepted, or what its failure means for the job: the database's complaint is one, an outage is not.
+async fn complete_patiently(shared: &Shared, ended: &Ended, mut effect: Option<Effect>) -> Result<bool, Failure> {
+    let had_effect = effect.is_some();
+    let mut patience = Patience::new(shared);
+    loop {
+        let outage = match complete(shared, ended, &mut effect).await {
+            // Perhaps by the try before, whose answer was lost.
+            Ok(accepted) => return Ok(accepted || committed(shared, ended).await),
+            Err(Problem::Effect(message)) => return Err(Failure::Retry(message)),
+            Err(Problem::Outage(outage)) => outage,
+        };
+        if outage.is_about_the_data() {
+            return Err(unwritable(&outage));
+        }
+        let is_used_up = had_effect && effect.is_none();
+        if is_used_up || !patience.allows_another(&outage).await {
+            return Err(Failure::Snooze(Duration::from_secs(1)));
         }
     }
 }
@@ -44,45 +69,45 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) {
 static LINES: Seldom = Seldom::new();
 
 enum Problem {
+    /// Its writes were refused, or took too long.
     Effect(String),
-    Outage,
+    /// Everything else.
+    Outage(Outage),
 }
 
 impl From<Outage> for Problem {
     fn from(outage: Outage) -> Self {
-        let text = millstream_common::error::in_full(&outage);
         if let Some(kept_back) = LINES.may_speak() {
-            tracing::warn!(kept_back, error = %text, "a completion with writes failed");
+            tracing::warn!(kept_back, error = %in_full(&outage), "a completion with writes failed");
         }
-        match outage {
-            Outage::Postgres { source, .. } if source.as_database_error().is_some_and(|e| !is_passing(e.code().as_deref())) => {
-                Self::Effect(text)
-            }
-            _ => Self::Outage,
-        }
+        Self::Outage(outage)
     }
 }
 
-/// Deadlock, serialisation, lock timeout, shutdown, too many connections: nothing is wrong with the write itself.
-fn is_passing(code: Option<&str>) -> bool {
-    code.is_some_and(|c| c.starts_with("40") || c.starts_with("53") || c.starts_with("57") || c.starts_with("55") || c.starts_with("08"))
-}
-
-async fn complete(shared: &Shared, ended: &Ended, effect: Option<Effect>) -> Result<bool, Problem> {
+async fn complete(shared: &Shared, ended: &Ended, effect: &mut Option<Effect>) -> Result<bool, Problem> {
     let op = "settling with writes";
     let mut lent = shared.pg.main(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
     let accepted = within(op, mark_completed(&mut tx, shared.worker_id, ended)).await?;
-    if accepted && let Some(effect) = effect {
-        match tokio::time::timeout(EFFECT_DEADLINE, effect(&mut tx)).await {
-            Ok(written) => written.map_err(|source| Outage::Postgres { op, source })?,
-            // Uses up an attempt: a write that is always too slow must end somewhere.
-            Err(_) => return Err(Problem::Effect(format!("its writes took longer than {} s", EFFECT_DEADLINE.as_secs()))),
-        }
+    if accepted && let Some(effect) = effect.take() {
+        write(&mut tx, effect).await?;
     }
-    within(op, tx.commit()).await?;
+    // What is checked only now is of the effect as well.
+    within(op, tx.commit()).await.or_else(refused_or_away)?;
     lent.done();
     Ok(accepted)
+}
+
+async fn write(conn: &mut PgConnection, effect: Effect) -> Result<(), Problem> {
+    match tokio::time::timeout(EFFECT_DEADLINE, effect(conn)).await {
+        Ok(written) => written.map_err(|source| Outage::Postgres { op: "writing what a job has done", source }).or_else(refused_or_away),
+        // Uses up an attempt: a write that is always too slow must end somewhere.
+        Err(_) => Err(Problem::Effect(format!("its writes took longer than {} s", EFFECT_DEADLINE.as_secs()))),
+    }
+}
+
+fn refused_or_away(outage: Outage) -> Result<(), Problem> {
+    if outage.is_passing() { Err(outage.into()) } else { Err(Problem::Effect(in_full(&outage))) }
 }
 
 async fn mark_completed(conn: &mut PgConnection, worker_id: i64, ended: &Ended) -> Result<bool, sqlx::Error> {

@@ -4,7 +4,13 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use millstream_common::{error::Outage, id::JobId, metrics::JobOutcome, pg::within};
+use millstream_common::{
+    error::{Outage, in_full},
+    id::JobId,
+    limits::{ERROR_BYTES_MAX, bounded},
+    metrics::JobOutcome,
+    pg::within,
+};
 use sqlx::PgConnection;
 
 use super::{
@@ -32,24 +38,62 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut batch: Vec<Ended>) {
     conclude(shared, settled.collect()).await;
 }
 
-/// Writes until Postgres has answered; `None`: it did not within a lease.
+/// Writes until Postgres has answered; `None`: it did not within a lease. What it refuses is tried again in halves, until the row that it
+/// refuses is by itself: that is written with a text that every database can store.
 pub(crate) async fn write_patiently(shared: &Shared, rows: &[Row]) -> Option<HashSet<JobId>> {
+    let (mut open, mut accepted) = (vec![rows], HashSet::new());
+    while let Some(rows) = open.pop() {
+        match write_or_refuse(shared, rows).await {
+            Ok(ids) => accepted.extend(ids),
+            Err(outage) if !outage.is_about_the_data() => return None,
+            Err(outage) => match rows {
+                [row] => accepted.extend(write_plainly(shared, row, &outage).await),
+                rows => open.extend(<[_; 2]>::from(rows.split_at(rows.len() / 2))),
+            },
+        }
+    }
+    Some(accepted)
+}
+
+/// Until there is an answer, which may be a refusal.
+async fn write_or_refuse(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>, Outage> {
     let mut patience = Patience::new(shared);
     loop {
         match write_once(shared, rows).await {
-            Ok(accepted) => return Some(accepted),
-            Err(outage) if patience.allows_another(&outage).await => {}
-            Err(_) => return None,
+            Err(outage) if !outage.is_about_the_data() && patience.allows_another(&outage).await => {}
+            answered => return answered,
         }
     }
+}
+
+async fn write_plainly(shared: &Shared, row: &Row, refusal: &Outage) -> HashSet<JobId> {
+    let plain = Row { message: plain(&row.message), ..row.clone() };
+    match write_or_refuse(shared, &[plain]).await {
+        Ok(accepted) => accepted,
+        Err(outage) => {
+            tracing::error!(job = %row.id, refusal = %in_full(refusal), error = %in_full(&outage), "a failure cannot be written; its job runs again");
+            HashSet::new()
+        }
+    }
+}
+
+/// The text in letters that every encoding has; the others are told by their numbers.
+pub(crate) fn plain(text: &str) -> String {
+    let shown: String =
+        text.chars().map(|c| if c == '\0' || !c.is_ascii() { c.escape_unicode().to_string() } else { c.to_string() }).collect();
+    bounded(&shown, ERROR_BYTES_MAX)
 }
 
 async fn write_once(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>, Outage> {
     let op = "settling failures";
     let mut lent = shared.pg.hot(op).await?;
-    let ids = within(op, write(lent.conn(), shared.worker_id, rows)).await?;
-    lent.done();
-    Ok(ids)
+    match within(op, write(lent.conn(), shared.worker_id, rows)).await {
+        Ok(ids) => {
+            lent.done();
+            Ok(ids)
+        }
+        Err(outage) => Err(lent.after(outage)),
+    }
 }
 
 /// The verdicts on the failures among these; `None`: Postgres did not tell their histories within a lease.
@@ -77,6 +121,7 @@ fn rand_unit() -> f64 {
 }
 
 /// One failed job as columns.
+#[derive(Clone)]
 pub(crate) struct Row {
     id: JobId,
     epoch: i32,
@@ -153,4 +198,16 @@ async fn write(conn: &mut PgConnection, worker_id: i64, rows: &[Row]) -> Result<
     .fetch_all(conn)
     .await?;
     Ok(ids.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // X07
+    #[test]
+    fn x07_a_text_that_no_database_need_know_is_plain() {
+        assert_eq!(plain("no room: \0 in ü, 😀"), "no room: \\u{0} in \\u{fc}, \\u{1f600}");
+        assert!(plain(&"漢".repeat(ERROR_BYTES_MAX)).len() <= ERROR_BYTES_MAX + 8);
+    }
 }

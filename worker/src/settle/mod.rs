@@ -4,7 +4,7 @@
 //! else: its result is dropped and counted. Entries are released after COMMIT, never before.
 //!
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
-//! stage) must commit with them, one transaction each. `streak` knows how often a job has met the same thing before.
+//! stage) must commit with them, one transaction each. One outcome that cannot be written does not hold back its batch. `streak` knows how often a job has met the same thing before.
 
 /// The fence: only the hand-out whose epoch this is may write the job `j`; unless said, it is that of the row `u`.
 #[cfg(not(feature = "sabotage-guard"))]
@@ -44,7 +44,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use millstream_common::{
-    error::Outage,
+    error::{Outage, in_full},
     failpoint::reach,
     limits::{RESULT_BYTES_MAX, SETTLE_JOBS_MAX},
     metrics::JobOutcome,
@@ -151,13 +151,12 @@ impl<'a> Patience<'a> {
     pub(crate) async fn allows_another(&mut self, outage: &Outage) -> bool {
         self.shared.metrics.counters.postgres_failed("settle");
         if let Some(kept_back) = LINES.may_speak() {
-            tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "settling failed; it is tried again");
+            tracing::warn!(kept_back, error = %in_full(outage), "settling failed; it is tried again");
         }
         // While the heart beats the leases live, and while Postgres refuses everybody nobody ends them: a run that has ended is not thrown
         // away because this process was kept from its writes. What the database itself refuses is not asked for ever.
-        let refused = matches!(outage, Outage::Postgres { source, .. } if source.as_database_error().is_some());
         let may_be_ours = self.shared.beating.load(Ordering::Relaxed) || self.shared.contact.is_refused();
-        if !refused && may_be_ours {
+        if outage.is_passing() && may_be_ours {
             self.deadline = Instant::now() + self.shared.lease;
         }
         if Instant::now() > self.deadline {
@@ -166,6 +165,15 @@ impl<'a> Patience<'a> {
         tokio::time::sleep(self.reconnect.next_delay()).await;
         true
     }
+}
+
+/// What becomes of a success that Postgres will never take, such as a result with characters that its encoding does not have.
+fn unwritable(outage: &Outage) -> Failure {
+    let why = match outage {
+        Outage::Postgres { source: sqlx::Error::Database(error), .. } => error.message().to_owned(),
+        other => in_full(other),
+    };
+    Failure::permanent(format!("its result cannot be stored: {why}"))
 }
 
 /// After COMMIT: counts, releases the entries, moves the parcels on.

@@ -26,6 +26,7 @@ struct Settings {
     synchronous_commit: String,
     full_page_writes: String,
     in_recovery: bool,
+    read_only: bool,
     connections_max: i32,
     connections: i64,
     vector: bool,
@@ -39,6 +40,7 @@ async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
         "SELECT current_setting('server_version_num')::int / 10000 AS version, current_setting('server_version') AS version_text,
                 current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
                 current_setting('full_page_writes') AS full_page_writes, pg_is_in_recovery() AS in_recovery,
+                current_setting('transaction_read_only')::boolean AS read_only,
                 current_setting('max_connections')::int AS connections_max, (SELECT count(*) FROM pg_stat_activity) AS connections,
                 EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector') AS vector",
     );
@@ -53,6 +55,17 @@ async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
     Ok(checks)
 }
 
+fn role(s: &Settings) -> Check {
+    if s.in_recovery {
+        return Check::fail("postgres role", "in recovery", "DATABASE_URL must name the primary, which takes writes");
+    }
+    if s.read_only {
+        let advice = "nothing is accepted, claimed or settled: see why default_transaction_read_only is on (a full disk?), and turn it off";
+        return Check::fail("postgres role", "takes no writes", advice);
+    }
+    Check::ok("postgres role", "primary")
+}
+
 fn judge(s: &Settings, place: &str) -> Vec<Check> {
     let version = format!("{} at {place}", s.version_text);
     vec![
@@ -61,11 +74,7 @@ fn judge(s: &Settings, place: &str) -> Vec<Check> {
         } else {
             Check::fail("postgres", version, format!("Postgres {VERSION_MIN} or newer is needed"))
         },
-        if s.in_recovery {
-            Check::fail("postgres role", "in recovery", "DATABASE_URL must name the primary, which takes writes")
-        } else {
-            Check::ok("postgres role", "primary")
-        },
+        role(s),
         Check::warn_unless(
             s.fsync == "on",
             "fsync",

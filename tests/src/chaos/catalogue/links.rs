@@ -23,7 +23,7 @@ const STATEMENTS: [&str; 6] = [
     "j.id BETWEEN $6 AND $7 AND j.state = 0",
     "j.id BETWEEN $6 AND $7 AND j.state = 1",
     "SELECT id, epoch, $3 FROM running",
-    "FROM millstream.job WHERE id = ANY($1)",
+    "FROM millstream.job j CROSS JOIN millstream.closed WHERE id = ANY($1)",
     "COMMIT",
 ];
 

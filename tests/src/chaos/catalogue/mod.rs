@@ -165,6 +165,7 @@ fn of_postgres() -> Vec<Case> {
         case!("F34", "pg_terminate_backend every 100 ms", Crash, Postgres, postgres::terminated, quick),
         case!("F35", "Postgres restarts immediately", Crash, Postgres, postgres::restarted, quick),
         case!("F36", "Postgres is away for three leases", Crash, Postgres, postgres::stopped),
+        case!("F36b", "Postgres takes no writes for two leases", Crash, Postgres, postgres::read_only),
         case!("F37", "SIGSTOP of all Postgres backends", Crash, Postgres, postgres::frozen),
         case!("F40", "LOCK TABLE job", Crash, Postgres, postgres::locked),
         case!("F42", "no connection is free", Crash, Postgres, postgres::crowded),

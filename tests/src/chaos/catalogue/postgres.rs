@@ -48,6 +48,27 @@ pub(super) async fn stopped(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     fleet.servers(LocalServices::start_postgres).await
 }
 
+/// X21: what is read is answered, and nothing is written.
+pub(super) async fn read_only(fleet: &Fleet, _: &mut Rng) -> Result<()> {
+    fleet.timeline.note("postgres takes no writes for two leases");
+    take_writes(fleet, false).await?;
+    sleep(2 * fleet.settings.lease).await;
+    take_writes(fleet, true).await
+}
+
+/// From the next transaction of every session on.
+async fn take_writes(fleet: &Fleet, takes: bool) -> Result<()> {
+    let mut conn = fleet.postgres().await?;
+    conn.execute(if takes {
+        "ALTER SYSTEM RESET default_transaction_read_only"
+    } else {
+        "ALTER SYSTEM SET default_transaction_read_only = on"
+    })
+    .await?;
+    conn.execute("SELECT pg_reload_conf()").await?;
+    Ok(())
+}
+
 /// F37
 pub(super) async fn frozen(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     fleet.timeline.note("SIGSTOP to all backends for 10 s");
@@ -106,8 +127,9 @@ pub(super) async fn crowded(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     Ok(())
 }
 
-/// The server is there and goes on.
+/// The server is there, goes on and takes writes.
 pub(super) async fn healed(fleet: &Fleet) -> Result<()> {
     fleet.servers(|services| if services.pids().postgres.is_none() { services.start_postgres() } else { Ok(()) }).await?;
-    signal_backends(fleet, Signal::CONT).await
+    signal_backends(fleet, Signal::CONT).await?;
+    take_writes(fleet, true).await
 }

@@ -24,7 +24,6 @@ pub mod png;
 pub mod fingerprint;
 
 pub mod normalise;
-mod script;
 
 pub mod chunk;
 

@@ -24,6 +24,7 @@ pub mod png;
 pub mod fingerprint;
 
 pub mod normalise;
+mod script;
 
 pub mod chunk;
 

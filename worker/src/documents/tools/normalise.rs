@@ -168,6 +168,40 @@ mod tests {
         assert_eq!(normalise(address), address);
     }
 
+    // X46
+    #[test]
+    fn lines_of_han_and_kana_join_without_a_space_and_those_of_hangul_with_one() {
+        let han = "人工智能系统处理大量文档时需要准确提取\n每一页的文字内容，并且按照阅读顺序排列\n才能支持。";
+        assert_eq!(normalise(han), han.replace('\n', "").replace('，', ","));
+        let kana = "カタカナとひらがなを読みます。これは日本語\nの文章で、行の終わりに空白はありません。";
+        assert_eq!(normalise(kana), kana.replace('\n', ""));
+        let hangul = "인공지능 시스템은 많은 문서를 처리할 때 각\n페이지의 내용을 정확하게 추출해야 합니다";
+        assert_eq!(normalise(hangul), hangul.replace('\n', " "));
+        let thai = "ข้อความภาษาไทยไม่มีช่องว่างระหว่างคำในประโยคเดียวกัน\nและขึ้นบรรทัดใหม่ได้ทุกที่";
+        assert_eq!(normalise(thai), thai.replace('\n', "").nfkc().collect::<String>());
+    }
+
+    // X46
+    #[test]
+    fn lists_and_paragraphs_of_han_stay_apart() {
+        let list = "苹果\n香蕉\n橙子";
+        assert_eq!(normalise(list), list);
+        let full = "人工智能系统处理大量文档时需要准确提取";
+        let two = format!("{full}\n每一页。\n{full}\n才能支持。");
+        assert_eq!(normalise(&two), format!("{full}每一页。\n\n{full}才能支持。"));
+        assert_eq!(normalise(&normalise(&two)), normalise(&two));
+    }
+
+    // X46
+    #[test]
+    fn no_break_is_put_into_a_sentence_of_han_however_long_the_lines_are() {
+        let text = "人工智能系统处理大量文档时需要准确提取每一页的文字内容并且按照阅读顺序排列才能支持后续检索".chars().collect::<Vec<_>>();
+        for length in 10..=text.len() {
+            let lines = text.chunks(length).map(|line| line.iter().collect::<String>()).collect::<Vec<_>>();
+            assert_eq!(normalise(&lines.join("\n")), text.iter().collect::<String>(), "{length}");
+        }
+    }
+
     // P3
     #[test]
     fn normalising_twice_is_the_same_as_once() {

@@ -4,15 +4,25 @@
 //! reports progress page by page and repeats only what was lost. Call [`inspect`] first: it gives the clear reasons
 //! why a file cannot be read at all.
 
-mod boxes;
 mod complaint;
-mod images;
 mod info;
+
+mod text;
+
+mod boxes;
+mod turn;
+
+mod arabic;
+mod bidi;
+mod line;
+
 mod layout;
+
+mod images;
 mod list;
+
 mod render;
 mod scan;
-mod text;
 
 #[cfg(test)]
 pub(super) mod samples;

@@ -17,48 +17,72 @@ impl Rect {
         self.bottom - self.top
     }
 
+    pub(super) fn width(&self) -> f32 {
+        self.right - self.left
+    }
+
+    /// Halfway down.
     pub(super) fn middle(&self) -> f32 {
         f32::midpoint(self.top, self.bottom)
     }
+
+    /// Halfway across.
+    pub(super) fn centre(&self) -> f32 {
+        f32::midpoint(self.left, self.right)
+    }
+
+    /// Left and right exchanged: a page from right to left has its first column at the right.
+    pub(super) fn mirrored(&self) -> Self {
+        Self { left: -self.right, right: -self.left, ..*self }
+    }
+
+    pub(super) fn union(&self, other: &Self) -> Self {
+        Self {
+            left: self.left.min(other.left),
+            top: self.top.min(other.top),
+            right: self.right.max(other.right),
+            bottom: self.bottom.max(other.bottom),
+        }
+    }
 }
 
-/// A line of words that belong together, as poppler found it.
-#[derive(Debug, Clone)]
-pub(super) struct Line {
+/// Letters that poppler has put together: a word, a part of one, or a single letter.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Word {
     pub(super) rect: Rect,
+    /// In the order in which the page shows it, from left to right; never blank.
     pub(super) text: String,
-    pub(super) words: usize,
-    /// Number of the block in the page: a change of block is a change of paragraph.
-    pub(super) block: usize,
-    /// Place in poppler's own order.
-    pub(super) order: usize,
 }
 
-/// Words nearer than this share of their height are one word: poppler parts a word where its font changes. It puts
-/// a space from about a tenth of the font size on.
-const SPACE_SHARE_MIN: f32 = 0.1;
+/// The boxes that poppler takes for one line; never empty.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Boxes {
+    pub(super) words: Vec<Word>,
+    /// Number of the block in the file: a change of block is a change of paragraph.
+    pub(super) block: usize,
+}
 
 /// The lines of each page.
-pub(super) fn parse(output: &str) -> Vec<Vec<Line>> {
-    let mut pages: Vec<Vec<Line>> = Vec::new();
+pub(super) fn parse(output: &str) -> Vec<Vec<Boxes>> {
+    let mut pages: Vec<Vec<Boxes>> = Vec::new();
     let mut block = 0;
-    let mut line = LineBuilder::default();
+    let mut words = Vec::new();
     let mut rest = output;
     while let Some((tag, after)) = next_tag(rest) {
         rest = after;
         match tag.split(' ').next() {
             Some("page") => pages.push(Vec::new()),
             Some("block") => block += 1,
-            Some("line") => line = LineBuilder::default(),
+            Some("line") => words.clear(),
             Some("word") => {
                 let end = rest.find('<').unwrap_or(rest.len());
-                line.push(rect(tag), &unescape(&rest[..end]));
+                words.extend(word(tag, &rest[..end]));
                 rest = &rest[end..];
             }
             Some("/line") => {
-                if let Some(lines) = pages.last_mut() {
-                    let order = lines.len();
-                    lines.extend(std::mem::take(&mut line).finish(block, order));
+                let words = std::mem::take(&mut words);
+                if let Some(lines) = pages.last_mut().filter(|_| !words.is_empty()) {
+                    lines.push(Boxes { words, block });
                 }
             }
             _ => {}
@@ -67,47 +91,9 @@ pub(super) fn parse(output: &str) -> Vec<Vec<Line>> {
     pages
 }
 
-#[derive(Default)]
-struct LineBuilder {
-    rect: Option<Rect>,
-    last: Option<Rect>,
-    text: String,
-    words: usize,
-}
-
-impl LineBuilder {
-    fn push(&mut self, rect: Option<Rect>, word: &str) {
-        let (Some(rect), word) = (rect, word.trim()) else { return };
-        if word.is_empty() {
-            return;
-        }
-        if self.last.is_some_and(|last| is_apart(&last, &rect)) {
-            self.text.push(' ');
-        }
-        self.text.push_str(word);
-        self.words += 1;
-        self.last = Some(rect);
-        self.rect = Some(self.rect.map_or(rect, |all| union(&all, &rect)));
-    }
-
-    fn finish(self, block: usize, order: usize) -> Option<Line> {
-        Some(Line { rect: self.rect?, text: self.text, words: self.words, block, order })
-    }
-}
-
-/// Whether a space belongs between two neighbours, in either direction of writing.
-fn is_apart(one: &Rect, other: &Rect) -> bool {
-    let gap = (other.left - one.right).max(one.left - other.right);
-    gap >= SPACE_SHARE_MIN * one.height().min(other.height())
-}
-
-fn union(one: &Rect, other: &Rect) -> Rect {
-    Rect {
-        left: one.left.min(other.left),
-        top: one.top.min(other.top),
-        right: one.right.max(other.right),
-        bottom: one.bottom.max(other.bottom),
-    }
+fn word(tag: &str, text: &str) -> Option<Word> {
+    let text = unescape(text);
+    if text.trim().is_empty() { None } else { Some(Word { rect: rect(tag)?, text }) }
 }
 
 /// The inside of the next tag, and what follows it.
@@ -145,11 +131,12 @@ mod tests {
 
     // P2
     #[test]
-    fn words_that_touch_are_one_and_escapes_are_undone_once() {
+    fn boxes_are_found_and_escapes_are_undone_once() {
         let pages = parse(PAGE);
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
-        let line = &pages[0][0];
-        assert_eq!((line.text.as_str(), line.rect.left, line.rect.right), ("R&lt;D <3", 10.0, 40.0));
+        let words = &pages[0][0].words;
+        assert_eq!(words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>(), ["R&lt;", "D", "<3"]);
+        assert_eq!(words[1].rect, Rect { left: 20.2, top: 10.0, right: 25.0, bottom: 20.0 });
     }
 
     // P4

@@ -6,7 +6,8 @@
 //!
 //! Invariant: every line comes out exactly once, so an odd layout can cost order but never text.
 
-use super::boxes::Line;
+use super::boxes::Rect;
+use super::line::Line;
 
 /// A gutter is at least this share of a line's height wide. Two-column pages are set with about one line height; the
 /// spaces between words are a third of it.
@@ -34,6 +35,13 @@ const LEVEL_SHARE_MIN: f32 = 0.6;
 /// Cells whose middles differ by less than this share of the line height stand level.
 const LEVEL_SHARE: f32 = 0.4;
 
+/// Lines of one height with less than this share of it between them are one paragraph, whatever poppler makes of them: it
+/// parts lines by the size of the font, and those of Arabic and Thai are set further apart than that.
+const PARAGRAPH_SHARE_MIN: f32 = 0.1;
+
+/// Heights that differ by no more than this share are the same.
+const SAME_HEIGHT_SHARE: f32 = 0.05;
+
 /// Gutters of one band: no table has more columns, and the work grows with lines × gutters.
 const GUTTERS_MAX: usize = 64;
 
@@ -43,7 +51,7 @@ const DEPTH_MAX: usize = 8;
 /// The text of a page: lines parted by a newline, paragraphs and bands by an empty line, table cells by a tab.
 pub(super) fn reading_order(lines: Vec<Line>) -> String {
     let height = median_height(&lines);
-    let mut page = Page { height, text: String::new(), block: None };
+    let mut page = Page { height, text: String::new(), last: None };
     page.read(lines, 0);
     page.text
 }
@@ -52,8 +60,8 @@ struct Page {
     /// Median height of the lines: the page's unit of length.
     height: f32,
     text: String,
-    /// Block of the last line written.
-    block: Option<usize>,
+    /// The last line written, by its block and place.
+    last: Option<(usize, Rect)>,
 }
 
 /// Lines that are read together, and the places where they can be cut into columns.
@@ -206,9 +214,9 @@ impl Page {
 
     fn write_column(&mut self, lines: Vec<Line>) {
         for line in lines {
-            let is_same = self.block == Some(line.block);
+            let is_same = self.last.is_some_and(|(block, last)| block == line.block || is_next(&last, &line.rect));
             self.write(if is_same { "\n" } else { "\n\n" }, &line.text);
-            self.block = Some(line.block);
+            self.last = Some((line.block, line.rect));
         }
     }
 
@@ -221,7 +229,7 @@ impl Page {
             self.write(separator, &cells.join("\t"));
             separator = "\n";
         }
-        self.block = None;
+        self.last = None;
     }
 
     fn write(&mut self, separator: &str, text: &str) {
@@ -257,6 +265,13 @@ fn is_beside(one: &Line, other: &Line) -> bool {
     let height = one.height().min(other.height());
     let is_clear = one.right <= other.left || other.right <= one.left;
     shared > if is_clear { TOUCH_SHARE_MAX } else { LEVEL_SHARE_OF_HEIGHT_MIN } * height
+}
+
+/// Whether a line follows right below another of its kind.
+fn is_next(last: &Rect, line: &Rect) -> bool {
+    let (height, other) = (last.height(), line.height());
+    let is_under = line.left < last.right && last.left < line.right;
+    is_under && (line.top - last.bottom).abs() <= PARAGRAPH_SHARE_MIN * height && (height - other).abs() <= SAME_HEIGHT_SHARE * height
 }
 
 /// Parts sorted lines where the next middle is more than `gap` below the first of the row.

@@ -1,15 +1,17 @@
 //! The text of a range of pages, in the order in which a person reads it.
 //!
-//! Poppler finds the words and their places; [`super::layout`] puts them in order. Poppler's own order is not used:
-//! it puts the right column of a page before the left one if a heading stands above the left one only, reads tables
-//! by column, and shows right-to-left text backwards.
+//! Poppler finds words and their places. [`super::turn`] turns them upright, [`super::line`] makes lines of them,
+//! [`super::bidi`] reads what is written from right to left, and [`super::layout`] puts the lines in order. Poppler's own
+//! order is not used: it puts the right column of a page before the left one if a heading stands above the left one only,
+//! and reads tables by column.
 
 use std::path::Path;
 
 use super::super::error::{ToolError, code};
 use super::super::sandbox::{Limits, Sandbox, absolute};
 use super::super::tool::Tool;
-use super::{boxes, complaint, layout};
+use super::boxes::{self, Boxes};
+use super::{bidi, complaint, layout, line, turn};
 
 /// Pages to ask for at a time: enough that the start of the program (10 ms) costs nothing, few enough that progress
 /// moves and the boxes of all of them fit in memory.
@@ -57,7 +59,19 @@ async fn slice(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<
 }
 
 fn read_pages(stdout: &[u8]) -> Vec<String> {
-    boxes::parse(&String::from_utf8_lossy(stdout)).into_iter().map(layout::reading_order).collect()
+    boxes::parse(&String::from_utf8_lossy(stdout)).into_iter().map(read_page).collect()
+}
+
+/// The text of one page; what runs another way than most of it comes last.
+fn read_page(page: Vec<Boxes>) -> String {
+    let texts = turn::upright(page).into_iter().map(|boxes| {
+        let mut lines = line::lines(boxes);
+        if bidi::read(&mut lines) {
+            lines.iter_mut().for_each(|line| line.rect = line.rect.mirrored());
+        }
+        layout::reading_order(lines)
+    });
+    texts.collect::<Vec<_>>().join("\n\n")
 }
 
 #[cfg(test)]

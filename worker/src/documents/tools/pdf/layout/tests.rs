@@ -1,6 +1,5 @@
 //! Layouts drawn as boxes.
 
-use super::super::boxes::Rect;
 use super::*;
 
 const HEIGHT: f32 = 10.0;
@@ -63,6 +62,13 @@ fn a_page_number_far_below_the_columns_comes_last() {
     let lines = [prose(0, 50.0, 100.0, 5, "left"), prose(10, 260.0, 100.0, 5, "right"), vec![line(20, 50.0, 300.0, "17")]].concat();
     let text = reading_order(lines);
     assert!(text.ends_with("\n\n17") || text.ends_with("\n17"), "{text}");
+}
+
+// X40
+#[test]
+fn lines_that_touch_are_one_paragraph_whatever_their_blocks() {
+    let lines = [(0.0, 0), (10.0, 1), (20.5, 2), (45.0, 3)].map(|(top, block)| Line { block, ..line(block, 50.0, top, "word by word") });
+    assert_eq!(reading_order(lines.to_vec()), "word by word\nword by word\nword by word\n\nword by word");
 }
 
 // P4

@@ -6,7 +6,7 @@
 //! This crate runs no jobs, serves no requests and reads no command line; `producer`, `worker` and `admin` do.
 //!
 //! Reading order: [`job`] and [`state`] (what), [`persist`] (written), [`stream`] (announced), [`rehand`] (handed out
-//! again), then the tools: [`pg`], [`config`], [`catalog`], [`retry`], [`metrics`], [`limits`].
+//! again), then the tools: [`pg`], [`config`], [`catalog`], [`retry`], [`metrics`], [`limits`], [`redact`], [`printable`].
 
 pub mod job;
 pub mod state;
@@ -27,7 +27,9 @@ pub mod id;
 pub mod limits;
 pub mod metrics;
 pub mod pg;
+pub mod printable;
 pub mod reconnect;
+pub mod redact;
 pub mod retry;
 pub mod seldom;
 pub mod shortage;

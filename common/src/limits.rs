@@ -10,6 +10,8 @@ pub const RESULT_BYTES_MAX: usize = 64 * 1024;
 pub const ERROR_BYTES_MAX: usize = 4 * 1024;
 /// Longest stored log line of a handler in bytes.
 pub const LOG_LINE_BYTES_MAX: usize = 2 * 1024;
+/// Longest note beside the progress of a job in bytes: one line on a screen.
+pub const NOTE_BYTES_MAX: usize = 500;
 /// Longest idempotency key in characters, as in the IETF draft for the HTTP header.
 pub const KEY_CHARS_MAX: usize = 255;
 

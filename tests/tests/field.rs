@@ -24,6 +24,8 @@ mod readonly;
 mod report;
 #[path = "field/rights.rs"]
 mod rights;
+#[path = "field/schema.rs"]
+mod schema;
 #[path = "field/servers.rs"]
 mod servers;
 #[path = "field/sharing.rs"]
@@ -32,5 +34,7 @@ mod sharing;
 mod streams;
 #[path = "field/text.rs"]
 mod text;
+#[path = "field/told.rs"]
+mod told;
 #[path = "field/tools.rs"]
 mod tools;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_common::{id::JobId, limits::LOG_LINE_BYTES_MAX, limits::bounded, pg::Pg};
+use millstream_common::{id::JobId, limits::LOG_LINE_BYTES_MAX, pg::Pg, redact::stored};
 use tokio_util::sync::CancellationToken;
 
 use crate::{claim::hold::Hold, report::Reporter};
@@ -39,14 +39,16 @@ impl Context {
         self.job_id.to_string()
     }
 
-    /// Share done (0 to 1) and a word about it, visible while the job runs. Cheap: the newest report is written twice a second.
+    /// Share done (0 to 1) and a word about it, visible while the job runs. Cheap: the newest report is written twice a second, without
+    /// what looks like a secret, and no more of it than `NOTE_BYTES_MAX`.
     pub fn progress(&self, share: f32, note: impl Into<String>) {
         self.hold.report(share.clamp(0.0, 1.0), note.into());
     }
 
-    /// One log line, visible while the job runs.
+    /// One log line, visible from now on, with its time and the try that wrote it. What looks like a secret is left out, and what is beyond
+    /// `LOG_LINE_BYTES_MAX`.
     pub fn log(&self, line: impl AsRef<str>) {
-        self.reporter.log(self.job_id, self.epoch, bounded(line.as_ref(), LOG_LINE_BYTES_MAX));
+        self.reporter.log(self, stored(line.as_ref(), LOG_LINE_BYTES_MAX));
     }
 
     /// Postgres, for handlers that read rows.

@@ -1,14 +1,31 @@
 //! What handlers say while they run: progress into the lease rows, log lines into `job_log`, twice a second (F35).
 //!
-//! Reports of jobs that end within 200 ms are never written: nobody could have seen them.
+//! Progress of jobs that end within 200 ms is never written: nobody could have seen it. Log lines always are, each with the time and
+//! the try in which it was said.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-use millstream_common::{error::Outage, id::JobId, pg::within};
+use chrono::{DateTime, Utc};
+use millstream_common::{
+    clock,
+    error::{Outage, in_full},
+    id::JobId,
+    limits::NOTE_BYTES_MAX,
+    pg::within,
+    redact::stored,
+    seldom::Seldom,
+};
+use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{settle::fail::plain, shared::Shared};
+use crate::{context::Context, settle::fail::plain, shared::Shared};
 
 /// How often reports are written.
 const EVERY: Duration = Duration::from_millis(500);
@@ -19,87 +36,165 @@ const BATCH_MAX: usize = 500;
 /// `/livez` fails when the loop has not turned for this long.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
+static DROPPED_LINES: Seldom = Seldom::new();
+
 /// One log line of a job.
 pub(crate) struct Line {
     job: JobId,
     epoch: i32,
+    attempt: i16,
+    at: DateTime<Utc>,
     text: String,
 }
 
 /// The front that handlers write to.
 #[derive(Clone)]
-pub(crate) struct Reporter(mpsc::Sender<Line>);
+pub(crate) struct Reporter {
+    lines: mpsc::Sender<Line>,
+    dropped: Arc<AtomicU64>,
+}
+
+/// The end that the loop reads.
+pub(crate) struct Reports {
+    lines: mpsc::Receiver<Line>,
+    dropped: Arc<AtomicU64>,
+}
 
 impl Reporter {
-    pub(crate) fn new() -> (Self, mpsc::Receiver<Line>) {
+    pub(crate) fn new() -> (Self, Reports) {
         let (sender, lines) = mpsc::channel(LINES_MAX);
-        (Self(sender), lines)
+        let dropped = Arc::new(AtomicU64::new(0));
+        (Self { lines: sender, dropped: dropped.clone() }, Reports { lines, dropped })
     }
 
-    pub(crate) fn log(&self, job: JobId, epoch: i32, text: String) {
-        drop(self.0.try_send(Line { job, epoch, text }));
+    pub(crate) fn log(&self, context: &Context, text: String) {
+        let line = Line { job: context.job_id, epoch: context.epoch, attempt: context.attempt, at: clock::now(), text };
+        if self.lines.try_send(line).is_err() {
+            self.dropped.fetch_add(1, Relaxed);
+        }
     }
 }
 
 /// Writes reports until `stop` fires, then what is left.
-pub(crate) async fn run(shared: Arc<Shared>, mut lines: mpsc::Receiver<Line>, stop: CancellationToken) {
+pub(crate) async fn run(shared: Arc<Shared>, mut reports: Reports, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EVERY);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     while !stop.is_cancelled() {
         tokio::select! { _ = tick.tick() => {}, () = stop.cancelled() => {} }
         shared.pulses.turn("report", SILENCE_MAX);
-        let mut batch = Vec::new();
-        while batch.len() < BATCH_MAX
-            && let Ok(line) = lines.try_recv()
-        {
-            batch.push(line);
-        }
-        if let Err(outage) = write(&shared, batch).await {
-            tracing::debug!(error = %millstream_common::error::in_full(&outage), "reports were not written");
-        }
+        reports.write(&shared).await;
     }
     shared.pulses.end("report");
 }
 
-async fn write(shared: &Shared, mut lines: Vec<Line>) -> Result<(), Outage> {
-    let mut reports: Vec<_> =
+impl Reports {
+    /// What has been said until now. What Postgres does not take is lost and counted.
+    async fn write(&mut self, shared: &Shared) {
+        let written = write_progress(shared).await;
+        tell_failure(written);
+        for _ in 0..LINES_MAX / BATCH_MAX {
+            let mut batch = self.batch();
+            if batch.is_empty() {
+                break;
+            }
+            let written = write_lines(shared, &mut batch).await;
+            if written.is_err() {
+                self.dropped.fetch_add(batch.len() as u64, Relaxed);
+                tell_failure(written);
+                break;
+            }
+        }
+        if self.dropped.load(Relaxed) > 0 && DROPPED_LINES.may_speak().is_some() {
+            let lines = self.dropped.swap(0, Relaxed);
+            tracing::warn!(lines, "log lines of jobs were lost: they came faster than Postgres took them");
+        }
+    }
+
+    fn batch(&mut self) -> Vec<Line> {
+        let mut batch = Vec::new();
+        while batch.len() < BATCH_MAX
+            && let Ok(line) = self.lines.try_recv()
+        {
+            batch.push(line);
+        }
+        batch
+    }
+}
+
+fn tell_failure(written: Result<(), Outage>) {
+    if let Err(outage) = written {
+        tracing::debug!(error = %in_full(&outage), "reports were not written");
+    }
+}
+
+/// A job, its hand-out, and what was told of it last.
+type Told = (JobId, i32, (f32, String));
+
+async fn write_progress(shared: &Shared) -> Result<(), Outage> {
+    let mut told: Vec<Told> =
         shared.held.leased().into_iter().filter_map(|hold| Some((hold.id, hold.epoch, hold.take_report()?))).collect();
-    if reports.is_empty() && lines.is_empty() {
+    if told.is_empty() {
         return Ok(());
     }
-    match write_once(shared, &reports, &lines).await {
+    told.iter_mut().for_each(|told| told.2.1 = stored(&told.2.1, NOTE_BYTES_MAX));
+    let op = "writing the progress of jobs";
+    match within_a_loan(shared, op, async |conn| update(conn, &told).await).await {
         // A text that this database cannot store must not cost the others theirs.
         Err(outage) if outage.is_about_the_data() => {
-            reports.iter_mut().for_each(|report| report.2.1 = plain(&report.2.1));
-            lines.iter_mut().for_each(|line| line.text = plain(&line.text));
-            write_once(shared, &reports, &lines).await
+            told.iter_mut().for_each(|told| told.2.1 = plain(&told.2.1));
+            within_a_loan(shared, op, async |conn| update(conn, &told).await).await
         }
         written => written,
     }
 }
 
-async fn write_once(shared: &Shared, reports: &[(JobId, i32, (f32, String))], lines: &[Line]) -> Result<(), Outage> {
-    let op = "writing reports";
+async fn write_lines(shared: &Shared, lines: &mut [Line]) -> Result<(), Outage> {
+    let op = "writing log lines of jobs";
+    match within_a_loan(shared, op, async |conn| insert(conn, lines).await).await {
+        Err(outage) if outage.is_about_the_data() => {
+            lines.iter_mut().for_each(|line| line.text = plain(&line.text));
+            within_a_loan(shared, op, async |conn| insert(conn, lines).await).await
+        }
+        written => written,
+    }
+}
+
+async fn within_a_loan(
+    shared: &Shared,
+    op: &'static str,
+    statement: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
+) -> Result<(), Outage> {
     let mut lent = shared.pg.main(op).await?;
-    if !reports.is_empty() {
-        let update = sqlx::query(
-            "UPDATE millstream.lease l SET progress = GREATEST(l.progress, u.progress), progress_note = u.note
-             FROM unnest($1::uuid[], $2::int[], $3::real[], $4::text[]) AS u(id, epoch, progress, note) WHERE l.job_id = u.id AND l.epoch = u.epoch",
-        )
-        .bind(reports.iter().map(|r| r.0).collect::<Vec<_>>())
-        .bind(reports.iter().map(|r| r.1).collect::<Vec<_>>())
-        .bind(reports.iter().map(|r| r.2.0).collect::<Vec<_>>())
-        .bind(reports.iter().map(|r| r.2.1.clone()).collect::<Vec<_>>());
-        within(op, update.execute(lent.conn())).await?;
-    }
-    if !lines.is_empty() {
-        let insert =
-            sqlx::query("INSERT INTO millstream.job_log (job_id, epoch, line) SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[])")
-                .bind(lines.iter().map(|l| l.job).collect::<Vec<_>>())
-                .bind(lines.iter().map(|l| l.epoch).collect::<Vec<_>>())
-                .bind(lines.iter().map(|l| l.text.clone()).collect::<Vec<_>>());
-        within(op, insert.execute(lent.conn())).await?;
-    }
+    within(op, statement(lent.conn())).await?;
     lent.done();
+    Ok(())
+}
+
+async fn update(conn: &mut PgConnection, told: &[Told]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE millstream.lease l SET progress = GREATEST(l.progress, u.progress), progress_note = u.note
+         FROM unnest($1::uuid[], $2::int[], $3::real[], $4::text[]) AS u(id, epoch, progress, note) WHERE l.job_id = u.id AND l.epoch = u.epoch",
+    )
+    .bind(told.iter().map(|t| t.0).collect::<Vec<_>>())
+    .bind(told.iter().map(|t| t.1).collect::<Vec<_>>())
+    .bind(told.iter().map(|t| t.2.0).collect::<Vec<_>>())
+    .bind(told.iter().map(|t| t.2.1.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
+    Ok(())
+}
+
+async fn insert(conn: &mut PgConnection, lines: &[Line]) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO millstream.job_log (job_id, epoch, attempt, at, line)
+         SELECT * FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::timestamptz[], $5::text[])",
+    )
+    .bind(lines.iter().map(|l| l.job).collect::<Vec<_>>())
+    .bind(lines.iter().map(|l| l.epoch).collect::<Vec<_>>())
+    .bind(lines.iter().map(|l| l.attempt).collect::<Vec<_>>())
+    .bind(lines.iter().map(|l| l.at).collect::<Vec<_>>())
+    .bind(lines.iter().map(|l| l.text.as_str()).collect::<Vec<_>>())
+    .execute(conn)
+    .await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
@@ -39,6 +39,30 @@ pub(crate) struct Queue {
     pub(crate) name: Arc<str>,
 }
 
+/// The queues this process reads. They only ever become more.
+pub(crate) struct Queues(RwLock<Arc<[Queue]>>);
+
+impl Queues {
+    pub(crate) fn new(queues: Vec<Queue>) -> Self {
+        Self(RwLock::new(queues.into()))
+    }
+
+    /// As they are now.
+    pub(crate) fn all(&self) -> Arc<[Queue]> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn ids(&self) -> Vec<i32> {
+        self.all().iter().map(|queue| queue.id).collect()
+    }
+
+    /// From now on these as well.
+    pub(crate) fn add(&self, more: &[Queue]) {
+        let mut queues = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        *queues = queues.iter().chain(more).cloned().collect();
+    }
+}
+
 /// Handles, channels and signals.
 pub(crate) struct Shared {
     pub(crate) pg: Pg,
@@ -47,7 +71,7 @@ pub(crate) struct Shared {
     pub(crate) catalog: Catalog,
     pub(crate) metrics: Metrics,
     pub(crate) registry: Registry,
-    pub(crate) queues: Vec<Queue>,
+    pub(crate) queues: Queues,
     pub(crate) worker_id: i64,
     pub(crate) lease: Duration,
     /// How long finished jobs are kept; none: for ever.

@@ -10,7 +10,7 @@ use millstream_common::{
     config::Config,
     error::{Error, Outage, Refusal},
     metrics::Metrics,
-    pg::{Pg, mark, require_schema, tell_risks, within},
+    pg::{Pg, mark, require_schema, tell_missing_rights, tell_risks, within},
     stream::{keys::Keys, link::Redis},
     tasks::Tasks,
 };
@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     capacity::Capacity,
-    claim::{ack, direct, entry::Ack, hold::Hold, reader::Reader},
+    claim::{ack, added, direct, entry::Ack, hold::Hold, reader::Reader},
     duties,
     handler::Handler,
     health::Health,
@@ -28,13 +28,13 @@ use crate::{
     pauses::Pauses,
     pulse::Pulses,
     registry::Registry,
-    report::{self, Line, Reporter},
+    report::{self, Reporter, Reports},
     run::lessor,
     settle::{
         self, Ended,
         parcels::{self, Counts},
     },
-    shared::{Meters, Queue, Shared},
+    shared::{Meters, Queue, Queues, Shared},
 };
 
 /// After the grace period: writing what is known, handing back, leaving. Each step has deadlines of its own.
@@ -64,6 +64,8 @@ pub struct Worker {
     heart: CancellationToken,
     heart_thread: Option<JoinHandle<()>>,
     grace: Duration,
+    /// No queues were named: those that are added are read too.
+    reads_all: bool,
 }
 
 /// Ends of the channels that the loops read.
@@ -71,7 +73,7 @@ struct Channels {
     outcomes: mpsc::UnboundedReceiver<Ended>,
     fresh: mpsc::UnboundedReceiver<Vec<Arc<Hold>>>,
     acks: mpsc::UnboundedReceiver<Ack>,
-    lines: mpsc::Receiver<Line>,
+    reports: Reports,
 }
 
 /// The other ends.
@@ -88,7 +90,9 @@ impl Worker {
         let url = parts.config.database.url.expose().to_owned();
         require_schema(&url).await?;
         tell_risks(&url).await?;
+        tell_missing_rights(&url).await?;
         let grace = parts.config.worker.grace();
+        let reads_all = parts.config.worker.queues.is_empty();
         let (shared, channels) = assemble(parts, url).await?;
         let mut worker = Self {
             shared: shared.clone(),
@@ -99,6 +103,7 @@ impl Worker {
             heart: CancellationToken::new(),
             heart_thread: None,
             grace,
+            reads_all,
         };
         worker.spawn_loops(channels)?;
         Ok(worker)
@@ -114,12 +119,13 @@ impl Worker {
         // Ends after the settler, with its last counts.
         self.acknowledging.spawn(parcels::run(shared.clone(), self.acknowledging.stop_token()));
         self.acknowledging.spawn(ack::acknowledge(shared.redis.clone(), channels.acks, self.acknowledging.stop_token()));
-        self.keeping.spawn(report::run(shared.clone(), channels.lines, self.keeping.stop_token()));
+        self.keeping.spawn(report::run(shared.clone(), channels.reports, self.keeping.stop_token()));
         duties::start(shared, &self.keeping);
         self.claiming.spawn(direct::run(shared.clone()));
-        for queue in shared.queues.clone() {
-            self.claiming.spawn(Reader::new(shared.clone(), queue).run());
+        for queue in shared.queues.all().iter() {
+            self.claiming.spawn(Reader::new(shared.clone(), queue.clone()).run());
         }
+        self.claiming.spawn(added::run(shared.clone(), self.claiming.clone(), self.reads_all));
         Ok(())
     }
 
@@ -210,7 +216,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         meters: Meters::new(metrics.clone()),
         metrics,
         registry,
-        queues,
+        queues: Queues::new(queues),
         worker_id,
         lease: config.worker.lease(),
         keep_days: config.retention.days(),
@@ -241,8 +247,8 @@ fn channels() -> (Senders, Channels) {
     let (outcomes, outcomes_out) = mpsc::unbounded_channel();
     let (fresh, fresh_out) = mpsc::unbounded_channel();
     let (acks, acks_out) = mpsc::unbounded_channel();
-    let (reporter, lines) = Reporter::new();
-    (Senders { outcomes, fresh, acks, reporter }, Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, lines })
+    let (reporter, reports) = Reporter::new();
+    (Senders { outcomes, fresh, acks, reporter }, Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, reports })
 }
 
 /// The handlers to serve: all, or those whose kinds are named.

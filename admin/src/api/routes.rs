@@ -45,6 +45,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/jobs/{id}", jobs::show::one, ORDINARY),
         get("/v1/jobs/{id}/wait", jobs::wait::one, WAITING),
         get("/v1/jobs/{id}/explain", jobs::explain::one, ORDINARY),
+        get("/v1/jobs/{id}/log", jobs::log::page, ORDINARY),
         post("/v1/jobs/{id}/cancel", jobs::moves::cancel, ORDINARY),
         post("/v1/jobs/{id}/retry", jobs::moves::retry, ORDINARY),
         // The upload counts its bytes itself.

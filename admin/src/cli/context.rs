@@ -4,7 +4,7 @@
 
 use millstream_common::{
     catalog::Catalog,
-    config::Config,
+    config::{Config, url},
     metrics::{EnqueueSource, Metrics},
     pg::{Pg, mark, require_schema},
     stream::{keys::Keys, link::Redis},
@@ -14,7 +14,8 @@ use tokio::sync::OnceCell;
 
 use super::{
     exit::Failure,
-    outage::{Places, ca_fault, postgres_place, redis_place},
+    outage::{Places, ca_fault, no_postgres_url, no_redis_url, postgres_place, redis_place},
+    table,
 };
 
 /// Stands in keys for the mark of a database that cannot be asked. No database has it.
@@ -48,8 +49,8 @@ impl Context {
                 "no database is configured: set DATABASE_URL=postgres://USER:PASSWORD@HOST:PORT/NAME, or try everything out with \"millstream dev\"",
             ));
         }
-        let wrong = || Failure::usage("DATABASE_URL is no Postgres URL: set it to postgres://USER:PASSWORD@HOST:PORT/NAME");
-        if let Some(fault) = ca_fault("DATABASE_URL", url) {
+        let wrong = || Failure::usage(no_postgres_url(url::check(url).err()));
+        if let (Ok(()), Some(fault)) = (url::check(url), ca_fault("DATABASE_URL", url)) {
             return Err(Failure::usage(fault));
         }
         postgres_place(url).map(|_| url).ok_or_else(wrong)
@@ -63,8 +64,8 @@ impl Context {
                 "no Redis is configured: set REDIS_URL=redis://HOST:PORT, or try everything out with \"millstream dev\"",
             ));
         }
-        let wrong = || Failure::usage("REDIS_URL is no Redis URL: set it to redis://USER:PASSWORD@HOST:PORT/DB");
-        if let Some(fault) = ca_fault("REDIS_URL", url) {
+        let wrong = || Failure::usage(no_redis_url(url::check(url).err()));
+        if let (Ok(()), Some(fault)) = (url::check(url), ca_fault("REDIS_URL", url)) {
             return Err(Failure::usage(fault));
         }
         redis_place(url).map(|_| url).ok_or_else(wrong)
@@ -144,7 +145,7 @@ impl Context {
     /// A hint for people that is no part of the answer.
     pub fn hint(&self, text: &str) {
         if !self.quiet {
-            eprintln!("{text}");
+            table::say(text);
         }
     }
 }

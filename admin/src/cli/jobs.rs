@@ -2,6 +2,7 @@
 
 mod explain;
 mod list;
+mod log;
 mod moves;
 mod show;
 mod wait;
@@ -25,6 +26,8 @@ enum Act {
     List(list::ListArgs),
     /// Everything about jobs
     Show(show::ShowArgs),
+    /// One page of what the handler of a job has logged, the newest line last
+    Log(log::LogArgs),
     /// Wait until jobs have ended; exit 1 unless all have completed
     Wait(wait::WaitArgs),
     /// Cancel jobs that have not ended
@@ -39,6 +42,7 @@ pub(super) async fn run(args: JobsArgs, context: &Context) -> Outcome {
     match args.act {
         Act::List(args) => list::run(args, context).await,
         Act::Show(args) => show::run(args, context).await,
+        Act::Log(args) => log::run(args, context).await,
         Act::Wait(args) => wait::run(args, context).await,
         Act::Cancel(args) => moves::cancel(args, context).await,
         Act::Retry(args) => moves::retry(args, context).await,

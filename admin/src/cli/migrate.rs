@@ -1,10 +1,13 @@
 //! `millstream migrate`: the schema up, down, or where it is.
 
+use std::collections::BTreeMap;
+
 use clap::{Args, Subcommand};
-use millstream_common::pg::{Pg, SchemaStatus, migrate_down, migrate_up, schema_status};
+use millstream_common::pg::{Pg, Reverted, SchemaStatus, migrate_down, migrate_up, schema_status, would_revert};
+use serde::Serialize;
 
 use super::{Context, Exit, Failure, Outcome, table};
-use crate::ops::row;
+use crate::ops::rows;
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
@@ -60,32 +63,67 @@ fn tell(context: &Context, status: &SchemaStatus) -> Result<(), Failure> {
     table::line(&format!("at version {} of {}", status.applied, status.wanted))
 }
 
-/// Estimates of the planner, because counting would take longer than destroying.
+/// One step as it is told: what goes, and about how many rows.
+#[derive(Debug, Serialize)]
+struct Step {
+    #[serde(flatten)]
+    reverted: Reverted,
+    /// Estimates of the planner, because counting would take longer than destroying.
+    rows_estimated: BTreeMap<String, i64>,
+}
+
 async fn dry_run(context: &Context, url: &str, to: i64) -> Result<(), Failure> {
     let status = schema_status(url).await?;
-    let doomed: Vec<_> = status.migrations.iter().filter(|(version, _, applied)| *applied && *version > to).collect();
-    let names: Vec<_> = doomed.iter().map(|(version, name, _)| format!("{version} {name}")).collect();
-    let (jobs, documents) = estimates(&Pg::new(url, 1)?).await?;
+    let rows = estimates(&Pg::new(url, 1)?).await?;
+    let steps: Vec<_> = would_revert(&status, to).into_iter().map(|reverted| step(reverted, &rows)).collect();
     if context.json {
-        let answer =
-            serde_json::json!({"dry_run": true, "to": to, "would_revert": names, "jobs_estimated": jobs, "documents_estimated": documents});
-        return table::json(&answer);
+        let names: Vec<_> = steps.iter().map(|step| format!("{} {}", step.reverted.version, step.reverted.name)).collect();
+        return table::json(&serde_json::json!({"dry_run": true, "to": to, "would_revert": names, "steps": steps}));
     }
-    if names.is_empty() {
+    if steps.is_empty() {
         return table::line(&format!("nothing to do: the schema is at version {}", status.applied));
     }
-    table::line(&format!("would take back {}: {}", names.len(), names.join(", ")))?;
-    table::line(&format!("their tables go with all rows, now about {jobs} jobs and {documents} documents"))?;
+    table::line(&format!("would take back {}:", table::count(steps.len() as u64, "migration")))?;
+    for step in &steps {
+        table::line(&format!("  {} {}: {}", step.reverted.version, step.reverted.name, told(step)))?;
+    }
     context.hint("nothing was changed; repeat with --yes to do it");
     Ok(())
 }
 
-async fn estimates(pg: &Pg) -> Result<(i64, i64), Failure> {
+fn step(reverted: Reverted, rows: &BTreeMap<String, i64>) -> Step {
+    let estimated = |table: &String| Some((table.clone(), *rows.get(table)?));
+    Step { rows_estimated: reverted.tables.iter().filter_map(estimated).collect(), reverted }
+}
+
+fn told(step: &Step) -> String {
+    if step.reverted.keeps_all_data() {
+        return "no table, column or row goes".into();
+    }
+    let with_rows = |table: &String| match step.rows_estimated.get(table) {
+        Some(rows) if *rows > 0 => format!("{table} (about {})", table::count(*rows as u64, "row")),
+        _ => table.clone(),
+    };
+    let mut parts = Vec::new();
+    for (what, names) in [
+        ("the tables go with all rows:", step.reverted.tables.iter().map(with_rows).collect::<Vec<_>>()),
+        ("the columns go:", step.reverted.columns.clone()),
+        ("some rows go of:", step.reverted.rows_of.clone()),
+    ] {
+        if !names.is_empty() {
+            parts.push(format!("{what} {}", names.join(", ")));
+        }
+    }
+    parts.join("; ")
+}
+
+/// By table; a partition counts for its table.
+async fn estimates(pg: &Pg) -> Result<BTreeMap<String, i64>, Failure> {
     let query = sqlx::query_as(
-        "SELECT COALESCE(sum(GREATEST(c.reltuples, 0)) FILTER (WHERE c.relkind = 'r' AND c.relname LIKE 'job\\_%' AND i.inhrelid IS NOT NULL), 0)::bigint,
-                COALESCE(sum(GREATEST(c.reltuples, 0)) FILTER (WHERE c.relname = 'document'), 0)::bigint
-         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
-         WHERE n.nspname = 'millstream'",
+        "SELECT COALESCE(p.relname, c.relname)::text, sum(GREATEST(c.reltuples, 0))::bigint
+         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+         LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
+         WHERE n.nspname = 'millstream' AND c.relkind = 'r' GROUP BY 1",
     );
-    Ok(row(pg, "estimating rows", query).await?.unwrap_or((0, 0)))
+    Ok(rows(pg, "estimating rows", query).await?.into_iter().collect())
 }

@@ -215,7 +215,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
 fn tell(failure: &Failure, places: &Places) -> ExitCode {
     let (exit, line) = failure.tell(places);
     if let Some(line) = line {
-        eprintln!("error: {line}");
+        table::say(&format!("error: {line}"));
     }
     exit.into()
 }

@@ -5,11 +5,15 @@
 use std::io::ErrorKind;
 
 use millstream_common::{
-    config::Config,
+    config::{
+        Config,
+        url::{self, UrlFault},
+    },
     error::Outage,
+    pg::{LOCK_TIMEOUT_MS, STATEMENT_TIMEOUT_MS, address},
     stream::{link::CA_PARAMETER, remedy::Remedy},
 };
-use redis::IntoConnectionInfo;
+use redis::{ConnectionAddr, IntoConnectionInfo};
 
 use super::exit::Exit;
 
@@ -42,16 +46,24 @@ pub(super) fn postgres_place(url: &str) -> Option<String> {
     if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
         return None;
     }
-    let options: sqlx::postgres::PgConnectOptions = url.parse().ok()?;
+    let options = address(url).ok()?;
     Some(match options.get_socket() {
         Some(socket) => socket.display().to_string(),
-        None => format!("{}:{}", options.get_host(), options.get_port()),
+        None => host_and_port(options.get_host(), options.get_port()),
     })
+}
+
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Host and port of a Redis URL; `None` if it is none.
 pub(super) fn redis_place(url: &str) -> Option<String> {
-    url.into_connection_info().ok().map(|info| info.addr().to_string())
+    url::check(url).ok()?;
+    Some(match url.into_connection_info().ok()?.addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => host_and_port(host, *port),
+        other => other.to_string(),
+    })
 }
 
 /// The exit code and the line for an outage.
@@ -71,13 +83,25 @@ pub fn describe(outage: &Outage, places: &Places) -> (Exit, String) {
     }
 }
 
+/// What to do about a `DATABASE_URL` that cannot be read. Nothing of it is printed: it may be the password.
+pub(super) fn no_postgres_url(fault: Option<UrlFault>) -> String {
+    no_url("DATABASE_URL is no Postgres URL", fault, "set it to postgres://USER:PASSWORD@HOST:PORT/NAME")
+}
+
+/// The same of a `REDIS_URL`.
+pub(super) fn no_redis_url(fault: Option<UrlFault>) -> String {
+    no_url("REDIS_URL is no Redis URL", fault, "set it to redis://USER:PASSWORD@HOST:PORT/DB")
+}
+
+fn no_url(what: &str, fault: Option<UrlFault>, advice: &str) -> String {
+    fault.map_or_else(|| format!("{what}: {advice}"), |fault| format!("{what}: {fault}; {advice}"))
+}
+
 fn postgres(op: &str, source: &sqlx::Error, places: &Places) -> (Exit, String) {
     let place = places.postgres();
     match source {
         sqlx::Error::Database(e) => postgres_said(op, e.code().as_deref().unwrap_or_default(), e.message(), place),
-        sqlx::Error::Configuration(_) => {
-            (Exit::Usage, "DATABASE_URL is no Postgres URL: set it to postgres://USER:PASSWORD@HOST:PORT/NAME".into())
-        }
+        sqlx::Error::Configuration(e) => (Exit::Usage, no_postgres_url(e.downcast_ref::<UrlFault>().copied())),
         sqlx::Error::RowNotFound | sqlx::Error::ColumnNotFound(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => (
             Exit::Failed,
             format!("Postgres answered in a form that this program does not know while {op}: is the schema newer? ({source})"),
@@ -107,7 +131,12 @@ fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, Str
         "42P01" | "3F000" | "42883" | "42703" => {
             (Exit::Refused, format!("the database schema is not the one this program needs ({message}): run \"millstream migrate up\""))
         }
-        "42501" => (Exit::Refused, format!("Postgres refused it ({message}): grant the user of DATABASE_URL the right to do so")),
+        "42501" => (
+            Exit::Refused,
+            format!(
+                "Postgres refused it ({message}): grant the user of DATABASE_URL the right to do so; \"millstream doctor\" names the statement"
+            ),
+        ),
         "53300" => (
             Exit::Unreachable,
             format!("Postgres at {place} has no connection left ({message}): raise max_connections, or lower database.connections_max"),
@@ -116,6 +145,14 @@ fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, Str
         "57014" | "55P03" => {
             (Exit::Unreachable, format!("Postgres at {place} was too slow while {op} ({message}): repeat it, or narrow the filter"))
         }
+        "08P01" => (Exit::Unreachable, pooler_said(message, place)),
+        // What a pooler that gives every transaction another session says of statements that were prepared in the last one.
+        "26000" | "42P05" => (
+            Exit::Unreachable,
+            format!(
+                "Postgres at {place} forgets prepared statements ({message}): a pooler in transaction mode must keep them: PgBouncer 1.21 or newer with max_prepared_statements = 200, or session mode"
+            ),
+        ),
         _ if code.starts_with("57P") || code.starts_with("08") => {
             (Exit::Unreachable, format!("Postgres at {place} is not taking work ({message}): wait until it has started"))
         }
@@ -123,10 +160,25 @@ fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, Str
     }
 }
 
+/// A protocol violation is nothing that waiting mends. The usual one: a pooler that takes no settings at the start of a session.
+fn pooler_said(message: &str, place: &str) -> String {
+    if message.contains("startup parameter") {
+        return format!(
+            "the pooler at {place} refuses a setting that every session of this program begins with ({message}): set \"ignore_startup_parameters = extra_float_digits,options\" in pgbouncer.ini, \
+             and for the role what is lost then: ALTER ROLE … SET statement_timeout = '{} s', lock_timeout likewise '{} s'; or let DATABASE_URL name Postgres itself",
+            STATEMENT_TIMEOUT_MS / 1000,
+            LOCK_TIMEOUT_MS / 1000,
+        );
+    }
+    format!(
+        "what answers at {place} does not speak as Postgres does ({message}): is DATABASE_URL right, and is there a pooler or proxy in between?"
+    )
+}
+
 fn redis_failed(op: &str, source: &redis::RedisError, places: &Places) -> (Exit, String) {
     let place = places.redis();
     if source.kind() == redis::ErrorKind::InvalidClientConfig {
-        return (Exit::Usage, "REDIS_URL is no Redis URL: set it to redis://USER:PASSWORD@HOST:PORT/DB".into());
+        return (Exit::Usage, no_redis_url(None));
     }
     if let Some(advice) = tls_advice(&source.to_string(), "REDIS_URL") {
         return (Exit::Unreachable, format!("Redis at {place} {advice}"));
@@ -221,6 +273,13 @@ mod tests {
         assert_eq!(postgres_place("postgres://u:canary@db:6000/x").as_deref(), Some("db:6000"));
         assert_eq!(redis_place("redis://u:canary@cache:6380/1").as_deref(), Some("cache:6380"));
         assert_eq!(postgres_place("mysql://h/x"), None);
+        // X26, X27
+        assert_eq!(postgres_place("postgres://u:canary@[::1]:6000/x").as_deref(), Some("[::1]:6000"));
+        assert_eq!(redis_place("redis://:canary@[::1]:6380/1").as_deref(), Some("[::1]:6380"));
+        for odd in ["u:12/canary@db", "u:12#canary@db", "u:12?canary@db", "u:ca@nary@db", "canary/@db"] {
+            assert_eq!(postgres_place(&format!("postgres://{odd}/x")), None, "{odd}");
+            assert_eq!(redis_place(&format!("redis://{odd}/1")), None, "{odd}");
+        }
     }
 
     // X29, X38: what a server says is told as what it means, and "is it running?" is asked of nobody who has answered.

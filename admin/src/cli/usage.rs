@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use super::{exit::Exit, table::printable};
+use super::{
+    exit::Exit,
+    table::{printable, say},
+};
 
 /// Prints help or version as asked for, or one line about what is wrong with the arguments.
 pub(super) fn tell(error: &clap::Error) -> ExitCode {
@@ -11,7 +14,7 @@ pub(super) fn tell(error: &clap::Error) -> ExitCode {
         let _ = error.print();
         return Exit::Done.into();
     }
-    eprintln!("{}", one_line(&error.to_string()));
+    say(&one_line(&error.to_string()));
     Exit::Usage.into()
 }
 

@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, Utc};
 use millstream_common::{id::JobId, pg::Pg, state::State};
+use millstream_worker::handlers::in_the_box;
 use serde::Serialize;
 use sqlx::FromRow;
 
@@ -40,6 +41,10 @@ struct Facts {
     finished_at: Option<DateTime<Utc>>,
     error: Option<String>,
     live_workers: i64,
+    /// Live workers that run the kind, whatever they read.
+    kind_workers: i64,
+    /// The last worker that ran the kind.
+    last_worker: Option<String>,
     leased_at: Option<DateTime<Utc>>,
     lease_worker: Option<String>,
     lease_silent: Option<bool>,
@@ -48,6 +53,9 @@ struct Facts {
     publishing_since: Option<DateTime<Utc>>,
     not_before: Option<DateTime<Utc>>,
     jobs_ahead: Option<i64>,
+    /// Class of the last entry of its history, and whether that used up a try.
+    last_class: Option<String>,
+    last_counted: Option<bool>,
 }
 
 /// The explanation, or `None` if there is no such job.
@@ -56,18 +64,24 @@ pub async fn explain(pg: &Pg, id: JobId) -> Result<Option<Explanation>, Outage> 
     Ok(row(pg, "explaining a job", query).await?.map(|facts| judge(id, &facts)))
 }
 
-const FACTS: &str = "SELECT j.state, j.attempt, j.max_attempts, k.name::text AS kind, q.name::text AS queue, t.name::text AS tenant,
+/// `$2`: a worker without a beat for so many seconds is not live.
+const FACTS: &str = "WITH live AS (
+    SELECT w.queues, w.kinds FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
+    WHERE w.ended_at IS NULL AND w.state = 'active' AND b.beat_at > now() - make_interval(secs => $2)
+  ) SELECT j.state, j.attempt, j.max_attempts, k.name::text AS kind, q.name::text AS queue, t.name::text AS tenant,
     j.kind_id = ANY(c.kinds) AS kind_paused, j.queue_id = ANY(c.queues) AS queue_paused, j.tenant_id = ANY(c.tenants) AS tenant_paused, j.ready_at, j.finished_at, j.error,
-    (SELECT count(*) FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
-     WHERE w.ended_at IS NULL AND w.state = 'active' AND j.queue_id = ANY(w.queues) AND j.kind_id = ANY(w.kinds)
-       AND b.beat_at > now() - make_interval(secs => $2)) AS live_workers,
+    (SELECT count(*) FROM live w WHERE j.queue_id = ANY(w.queues) AND j.kind_id = ANY(w.kinds)) AS live_workers,
+    (SELECT count(*) FROM live w WHERE j.kind_id = ANY(w.kinds)) AS kind_workers,
+    (SELECT w.name FROM millstream.worker w WHERE j.kind_id = ANY(w.kinds) ORDER BY w.id DESC LIMIT 1) AS last_worker,
     l.leased_at, lw.name AS lease_worker, (lb.beat_at IS NULL OR lb.beat_at < now() - make_interval(secs => $2)) AS lease_silent,
-    d.reason AS dead_reason, p.id AS parcel_id, p.publishing_since, p.not_before, p.jobs_ahead
+    d.reason AS dead_reason, p.id AS parcel_id, p.publishing_since, p.not_before, p.jobs_ahead,
+    e.class AS last_class, e.counted AS last_counted
   FROM millstream.job j CROSS JOIN millstream.closed c
   JOIN millstream.kind k ON k.id = j.kind_id JOIN millstream.queue q ON q.id = j.queue_id JOIN millstream.tenant t ON t.id = j.tenant_id
   LEFT JOIN millstream.lease l ON l.job_id = j.id
   LEFT JOIN millstream.worker lw ON lw.id = l.worker_id LEFT JOIN millstream.worker_beat lb ON lb.worker_id = l.worker_id
   LEFT JOIN millstream.dead_letter d ON d.job_id = j.id
+  LEFT JOIN LATERAL (SELECT class, counted FROM millstream.job_error_view WHERE job_id = j.id ORDER BY epoch DESC LIMIT 1) e ON true
   LEFT JOIN LATERAL (
     -- The newest parcel that lists the job, and what waits before it in the same queue and priority.
     SELECT x.id, x.publishing_since, CASE WHEN NOT millstream.has_rested(x.not_before) THEN x.not_before END AS not_before,
@@ -112,9 +126,29 @@ fn available(facts: &Facts) -> Verdict {
     }
     if facts.live_workers == 0 {
         let text = format!("No live worker reads queue \"{}\" and runs kind \"{}\".", facts.queue, facts.kind);
-        return ("no_worker", text, Some("start one: millstream worker; \"millstream workers list\" shows what lives".into()));
+        return ("no_worker", text, Some(whom_to_start(facts)));
     }
     listed(facts)
+}
+
+/// Which program helps: the plain worker has only some of the kinds, and a worker may live that reads other queues.
+fn whom_to_start(facts: &Facts) -> String {
+    let (kind, queue) = (&facts.kind, &facts.queue);
+    if facts.kind_workers > 0 {
+        return format!(
+            "live workers run kind \"{kind}\", but in other queues: start one that reads \"{queue}\" too (--queues, or none named)"
+        );
+    }
+    match (in_the_box(kind), kind.as_str(), &facts.last_worker) {
+        (true, ..) => "start one: millstream worker; \"millstream workers list\" shows what lives".into(),
+        (_, "crash", _) => "start one: MILLSTREAM_DIAGNOSTICS=1 millstream worker".into(),
+        (.., Some(worker)) => {
+            format!("start your program that has a handler for \"{kind}\", as worker \"{worker}\" had: millstream worker itself has none")
+        }
+        _ => format!(
+            "start your program that has a handler for \"{kind}\": millstream worker itself has none, and no worker has had one yet"
+        ),
+    }
 }
 
 fn listed(facts: &Facts) -> Verdict {
@@ -146,11 +180,18 @@ fn running(facts: &Facts) -> Verdict {
         let text = format!("Worker \"{worker}\" has it since {since} and has stopped beating.");
         return ("worker_silent", text, Some("it is handed out again once the lease has run out, if any worker lives".into()));
     }
-    ("running", format!("Worker \"{worker}\" runs it since {since}, try {} of {}.", facts.attempt, facts.max_attempts), None)
+    ("running", format!("Worker \"{worker}\" runs it since {since}, try {} of {}.", facts.attempt + 1, facts.max_attempts), None)
 }
 
 fn put_off(state: State, facts: &Facts) -> Verdict {
     let why = match state {
+        State::Retryable if facts.last_class.as_deref() == Some("unavailable") && !facts.last_counted.unwrap_or(true) => {
+            format!(
+                "Something it needs could not be reached, which costs it nothing: it is at try {} of {}",
+                facts.attempt + 1,
+                facts.max_attempts
+            )
+        }
         State::Retryable => format!("Try {} of {} failed", facts.attempt, facts.max_attempts),
         State::RateLimited => "A rate limit refused it".to_owned(),
         _ => "It is scheduled".to_owned(),
@@ -207,6 +248,23 @@ mod tests {
             "in_stream"
         );
         assert_eq!(reason(&facts(State::Available)), "unlisted");
+    }
+
+    // X33
+    #[test]
+    fn x33_advice_is_to_start_what_has_the_handler() {
+        let advice = |facts: Facts| judge(JobId::nil(), &facts).advice.unwrap_or_default();
+        let nobody = |kind: &str| Facts { kind: kind.into(), live_workers: 0, ..facts(State::Available) };
+        assert!(advice(nobody("echo")).starts_with("start one: millstream worker;"));
+        assert!(advice(nobody("document.embed")).starts_with("start one: millstream worker;"));
+        assert!(advice(nobody("crash")).contains("MILLSTREAM_DIAGNOSTICS=1"));
+        assert!(
+            advice(nobody("mail")).starts_with("start your program that has a handler for \"mail\": millstream worker itself has none")
+        );
+        let before = Facts { last_worker: Some("mailer".into()), ..nobody("mail") };
+        assert!(advice(before).contains("as worker \"mailer\" had"));
+        let elsewhere = Facts { kind_workers: 2, ..nobody("mail") };
+        assert!(advice(elsewhere).contains("but in other queues"));
     }
 
     #[test]

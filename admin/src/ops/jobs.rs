@@ -38,7 +38,7 @@ pub struct Job {
     pub tenant: String,
     /// The batch it belongs to.
     pub batch_id: Option<uuid::Uuid>,
-    /// Counted tries so far.
+    /// The try that runs, or ran last, counted from 1; 0: none has begun.
     pub attempt: i32,
     /// Counted tries at most.
     pub max_attempts: i32,
@@ -56,26 +56,30 @@ pub struct Job {
     pub worker: Option<String>,
     /// 0 to 1, as the handler told.
     pub progress: Option<f32>,
+    /// What the handler said with it, while the job runs.
+    pub progress_note: Option<String>,
     /// What the handler returned.
     pub result: Option<RawJson>,
-    /// Text of the last failure.
+    /// Text of the last failure; none once it has completed.
     pub error: Option<String>,
-    /// Every failed try, oldest first.
+    /// Everything that went wrong, oldest first.
     #[sqlx(skip)]
     pub errors: Vec<JobError>,
 }
 
-/// One failed or crashed try.
+/// One try that failed, crashed or was put off.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct JobError {
     /// Which job; not shown inside the job.
     #[serde(skip)]
     pub job_id: JobId,
-    /// Which counted try.
-    pub attempt: i16,
+    /// In which try, counted from 1.
+    pub attempt: i32,
+    /// Whether it used the try up. Rate limits, crashes and outages do not.
+    pub counted: bool,
     /// Which hand-out.
     pub epoch: i32,
-    /// `retry`, `permanent`, `rate_limited`, `timeout`, `panic`, `crash`, `cancelled` or `undecodable`.
+    /// `retry`, `permanent`, `rate_limited`, `timeout`, `panic`, `crash`, `cancelled`, `undecodable` or `unavailable`.
     pub class: String,
     /// When.
     pub at: DateTime<Utc>,
@@ -118,7 +122,7 @@ pub struct JobPage {
 
 const COLUMNS_FROM_VIEW: &str =
     "SELECT id, kind, queue, priority, state, payload, metadata, tenant, batch_id, attempt, max_attempts, epoch, run_at,
-    enqueued_at, started_at, finished_at, worker, progress, result, error
+    enqueued_at, started_at, finished_at, worker, progress, progress_note, result, error
   FROM millstream.job_view WHERE id = ANY($1) ORDER BY id DESC";
 
 /// The jobs with these ids that exist, newest first.
@@ -151,23 +155,6 @@ pub async fn list(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) -
     Ok(JobPage { items: show(pg, &ids).await?, next })
 }
 
-/// Newest line first.
-#[derive(Debug, Clone, Serialize, FromRow)]
-pub struct LogLine {
-    /// When.
-    pub at: DateTime<Utc>,
-    /// Which hand-out wrote it.
-    pub epoch: i32,
-    /// Bounded text.
-    pub line: String,
-}
-
-/// The newest log lines of a job, newest first.
-pub async fn log_lines(pg: &Pg, id: JobId, limit: u32) -> Result<Vec<LogLine>, Outage> {
-    let query = sqlx::query_as("SELECT at, epoch, line FROM millstream.job_log WHERE job_id = $1 ORDER BY id DESC LIMIT $2");
-    rows(pg, "reading log lines", query.bind(id).bind(i64::from(limit))).await
-}
-
 /// The ids of the jobs meant, newest first, below `cursor`.
 pub async fn ids(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) -> Result<Vec<JobId>, Error> {
     let queue = number(pg, Thing::Queue, filter.queue.as_deref()).await?;
@@ -187,9 +174,8 @@ pub async fn ids(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) ->
 
 async fn errors(pg: &Pg, ids: &[JobId]) -> Result<Vec<JobError>, Outage> {
     let query = sqlx::query_as(
-        "SELECT e.job_id, e.attempt, e.epoch, e.class, e.at, w.name AS worker, e.message
-         FROM millstream.job_error e LEFT JOIN millstream.worker w ON w.id = e.worker_id
-         WHERE e.job_id = ANY($1) ORDER BY e.job_id, e.epoch",
+        "SELECT e.job_id, e.attempt, e.counted, e.epoch, e.class, e.at, e.worker, e.message
+         FROM millstream.job_error_view e WHERE e.job_id = ANY($1) ORDER BY e.job_id, e.epoch",
     );
     rows(pg, "reading job errors", query.bind(ids)).await
 }

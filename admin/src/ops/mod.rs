@@ -5,7 +5,7 @@
 //!
 //! Knows nothing of terminals, HTTP or exit codes: answers are values, faults are [`Refusal`] and [`Outage`].
 //!
-//! Reading order: [`request`] and [`upload`] (in), [`jobs`], [`documents`], [`report`] (what is there), [`wait`], [`explain`] (what will
+//! Reading order: [`request`] and [`upload`] (in), [`jobs`] with [`logs`], [`documents`], [`report`] (what is there), [`wait`], [`explain`] (what will
 //! be), [`moves`], [`dead`] (changes), [`names`] with [`queues`], [`kinds`], [`tenants`], then [`retention`], [`workers`], [`stats`].
 
 pub mod request;
@@ -13,6 +13,7 @@ pub mod upload;
 
 pub mod documents;
 pub mod jobs;
+pub mod logs;
 pub mod report;
 
 pub mod explain;

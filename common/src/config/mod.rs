@@ -4,8 +4,13 @@
 //! are reported at once. Unknown keys are faults, because a mistyped setting that is silently ignored is worse than a
 //! refusal to start.
 
+mod environment;
+mod fault;
 mod list;
 mod secret;
+#[cfg(test)]
+mod tests;
+pub mod url;
 
 pub use self::secret::Secret;
 
@@ -13,7 +18,7 @@ use std::{path::Path, time::Duration};
 
 use figment::{
     Figment,
-    providers::{Env, Format, Toml},
+    providers::{Format, Toml},
 };
 use serde::Deserialize;
 
@@ -184,21 +189,22 @@ pub struct Model {
 impl Config {
     /// Reads the defaults, `file` if given, and the environment. The error lists every fault.
     pub fn load(file: Option<&Path>) -> Result<Self, String> {
-        let mut figment = Figment::from(Toml::string(DEFAULTS));
+        let mut figment = defaults();
         if let Some(path) = file {
             if !path.is_file() {
                 return Err(format!("the configuration file {} does not exist", path.display()));
             }
             figment = figment.merge(Toml::file_exact(path));
         }
-        Self::from_figment(&figment.merge(environment()))
+        for variable in environment::variables(&defaults()) {
+            figment = figment.merge(variable);
+        }
+        Self::from_figment(&figment)
     }
 
     fn from_figment(figment: &Figment) -> Result<Self, String> {
-        let config: Self = figment.extract().map_err(|faults| {
-            let lines: Vec<_> = faults.into_iter().map(|fault| fault.to_string()).collect();
-            format!("the configuration is wrong: {}", lines.join("; "))
-        })?;
+        let wrong = |faults| format!("the configuration is wrong: {}", fault::told(faults, &defaults()));
+        let config: Self = figment.extract().map_err(wrong)?;
         let faults = config.faults();
         if faults.is_empty() { Ok(config) } else { Err(format!("the configuration is wrong: {}", faults.join("; "))) }
     }
@@ -240,51 +246,6 @@ fn is_key_prefix(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-:".contains(&b))
 }
 
-/// `MILLSTREAM_<SECTION>__<KEY>`, the three settings without a section, and the two conventional URLs.
-fn environment() -> Figment {
-    let plain = ["log", "log_format", "diagnostics"];
-    Figment::new()
-        .merge(Env::raw().only(&["DATABASE_URL"]).map(|_| "database.url".into()).split("."))
-        .merge(Env::raw().only(&["REDIS_URL"]).map(|_| "redis.url".into()).split("."))
-        .merge(Env::prefixed("MILLSTREAM_").filter(move |key| plain.contains(&key.as_str().to_ascii_lowercase().as_str())))
-        .merge(Env::prefixed("MILLSTREAM_").filter(|key| key.as_str().contains("__")).split("__"))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    fn parse(toml: &str) -> Result<Config, String> {
-        Config::from_figment(&Figment::from(Toml::string(DEFAULTS)).merge(Toml::string(toml)))
-    }
-
-    #[test]
-    fn the_defaults_are_valid() {
-        assert_eq!(parse("").unwrap().worker.lease_ms, 30_000);
-    }
-
-    #[test]
-    fn all_faults_are_reported_at_once() {
-        let faults = parse("log_format='xml'\n[worker]\nlease_ms=1").unwrap_err();
-        assert!(faults.contains("lease_ms") && faults.contains("log_format"), "{faults}");
-    }
-
-    #[test]
-    fn an_unknown_key_is_a_fault() {
-        assert!(parse("[worker]\nlease=1").unwrap_err().contains("lease"));
-    }
-
-    #[test]
-    fn lists_may_be_written_with_commas() {
-        let config = parse("[http]\nallow='127.0.0.1:9000, 10.0.0.0/8'").unwrap();
-        assert_eq!(config.http.allow, ["127.0.0.1:9000", "10.0.0.0/8"]);
-    }
-
-    #[test]
-    fn secrets_do_not_show_in_debug_output() {
-        // F64
-        let config = parse("[database]\nurl='postgres://u:canary@h/d'").unwrap();
-        assert!(!format!("{config:?}").contains("canary"));
-    }
+fn defaults() -> Figment {
+    Figment::from(Toml::string(DEFAULTS))
 }

@@ -2,11 +2,13 @@
 
 use std::fmt;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Visitor};
+
+/// The settings that are secret, or hold a secret. Faults name them without what stands there.
+pub(super) const SECRETS: [&str; 5] = ["database.url", "redis.url", "api.token", "embedding.api_key", "analysis.api_key"];
 
 /// Text that shows as `***` in logs and errors; read it with [`Secret::expose`].
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
@@ -29,5 +31,34 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.0.is_empty() { "(none)" } else { "***" })
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(Text)
+    }
+}
+
+/// Text, or in a file digits without quotes: they are the text that they are written as.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("text in quotes")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::new(text))
+    }
+
+    fn visit_i64<E>(self, digits: i64) -> Result<Secret, E> {
+        Ok(Secret(digits.to_string()))
+    }
+
+    fn visit_u64<E>(self, digits: u64) -> Result<Secret, E> {
+        Ok(Secret(digits.to_string()))
     }
 }

@@ -2,7 +2,7 @@
 
 use sqlx::{Connection, PgConnection, migrate::Migrator};
 
-use super::connect_options;
+use super::{Reverted, connect_options};
 use crate::error::Outage;
 
 static EMBEDDED: Migrator = sqlx::migrate!("../migrations");
@@ -34,7 +34,7 @@ fn migrator() -> Migrator {
     migrator
 }
 
-async fn connect(url: &str, op: &'static str) -> Result<PgConnection, Outage> {
+pub(super) async fn connect(url: &str, op: &'static str) -> Result<PgConnection, Outage> {
     let options = connect_options(url)?;
     tokio::time::timeout(crate::limits::ACQUIRE_DEADLINE, PgConnection::connect_with(&options))
         .await
@@ -58,6 +58,15 @@ pub async fn migrate_down(url: &str, target: i64) -> Result<SchemaStatus, Outage
     let mut conn = connect(url, MIGRATING).await?;
     migrator().undo(&mut conn, target).await.map_err(|e| failed(&e))?;
     status_on(&mut conn).await
+}
+
+/// What each step down to `target` takes with it, in the order in which they are taken back.
+pub fn would_revert(status: &SchemaStatus, target: i64) -> Vec<Reverted> {
+    let is_applied = |version| status.migrations.iter().any(|(known, _, applied)| *known == version && *applied);
+    let downs = EMBEDDED.iter().filter(|m| m.migration_type.is_down_migration() && m.version > target && is_applied(m.version));
+    let mut steps: Vec<_> = downs.map(|m| Reverted::read(m.version, &m.description, m.sql.as_str())).collect();
+    steps.sort_by_key(|step| std::cmp::Reverse(step.version));
+    steps
 }
 
 /// Reads how far the database is; changes nothing.

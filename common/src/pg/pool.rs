@@ -12,16 +12,18 @@ use sqlx::{
 
 use super::Lent;
 use crate::{
+    config,
     error::Outage,
     limits::{ACQUIRE_DEADLINE, STATEMENT_DEADLINE},
+    seldom::Seldom,
 };
 
 /// Hot statements in flight per process: claims, two batches of outcomes, leases, and the duties that look at jobs.
 const HOT_CONNECTIONS_MAX: u32 = 12;
 /// The server gives up a statement shortly after the client has.
-const STATEMENT_TIMEOUT_MS: u128 = STATEMENT_DEADLINE.as_millis() + 2_000;
+pub const STATEMENT_TIMEOUT_MS: u128 = STATEMENT_DEADLINE.as_millis() + 2_000;
 /// Waiting for a lock held by a migration or a person.
-const LOCK_TIMEOUT_MS: u64 = 3_000;
+pub const LOCK_TIMEOUT_MS: u64 = 3_000;
 /// Connections that idle longer are closed, so that a burst does not keep a server's memory.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
@@ -81,9 +83,51 @@ impl Pg {
     }
 }
 
+/// Parameters of a URL that the driver knows. It prints the values of others.
+const PARAMETERS: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+
+static IGNORED_LINES: Seldom = Seldom::new();
+
+/// The address, the login and the database of a URL. No error holds a piece of the URL that could be its password.
+pub fn address(url: &str) -> Result<PgConnectOptions, Outage> {
+    let failed = |source| Outage::Postgres { op: "reading the database URL", source };
+    config::url::check(url).map_err(|fault| failed(sqlx::Error::Configuration(fault.into())))?;
+    let (url, _) = config::url::without_unknown(url, is_known);
+    let options = PgConnectOptions::from_str(&url).map_err(failed)?;
+    // An IPv6 address stands in brackets in a URL alone.
+    let literal = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    Ok(match literal {
+        Some(host) => options.host(&host),
+        None => options,
+    })
+}
+
 /// Options for one connection from a URL, with the settings every session of ours has.
 pub fn connect_options(url: &str) -> Result<PgConnectOptions, Outage> {
-    let options = PgConnectOptions::from_str(url).map_err(|source| Outage::Postgres { op: "reading the database URL", source })?;
+    let options = address(url)?;
+    let (_, ignored) = config::url::without_unknown(url, is_known);
+    if !ignored.is_empty() && IGNORED_LINES.may_speak().is_some() {
+        tracing::warn!(parameters = ignored.join(" "), "DATABASE_URL has parameters that are not known here; they are ignored");
+    }
     Ok(options
         .application_name("millstream")
         .options([
@@ -94,6 +138,10 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, Outage> {
             ("default_transaction_isolation", "read committed".to_owned()),
         ])
         .log_slow_statements(tracing::log::LevelFilter::Debug, STATEMENT_DEADLINE))
+}
+
+fn is_known(parameter: &str) -> bool {
+    PARAMETERS.contains(&parameter) || parameter.starts_with("options[")
 }
 
 fn pool(connections_max: u32, options: PgConnectOptions) -> PgPool {

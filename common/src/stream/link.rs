@@ -23,6 +23,7 @@ use redis::{AsyncConnectionConfig, Client, TlsCertificates, aio::MultiplexedConn
 use super::{keys::Keys, mending::Mending, policy::Known, refused::Refused, remedy::Remedy};
 use crate::{
     breaker::{Breaker, Lines},
+    config::url::{self, UrlFault},
     error::Outage,
     limits::{READ_BLOCK, REDIS_DEADLINE},
 };
@@ -68,9 +69,11 @@ pub struct Redis {
 
 impl Redis {
     /// Prepares the pool; connects on first use, so a server that is down is no error here.
-    pub fn new(url: &str, keys: Keys) -> Result<Self, Outage> {
+    pub fn new(address: &str, keys: Keys) -> Result<Self, Outage> {
         let op = "reading the Redis URL";
-        let client = client(url).map_err(|source| Outage::Redis { op, source })?;
+        let unclear = |fault: UrlFault| Outage::Redis { op, source: (redis::ErrorKind::InvalidClientConfig, fault.0).into() };
+        url::check(address).map_err(unclear)?;
+        let client = client(address).map_err(|source| Outage::Redis { op, source })?;
         let config = AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_DEADLINE)).set_connection_timeout(Some(REDIS_DEADLINE));
         let manager =
             Manager::new_with_config(client.get_connection_info().clone(), config).map_err(|source| Outage::Redis { op, source })?;

@@ -98,7 +98,7 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
     let (known, newer): (Vec<_>, Vec<_>) =
         rows.iter().partition(|row| shared.registry.knows(row.get("kind_id"), row.get("schema_version")));
     spawn_runs(shared, known.iter().filter_map(|row| claimed(shared, row, asked_at)));
-    for queue in &shared.queues {
+    for queue in shared.queues.all().iter() {
         let of_queue = newer.iter().filter(|row| row.get::<i32, _>("queue_id") == queue.id);
         let jobs: Vec<_> = of_queue
             .map(|row| Foreign { id: row.get("id"), epoch: row.get("epoch"), kind_id: row.get("kind_id"), is_closed: false })
@@ -133,7 +133,7 @@ async fn take_hints(
         "  AND (p.publishing_since IS NULL OR p.publishing_since NOT BETWEEN now() - $3 * interval '1 second' AND now() + interval '1 minute')
          ORDER BY array_position($4, p.priority), p.id LIMIT $6 FOR UPDATE OF p SKIP LOCKED",
     ))
-    .bind(shared.queues.iter().map(|q| q.id).collect::<Vec<_>>())
+    .bind(shared.queues.ids())
     .bind(shared.registry.kind_ids())
     .bind(grace.as_secs_f64())
     .bind(order.map(Priority::number).to_vec())
@@ -198,7 +198,7 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claim
     let hold = Arc::new(Hold::leased(row.get("id"), row.get("epoch")));
     let kind = shared.registry.get(row.get("kind_id"))?.clone();
     let queue_id: i32 = row.get("queue_id");
-    let queue: Queue = shared.queues.iter().find(|q| q.id == queue_id)?.clone();
+    let queue: Queue = shared.queues.all().iter().find(|q| q.id == queue_id)?.clone();
     // In hand at an older epoch, which is lost: the heartbeat gives this lease back when that run has ended.
     let in_hand = shared.held.take(&hold)?;
     let meters = shared.meters.queue(&queue);

@@ -14,6 +14,7 @@ macro_rules! over_stale_lease {
 pub(crate) use over_stale_lease;
 
 pub(crate) mod ack;
+pub(crate) mod added;
 pub(crate) mod direct;
 pub(crate) mod entry;
 pub(crate) mod group;

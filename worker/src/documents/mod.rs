@@ -70,6 +70,9 @@ const LOCAL_RETRY: RetryPolicy = RetryPolicy { base: Duration::from_secs(2), fac
 /// Work of a server somewhere else, which may be restarting. The migration gives these kinds the same number of attempts.
 const REMOTE_RETRY: RetryPolicy = RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(5), max_attempts: 6 };
 
+/// The kinds of the pipeline.
+pub(crate) const KINDS: [&str; 6] = [payload::EXTRACT, payload::IMAGE, payload::CHUNK, payload::ANALYSE, payload::EMBED, payload::PRODUCTS];
+
 /// What the handlers of the pipeline are made of.
 pub struct DocumentSetup {
     /// Settings; `documents`, `embedding`, `analysis` and `http` are used.

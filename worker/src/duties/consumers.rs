@@ -83,7 +83,7 @@ async fn drop_consumer(shared: &Shared, stream: &str, consumer: &[u8]) -> Result
 
 /// At the end of a worker: its own consumers, as far as nothing is pending.
 pub(crate) async fn drop_own(shared: &Shared) -> Result<(), Outage> {
-    for queue in &shared.queues {
+    for queue in shared.queues.all().iter() {
         for priority in Priority::ALL {
             drop_consumer(shared, &shared.redis.keys().stream(&queue.name, priority), shared.consumer().as_bytes()).await?;
         }

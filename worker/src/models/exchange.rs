@@ -6,8 +6,8 @@
 
 use super::error::ModelError;
 use super::secret::Secret;
-use crate::outbound::redact::error_line;
 use crate::outbound::{OutboundClient, OutboundReply, OutboundRequest, ReplyClass};
+use millstream_common::redact::error_line;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;

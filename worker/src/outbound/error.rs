@@ -5,7 +5,7 @@
 
 use super::classify::ReplyClass;
 use super::guard::Refusal;
-use super::redact::error_line;
+use millstream_common::redact::error_line;
 use std::error::Error;
 use std::time::Duration;
 

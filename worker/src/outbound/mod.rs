@@ -6,8 +6,8 @@
 //!
 //! In reading order: which addresses are public ([`address`]), what the operator allows ([`allow`]),
 //! the check of a URL and of what its name resolves to ([`guard`]), the client ([`client`]), what is
-//! sent and what came back ([`request`]), what to do about it ([`classify`](mod@classify)), how long
-//! the server asks us to wait ([`retry_after`]), and what must not be stored ([`redact`]).
+//! sent and what came back ([`request`]), what to do about it ([`classify`](mod@classify)), and how long
+//! the server asks us to wait ([`retry_after`]). What must not be stored of a reply is `common::redact`'s business.
 //!
 //! It knows nothing of jobs, queues or databases: callers translate a [`ReplyClass`] into an outcome.
 
@@ -20,7 +20,6 @@ pub mod request;
 
 pub mod classify;
 pub mod error;
-pub mod redact;
 pub mod retry_after;
 
 #[cfg(test)]

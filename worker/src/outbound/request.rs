@@ -6,7 +6,7 @@
 
 use super::classify::{ReplyClass, classify};
 use super::error::OutboundError;
-use super::redact::{bounded, error_line, redact};
+use millstream_common::redact::{error_line, stored};
 use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt;
@@ -89,7 +89,7 @@ impl OutboundReply {
 
     /// What may be stored of the body and shown to the job's tenant: redacted, at most 4 kB.
     pub fn stored_body(&self) -> String {
-        bounded(&redact(&self.body), STORED_BODY_BYTES_MAX)
+        stored(&self.body, STORED_BODY_BYTES_MAX)
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 };
 
 use futures::FutureExt;
-use millstream_common::{failpoint::reach, limits::ERROR_BYTES_MAX, limits::bounded, metrics::JobOutcome, rehand::Reach};
+use millstream_common::{failpoint::reach, limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, rehand::Reach};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
@@ -158,7 +158,7 @@ fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
 #[expect(clippy::needless_pass_by_value, reason = "as `catch_unwind` gives it")]
 fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
     let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Err(Failure::Panicked(bounded(text.unwrap_or("no message"), ERROR_BYTES_MAX)))
+    Err(Failure::Panicked(stored(text.unwrap_or("no message"), ERROR_BYTES_MAX)))
 }
 
 /// Hands the outcome to settle, unless the job was lost meanwhile.

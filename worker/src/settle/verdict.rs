@@ -2,12 +2,7 @@
 
 use std::time::Duration;
 
-use millstream_common::{
-    limits::{ERROR_BYTES_MAX, bounded},
-    metrics::JobOutcome,
-    retry::RetryPolicy,
-    state::State,
-};
+use millstream_common::{limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, retry::RetryPolicy, state::State};
 
 use crate::{
     handler::{Handler, RATE_LIMIT_DELAY_DEFAULT},
@@ -60,7 +55,8 @@ pub(crate) struct Streak {
 
 /// Decides. `dice`: uniform in [0, 1), for the jitter.
 pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f64) -> Verdict {
-    let message = bounded(&failure.to_string(), ERROR_BYTES_MAX);
+    // Here the words of handlers enter: history, dead letters, notices and logs take them from the verdict.
+    let message = stored(&failure.to_string(), ERROR_BYTES_MAX);
     match failure {
         Failure::Snooze(delay) => put_off(State::Scheduled, *delay, None, message, JobOutcome::Snoozed),
         Failure::RateLimited { after, .. } => {

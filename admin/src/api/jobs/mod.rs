@@ -4,6 +4,7 @@ pub(super) mod bulk;
 pub(super) mod enqueue;
 pub(super) mod explain;
 pub(super) mod list;
+pub(super) mod log;
 pub(super) mod moves;
 pub(super) mod show;
 pub(super) mod wait;

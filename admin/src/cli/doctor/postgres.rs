@@ -1,6 +1,6 @@
 //! Postgres: reachable, the right version, safe settings, the right schema.
 
-use millstream_common::pg::{Pg, schema_status};
+use millstream_common::pg::{LOCK_TIMEOUT_MS, Pg, STATEMENT_TIMEOUT_MS, missing_rights, schema_status, tomorrow_is_there};
 
 use super::Check;
 use crate::{
@@ -12,10 +12,16 @@ use crate::{
 const VERSION_MIN: i32 = 14;
 
 pub(super) async fn check(context: &Context) -> Vec<Check> {
-    match asked(context).await {
+    let mut checks = match asked(context).await {
         Ok(checks) => checks,
         Err(failure) => vec![Check::down("postgres", &failure, context)],
+    };
+    // Also where the schema may not be read: then this says why. Without a schema there are no rights in it.
+    let is_empty = checks.iter().any(|check| check.name == "schema" && check.detail.starts_with("version 0 "));
+    if let (false, Ok(url)) = (is_empty, context.database_url()) {
+        checks.extend(rights(url).await.unwrap_or_default());
     }
+    checks
 }
 
 #[derive(sqlx::FromRow)]
@@ -30,6 +36,8 @@ struct Settings {
     connections_max: i32,
     connections: i64,
     vector: bool,
+    statement_timeout_ms: i64,
+    lock_timeout_ms: i64,
 }
 
 async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
@@ -42,7 +50,9 @@ async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
                 current_setting('full_page_writes') AS full_page_writes, pg_is_in_recovery() AS in_recovery,
                 current_setting('transaction_read_only')::boolean AS read_only,
                 current_setting('max_connections')::int AS connections_max, (SELECT count(*) FROM pg_stat_activity) AS connections,
-                EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector') AS vector",
+                EXISTS (SELECT 1 FROM pg_available_extensions WHERE name = 'vector') AS vector,
+                (SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout') AS statement_timeout_ms,
+                (SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout') AS lock_timeout_ms",
     );
     let settings: Option<Settings> = row(&Pg::new(url, 1)?, "reading the settings of Postgres", query).await?;
     let mut checks = settings.map(|s| judge(&s, context.places().postgres())).unwrap_or_default();
@@ -64,6 +74,39 @@ fn role(s: &Settings) -> Check {
         return Check::fail("postgres role", "takes no writes", advice);
     }
     Check::ok("postgres role", "primary")
+}
+
+/// What a worker under this role could not do, each with what grants it.
+async fn rights(url: &str) -> Result<Vec<Check>, Failure> {
+    let missing = missing_rights(url).await?;
+    let mut checks: Vec<_> = missing
+        .into_iter()
+        .map(|right| Check::warn("worker rights", format!("a worker with this role lacks one, for {}", right.needed_for), right.grant))
+        .collect();
+    if checks.is_empty() {
+        checks.push(Check::ok("worker rights", "this role may do what a worker does"));
+    }
+    checks.push(Check::warn_unless(
+        tomorrow_is_there(url).await?,
+        "partitions",
+        "the one of tomorrow",
+        "it is not there: jobs of that day go to the default partition and are removed one by one; a worker that lives and has the rights makes it",
+    ));
+    Ok(checks)
+}
+
+/// What every session asks for at its start. A pooler may be told to ignore it.
+fn session_limits(s: &Settings) -> Check {
+    let kept = |found: i64, wanted: u64| found > 0 && found as u64 <= wanted;
+    let (statement, lock) = (STATEMENT_TIMEOUT_MS as u64, LOCK_TIMEOUT_MS);
+    Check::warn_unless(
+        kept(s.statement_timeout_ms, statement) && kept(s.lock_timeout_ms, lock),
+        "session limits",
+        format!("statement_timeout {} ms, lock_timeout {} ms", s.statement_timeout_ms, s.lock_timeout_ms),
+        &format!(
+            "sessions ask for {statement} and {lock} and do not get them, so a pooler ignores it and a stuck statement is never given up: ALTER ROLE … SET statement_timeout = {statement}, and SET lock_timeout = {lock}"
+        ),
+    )
 }
 
 fn judge(s: &Settings, place: &str) -> Vec<Check> {
@@ -99,6 +142,7 @@ fn judge(s: &Settings, place: &str) -> Vec<Check> {
             format!("{} of {}", s.connections, s.connections_max),
             "few are left: raise max_connections, or put PgBouncer in between",
         ),
+        session_limits(s),
         if s.vector { Check::ok("pgvector", "available") } else { Check::ok("pgvector", "absent: vectors are stored as real[]") },
     ]
 }

@@ -51,7 +51,12 @@ fn tell(told: &mut HashMap<Uuid, String>, document: &Document) {
     // What makes a new line: another state, another stage, or a step further.
     let step = format!("{} {stage} {:.0}", document.state, (document.progress / LINE_STEP).floor());
     if told.insert(document.id, step.clone()).as_ref() != Some(&step) {
-        eprintln!("{:>3.0} % {} {}", document.progress.floor(), table::printable(&document.name), table::printable(&line(document)));
+        table::say(&format!(
+            "{:>3.0} % {} {}",
+            document.progress.floor(),
+            table::printable(&document.name),
+            table::printable(&line(document))
+        ));
     }
 }
 

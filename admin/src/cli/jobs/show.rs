@@ -3,9 +3,13 @@
 use clap::Args;
 use millstream_common::{id::JobId, pg::Pg};
 
+use super::log;
 use crate::{
     cli::{Context, Exit, Failure, Outcome, table},
-    ops::jobs::{self, Job, RawJson},
+    ops::{
+        jobs::{self, Job, JobError, RawJson},
+        logs,
+    },
 };
 
 /// Log lines shown to people.
@@ -37,20 +41,39 @@ async fn print(context: &Context, pg: &Pg, job: &Job) -> Result<(), Failure> {
         return Ok(());
     }
     for error in &job.errors {
-        let line = format!(
-            "failed   try {} on {} at {}: {}: {}",
-            error.attempt,
-            table::maybe(error.worker.as_ref()),
-            table::time(error.at),
-            error.class,
-            error.message
-        );
-        table::line(&table::printable(&line))?;
+        table::line(&table::printable(&told(error)))?;
     }
-    for told in jobs::log_lines(pg, job.id, LOG_LINES).await?.iter().rev() {
-        table::line(&table::printable(&format!("log      {} {}", table::time(told.at), told.line)))?;
+    let page = logs::page(pg, job.id, LOG_LINES, None).await?;
+    if let Some(next) = page.next {
+        table::line(&format!("log      the newest {LOG_LINES} lines; {}", log::older(job.id, next)))?;
     }
-    Ok(())
+    page.items.iter().rev().try_for_each(|line| table::line(&format!("log      {}", log::told(line))))
+}
+
+/// What went wrong in a try, in the words for its class.
+fn told(error: &JobError) -> String {
+    let word = match (error.counted, error.class.as_str()) {
+        (true, _) => "failed",
+        (_, "crash") => "crashed",
+        _ => "put off",
+    };
+    let counted = if error.counted { "" } else { ", not counted" };
+    format!(
+        "{word:8} try {} on {} at {}: {}{counted}: {}",
+        error.attempt,
+        table::maybe(error.worker.as_ref()),
+        table::time(error.at),
+        error.class,
+        error.message
+    )
+}
+
+/// `2 of 3`: the try that runs, or ran last.
+fn tries(job: &Job) -> String {
+    match job.attempt {
+        0 => format!("none of {}", job.max_attempts),
+        attempt => format!("{attempt} of {}", job.max_attempts),
+    }
 }
 
 fn fields(job: &Job) -> Vec<(&'static str, String)> {
@@ -62,10 +85,11 @@ fn fields(job: &Job) -> Vec<(&'static str, String)> {
         ("queue", job.queue.clone()),
         ("priority", job.priority.clone()),
         ("tenant", job.tenant.clone()),
-        ("try", format!("{} of {}", job.attempt, job.max_attempts)),
+        ("try", tries(job)),
         ("epoch", job.epoch.to_string()),
         ("worker", table::maybe(job.worker.as_ref())),
         ("progress", table::maybe(job.progress.map(|p| format!("{:.0} %", p * 100.0)))),
+        ("note", table::maybe(job.progress_note.as_ref())),
         ("enqueued", table::time(job.enqueued_at)),
         ("due", table::maybe_time(job.run_at)),
         ("started", table::maybe_time(job.started_at)),

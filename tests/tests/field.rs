@@ -6,6 +6,8 @@ mod backlog;
 mod certificates;
 #[path = "field/claims.rs"]
 mod claims;
+#[path = "field/dev.rs"]
+mod dev;
 #[path = "field/doors.rs"]
 mod doors;
 #[path = "field/leaders.rs"]

@@ -4,9 +4,17 @@
 //! crash does. A worker that dies is started again, and so is a private server.
 
 mod crew;
+mod files;
 mod guard;
+mod scrape;
+mod sentences;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use clap::Args;
 use millstream_common::{
@@ -18,7 +26,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use self::crew::Crew;
+use self::{crew::Crew, files::private_dir, scrape::Scrape, sentences::Given};
 use super::{Context, Exit, Failure, Outcome, api, documents, signals::Signals};
 use crate::{
     samples,
@@ -61,15 +69,17 @@ pub struct DevArgs {
 pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
     let files = documents::files_of(&args.input)?;
     let mut signals = Signals::new()?;
-    std::fs::create_dir_all(&args.data_dir)?;
-    let data_dir = args.data_dir.canonicalize()?;
-    context.hint("starting Postgres and Redis …");
+    let given = Given::of(context);
+    check_urls(given, context)?;
+    let data_dir = files::data_dir(&args.data_dir)?;
+    context.hint(&given.beginning(&context.places()));
     let services = Arc::new(start_services(&context.config, &data_dir).await?);
+    files::keep_private();
     let config = private_config(&context.config, &services, &data_dir);
     migrate_up(config.database.url.expose()).await?;
     let inner = Context::new(config, context.json, context.quiet);
     let worked = tokio::select! {
-        worked = work(&args, files, &inner, &data_dir) => worked,
+        worked = work(&args, files, &inner, &data_dir, given) => worked,
         gone = guard::keep(services.clone()) => Err(gone),
         () = signals.next() => Ok(Exit::Done),
     };
@@ -81,7 +91,18 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
     worked
 }
 
-async fn start_services(config: &Config, data_dir: &std::path::Path) -> Result<LocalServices, Failure> {
+/// Before anything is started: a URL that was given and cannot be read.
+fn check_urls(given: Given, context: &Context) -> Result<(), Failure> {
+    if given.postgres {
+        context.database_url()?;
+    }
+    if given.redis {
+        context.redis_url()?;
+    }
+    Ok(())
+}
+
+async fn start_services(config: &Config, data_dir: &Path) -> Result<LocalServices, Failure> {
     let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
     let urls = GivenUrls { database_url: given(&config.database.url), redis_url: given(&config.redis.url) };
     let options = Options { dir: data_dir.join("services"), durability: Durability::Full, fresh: false, env: ServerEnv::default() };
@@ -89,7 +110,7 @@ async fn start_services(config: &Config, data_dir: &std::path::Path) -> Result<L
 }
 
 /// The settings of everything that runs here.
-fn private_config(config: &Config, services: &LocalServices, data_dir: &std::path::Path) -> Config {
+fn private_config(config: &Config, services: &LocalServices, data_dir: &Path) -> Config {
     let mut private = config.clone();
     private.database.url = Secret::new(&services.database_url);
     private.redis.url = Secret::new(&services.redis_url);
@@ -97,23 +118,36 @@ fn private_config(config: &Config, services: &LocalServices, data_dir: &std::pat
     private
 }
 
-async fn work(args: &DevArgs, mut files: Vec<PathBuf>, context: &Context, data_dir: &std::path::Path) -> Outcome {
+async fn work(args: &DevArgs, mut files: Vec<PathBuf>, context: &Context, data_dir: &Path, given: Given) -> Outcome {
     let (tasks, stop) = (Tasks::new(), CancellationToken::new());
+    let logs = private_dir(data_dir.join("logs"))?;
+    private_dir(data_dir.join("objects"))?;
     let listener = listen(args, context).await?;
     let address = listener.local_addr()?;
     let api = api::open(context, stop.clone()).await?;
     tasks.spawn(crate::api::serve(api, listener));
-    let crew = Crew::start(args.workers, &context.config, &data_dir.join("logs"))?;
+    let scrape = Scrape::write(data_dir, address, &context.config.api.token)?;
+    let crew = Crew::start(args.workers, &context.config, &logs, scrape.clone()).await?;
     tasks.spawn(crew.clone().supervise(stop.clone()));
-    context.hint(&format!("API on http://{address}, {} workers, logs in {}", args.workers, data_dir.join("logs").display()));
+    tell_who_works(context, given, address, &crew, &logs, &scrape).await;
     if args.samples {
-        files.extend(samples::write_to(&data_dir.join("samples")).map_err(|e| Failure::failed(format!("{e:#}")))?);
+        let samples = private_dir(data_dir.join("samples"))?;
+        files.extend(samples::write_to(&samples).map_err(|e| Failure::failed(format!("{e:#}")))?);
     }
-    let worked = show(args, &files, context).await;
+    let worked = show(args, &files, context, given).await;
     stop.cancel();
     crew.stop().await;
     tasks.stop(API_GRACE).await;
     worked
+}
+
+async fn tell_who_works(context: &Context, given: Given, api: SocketAddr, crew: &Crew, logs: &Path, scrape: &Scrape) {
+    let workers = crew.addresses().await;
+    let names: Vec<_> = workers.iter().map(|(name, _)| name.as_str()).collect();
+    context.hint(&format!("API on http://{api}, {}, logs in {}", given.crew(&names), logs.display()));
+    let metrics: Vec<_> = workers.iter().map(|(name, address)| format!("{name} http://{address}/metrics")).collect();
+    context.hint(&format!("metrics: API http://{api}/metrics, {}", metrics.join(", ")));
+    context.hint(&format!("  all of them: prometheus --config.file={}", scrape.config().display()));
 }
 
 /// Somebody else on the usual port must not stop a demonstration; an address that was asked for is taken or refused.
@@ -128,7 +162,7 @@ async fn listen(args: &DevArgs, context: &Context) -> Result<TcpListener, Failur
 }
 
 /// Puts the files through and prints what they yielded; then stays, if asked to.
-async fn show(args: &DevArgs, files: &[PathBuf], context: &Context) -> Outcome {
+async fn show(args: &DevArgs, files: &[PathBuf], context: &Context, given: Given) -> Outcome {
     if !files.is_empty() {
         let ids = add_all(files, context).await?;
         // A document that fails has come to its end too: the table says why, and the command has done its work.
@@ -136,7 +170,8 @@ async fn show(args: &DevArgs, files: &[PathBuf], context: &Context) -> Outcome {
         documents::print_summaries(context, &ids).await?;
     }
     if !args.exit_when_done {
-        tell_where(context);
+        context.hint("everything goes on until Ctrl-C. In another terminal:");
+        given.exports(context).iter().for_each(|line| context.hint(line));
         std::future::pending::<()>().await;
     }
     Ok(Exit::Done)
@@ -149,12 +184,4 @@ async fn add_all(files: &[PathBuf], context: &Context) -> Result<Vec<Uuid>, Fail
         ids.push(adder.add(file, "default").await?);
     }
     Ok(ids)
-}
-
-/// The private servers are for this machine's user: their passwords may stand on their own terminal.
-fn tell_where(context: &Context) {
-    context.hint("everything goes on until Ctrl-C. In another terminal:");
-    context.hint(&format!("  export DATABASE_URL='{}'", context.config.database.url.expose()));
-    context.hint(&format!("  export REDIS_URL='{}'", context.config.redis.url.expose()));
-    context.hint(&format!("  export MILLSTREAM_OBJECTS__URL='{}'", context.config.objects.url));
 }

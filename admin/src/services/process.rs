@@ -6,6 +6,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, mpsc};
@@ -17,6 +18,8 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::wait;
 
+/// A server's log may hold the statements of others.
+const LOG_MODE: u32 = 0o600;
 /// The end of a log that goes into an error message.
 const LOG_LINES_MAX: usize = 12;
 /// A killed process is gone as soon as the kernel has torn it down; large memory maps take a moment.
@@ -51,7 +54,12 @@ impl Nursery {
 
     /// Starts a server whose output goes to the end of `log`.
     pub(super) fn start(&self, name: &'static str, mut command: Command, log: &Path) -> Result<Running> {
-        let file = OpenOptions::new().create(true).append(true).open(log).with_context(|| format!("cannot open {}", log.display()))?;
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .mode(LOG_MODE)
+            .open(log)
+            .with_context(|| format!("cannot open {}", log.display()))?;
         let also = file.try_clone().context("cannot open the log twice")?;
         command.stdout(Stdio::from(file)).stderr(Stdio::from(also));
         let (answer, answered) = mpsc::channel();

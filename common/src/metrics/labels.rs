@@ -31,6 +31,8 @@ label_values! {
         Http => "http",
         /// The command line.
         Cli => "cli",
+        /// The functions of the schema; counted by the leading worker.
+        Sql => "sql",
         /// A job that a finished job asked for (document stages).
         Pipeline => "pipeline",
         /// A schedule that came due.

@@ -11,6 +11,7 @@ use std::{
 use millstream_common::{
     error::Outage,
     job::Priority,
+    metrics::EnqueueSource,
     pg::within,
     stream::{GROUP, link::is_outage},
 };
@@ -23,6 +24,9 @@ use crate::shared::Shared;
 const EVERY: Duration = Duration::from_secs(2);
 /// Counting takes a twentieth of one core at most: with millions of scheduled jobs it is done less often.
 const REST_FACTOR: u32 = 20;
+
+/// Calls of the SQL door counted in one run; more are counted in the next.
+const SQL_CALLS_MAX: i64 = 50_000;
 
 #[derive(Default)]
 pub(super) struct Stats {
@@ -44,6 +48,7 @@ impl Duty for Stats {
         let mut lent = shared.pg.hot(op).await?;
         within(op, refresh(lent.conn())).await?;
         within(op, export(lent.conn(), shared)).await?;
+        within(op, count_sql_door(lent.conn(), shared)).await?;
         lent.done();
         self.took = start.elapsed();
         if !shared.redis.is_down() {
@@ -92,6 +97,25 @@ async fn export(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Er
     let live: i64 =
         sqlx::query_scalar("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused')").fetch_one(conn).await?;
     gauges.workers_live.set(live);
+    Ok(())
+}
+
+/// Counts what came in by the SQL door, which has no process of its own. A row that is taken away here is counted here and nowhere else.
+async fn count_sql_door(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Error> {
+    let rows = sqlx::query(
+        "WITH gone AS (
+           DELETE FROM millstream.sql_enqueued WHERE ctid = ANY (ARRAY(SELECT ctid FROM millstream.sql_enqueued LIMIT $1))
+           RETURNING queue_id, kind_id, jobs
+         )
+         SELECT q.name::text, k.name::text, sum(g.jobs)::bigint FROM gone g
+         JOIN millstream.queue q ON q.id = g.queue_id JOIN millstream.kind k ON k.id = g.kind_id GROUP BY q.name, k.name",
+    )
+    .bind(SQL_CALLS_MAX)
+    .fetch_all(conn)
+    .await?;
+    for row in rows {
+        shared.metrics.job(row.get(0), row.get(1)).enqueued(EnqueueSource::Sql, row.get::<i64, _>(2) as u64);
+    }
     Ok(())
 }
 

@@ -13,9 +13,13 @@ use sqlx::{PgConnection, Row};
 
 use crate::{
     error::{Error, Outage, Refusal},
+    job::{NewJob, check_max_attempts},
+    limits::bounded,
     pg::{Pg, within},
 };
 
+/// A name in a refusal; real ones are shorter.
+const NAME_SHOWN_BYTES_MAX: usize = 80;
 /// How often unknown names may cause a read.
 const MISS_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -65,12 +69,20 @@ impl Catalog {
     }
 
     /// The numbers of a queue, a kind and a tenant; refuses unknown ones.
-    pub async fn resolve(&self, queue: &str, kind: &str, tenant: &str) -> Result<JobNames, Error> {
-        if let Some(names) = self.known(queue, kind, tenant) {
+    pub async fn resolve(&self, job: &NewJob) -> Result<JobNames, Error> {
+        if let Some(names) = self.known(job) {
             return Ok(names);
         }
         self.refresh_after_miss().await?;
-        self.known(queue, kind, tenant).ok_or_else(|| self.explain_miss(queue, kind, tenant).into())
+        Ok(self.known(job).ok_or_else(|| self.explain_miss(job))?)
+    }
+
+    /// The same for many: however many names are unknown, the tables are read once.
+    pub async fn resolve_each(&self, jobs: impl Iterator<Item = &NewJob> + Clone) -> Result<Vec<Result<JobNames, Refusal>>, Outage> {
+        if jobs.clone().any(|job| self.known(job).is_none()) {
+            self.refresh_after_miss().await?;
+        }
+        Ok(jobs.map(|job| self.known(job).ok_or_else(|| self.explain_miss(job))).collect())
     }
 
     /// The number of a tenant; refuses unknown ones.
@@ -116,18 +128,18 @@ impl Catalog {
     }
 
     /// Makes kinds known that a producer has typed payloads for, each with a default number of attempts. A kind that is known stays as it
-    /// is: its handlers decide.
-    pub async fn announce_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Outage> {
-        let (names, tries): (Vec<&str>, Vec<i16>) = kinds.iter().copied().unzip();
+    /// is: its handlers decide. Refuses what the table could not hold.
+    pub async fn announce_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Error> {
+        let (names, tries) = checked(kinds)?;
         let insert = "INSERT INTO millstream.kind (name, max_attempts) SELECT * FROM unnest($1::text[], $2::smallint[]) ON CONFLICT (name) DO NOTHING";
-        self.write_kinds(sqlx::query(insert).bind(names).bind(tries)).await
+        Ok(self.write_kinds(sqlx::query(insert).bind(names).bind(tries)).await?)
     }
 
     /// Makes kinds known that a worker has handlers for, each with its number of attempts, which jobs enqueued from now on get unless a
-    /// person has set another.
-    pub async fn register_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Outage> {
-        let (names, tries): (Vec<&str>, Vec<i16>) = kinds.iter().copied().unzip();
-        self.write_kinds(sqlx::query("SELECT millstream.register_kinds($1, $2)").bind(names).bind(tries)).await
+    /// person has set another. Refuses what the table could not hold.
+    pub async fn register_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Error> {
+        let (names, tries) = checked(kinds)?;
+        Ok(self.write_kinds(sqlx::query("SELECT millstream.register_kinds($1, $2)").bind(names).bind(tries)).await?)
     }
 
     async fn write_kinds(&self, statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>) -> Result<(), Outage> {
@@ -165,24 +177,24 @@ impl Catalog {
         Ok(())
     }
 
-    fn known(&self, queue: &str, kind: &str, tenant: &str) -> Option<JobNames> {
+    fn known(&self, job: &NewJob) -> Option<JobNames> {
         self.read(|t| {
             Some(JobNames {
-                queue: *t.queues.by_name.get(queue)?,
-                kind: *t.kinds.by_name.get(kind)?,
-                tenant: *t.tenants.by_name.get(tenant)?,
+                queue: *t.queues.by_name.get(&job.queue)?,
+                kind: *t.kinds.by_name.get(&job.kind)?,
+                tenant: *t.tenants.by_name.get(&job.tenant)?,
             })
         })
     }
 
-    fn explain_miss(&self, queue: &str, kind: &str, tenant: &str) -> Refusal {
+    fn explain_miss(&self, job: &NewJob) -> Refusal {
         self.read(|t| {
-            if !t.queues.by_name.contains_key(queue) {
-                unknown("queue", queue)
-            } else if t.kinds.by_name.contains_key(kind) {
-                unknown("tenant", tenant)
+            if !t.queues.by_name.contains_key(&job.queue) {
+                unknown("queue", &job.queue)
+            } else if t.kinds.by_name.contains_key(&job.kind) {
+                unknown("tenant", &job.tenant)
             } else {
-                unknown("kind", kind)
+                unknown("kind", &job.kind)
             }
         })
     }
@@ -192,13 +204,36 @@ impl Catalog {
     }
 }
 
+/// Kinds as two columns.
+fn checked<'a>(kinds: &[(&'a str, i16)]) -> Result<(Vec<&'a str>, Vec<i16>), Refusal> {
+    for (name, max_attempts) in kinds {
+        check_name("kind", name)?;
+        check_max_attempts(i64::from(*max_attempts)).map_err(|refusal| Refusal::Invalid(format!("kind \"{name}\": {refusal}")))?;
+    }
+    Ok(kinds.iter().copied().unzip())
+}
+
+/// Refuses names outside the one charset that keys, labels and logs can carry. `what` is `queue`, `kind` or `tenant`.
+pub fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
+    if is_name(name) {
+        return Ok(());
+    }
+    let shown = bounded(name, NAME_SHOWN_BYTES_MAX);
+    Err(Refusal::Invalid(format!("\"{shown}\" is no name for a {what}: use 1 to 64 of a-z 0-9 _ . -")))
+}
+
+/// Whether a queue, kind or tenant could have this name.
+pub fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b))
+}
+
 fn unknown(what: &'static str, name: &str) -> Refusal {
     let hint = match what {
         "queue" => "add it with \"millstream queues add NAME\"",
         "tenant" => "add it with \"millstream tenants add NAME\"",
         _ => "a kind is known once a worker has registered it; announce one earlier with \"millstream kinds add NAME\"",
     };
-    Refusal::Unknown { what, name: crate::limits::bounded(name, 80), hint }
+    Refusal::Unknown { what, name: bounded(name, NAME_SHOWN_BYTES_MAX), hint }
 }
 
 async fn read_tables(conn: &mut PgConnection) -> Result<Tables, sqlx::Error> {
@@ -218,4 +253,20 @@ async fn read_tables(conn: &mut PgConnection) -> Result<Tables, sqlx::Error> {
         names.add(row.get(1), row.get(2));
     }
     Ok(tables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_have_one_charset() {
+        // S09
+        for good in ["a", "document.extract", "x_1-2"] {
+            assert!(check_name("queue", good).is_ok(), "{good}");
+        }
+        for bad in ["", "A", "a b", "a\r\nb", "a\0", "{a}", "ü", &"x".repeat(65)] {
+            assert!(check_name("queue", bad).is_err(), "{bad:?}");
+        }
+    }
 }

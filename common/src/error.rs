@@ -1,5 +1,7 @@
 //! Errors by what the caller can do about them: mend the request ([`Refusal`]), or wait and repeat ([`Outage`]).
 
+use std::borrow::Cow;
+
 /// The request can never succeed as it is. Nothing was written.
 #[derive(Debug, Clone, thiserror::Error, PartialEq, Eq)]
 pub enum Refusal {
@@ -74,6 +76,24 @@ pub enum Outage {
 }
 
 impl Outage {
+    /// What Postgres calls the error, if it is an answer of the server.
+    pub fn code(&self) -> Option<Cow<'_, str>> {
+        let Self::Postgres { source, .. } = self else { return None };
+        source.as_database_error()?.code()
+    }
+
+    /// The same news for another caller. Of a lost connection only the cause in words is kept.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        match self {
+            Self::Postgres { op, source } => Self::Postgres { op, source: copied(source) },
+            Self::PostgresTimeout { op } => Self::PostgresTimeout { op },
+            Self::Redis { op, source } => Self::Redis { op, source: source.clone() },
+            Self::RedisTimeout { op } => Self::RedisTimeout { op },
+            Self::Schema(text) => Self::Schema(text.clone()),
+        }
+    }
+
     /// Whether the server itself is down, as far as can be told from here: nobody answers at its address, or it says so, or that it takes no
     /// writes. Then most likely nobody else can do his work with it either. A server that does not answer in time may only be cut off from
     /// this process.
@@ -118,6 +138,52 @@ const PASSING: [&str; 8] = ["08", "25", "28", "40", "53", "55", "57", "58"];
 /// Classes that say something about values: cardinality, data, integrity, routines of the database that refuse, views that check, limits,
 /// and exceptions that somebody raised.
 const OF_THE_DATA: [&str; 8] = ["21", "22", "23", "38", "39", "44", "54", "P0"];
+
+/// An error of the driver cannot be cloned. What is asked of one is kept: its kind, and the code and words of the server.
+fn copied(source: &sqlx::Error) -> sqlx::Error {
+    match source {
+        sqlx::Error::Database(e) => {
+            sqlx::Error::Database(Box::new(Said { code: e.code().unwrap_or_default().into_owned(), message: e.message().to_owned() }))
+        }
+        sqlx::Error::Io(e) => sqlx::Error::Io(std::io::Error::new(e.kind(), e.to_string())),
+        sqlx::Error::PoolTimedOut => sqlx::Error::PoolTimedOut,
+        other => sqlx::Error::Protocol(other.to_string()),
+    }
+}
+
+/// An answer of Postgres that is an error, for one more caller.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+struct Said {
+    code: String,
+    message: String,
+}
+
+impl sqlx::error::DatabaseError for Said {
+    fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn code(&self) -> Option<Cow<'_, str>> {
+        Some(Cow::Borrowed(&self.code))
+    }
+
+    fn as_error(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        self
+    }
+
+    fn as_error_mut(&mut self) -> &mut (dyn std::error::Error + Send + Sync + 'static) {
+        self
+    }
+
+    fn into_error(self: Box<Self>) -> Box<dyn std::error::Error + Send + Sync + 'static> {
+        self
+    }
+
+    fn kind(&self) -> sqlx::error::ErrorKind {
+        sqlx::error::ErrorKind::Other
+    }
+}
 
 /// What an error code of Postgres means for somebody who asks whether it is there.
 fn postgres_word(code: &str) -> &'static str {

@@ -4,18 +4,24 @@
 
 use std::{fmt, str::FromStr};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use crate::{
     error::Refusal,
     id::{JobId, new_job_id},
-    limits::{KEY_CHARS_MAX, PAYLOAD_BYTES_MAX},
+    json,
+    limits::KEY_CHARS_MAX,
 };
 
 /// A schedule further ahead is a mistake, and beyond some calendars' range.
 const RUN_AT_AHEAD_MAX: TimeDelta = TimeDelta::days(36_525);
+/// Any time in the past means at once, also the zero time of some languages. Earlier ones are mistakes, and some databases end there.
+const RUN_AT_YEAR_MIN: i32 = 1;
 /// Partitions are made a week ahead; no honest clock is a day wrong.
 const ID_AHEAD_MAX: TimeDelta = TimeDelta::days(1);
+
+/// A `traceparent` has 55 bytes; later versions of it may have more.
+const TRACE_BYTES_MAX: usize = 512;
 
 /// How urgent a job is. The numbers are those of `millstream.job.priority`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
@@ -85,7 +91,8 @@ pub struct NewJob {
     pub tenant: String,
     /// How urgent it is.
     pub priority: Priority,
-    /// JSON text, at most [`PAYLOAD_BYTES_MAX`] bytes.
+    /// JSON text as [`json::check`] takes it, at most [`PAYLOAD_BYTES_MAX`](crate::limits::PAYLOAD_BYTES_MAX) bytes. It reaches the
+    /// handler as it is.
     pub payload: String,
     /// JSON text for people and filters; handlers do not depend on it.
     pub metadata: Option<String>,
@@ -125,19 +132,20 @@ impl NewJob {
 
     /// Refuses what could never run: a payload that is no JSON or too large, a bad key, a bad number of attempts.
     pub fn check(&self) -> Result<(), Refusal> {
-        check_json("payload", &self.payload)?;
+        json::check("payload", &self.payload)?;
         if let Some(metadata) = &self.metadata {
-            check_json("metadata", metadata)?;
+            json::check("metadata", metadata)?;
         }
         if let Some(key) = &self.idempotency_key
             && (key.is_empty() || key.chars().count() > KEY_CHARS_MAX || key.contains('\0'))
         {
             return Err(Refusal::Invalid(format!("an idempotency key has 1 to {KEY_CHARS_MAX} characters, none of them NUL")));
         }
-        if let Some(max) = self.max_attempts
-            && !(1..=1000).contains(&max)
-        {
-            return Err(Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {max}")));
+        if let Some(max) = self.max_attempts {
+            check_max_attempts(i64::from(max))?;
+        }
+        if self.trace.as_ref().is_some_and(|trace| trace.len() > TRACE_BYTES_MAX || trace.contains('\0')) {
+            return Err(Refusal::Invalid(format!("trace is a W3C traceparent: at most {TRACE_BYTES_MAX} bytes, none of them NUL")));
         }
         if self.version < 1 {
             return Err(Refusal::Invalid(format!("the payload's version must be 1 or more, not {}", self.version)));
@@ -151,13 +159,16 @@ impl NewJob {
         self.check_times()
     }
 
-    /// A far future would overflow other people's clocks, and an id of the far future the partitions.
+    /// A far future or past would overflow other people's clocks, and an id of the far future the partitions.
     fn check_times(&self) -> Result<(), Refusal> {
         let now = crate::clock::now();
-        if let Some(at) = self.run_at
-            && at > now + RUN_AT_AHEAD_MAX
-        {
-            return Err(Refusal::Invalid("run_at lies more than 100 years ahead".into()));
+        if let Some(at) = self.run_at {
+            if at > now + RUN_AT_AHEAD_MAX {
+                return Err(Refusal::Invalid("run_at lies more than 100 years ahead".into()));
+            }
+            if at.year() < RUN_AT_YEAR_MIN {
+                return Err(Refusal::Invalid(format!("run_at lies before the year {RUN_AT_YEAR_MIN}")));
+            }
         }
         if self.id.get_version_num() != 7 {
             return Err(Refusal::Invalid(format!("job id {} is no UUIDv7", self.id)));
@@ -169,25 +180,17 @@ impl NewJob {
     }
 }
 
-fn check_json(what: &str, text: &str) -> Result<(), Refusal> {
-    if text.len() > PAYLOAD_BYTES_MAX {
-        return Err(Refusal::TooLarge { what: what.into(), bytes: text.len() });
-    }
-    // The whole value, not only its syntax: half a surrogate pair or 1e999999 is JSON that Postgres cannot compare.
-    if let Err(e) = serde_json::from_str::<serde_json::Value>(text) {
-        return Err(Refusal::Invalid(format!("the {what} is no JSON: {e}")));
-    }
-    // Postgres can neither store NUL in text nor its escape in jsonb; the SQL door refuses it as well.
-    if text.contains("\\u0000") {
-        return Err(Refusal::Invalid(format!("the {what} contains the NUL character \\u0000")));
-    }
-    Ok(())
+/// Refuses a number of counted tries that no job can have.
+pub fn check_max_attempts(wanted: i64) -> Result<i16, Refusal> {
+    let attempts = i16::try_from(wanted).ok().filter(|max| (1..=1000).contains(max));
+    attempts.ok_or_else(|| Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {wanted}")))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::limits::PAYLOAD_BYTES_MAX;
 
     #[test]
     fn bad_payloads_are_refused_by_name() {
@@ -198,6 +201,21 @@ mod tests {
         assert!(matches!(NewJob::new("echo", large).check(), Err(Refusal::TooLarge { .. })));
         for bad in ["\"\\u0000\"", "\"\\ud800\"", "1e999999", &"[".repeat(5000)] {
             assert!(NewJob::new("echo", bad).check().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn x01_times_that_not_everybody_can_store_are_refused_by_name() {
+        let at = |text: &str| {
+            let mut job = NewJob::new("noop", "{}");
+            job.run_at = Some(text.parse().unwrap());
+            job.check()
+        };
+        for good in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2026-12-31T23:59:60Z"] {
+            assert_eq!(at(good), Ok(()), "{good}");
+        }
+        for bad in ["-9999-01-01T00:00:00Z", "0000-12-31T23:59:59Z", "-262143-01-01T00:00:00Z", "9999-01-01T00:00:00Z"] {
+            assert!(matches!(at(bad), Err(Refusal::Invalid(m)) if m.starts_with("run_at")), "{bad}");
         }
     }
 

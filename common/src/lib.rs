@@ -24,6 +24,7 @@ pub mod documents;
 pub mod error;
 pub mod failpoint;
 pub mod id;
+pub mod json;
 pub mod limits;
 pub mod metrics;
 pub mod pg;

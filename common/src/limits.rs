@@ -4,6 +4,10 @@ use std::time::Duration;
 
 /// Largest payload, in bytes of JSON text. Larger data belongs in the object store (F8).
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// How deep a payload may be nested: common readers of JSON stop at 127, and a payload stands up to 3 levels deep in our answers.
+pub const JSON_DEPTH_MAX: usize = 124;
+/// Digits of a number after its point, when it is written out without an exponent: with so many every double can be written exactly.
+pub const JSON_FRACTION_DIGITS_MAX: usize = 1074;
 /// Largest result a handler may return, in bytes of JSON text: a result is read by listings.
 pub const RESULT_BYTES_MAX: usize = 64 * 1024;
 /// Longest stored error text in bytes: failure texts come from outside and are kept per attempt.
@@ -53,6 +57,9 @@ pub const EXCUSES_MAX: i32 = 3;
 
 /// One statement on the hot path; far above any healthy one, below the shortest lease that makes sense.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
+/// A batch waits so long for a row that another open transaction has written. Two honest callers of one idempotency key are through with it
+/// in a few milliseconds.
+pub const HELD_KEY_WAIT_MS: u64 = 100;
 /// Waiting for a pooled connection.
 pub const ACQUIRE_DEADLINE: Duration = Duration::from_secs(5);
 /// One Redis command that does not block.

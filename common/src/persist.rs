@@ -13,8 +13,12 @@ use crate::{
     error::{Outage, Refusal},
     id::JobId,
     job::{NewJob, Priority},
+    limits::{HELD_KEY_WAIT_MS, bounded},
     state::State,
 };
+
+/// Of what Postgres says in a refusal.
+const REASON_BYTES_MAX: usize = 200;
 
 /// What became of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,17 +70,56 @@ pub fn are_taken(outage: &Outage) -> bool {
     source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-/// The refusal of a job whose id is of a day that is being dropped (`millstream.refuse_sealed`), if that is why [`persist`] has failed.
-pub fn sealed(outage: &Outage) -> Option<Refusal> {
+/// The refusal of a job, if [`persist`] has failed because of what one of its jobs is: its id is of a day that is being dropped
+/// (`millstream.refuse_sealed`), or it has a value that Postgres does not take and [`NewJob::check`] did not know of.
+pub fn refused(outage: &Outage) -> Option<Refusal> {
     let Outage::Postgres { source, .. } = outage else { return None };
-    let error = source.as_database_error().filter(|error| error.code().as_deref() == Some("55000"))?;
-    Some(Refusal::Conflict(error.message().to_owned()))
+    match source {
+        sqlx::Error::Encode(e) => {
+            Some(Refusal::Invalid(format!("the job cannot be written: {}", bounded(&e.to_string(), REASON_BYTES_MAX))))
+        }
+        sqlx::Error::Database(e) => {
+            let message = bounded(e.message(), REASON_BYTES_MAX);
+            match e.code().as_deref() {
+                Some("55000") => Some(Refusal::Conflict(message)),
+                _ if outage.is_about_the_data() => Some(Refusal::Invalid(format!("Postgres does not take the job: {message}"))),
+                _ => None,
+            }
+        }
+        _ => None,
+    }
+}
+
+/// Whether somebody else's transaction holds what the statement waited for: an idempotency key, a job's id, a table.
+pub fn is_held(outage: &Outage) -> bool {
+    outage.code().as_deref() == Some("55P03")
+}
+
+/// How long a statement may wait for somebody else's transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Patience {
+    /// As long as the session says.
+    Session,
+    /// [`HELD_KEY_WAIT_MS`] at most: callers who have nothing to do with the held row wait as well. Holds for the one statement, or for
+    /// what is left of a transaction.
+    Short,
 }
 
 /// Writes up to `PARCEL_JOBS_MAX` checked jobs with their resolved names. `publish`: the caller promises to publish the parcels
 /// after COMMIT; otherwise the dispatch duty does within 50 ms.
 pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, sqlx::Error> {
-    let rows = insert(conn, jobs, publish, ids).await?;
+    persist_within(conn, jobs, publish, ids, Patience::Session).await
+}
+
+/// The same, with a word about how long it may wait for others.
+pub async fn persist_within(
+    conn: &mut PgConnection,
+    jobs: &[(NewJob, JobNames)],
+    publish: bool,
+    ids: Ids,
+    patience: Patience,
+) -> Result<Persisted, sqlx::Error> {
+    let rows = insert(conn, jobs, publish, ids, patience).await?;
     let mut inserted = HashMap::with_capacity(jobs.len());
     let mut parcels = Vec::new();
     for row in &rows {
@@ -92,7 +135,33 @@ pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publi
     Ok(Persisted { answers, parcels })
 }
 
-async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Vec<PgRow>, sqlx::Error> {
+/// The call of one of the two functions. With little patience it sets the limit on its way, in the same statement: `p_publish` depends on
+/// that, so it happens first.
+macro_rules! persisting {
+    ($function:literal) => {
+        concat!(
+            "SELECT parcel_id, queue_id, priority, chunk, publishing, ids FROM ",
+            $function,
+            "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
+        )
+    };
+    ($function:literal, within) => {
+        concat!(
+            "SELECT p.parcel_id, p.queue_id, p.priority, p.chunk, p.publishing, p.ids FROM set_config('lock_timeout', $15, true) AS c(value),
+               LATERAL ",
+            $function,
+            "($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 AND c.value IS NOT NULL, $14) AS p"
+        )
+    };
+}
+
+async fn insert(
+    conn: &mut PgConnection,
+    jobs: &[(NewJob, JobNames)],
+    publish: bool,
+    ids: Ids,
+    patience: Patience,
+) -> Result<Vec<PgRow>, sqlx::Error> {
     let column = |f: fn(&JobNames) -> i32| -> Vec<i32> { jobs.iter().map(|(_, names)| f(names)).collect() };
     // Columns that no job of the batch uses travel as one null: most batches have neither keys nor metadata.
     let keys: Option<Vec<Option<&str>>> = optional(jobs, |job| job.idempotency_key.as_deref());
@@ -102,11 +171,13 @@ async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: b
     let attempts: Option<Vec<Option<i16>>> = optional(jobs, |job| job.max_attempts);
     let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at);
     let versions: Option<Vec<Option<i16>>> = optional(jobs, |job| (job.version > 1).then_some(job.version));
-    let statement = match ids {
-        Ids::New => "SELECT * FROM millstream.persist_fresh($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
-        Ids::MayExist => "SELECT * FROM millstream.persist($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+    let statement = match (ids, patience) {
+        (Ids::New, Patience::Session) => persisting!("millstream.persist_fresh"),
+        (Ids::New, Patience::Short) => persisting!("millstream.persist_fresh", within),
+        (Ids::MayExist, Patience::Session) => persisting!("millstream.persist"),
+        (Ids::MayExist, Patience::Short) => persisting!("millstream.persist", within),
     };
-    sqlx::query(statement)
+    let query = sqlx::query(statement)
         .bind(jobs.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
         .bind(column(|names| names.queue))
         .bind(column(|names| names.kind))
@@ -120,9 +191,11 @@ async fn insert(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: b
         .bind(traces)
         .bind(stages)
         .bind(publish)
-        .bind(versions)
-        .fetch_all(conn)
-        .await
+        .bind(versions);
+    match patience {
+        Patience::Session => query.fetch_all(conn).await,
+        Patience::Short => query.bind(HELD_KEY_WAIT_MS.to_string()).fetch_all(conn).await,
+    }
 }
 
 fn optional<'a, T>(jobs: &'a [(NewJob, JobNames)], field: impl Fn(&'a NewJob) -> Option<T>) -> Option<Vec<Option<T>>> {
@@ -172,8 +245,11 @@ async fn existing(
 ) -> Result<HashMap<usize, (JobId, State, bool)>, sqlx::Error> {
     let old: Vec<(usize, &(NewJob, JobNames))> = jobs.iter().enumerate().filter(|(nth, _)| !new[*nth]).collect();
     let rows = sqlx::query(
-        "SELECT a.nth, j.id, j.state, j.kind_id = a.kind_id
-                AND COALESCE(k.payload_hash = sha256(convert_to(a.payload::jsonb::text, 'UTF8')), j.payload = a.payload) AS same
+        "SELECT a.nth, j.id, j.state, j.kind_id = a.kind_id AND CASE
+                  WHEN k.payload_hash IS NOT NULL THEN k.payload_hash = sha256(convert_to(a.payload::jsonb::text, 'UTF8'))
+                  WHEN j.payload = a.payload THEN true
+                  -- In jsonb's normal form, as the hash: blanks, escapes and the order of keys make no other job.
+                  ELSE j.payload::jsonb::text = a.payload::jsonb::text END AS same
          FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::int[], $5::text[], $6::text[]) AS a(nth, id, tenant_id, kind_id, key, payload)
          LEFT JOIN millstream.job_key k ON k.tenant_id = a.tenant_id AND k.key = a.key
          JOIN millstream.job j ON j.id = COALESCE(k.job_id, a.id)",

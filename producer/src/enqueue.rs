@@ -3,17 +3,17 @@
 use millstream_common::{
     catalog::JobNames,
     error::{Error, Outage, Refusal},
-    failpoint::reach,
     job::NewJob,
     limits::PARCEL_JOBS_MAX,
-    persist::{Enqueued, Ids, Persisted, are_taken, persist, sealed},
+    persist::{Enqueued, Ids, Patience, persist, refused},
     pg::within,
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
-use crate::{JobKind, Producer};
-
-const OP: &str = "enqueuing";
+use crate::{
+    JobKind, Parts, Producer,
+    write::{Named, OP},
+};
 
 impl Producer {
     /// Enqueues one job. Callers that wait at the same time share one INSERT. After an [`Outage`] the outcome is unknown:
@@ -43,49 +43,74 @@ impl Producer {
     /// Enqueues all of them in one transaction, or none. The answers are in the order of the jobs. A conflict of one
     /// (an idempotency key used before with another payload) is its own answer's error and does not stop the others.
     pub async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Enqueued, Refusal>>, Error> {
-        let mut named = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let names = self.admit(&job).await?;
-            named.push((job, names));
-        }
-        let publish = self.publisher.has_room();
-        let mut lent = self.lender.lend(OP).await?;
-        let done = write(lent.conn(), &named, publish).await;
-        let done = done.map_err(|outage| sealed(&outage).map_or_else(|| outage.into(), Error::from))?;
-        lent.done();
-        reach("enqueue.committed");
-        self.publisher.publish(done.parcels);
-        self.count(&named, &done.answers);
-        Ok(done.answers)
+        let named = self.admit_all(jobs).await?;
+        let answers = self.writer.write_once(&named, Patience::Session).await.map_err(blamed)?;
+        self.count(&named, &answers);
+        Ok(answers)
+    }
+
+    /// Enqueues all that can be: each job has its own answer, in their order, and none keeps the others from being written. They are
+    /// written in one transaction, unless one of them turns out to be what Postgres does not take.
+    pub async fn enqueue_each(&self, jobs: Vec<NewJob>) -> Vec<Result<Enqueued, Error>> {
+        let checked = jobs.into_iter().map(|job| job.check().map(|()| job).map_err(Error::from));
+        let named = self.name_each(checked.collect()).await;
+        // Every gap is one job to be written.
+        let (jobs, gaps): (Vec<_>, Vec<_>) =
+            named.into_iter().map(|named| named.map_or_else(|e| (None, Some(e)), |n| (Some(n), None))).unzip();
+        let jobs: Vec<Named> = jobs.into_iter().flatten().collect();
+        let written = self.writer.write_each(jobs.clone()).await;
+        self.count(&jobs, &written);
+        let mut written = written.into_iter();
+        let lost = || Err(Outage::PostgresTimeout { op: OP }.into());
+        gaps.into_iter().map(|refusal| refusal.map_or_else(|| written.next().unwrap_or_else(lost), Err)).collect()
+    }
+
+    /// Adds the numbers of their names to those that are still good. The tables are read once at most.
+    async fn name_each(&self, jobs: Vec<Result<NewJob, Error>>) -> Vec<Result<Named, Error>> {
+        let names = self.parts.catalog.resolve_each(jobs.iter().flatten()).await;
+        let mut names = match names {
+            Ok(names) => names.into_iter(),
+            Err(outage) => return jobs.into_iter().map(|job| job.and_then(|_| Err(outage.copy().into()))).collect(),
+        };
+        let mut next = move || names.next().unwrap_or_else(|| Err(Refusal::State("its names were not looked up".into())));
+        jobs.into_iter().map(|job| job.and_then(|job| Ok((job, next()?)))).collect()
     }
 
     /// Enqueues in the caller's own transaction: the jobs exist exactly if it commits. They start within about 50 ms
     /// of the COMMIT, when the dispatch duty sees them.
     pub async fn enqueue_in(&self, transaction: &mut PgConnection, jobs: Vec<NewJob>) -> Result<Vec<Result<Enqueued, Refusal>>, Error> {
-        let mut answers = Vec::with_capacity(jobs.len());
-        let mut named = Vec::with_capacity(jobs.len());
-        for job in jobs {
-            let names = self.admit(&job).await?;
-            named.push((job, names));
-        }
+        let named = self.admit_all(jobs).await?;
+        let mut answers = Vec::with_capacity(named.len());
         for slice in named.chunks(PARCEL_JOBS_MAX) {
-            answers.extend(within(OP, persist(transaction, slice, false, Ids::MayExist)).await?.answers);
+            answers.extend(within(OP, persist(transaction, slice, false, Ids::MayExist)).await.map_err(blamed)?.answers);
         }
         Ok(answers)
     }
 
     async fn admit(&self, job: &NewJob) -> Result<JobNames, Error> {
         job.check()?;
-        self.parts.catalog.resolve(&job.queue, &job.kind, &job.tenant).await
+        self.parts.catalog.resolve(job).await
     }
 
-    fn count(&self, jobs: &[(NewJob, JobNames)], answers: &[Result<Enqueued, Refusal>]) {
+    /// The numbers of all names, or the refusal of the first job that is refused.
+    async fn admit_all(&self, jobs: Vec<NewJob>) -> Result<Vec<Named>, Error> {
+        jobs.iter().try_for_each(NewJob::check)?;
+        let names = self.parts.catalog.resolve_each(jobs.iter()).await?;
+        jobs.into_iter().zip(names).map(|(job, names)| Ok((job, names?))).collect()
+    }
+
+    fn count<E>(&self, jobs: &[Named], answers: &[Result<Enqueued, E>]) {
         count_answers(&self.parts, jobs.iter().map(|(job, _)| job).zip(answers));
     }
 }
 
+/// A job that Postgres does not take is refused; everything else is an outage.
+fn blamed(outage: Outage) -> Error {
+    refused(&outage).map_or_else(|| outage.into(), Error::from)
+}
+
 /// Adds to the counters what was written and what was there before.
-pub(crate) fn count_answers<'a>(parts: &crate::Parts, answers: impl Iterator<Item = (&'a NewJob, &'a Result<Enqueued, Refusal>)>) {
+pub(crate) fn count_answers<'a, E: 'a>(parts: &Parts, answers: impl Iterator<Item = (&'a NewJob, &'a Result<Enqueued, E>)>) {
     // One label lookup per run of equal jobs: a batch is mostly of one kind.
     let mut run: Option<(&str, &str, u64, u64)> = None;
     let flush = |(queue, kind, new, old): (&str, &str, u64, u64)| {
@@ -107,27 +132,4 @@ pub(crate) fn count_answers<'a>(parts: &crate::Parts, answers: impl Iterator<Ite
     if let Some(last) = run {
         flush(last);
     }
-}
-
-/// Writes all jobs or none. Ids are nearly always new; if one is not, nothing was written, and the same connection is asked again.
-pub(crate) async fn write(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool) -> Result<Persisted, Outage> {
-    match write_as(conn, jobs, publish, Ids::New).await {
-        Err(outage) if are_taken(&outage) => write_as(conn, jobs, publish, Ids::MayExist).await,
-        done => done,
-    }
-}
-
-async fn write_as(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, Outage> {
-    if jobs.len() <= PARCEL_JOBS_MAX {
-        return within(OP, persist(conn, jobs, publish, ids)).await;
-    }
-    let mut tx = within(OP, conn.begin()).await?;
-    let mut all = Persisted::default();
-    for slice in jobs.chunks(PARCEL_JOBS_MAX) {
-        let done = within(OP, persist(&mut tx, slice, publish, ids)).await?;
-        all.answers.extend(done.answers);
-        all.parcels.extend(done.parcels);
-    }
-    within(OP, tx.commit()).await?;
-    Ok(all)
 }

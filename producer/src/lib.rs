@@ -23,6 +23,7 @@ mod lend;
 mod producer;
 mod publish;
 mod typed;
+mod write;
 
 pub use millstream_common::{
     error::{Error, Outage, Refusal},

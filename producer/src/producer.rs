@@ -11,7 +11,7 @@ use millstream_common::{
     tasks::Tasks,
 };
 
-use crate::{coalesce::Coalescer, lend::Lender, publish::Publisher};
+use crate::{coalesce::Coalescer, lend::Lender, publish::Publisher, write::Writer};
 
 /// What a producer is made of; a process that has these already (the API, a worker) shares them.
 #[derive(Clone)]
@@ -33,8 +33,7 @@ pub struct Parts {
 pub struct Producer {
     pub(crate) parts: Parts,
     pub(crate) coalescer: Coalescer,
-    pub(crate) publisher: Publisher,
-    pub(crate) lender: Lender,
+    pub(crate) writer: Writer,
     tasks: Arc<Tasks>,
 }
 
@@ -52,9 +51,9 @@ impl Producer {
     pub fn new(parts: Parts) -> Self {
         let tasks = Arc::new(Tasks::new());
         let publisher = Publisher::start(&parts, &tasks);
-        let lender = Lender::new(parts.pg.clone());
-        let coalescer = Coalescer::start(&parts, publisher.clone(), lender.clone(), &tasks);
-        Self { parts, coalescer, publisher, lender, tasks }
+        let writer = Writer { publisher, lender: Lender::new(parts.pg.clone()) };
+        let coalescer = Coalescer::start(&parts, writer.clone(), &tasks);
+        Self { parts, coalescer, writer, tasks }
     }
 
     /// Postgres, Redis, names and counters of this producer.

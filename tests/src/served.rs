@@ -49,6 +49,13 @@ impl Served {
         self.client.post(self.url(path)).json(body).send().await.expect("an answer")
     }
 
+    /// Sends JSON text as it is.
+    pub async fn post_text(&self, path: &str, text: String) -> (StatusCode, Value) {
+        let request = self.client.post(self.url(path)).header("content-type", "application/json").body(text);
+        let reply = request.send().await.expect("an answer");
+        (reply.status(), reply.json().await.expect("JSON"))
+    }
+
     /// Waits until `/readyz` is as wanted, and returns it.
     pub async fn await_ready(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> (StatusCode, Value) {
         eventually(what, async || Some(self.json("/readyz").await).filter(|(_, body)| wanted(body))).await

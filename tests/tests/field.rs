@@ -10,10 +10,16 @@ mod claims;
 mod dev;
 #[path = "field/doors.rs"]
 mod doors;
+#[path = "field/forwarding.rs"]
+mod forwarding;
+#[path = "field/json.rs"]
+mod json;
 #[path = "field/leaders.rs"]
 mod leaders;
 #[path = "field/machine.rs"]
 mod machine;
+#[path = "field/neighbours.rs"]
+mod neighbours;
 #[path = "field/operators.rs"]
 mod operators;
 #[path = "field/outcomes.rs"]

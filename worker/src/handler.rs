@@ -3,7 +3,7 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{FutureExt, future::BoxFuture};
-use millstream_common::retry::RetryPolicy;
+use millstream_common::{json, retry::RetryPolicy};
 use serde::de::DeserializeOwned;
 
 use crate::{
@@ -50,9 +50,12 @@ impl Handler {
         F: Fn(Context, P) -> R + Send + Sync + 'static,
         R: Future<Output = Outcome> + Send + 'static,
     {
-        let function = move |context: Context, payload: &str| match serde_json::from_str::<P>(payload) {
+        let function = move |context: Context, payload: &str| match json::decode::<P>(payload.as_bytes()) {
             Ok(payload) => function(context, payload).boxed(),
-            Err(e) => futures::future::ready(Err(Failure::Undecodable(format!("the payload is not what the kind expects: {e}")))).boxed(),
+            Err(e) => {
+                let text = format!("the payload is not what the kind expects: {}", e.text);
+                futures::future::ready(Err(Failure::Undecodable(text))).boxed()
+            }
         };
         Self {
             kind: kind.into(),

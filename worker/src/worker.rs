@@ -251,16 +251,19 @@ fn channels() -> (Senders, Channels) {
     (Senders { outcomes, fresh, acks, reporter }, Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, reports })
 }
 
-/// The handlers to serve: all, or those whose kinds are named.
+/// The handlers to serve: all, or those whose kinds are named. Each kind has one: which of two should run a job, nobody could say.
 fn chosen(handlers: Vec<Handler>, kinds: &[String]) -> Result<Vec<Handler>, Refusal> {
-    let known: HashSet<&str> = handlers.iter().map(|h| h.kind.as_str()).collect();
+    let mut known: HashSet<&str> = HashSet::new();
+    if let Some(twice) = handlers.iter().find(|h| !known.insert(&h.kind)) {
+        return Err(Refusal::Invalid(format!("two handlers are for kind \"{}\": leave one out, or name them differently", twice.kind)));
+    }
     if let Some(unknown) = kinds.iter().find(|kind| !known.contains(kind.as_str())) {
         return Err(Refusal::Unknown { what: "kind", name: unknown.clone(), hint: "this worker has no handler for it" });
     }
     Ok(handlers.into_iter().filter(|h| kinds.is_empty() || kinds.contains(&h.kind)).collect())
 }
 
-async fn register_kinds(catalog: &Catalog, handlers: &[Handler]) -> Result<(), Outage> {
+async fn register_kinds(catalog: &Catalog, handlers: &[Handler]) -> Result<(), Error> {
     let kinds: Vec<(&str, i16)> = handlers.iter().map(|h| (h.kind.as_str(), h.retry.max_attempts)).collect();
     catalog.register_kinds(&kinds).await
 }

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequest, FromRequestParts, Path, Query, Request},
     http::{StatusCode, header, request::Parts},
 };
-use millstream_common::limits::bounded;
+use millstream_common::{json, limits::bounded};
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
@@ -46,11 +46,11 @@ impl<S: Send + Sync> FromRequest<S> for ApiBytes {
     }
 }
 
-/// JSON text into a value: what is no JSON is malformed, what is JSON and not what was asked for is invalid.
+/// JSON text into a value: what is no JSON is malformed, what is JSON and not what was asked for is invalid, and its field is named.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(text).map_err(|e| {
-        let detail = bounded(&e.to_string(), 300);
-        if e.is_data() { Problem::invalid(detail) } else { Problem::malformed(format!("the body is no JSON: {detail}")) }
+    json::decode(text).map_err(|misfit| {
+        let detail = bounded(&misfit.text, 300);
+        if misfit.is_json { Problem::invalid(detail) } else { Problem::malformed(format!("the body is no JSON: {detail}")) }
     })
 }
 

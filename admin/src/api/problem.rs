@@ -9,6 +9,7 @@ use axum::{
 };
 use millstream_common::{
     error::{Error, Outage, Refusal, in_full},
+    persist::is_held,
     seldom::Seldom,
 };
 use serde::Serialize;
@@ -97,6 +98,14 @@ impl Problem {
         Self::unavailable("the database is out of reach; repeat the request with the same id or idempotency key, which is safe")
     }
 
+    /// Nobody is away: an open transaction of somebody else has what is needed, and may keep it.
+    fn held() -> Self {
+        Self::unavailable(
+            "another open transaction holds what this request needs, such as its idempotency key; repeat it in a moment, which is safe with \
+             the same id or key",
+        )
+    }
+
     pub(super) fn internal() -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here; the log has it under this trace_id")
     }
@@ -169,6 +178,10 @@ impl From<Outage> for Problem {
             tracing::warn!(%request_id, %error, "a request failed on a server behind this one");
             return Self::internal();
         }
+        if is_held(&outage) {
+            tracing::debug!(%request_id, %error, "a request waited in vain for somebody else's transaction");
+            return Self::held();
+        }
         if let Some(kept_back) = LINES.may_speak() {
             tracing::warn!(%request_id, %error, kept_back, "a server behind this one is out of reach");
         }
@@ -178,11 +191,8 @@ impl From<Outage> for Problem {
 
 /// The database is there and does not like what it was asked: repeating will not help.
 fn is_our_fault(outage: &Outage) -> bool {
-    const WILL_PASS: [&str; 5] = ["08", "40", "53", "55", "57"];
     match outage {
-        Outage::Postgres { source: sqlx::Error::Database(e), .. } => {
-            !e.code().is_some_and(|code| WILL_PASS.iter().any(|class| code.starts_with(class)))
-        }
+        Outage::Postgres { source: sqlx::Error::Database(_), .. } => !outage.is_passing(),
         Outage::Postgres { source, .. } => {
             matches!(source, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_))
         }

@@ -13,7 +13,7 @@ use millstream_common::{id::new_job_ids, job::NewJob, metrics::EnqueueSource, pe
 use millstream_producer::Producer;
 
 use super::{Context, Exit, Failure, Outcome, table, time};
-use crate::ops::request::JobRequest;
+use crate::ops::request::{self, JobRequest};
 
 /// Up to here every id is printed; beyond, a summary.
 const LISTED_JOBS_MAX: u32 = 1000;
@@ -70,19 +70,21 @@ pub(super) async fn run(args: EnqueueArgs, context: &Context) -> Outcome {
 }
 
 fn template(args: &EnqueueArgs) -> Result<NewJob, Failure> {
-    let request = JobRequest {
+    let asked = JobRequest {
         kind: args.kind.clone(),
-        payload: input::json("payload", &input::read(&args.payload)?)?,
+        payload: request::json("payload", &input::read(&args.payload)?)?,
         queue: Some(args.queue.clone()),
         priority: Some(args.priority.clone()),
         run_at: args.run_at,
         idempotency_key: args.key.clone(),
         tenant: Some(args.tenant.clone()),
-        metadata: args.metadata.as_deref().map(|text| input::json("metadata", text)).transpose()?,
+        metadata: args.metadata.as_deref().map(|text| request::json("metadata", text)).transpose()?,
         max_attempts: args.max_attempts,
         id: None,
     };
-    Ok(request.into_job()?)
+    let job = asked.into_job()?;
+    job.check()?;
+    Ok(job)
 }
 
 async fn few(args: &EnqueueArgs, template: &NewJob, producer: &Producer, context: &Context) -> Outcome {

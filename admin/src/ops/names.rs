@@ -3,7 +3,11 @@
 //! A pause is a flag that everybody asks for who hands out, takes or starts jobs (`millstream.closed`); what runs already goes on. The audit row is written by the same statement as the
 //! change, so one cannot exist without the other.
 
-use millstream_common::pg::Pg;
+use millstream_common::{
+    catalog::{self, is_name},
+    limits::bounded,
+    pg::Pg,
+};
 
 use super::{Error, Refusal, row};
 
@@ -92,9 +96,7 @@ pub async fn id_of(pg: &Pg, thing: Thing, name: &str) -> Result<i32, Error> {
         Thing::Tenant => "SELECT id FROM millstream.tenant WHERE name = $1",
     };
     let found: Option<(i32,)> = if is_name(name) { row(pg, "looking up a name", sqlx::query_as(sql).bind(name)).await? } else { None };
-    found.map(|(id,)| id).ok_or_else(|| {
-        Refusal::Unknown { what: thing.name(), name: millstream_common::limits::bounded(name, 80), hint: thing.list_hint() }.into()
-    })
+    found.map(|(id,)| id).ok_or_else(|| Refusal::Unknown { what: thing.name(), name: bounded(name, 80), hint: thing.list_hint() }.into())
 }
 
 /// Makes a name known. Returns whether it is new.
@@ -116,6 +118,9 @@ pub async fn set_paused(pg: &Pg, thing: Thing, name: &str, paused: bool, actor: 
         Thing::Kind => paused!("kind"),
         Thing::Tenant => paused!("tenant"),
     };
+    if !is_name(name) {
+        return Err(not_found(thing, name).into());
+    }
     let answer: Option<(bool, bool)> = row(pg, "pausing or resuming", sqlx::query_as(sql).bind(name).bind(paused).bind(actor)).await?;
     match answer {
         Some((true, changed)) => Ok(changed),
@@ -136,34 +141,10 @@ pub async fn leased(pg: &Pg, thing: Thing, name: &str) -> Result<i64, Error> {
 
 /// The refusal for something that is acted upon and does not exist.
 pub fn not_found(thing: Thing, name: &str) -> Refusal {
-    Refusal::NotFound(format!("{} \"{}\"; {}", thing.name(), millstream_common::limits::bounded(name, 80), thing.list_hint()))
+    Refusal::NotFound(format!("{} \"{}\"; {}", thing.name(), bounded(name, 80), thing.list_hint()))
 }
 
 /// Refuses names outside the one charset that keys, labels and logs can carry.
 pub fn check_name(thing: Thing, name: &str) -> Result<(), Refusal> {
-    if is_name(name) {
-        return Ok(());
-    }
-    let shown = millstream_common::limits::bounded(name, 80);
-    Err(Refusal::Invalid(format!("\"{shown}\" is no name for a {}: use 1 to 64 of a-z 0-9 _ . -", thing.name())))
-}
-
-fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_have_one_charset() {
-        // S09
-        for good in ["a", "document.extract", "x_1-2"] {
-            assert!(check_name(Thing::Queue, good).is_ok(), "{good}");
-        }
-        for bad in ["", "A", "a b", "a\r\nb", "a\0", "{a}", "ü", &"x".repeat(65)] {
-            assert!(check_name(Thing::Queue, bad).is_err(), "{bad:?}");
-        }
-    }
+    catalog::check_name(thing.name(), name)
 }

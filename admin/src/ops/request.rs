@@ -2,10 +2,23 @@
 //!
 //! Unknown fields are refused: a mistyped option that is silently ignored runs the wrong job.
 
+use std::fmt;
+
 use chrono::{DateTime, Utc};
-use millstream_common::{error::Refusal, id::JobId, job::NewJob};
-use serde::Deserialize;
+use millstream_common::{
+    error::Refusal,
+    id::JobId,
+    job::{NewJob, check_max_attempts},
+    limits::{PAYLOAD_BYTES_MAX, bounded},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, Unexpected, Visitor},
+};
 use serde_json::value::RawValue;
+
+/// Of a text in an error.
+const SHOWN_BYTES_MAX: usize = 40;
 
 /// A job to be enqueued.
 #[derive(Debug, Clone, Deserialize)]
@@ -21,6 +34,7 @@ pub struct JobRequest {
     /// `high`, `medium` (if absent) or `low`.
     pub priority: Option<String>,
     /// Not before this time.
+    #[serde(default, deserialize_with = "time")]
     pub run_at: Option<DateTime<Utc>>,
     /// Enqueued once per tenant and key.
     pub idempotency_key: Option<String>,
@@ -31,6 +45,7 @@ pub struct JobRequest {
     /// Counted tries; the kind's default if absent.
     pub max_attempts: Option<i64>,
     /// `UUIDv7` made by the caller, so that a request whose answer was lost can be repeated.
+    #[serde(default, deserialize_with = "id")]
     pub id: Option<JobId>,
 }
 
@@ -40,7 +55,7 @@ pub fn no_payload() -> Box<RawValue> {
 }
 
 impl JobRequest {
-    /// The job, if it could run. What needs the catalog (names) is checked on enqueuing.
+    /// The job, as far as its form goes. What it says is checked by [`NewJob::check`], which every door of the library calls.
     pub fn into_job(self) -> Result<NewJob, Refusal> {
         let mut job = NewJob::new(self.kind, String::from(Box::<str>::from(self.payload)));
         set(&mut job.queue, self.queue);
@@ -48,12 +63,9 @@ impl JobRequest {
         set(&mut job.id, self.id);
         job.metadata = self.metadata.map(|text| String::from(Box::<str>::from(text)));
         job.priority = self.priority.as_deref().map(str::parse).transpose()?.unwrap_or_default();
-        job.max_attempts = self.max_attempts.map(attempts).transpose()?;
+        job.max_attempts = self.max_attempts.map(check_max_attempts).transpose()?;
         job.run_at = self.run_at;
         job.idempotency_key = self.idempotency_key;
-        job.check()?;
-        check_json("payload", &job.payload)?;
-        job.metadata.as_deref().map_or(Ok(()), |text| check_json("metadata", text))?;
         Ok(job)
     }
 }
@@ -64,16 +76,53 @@ fn set<T>(field: &mut T, value: Option<T>) {
     }
 }
 
-fn attempts(wanted: i64) -> Result<i16, Refusal> {
-    i16::try_from(wanted).map_err(|_| Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {wanted}")))
+/// JSON text for a field of a request. What it says is looked at by [`NewJob::check`].
+pub fn json(what: &str, text: &str) -> Result<Box<RawValue>, Refusal> {
+    if text.len() > PAYLOAD_BYTES_MAX {
+        // The larger fault is the one that is named.
+        return Err(Refusal::TooLarge { what: what.into(), bytes: text.len() });
+    }
+    RawValue::from_string(text.to_owned())
+        .map_err(|e| Refusal::Invalid(format!("the {what} is no JSON ({e}): quote it for the shell, as in --{what} '{{\"a\":1}}'")))
 }
 
-/// Refuses JSON that Postgres could store as text and not read as jsonb: nesting beyond 128, half a surrogate pair, a number
-/// beyond a double. One such job would fail the INSERT that it shares with others.
-fn check_json(what: &str, text: &str) -> Result<(), Refusal> {
-    match serde_json::from_str::<serde_json::Value>(text) {
-        Ok(_) => Ok(()),
-        Err(e) => Err(Refusal::Invalid(format!("the {what} is no usable JSON: {e}"))),
+/// A time in the one form, or nothing.
+fn time<'de, D: Deserializer<'de>>(from: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+    const FORM: &str = "a time as in RFC 3339, such as 2026-01-31T12:00:00Z";
+    from.deserialize_option(Form(FORM, |text| text.parse().ok()))
+}
+
+/// A UUID, or nothing.
+fn id<'de, D: Deserializer<'de>>(from: D) -> Result<Option<JobId>, D::Error> {
+    const FORM: &str = "a UUID of version 7, such as 01890a5d-ac96-774b-bcce-b302099a8057";
+    from.deserialize_option(Form(FORM, |text| text.parse().ok()))
+}
+
+/// A text of a form that errors name.
+struct Form<T>(&'static str, fn(&str) -> Option<T>);
+
+impl<'de, T> Visitor<'de> for Form<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Self::Value, D::Error> {
+        from.deserialize_str(self)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
+        let shown = bounded(text, SHOWN_BYTES_MAX);
+        (self.1)(text).map(Some).ok_or_else(|| E::invalid_value(Unexpected::Str(&shown), &self))
     }
 }
 
@@ -81,11 +130,12 @@ fn check_json(what: &str, text: &str) -> Result<(), Refusal> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use millstream_common::job::Priority;
+    use millstream_common::{job::Priority, json};
 
-    fn job(json: &str) -> Result<NewJob, String> {
-        let request: JobRequest = serde_json::from_str(json).map_err(|e| e.to_string())?;
-        request.into_job().map_err(|e| e.to_string())
+    fn job(text: &str) -> Result<NewJob, String> {
+        let request: JobRequest = json::decode(text.as_bytes()).map_err(|e| e.text)?;
+        let job = request.into_job().map_err(|e| e.to_string())?;
+        job.check().map(|()| job).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -111,5 +161,30 @@ mod tests {
         assert!(job(&format!(r#"{{"kind":"echo","payload":{}{}}}"#, "[".repeat(1000), "]".repeat(1000))).is_err());
         assert!(job(r#"{"kind":"echo","payload":"\ud800"}"#).unwrap_err().contains("payload"));
         assert!(job(r#"{"kind":"echo","payload":1e999}"#).unwrap_err().contains("payload"));
+    }
+    #[test]
+    fn x09_every_decoding_error_names_the_field_and_the_form() {
+        let cases = [
+            (r#"{"kind":"noop","run_at":"tomorrow"}"#, "run_at", "RFC 3339"),
+            (r#"{"kind":"noop","run_at":5}"#, "run_at", "RFC 3339"),
+            (r#"{"kind":"noop","run_at":"2026-01-31T12:00:00"}"#, "run_at", "RFC 3339"),
+            (r#"{"kind":"noop","id":"x"}"#, "id", "a UUID"),
+            (r#"{"kind":"noop","id":{}}"#, "id", "a UUID"),
+            (r#"{"kind":"noop","max_attempts":"3"}"#, "max_attempts", "a whole number"),
+            (r#"{"kind":"noop","max_attempts":2.5}"#, "max_attempts", "a whole number"),
+            (r#"{"kind":"noop","max_attempts":0}"#, "max_attempts", "between 1 and 1000"),
+            (r#"{"kind":7}"#, "kind", "a string"),
+            (r#"{"kind":"noop","queue":[]}"#, "queue", "a string"),
+            (r#"{"kind":"noop","priority":1}"#, "priority", "a string"),
+            (r#"{"kind":"noop","idempotency_key":true}"#, "idempotency_key", "a string"),
+            (r#"{"queue":"default"}"#, "kind", "missing field"),
+            ("7", "", "an object"),
+        ];
+        for (text, field, form) in cases {
+            let error = job(text).unwrap_err();
+            assert!(error.contains(field) && error.contains(form), "{text}: {error}");
+        }
+        assert!(job(r#"{"kind":"noop","run_at":null,"id":null}"#).is_ok());
+        assert!(job(r#"{"kind":"noop","run_at":"2026-01-31T12:00:00+02:00"}"#).unwrap().run_at.is_some());
     }
 }

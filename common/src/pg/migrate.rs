@@ -47,10 +47,28 @@ fn failed(error: &sqlx::migrate::MigrateError) -> Outage {
 }
 
 /// Applies every missing migration. Safe when several processes call it at once (advisory lock).
+///
+/// Refuses a database that cannot hold every text: a job that it cannot store would fail the statement that it shares with others.
 pub async fn migrate_up(url: &str) -> Result<SchemaStatus, Outage> {
     let mut conn = connect(url, MIGRATING).await?;
+    let query = sqlx::query_scalar::<_, String>("SHOW server_encoding").fetch_one(&mut conn);
+    if let Err(why) = check_encoding(&super::within("asking for the encoding of the database", query).await?) {
+        return Err(Outage::Schema(why));
+    }
     migrator().run_direct(None, &mut conn, false).await.map_err(|e| failed(&e))?;
     status_on(&mut conn).await
+}
+
+/// Why a database of this encoding (`server_encoding`) is of no use.
+pub fn check_encoding(encoding: &str) -> Result<(), String> {
+    let why = match encoding {
+        "UTF8" => return Ok(()),
+        "SQL_ASCII" => "which does not know what a character is",
+        _ => "which has not every character",
+    };
+    Err(format!(
+        "the database is encoded in {encoding}, {why}: make one with CREATE DATABASE name ENCODING 'UTF8' TEMPLATE template0 and name it in DATABASE_URL"
+    ))
 }
 
 /// Reverts down to `target` (0: everything). Destroys data.

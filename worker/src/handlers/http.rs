@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use millstream_common::config::Http;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 
 use crate::{
     Context, Failure, Handler, Outcome, Success,
@@ -27,7 +27,7 @@ struct Request {
     url: String,
     #[serde(default = "post")]
     method: String,
-    body: Option<Value>,
+    body: Option<Box<RawValue>>,
     #[serde(default)]
     headers: BTreeMap<String, String>,
 }
@@ -60,16 +60,22 @@ async fn send(client: &OutboundClient, context: &Context, request: Request) -> O
 
 fn build(context: &Context, request: Request) -> Result<OutboundRequest, OutboundError> {
     let mut headers = parse_headers(request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
-    let body = request.body.map(|body| match body {
-        // A text is sent as it is, everything else as JSON.
-        Value::String(text) => text.into_bytes(),
-        other => other.to_string().into_bytes(),
-    });
+    let body = request.body.as_deref().map(bytes).transpose()?;
     if body.is_some() && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     add_job_headers(&mut headers, context);
     Ok(OutboundRequest { url: request.url, method: parse_method(&request.method)?, headers, body })
+}
+
+/// A text is sent as it is, everything else as JSON in the very bytes in which it was enqueued: a number read and written again may not be
+/// the same.
+fn bytes(body: &RawValue) -> Result<Vec<u8>, OutboundError> {
+    if !body.get().starts_with('"') {
+        return Ok(body.get().as_bytes().to_vec());
+    }
+    let text = serde_json::from_str::<String>(body.get()).map_err(|e| OutboundError::Invalid(format!("the body is no text: {e}")))?;
+    Ok(text.into_bytes())
 }
 
 /// The receiver deduplicates by the key and can fence by the epoch. A payload cannot override them.

@@ -1,8 +1,11 @@
-//! `POST /v1/jobs/bulk`: up to a thousand jobs, each with its own answer. One that is refused does not stop the others; those
-//! accepted are written in one transaction.
+//! `POST /v1/jobs/bulk`: up to a thousand jobs, each with its own answer. One that is refused does not stop the others.
 
 use axum::{Json, extract::State};
-use millstream_common::{error::Error, job::NewJob};
+use millstream_common::{
+    error::{Error, Outage},
+    job::NewJob,
+    persist::Enqueued,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -53,25 +56,32 @@ impl From<Result<Accepted, Problem>> for Answer {
 }
 
 pub(in crate::api) async fn many(State(api): State<Api>, ApiBytes(body): ApiBytes) -> Result<Json<Answers>, Problem> {
-    let asked = asked(&body)?;
-    let mut admitted = Vec::new();
-    let mut results: Vec<Option<Result<Accepted, Problem>>> = Vec::with_capacity(asked.len());
-    for raw in &asked {
-        match admit(&api, raw).await {
-            Ok(job) => {
-                admitted.push(job);
-                results.push(None);
-            }
-            Err(problem) => results.push(Some(Err(problem))),
-        }
+    let (jobs, unread): (Vec<_>, Vec<_>) = asked(&body)?.iter().map(|raw| apart(read(raw))).unzip();
+    let written = api.0.producer.enqueue_each(jobs.into_iter().flatten().collect()).await;
+    if let Some(outage) = outage_of_all(&written) {
+        return Err(outage.into());
     }
-    let mut written =
-        api.0.producer.enqueue_many(admitted).await?.into_iter().map(|answer| answer.map(Accepted::from).map_err(Problem::from));
-    // Every gap is one admitted job; the answers come in the order of the jobs.
-    let results: Vec<_> =
-        results.into_iter().map(|result| result.or_else(|| written.next()).unwrap_or_else(|| Err(Problem::internal()))).collect();
+    // Every gap is one job that was read; the answers come in the order of the jobs.
+    let mut written = written.into_iter().map(|answer| answer.map(Accepted::from).map_err(Problem::from));
+    let lost = || Err(Problem::internal());
+    let results: Vec<_> = unread.into_iter().map(|problem| problem.map_or_else(|| written.next().unwrap_or_else(lost), Err)).collect();
     let accepted = results.iter().filter(|result| result.is_ok()).count();
     Ok(Json(Answers { accepted, refused: results.len() - accepted, results: results.into_iter().map(Answer::from).collect() }))
+}
+
+fn apart<T, E>(result: Result<T, E>) -> (Option<T>, Option<E>) {
+    result.map_or_else(|error| (None, Some(error)), |value| (Some(value), None))
+}
+
+fn read(raw: &RawValue) -> Result<NewJob, Problem> {
+    Ok(parse::<JobRequest>(raw.get().as_bytes())?.into_job()?)
+}
+
+/// An outage that struck every job is no answer about any of them.
+fn outage_of_all(written: &[Result<Enqueued, Error>]) -> Option<Outage> {
+    let mut outages = written.iter().map(|answer| if let Err(Error::Outage(outage)) = answer { Some(outage) } else { None });
+    let first = outages.next()??;
+    outages.all(|outage| outage.is_some()).then(|| first.copy())
 }
 
 fn asked(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
@@ -81,16 +91,6 @@ fn asked(body: &[u8]) -> Result<Vec<Box<RawValue>>, Problem> {
         Ok(jobs)
     } else {
         Err(Problem::invalid(format!("send 1 to {JOBS_MAX} jobs, not {}", jobs.len())))
-    }
-}
-
-/// Everything that can be said about one job before anything is written. An outage is no answer about a job.
-async fn admit(api: &Api, raw: &RawValue) -> Result<NewJob, Problem> {
-    let job = parse::<JobRequest>(raw.get().as_bytes())?.into_job()?;
-    match api.0.producer.parts().catalog.resolve(&job.queue, &job.kind, &job.tenant).await {
-        Ok(_) => Ok(job),
-        Err(Error::Refused(refusal)) => Err(refusal.into()),
-        Err(Error::Outage(outage)) => Err(outage.into()),
     }
 }
 

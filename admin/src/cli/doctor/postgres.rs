@@ -1,6 +1,6 @@
 //! Postgres: reachable, the right version, safe settings, the right schema.
 
-use millstream_common::pg::{LOCK_TIMEOUT_MS, Pg, STATEMENT_TIMEOUT_MS, missing_rights, schema_status, tomorrow_is_there};
+use millstream_common::pg::{LOCK_TIMEOUT_MS, Pg, STATEMENT_TIMEOUT_MS, check_encoding, missing_rights, schema_status, tomorrow_is_there};
 
 use super::Check;
 use crate::{
@@ -28,6 +28,7 @@ pub(super) async fn check(context: &Context) -> Vec<Check> {
 struct Settings {
     version: i32,
     version_text: String,
+    encoding: String,
     fsync: String,
     synchronous_commit: String,
     full_page_writes: String,
@@ -46,6 +47,7 @@ async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
     let status = schema_status(url).await?;
     let query = sqlx::query_as(
         "SELECT current_setting('server_version_num')::int / 10000 AS version, current_setting('server_version') AS version_text,
+                current_setting('server_encoding') AS encoding,
                 current_setting('fsync') AS fsync, current_setting('synchronous_commit') AS synchronous_commit,
                 current_setting('full_page_writes') AS full_page_writes, pg_is_in_recovery() AS in_recovery,
                 current_setting('transaction_read_only')::boolean AS read_only,
@@ -118,6 +120,10 @@ fn judge(s: &Settings, place: &str) -> Vec<Check> {
             Check::fail("postgres", version, format!("Postgres {VERSION_MIN} or newer is needed"))
         },
         role(s),
+        match check_encoding(&s.encoding) {
+            Ok(()) => Check::ok("encoding", &s.encoding),
+            Err(why) => Check::fail("encoding", &s.encoding, why),
+        },
         Check::warn_unless(
             s.fsync == "on",
             "fsync",

@@ -2,9 +2,6 @@
 
 use std::io::Read;
 
-use millstream_common::{error::Refusal, limits::PAYLOAD_BYTES_MAX};
-use serde_json::value::RawValue;
-
 use crate::cli::Failure;
 
 /// More is not read: it is refused anyway, and stdin may never end.
@@ -29,14 +26,4 @@ fn text_of(name: &str, source: impl Read) -> Result<String, Failure> {
         .read_to_end(&mut bytes)
         .map_err(|e| Failure::usage(format!("the payload cannot be read from {name}: {e}")))?;
     String::from_utf8(bytes).map_err(|_| Failure::usage(format!("the payload in {name} is no UTF-8 text")))
-}
-
-/// The text as JSON, its size looked at first so that the larger fault is the one that is named.
-pub(super) fn json(what: &str, text: &str) -> Result<Box<RawValue>, Failure> {
-    let text = text.trim();
-    if text.len() > PAYLOAD_BYTES_MAX {
-        return Err(Refusal::TooLarge { what: what.into(), bytes: text.len() }.into());
-    }
-    RawValue::from_string(text.to_owned())
-        .map_err(|e| Failure::usage(format!("the {what} is no JSON ({e}): quote it for the shell, as in --{what} '{{\"a\":1}}'")))
 }

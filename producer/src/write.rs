@@ -1,0 +1,219 @@
+//! Jobs of many callers are written together, and none of them takes its neighbours along.
+//!
+//! A statement that fails on what one of its jobs is, or on a row that somebody else's transaction holds, has written nothing. It is
+//! divided until each guilty job stands alone and only that one is refused. A failure of the server itself is everybody's.
+//!
+//! Knows nothing of who waits for the answers.
+
+use std::{collections::HashSet, time::Duration};
+
+use millstream_common::{
+    catalog::JobNames,
+    error::{Error, Outage, Refusal, in_full},
+    failpoint::reach,
+    job::NewJob,
+    limits::{PARCEL_JOBS_MAX, STATEMENT_DEADLINE},
+    persist::{Enqueued, Ids, Patience, Persisted, are_taken, is_held, persist_within, refused},
+    pg::within,
+    reconnect::Reconnect,
+};
+use sqlx::{Connection, PgConnection};
+use tokio::time::Instant;
+
+use crate::{
+    lend::{Lender, is_refused},
+    publish::Publisher,
+};
+
+/// What is being done, in errors.
+pub(crate) const OP: &str = "enqueuing";
+/// A write that failed on the connection is repeated this long: the ids make it safe.
+const RETRY_FOR: Duration = Duration::from_secs(10);
+/// Besides those that pass: what Postgres says about database, schema, rights and the statement itself is the same for every job.
+const OF_EVERYBODY: [&str; 3] = ["3D", "3F", "42"];
+
+/// A job that was checked, with the numbers of its names.
+pub(crate) type Named = (NewJob, JobNames);
+
+/// Writes jobs and publishes their parcels. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    pub(crate) publisher: Publisher,
+    pub(crate) lender: Lender,
+}
+
+/// Whether a part of the jobs may do better than all of them did.
+pub(crate) fn may_be_divided(outage: &Outage) -> bool {
+    let of_everybody = |code: &str| OF_EVERYBODY.iter().any(|class| code.starts_with(class));
+    refused(outage).is_some() || is_held(outage) || (!outage.is_passing() && outage.code().is_some_and(|code| !of_everybody(&code)))
+}
+
+impl Writer {
+    /// Writes all that can be written. The answers are in the order of the jobs.
+    pub(crate) async fn write_each(&self, jobs: Vec<Named>) -> Vec<Result<Enqueued, Error>> {
+        let deadline = Instant::now() + STATEMENT_DEADLINE;
+        let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(jobs.len()).collect();
+        let mut parts = vec![jobs.into_iter().enumerate().collect::<Vec<_>>()];
+        while let Some(part) = parts.pop() {
+            let (places, part): (Vec<usize>, Vec<Named>) = part.into_iter().unzip();
+            match self.write(&part).await {
+                Ok(written) => {
+                    places.into_iter().zip(written).for_each(|(place, answer)| answers[place] = Some(answer.map_err(Error::from)));
+                }
+                Err(outage) if may_be_divided(&outage) && Instant::now() < deadline => match divided(places, part, is_held(&outage)) {
+                    Ok(smaller) => parts.extend(smaller),
+                    Err(guilty) => guilty.into_iter().for_each(|place| answers[place] = Some(Err(guilt(&outage)))),
+                },
+                Err(outage) => places.into_iter().for_each(|place| answers[place] = Some(Err(Error::Outage(outage.copy())))),
+            }
+        }
+        // Every place was in one part, and every part is answered or divided.
+        let lost = || Err(Error::Outage(Outage::PostgresTimeout { op: OP }));
+        answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+    }
+
+    /// Writes all or none, again if the connection broke: then rows that exist are our own. Many callers wait for this, so whoever has a
+    /// key that an open transaction holds does not keep it long.
+    pub(crate) async fn write(&self, jobs: &[Named]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+        let patience = if jobs.iter().any(|(job, _)| job.idempotency_key.is_some()) { Patience::Short } else { Patience::Session };
+        let deadline = Instant::now() + RETRY_FOR.min(STATEMENT_DEADLINE);
+        let mut reconnect = Reconnect::default();
+        let mut repeated = false;
+        loop {
+            match self.write_once(jobs, patience).await {
+                Ok(mut answers) => {
+                    if repeated {
+                        answers.iter_mut().zip(jobs).for_each(|(answer, (job, _))| own(answer, job));
+                    }
+                    return Ok(answers);
+                }
+                Err(outage) if Instant::now() < deadline && is_broken_connection(&outage) => {
+                    tracing::debug!(error = %in_full(&outage), "enqueue is repeated with the same ids");
+                    repeated = true;
+                    tokio::time::sleep(reconnect.next_delay()).await;
+                }
+                Err(outage) => return Err(outage),
+            }
+        }
+    }
+
+    /// Writes all or none, without a second try.
+    pub(crate) async fn write_once(&self, jobs: &[Named], patience: Patience) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+        let publish = self.publisher.has_room();
+        let mut lent = self.lender.lend(OP).await?;
+        let done = write(lent.conn(), jobs, publish, patience).await?;
+        lent.done();
+        reach("enqueue.committed");
+        self.publisher.publish(done.parcels);
+        Ok(done.answers)
+    }
+}
+
+/// Jobs with their places in the answer.
+type Part = Vec<(usize, Named)>;
+
+/// Smaller parts to try by themselves, the first one last; or the places of those who are guilty, when that is one job, or all callers of
+/// one key. Those who wait for nothing held are told apart first, and callers of the same key stay together: each part may cost a wait.
+fn divided(places: Vec<usize>, jobs: Vec<Named>, held: bool) -> Result<[Part; 2], Vec<usize>> {
+    let key_of = |(job, names): &Named| job.idempotency_key.clone().map(|key| (names.tenant, key));
+    let keys: HashSet<_> = jobs.iter().map(key_of).collect();
+    if jobs.len() == 1 || (held && keys.len() == 1) {
+        return Err(places);
+    }
+    let mut all: Part = places.into_iter().zip(jobs).collect();
+    if held {
+        all.sort_by_cached_key(|(_, named)| key_of(named));
+        let plain = all.partition_point(|(_, named)| named.0.idempotency_key.is_none());
+        let middle = if plain > 0 { plain } else { between_keys(&all, key_of) };
+        let rest = all.split_off(middle);
+        return Ok([rest, all]);
+    }
+    let rest = all.split_off(all.len() / 2);
+    Ok([rest, all])
+}
+
+/// The place nearest the middle at which one key ends and the next begins. There are two keys at least.
+fn between_keys<K: PartialEq>(all: &Part, key_of: impl Fn(&Named) -> K) -> usize {
+    let middle = all.len() / 2;
+    let ends = (1..all.len()).filter(|at| key_of(&all[at - 1].1) != key_of(&all[*at].1));
+    ends.min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle)
+}
+
+/// What the one hears who alone is to blame.
+fn guilt(outage: &Outage) -> Error {
+    refused(outage).map_or_else(|| Error::Outage(outage.copy()), Error::from)
+}
+
+/// After a repeated write a "duplicate" with the very id of the request is what the first try committed.
+fn own(answer: &mut Result<Enqueued, Refusal>, job: &NewJob) {
+    if let Ok(enqueued) = answer
+        && enqueued.id == job.id
+    {
+        enqueued.duplicate = false;
+    }
+}
+
+/// A broken connection may be made anew. A refused one was asked for again and again already, by the [`Lender`].
+fn is_broken_connection(outage: &Outage) -> bool {
+    match outage {
+        refused if is_refused(refused) => false,
+        Outage::Postgres { source: sqlx::Error::Encode(_), .. } => false,
+        Outage::Postgres { source, .. } => source
+            .as_database_error()
+            .is_none_or(|e| matches!(e.code().as_deref(), Some("57P01" | "57P02" | "57P03" | "40P01" | "40001" | "53300"))),
+        _ => false,
+    }
+}
+
+/// Writes all jobs or none. Ids are nearly always new; if one is not, nothing was written, and the same connection is asked again.
+async fn write(conn: &mut PgConnection, jobs: &[Named], publish: bool, patience: Patience) -> Result<Persisted, Outage> {
+    match write_as(conn, jobs, publish, Ids::New, patience).await {
+        Err(outage) if are_taken(&outage) => write_as(conn, jobs, publish, Ids::MayExist, patience).await,
+        done => done,
+    }
+}
+
+async fn write_as(conn: &mut PgConnection, jobs: &[Named], publish: bool, ids: Ids, patience: Patience) -> Result<Persisted, Outage> {
+    if jobs.len() <= PARCEL_JOBS_MAX {
+        return within(OP, persist_within(conn, jobs, publish, ids, patience)).await;
+    }
+    let mut tx = within(OP, conn.begin()).await?;
+    let mut all = Persisted::default();
+    for slice in jobs.chunks(PARCEL_JOBS_MAX) {
+        let done = within(OP, persist_within(&mut tx, slice, publish, ids, patience)).await?;
+        all.answers.extend(done.answers);
+        all.parcels.extend(done.parcels);
+    }
+    within(OP, tx.commit()).await?;
+    Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The parts by the places of their jobs, the first one first; one part: those who are guilty.
+    fn parts(keys: &[Option<&str>], held: bool) -> Vec<Vec<usize>> {
+        let names = JobNames { queue: 1, kind: 1, tenant: 1 };
+        let job = |key: Option<&str>| (NewJob { idempotency_key: key.map(str::to_owned), ..NewJob::new("noop", "{}") }, names);
+        let places = |part: &Part| part.iter().map(|(place, _)| *place).collect();
+        let divided = divided((0..keys.len()).collect(), keys.iter().copied().map(job).collect(), held);
+        divided.map_or_else(|guilty| vec![guilty], |parts| parts.iter().rev().map(places).collect())
+    }
+
+    // X01
+    #[test]
+    fn a_batch_is_halved_until_the_guilty_one_stands_alone() {
+        assert_eq!(parts(&[None, Some("a"), None], false), [vec![0], vec![1, 2]]);
+        assert_eq!(parts(&[None], false), [vec![0]]);
+    }
+
+    // X63
+    #[test]
+    fn whoever_waits_for_nothing_held_goes_first_and_callers_of_one_key_stay_together() {
+        assert_eq!(parts(&[Some("a"), None, Some("b"), None], true), [vec![1, 3], vec![0, 2]]);
+        assert_eq!(parts(&[Some("b"), Some("a"), Some("b"), Some("a"), Some("b")], true), [vec![1, 3], vec![0, 2, 4]]);
+        assert_eq!(parts(&[Some("a"), Some("a")], true), [vec![0, 1]]);
+        assert_eq!(parts(&[None, None], true), [vec![0, 1]]);
+    }
+}

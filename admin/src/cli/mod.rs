@@ -146,7 +146,8 @@ pub fn main() -> ExitCode {
 }
 
 /// The whole of a worker program with handlers of its own: options, settings, log, probes and signals are those of
-/// `millstream worker`, and the kinds in the box run as well. `main` installs a TLS provider and calls this.
+/// `millstream worker`, and the kinds in the box run as well. `main` installs a TLS provider and calls this; what else it does first
+/// must need neither arguments nor environment, or the tools of documents are started without their confinement.
 pub fn worker_main(handlers: Vec<millstream_worker::Handler>) -> ExitCode {
     if let Some(end) = helper() {
         return end;

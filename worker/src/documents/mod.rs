@@ -48,7 +48,10 @@ use self::{
     gates::Gates,
     progress::Announcer,
     servers::Servers,
-    tools::{Sandbox, sandbox::Launcher},
+    tools::{
+        Sandbox,
+        sandbox::{Isolation, Launcher},
+    },
     workspace::{Home, Workspace},
 };
 use crate::{Context, Handler, Outcome, objects::Objects};
@@ -118,14 +121,15 @@ impl Pipeline {
 ///
 /// Programs that are not installed are no error here: the kinds that need them are left out, and the log says which and why.
 pub fn handlers(setup: &DocumentSetup) -> Result<Vec<Handler>, SetupError> {
-    tell_gaps(&setup.launcher);
+    let (launcher, isolation) = setup.launcher.clone().tried();
+    tell_gaps(isolation);
     let pipeline = Arc::new(Pipeline {
         config: setup.config.documents.clone(),
         objects: setup.objects.clone(),
         search_path: setup.search_path.clone(),
         tessdata_dir: setup.tessdata_dir.clone(),
         home: Home::new(&setup.work_dir),
-        launcher: setup.launcher.clone(),
+        launcher,
         servers: Servers::new(&setup.config)?,
         gates: Gates::new(),
         announcer: Announcer::default(),
@@ -142,8 +146,8 @@ pub fn handlers(setup: &DocumentSetup) -> Result<Vec<Handler>, SetupError> {
 }
 
 /// Once per process: what a program that a hostile file has taken over could do here.
-fn tell_gaps(launcher: &Launcher) {
-    let gaps = launcher.isolation().gaps();
+fn tell_gaps(isolation: Isolation) {
+    let gaps = isolation.gaps();
     if !gaps.is_empty() {
         tracing::warn!("a document that takes over the program that reads it can {}: see \"millstream doctor\"", gaps.join(", "));
     }

@@ -35,7 +35,7 @@ pub(super) async fn check() -> Vec<Check> {
 
 /// What a program that a hostile file has taken over could do here.
 fn isolation() -> Check {
-    let gaps = Launcher::ourselves().isolation().gaps();
+    let gaps = Launcher::ourselves().tried().1.gaps();
     if gaps.is_empty() {
         return Check::ok("isolation of tools", "no network, no files but their own, no life beyond the worker (Landlock, seccomp)");
     }

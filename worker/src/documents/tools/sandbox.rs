@@ -7,7 +7,7 @@
 //! That alone keeps no secret from a parser that a hostile file has taken over: it has the worker's user. With the helper, on a
 //! Linux that has Landlock and seccomp, such a program can neither make a socket, nor write outside its folder, nor read
 //! what is not the system's or its own, `/proc` of the worker included, nor outlive the worker. What of this holds on a
-//! machine is asked of it ([`Launcher::isolation`]), logged at the start and told by the doctor. A child of the tool's own
+//! machine is asked of it ([`Launcher::tried`]), logged at the start and told by the doctor. A child of the tool's own
 //! is confined alike and is killed with it when a run is cut short; after a run that ended well, or a worker that was killed,
 //! it may stay, without files and sockets.
 //!

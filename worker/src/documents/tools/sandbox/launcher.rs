@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
     process::Command,
 };
+#[cfg(target_os = "linux")]
+use std::{process::Stdio, sync::mpsc, time::Duration};
 
 use super::limits::Limits;
 
@@ -21,6 +23,10 @@ exec \"$@\"";
 /// The program of this process, also after its file was replaced.
 #[cfg(target_os = "linux")]
 const OURSELVES: &str = "/proc/self/exe";
+
+/// A program that has not said in this time what it can will not start a tool either.
+#[cfg(target_os = "linux")]
+const ASK_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What stands between the worker and its tools.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,15 +58,32 @@ impl Launcher {
         Self::Shell
     }
 
-    /// Asks this machine what can be taken from a tool. Takes milliseconds, and blocks.
-    pub fn isolation(&self) -> Isolation {
-        #[cfg(target_os = "linux")]
-        if let Self::Helper(program) = self {
-            let asked = Command::new(program).args([super::confine::ARGUMENT, super::confine::PROBE]).env_clear().output();
-            let said = asked.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-            return Isolation { files: said.contains("files=true"), sockets: said.contains("sockets=true"), life: !said.is_empty() };
+    /// This way if it works here, else the shell: a `main` that does something else first never becomes the helper, and every tool
+    /// would fail. With what it isolates. Takes milliseconds, and blocks.
+    pub fn tried(self) -> (Self, Isolation) {
+        match self.asked() {
+            Some(isolation) => (self, isolation),
+            None => (Self::Shell, Isolation::default()),
         }
-        Isolation::default()
+    }
+
+    /// What the helper says of this machine; `None`: nothing.
+    #[cfg(target_os = "linux")]
+    fn asked(&self) -> Option<Isolation> {
+        let Self::Helper(program) = self else { return None };
+        let mut command = Command::new(program);
+        command.args([super::confine::ARGUMENT, super::confine::PROBE]).env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+        let (answer, heard) = mpsc::channel();
+        // Without a deadline of its own; a helper that hangs keeps this thread and nothing else.
+        std::thread::spawn(move || answer.send(command.output()));
+        let said = String::from_utf8(heard.recv_timeout(ASK_DEADLINE).ok()?.ok()?.stdout).ok()?;
+        let word = |name: &str| said.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());
+        Some(Isolation { files: word("files=")?, sockets: word("sockets=")?, life: true })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn asked(&self) -> Option<Isolation> {
+        None
     }
 
     /// The command that becomes `program` within `limits`, without its folder, environment and pipes.
@@ -96,5 +119,20 @@ impl Isolation {
             (self.life, "outlive the worker"),
         ];
         gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, gap)| gap).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // X70
+    #[test]
+    fn a_program_that_is_no_helper_is_not_asked_to_start_tools_and_all_gaps_are_named() {
+        for program in ["/bin/true", "/nowhere/millstream"] {
+            let (launcher, isolation) = Launcher::Helper(program.into()).tried();
+            assert_eq!((launcher, isolation.gaps().len()), (Launcher::Shell, 3), "{program}");
+        }
+        assert!(Isolation { files: true, sockets: true, life: true }.gaps().is_empty());
     }
 }

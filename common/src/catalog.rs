@@ -15,7 +15,7 @@ use crate::{
     error::{Error, Outage, Refusal},
     job::{NewJob, check_max_attempts},
     limits::bounded,
-    pg::{Pg, within},
+    pg::{Lent, Pg, within},
 };
 
 /// A name in a refusal; real ones are shorter.
@@ -130,31 +130,37 @@ impl Catalog {
     /// Makes kinds known that a producer has typed payloads for, each with a default number of attempts. A kind that is known stays as it
     /// is: its handlers decide. Refuses what the table could not hold.
     pub async fn announce_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Error> {
-        let (names, tries) = checked(kinds)?;
         let insert = "INSERT INTO millstream.kind (name, max_attempts) SELECT * FROM unnest($1::text[], $2::smallint[]) ON CONFLICT (name) DO NOTHING";
-        Ok(self.write_kinds(sqlx::query(insert).bind(names).bind(tries)).await?)
+        self.write_kinds(insert, kinds).await
     }
 
     /// Makes kinds known that a worker has handlers for, each with its number of attempts, which jobs enqueued from now on get unless a
     /// person has set another. Refuses what the table could not hold.
     pub async fn register_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Error> {
-        let (names, tries) = checked(kinds)?;
-        Ok(self.write_kinds(sqlx::query("SELECT millstream.register_kinds($1, $2)").bind(names).bind(tries)).await?)
+        self.write_kinds("SELECT millstream.register_kinds($1, $2)", kinds).await
     }
 
-    async fn write_kinds(&self, statement: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>) -> Result<(), Outage> {
+    async fn write_kinds(&self, sql: &'static str, kinds: &[(&str, i16)]) -> Result<(), Error> {
         let op = "registering kinds";
-        let mut lent = self.pg.main(op).await?;
-        within(op, statement.execute(lent.conn())).await?;
-        lent.done();
-        self.refresh().await
+        let (names, tries) = &checked(kinds)?;
+        let write = async |mut lent: Lent| {
+            within(op, sqlx::query(sql).bind(names).bind(tries).execute(lent.conn())).await?;
+            lent.done();
+            Ok(())
+        };
+        self.pg.repeat(op, write).await?;
+        Ok(self.refresh().await?)
     }
 
     /// Reads all names again.
     pub async fn refresh(&self) -> Result<(), Outage> {
-        let mut lent = self.pg.main("reading names").await?;
-        let tables = within("reading names", read_tables(lent.conn())).await?;
-        lent.done();
+        let op = "reading names";
+        let read = async |mut lent: Lent| {
+            let tables = within(op, read_tables(lent.conn())).await?;
+            lent.done();
+            Ok(tables)
+        };
+        let tables = self.pg.repeat(op, read).await?;
         *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
         Ok(())
     }

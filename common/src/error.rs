@@ -114,6 +114,21 @@ impl Outage {
         error.code().is_some_and(|code| OF_THE_DATA.iter().any(|class| code.starts_with(class)))
     }
 
+    /// Whether the connection that was asked over is gone: its session had ended, or ended then. What became of the statement is unknown;
+    /// over another connection it may well succeed.
+    pub fn is_connection_gone(&self) -> bool {
+        match self {
+            Self::Postgres { source: sqlx::Error::Io(error), .. } => {
+                // These two are said of a new connection: nobody is there.
+                !matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound)
+            }
+            Self::Postgres { source: sqlx::Error::Database(error), .. } => {
+                error.code().is_some_and(|code| SESSION_ENDED.contains(&code.as_ref()))
+            }
+            _ => false,
+        }
+    }
+
     /// The cause in one or two words of a closed set, for open probes and labels: no address and no text of a server.
     pub fn word(&self) -> &'static str {
         match self {
@@ -138,6 +153,10 @@ const PASSING: [&str; 8] = ["08", "25", "28", "40", "53", "55", "57", "58"];
 /// Classes that say something about values: cardinality, data, integrity, routines of the database that refuse, views that check, limits,
 /// and exceptions that somebody raised.
 const OF_THE_DATA: [&str; 8] = ["21", "22", "23", "38", "39", "44", "54", "P0"];
+
+/// SQLSTATEs with which a session ends: an administrator or a restart, a crash of another session, `idle_session_timeout`,
+/// `idle_in_transaction_session_timeout`, and what a pooler says when it has lost its server.
+const SESSION_ENDED: [&str; 7] = ["57P01", "57P02", "57P05", "25P03", "08000", "08003", "08006"];
 
 /// An error of the driver cannot be cloned. What is asked of one is kept: its kind, and the code and words of the server.
 fn copied(source: &sqlx::Error) -> sqlx::Error {
@@ -191,6 +210,7 @@ fn postgres_word(code: &str) -> &'static str {
         "53300" => "no connection left",
         "53100" => "disk full",
         "57P01" | "57P02" => "shutting down",
+        "57P05" | "25P03" => "connection lost",
         "57P03" => "starting up",
         "57014" | "55P03" => "no answer in time",
         "25006" => "takes no writes",

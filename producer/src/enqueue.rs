@@ -5,7 +5,7 @@ use millstream_common::{
     error::{Error, Outage, Refusal},
     job::NewJob,
     limits::PARCEL_JOBS_MAX,
-    persist::{Enqueued, Ids, Patience, persist, refused},
+    persist::{Enqueued, Ids, persist, refused},
     pg::within,
 };
 use sqlx::PgConnection;
@@ -44,7 +44,7 @@ impl Producer {
     /// (an idempotency key used before with another payload) is its own answer's error and does not stop the others.
     pub async fn enqueue_many(&self, jobs: Vec<NewJob>) -> Result<Vec<Result<Enqueued, Refusal>>, Error> {
         let named = self.admit_all(jobs).await?;
-        let answers = self.writer.write_once(&named, Patience::Session).await.map_err(blamed)?;
+        let answers = self.writer.write_whole(&named).await.map_err(blamed)?;
         self.count(&named, &answers);
         Ok(answers)
     }

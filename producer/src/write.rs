@@ -97,8 +97,20 @@ impl Writer {
         }
     }
 
+    /// Writes all or none. A session that had ended while nobody used it is replaced, and the ids make the second try safe.
+    pub(crate) async fn write_whole(&self, jobs: &[Named]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+        match self.write_once(jobs, Patience::Session).await {
+            Err(outage) if outage.is_connection_gone() => {
+                let mut answers = self.write_once(jobs, Patience::Session).await?;
+                answers.iter_mut().zip(jobs).for_each(|(answer, (job, _))| own(answer, job));
+                Ok(answers)
+            }
+            done => done,
+        }
+    }
+
     /// Writes all or none, without a second try.
-    pub(crate) async fn write_once(&self, jobs: &[Named], patience: Patience) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+    async fn write_once(&self, jobs: &[Named], patience: Patience) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let publish = self.publisher.has_room();
         let mut lent = self.lender.lend(OP).await?;
         let done = write(lent.conn(), jobs, publish, patience).await?;
@@ -157,10 +169,11 @@ fn own(answer: &mut Result<Enqueued, Refusal>, job: &NewJob) {
 fn is_broken_connection(outage: &Outage) -> bool {
     match outage {
         refused if is_refused(refused) => false,
+        gone if gone.is_connection_gone() => true,
         Outage::Postgres { source: sqlx::Error::Encode(_), .. } => false,
-        Outage::Postgres { source, .. } => source
-            .as_database_error()
-            .is_none_or(|e| matches!(e.code().as_deref(), Some("57P01" | "57P02" | "57P03" | "40P01" | "40001" | "53300"))),
+        Outage::Postgres { source, .. } => {
+            source.as_database_error().is_none_or(|e| matches!(e.code().as_deref(), Some("57P03" | "40P01" | "40001" | "53300")))
+        }
         _ => false,
     }
 }

@@ -89,10 +89,17 @@ struct Heart {
 
 impl Heart {
     async fn beat(&mut self) -> Result<(), Outage> {
-        let mut conn = match self.connection.take() {
-            Some(conn) => conn,
-            None => connect(&self.shared).await?,
-        };
+        match self.connection.take() {
+            Some(kept) => match self.beat_over(kept).await {
+                // Its session ended between two beats, which says nothing of the server: a new one is asked.
+                Err(outage) if outage.is_connection_gone() => self.beat_over(connect(&self.shared).await?).await,
+                done => done,
+            },
+            None => self.beat_over(connect(&self.shared).await?).await,
+        }
+    }
+
+    async fn beat_over(&mut self, mut conn: PgConnection) -> Result<(), Outage> {
         // Taken before the question, so that a lease granted during it is not missed in the answer.
         let believed = self.shared.held.leased();
         let sent_at = Instant::now();

@@ -120,13 +120,19 @@ async fn applied_soon(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<
     tokio::time::timeout(DEADLINE, applied(connection, pg)).await.unwrap_or(Err(Outage::PostgresTimeout { op: "probing" }))
 }
 
-/// The newest migration in the database, 0 if there is none.
+/// The newest migration in the database, 0 if there is none. A kept connection that has ended is no news of the server: a new one is asked.
 async fn applied(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, Outage> {
     // Taken out: kept only if it has answered.
-    let mut conn = match connection.take() {
-        Some(conn) => conn,
-        None => pg.connect("connecting the watch").await?,
-    };
+    if let Some(kept) = connection.take() {
+        match ask(kept, connection).await {
+            Err(outage) if outage.is_connection_gone() => {}
+            answered => return answered,
+        }
+    }
+    ask(pg.connect("connecting the watch").await?, connection).await
+}
+
+async fn ask(mut conn: PgConnection, keep: &mut Option<PgConnection>) -> Result<i64, Outage> {
     // A primary on which transactions are read-only takes no jobs either.
     let takes_none =
         sqlx::query_scalar("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean").fetch_one(&mut conn).await;
@@ -142,6 +148,6 @@ async fn applied(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, 
         Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some(UNDEFINED_TABLE | UNDEFINED_SCHEMA)) => 0,
         Err(source) => return Err(Outage::Postgres { op: "probing", source }),
     };
-    *connection = Some(conn);
+    *keep = Some(conn);
     Ok(version)
 }

@@ -4,29 +4,33 @@
 //! inside a transaction, and a connection to a silently dead peer never gives its permit back. So whatever is cut short
 //! (cancelled, timed out, failed) closes its connection; a new one costs a few milliseconds, a lost write costs a job.
 
-use std::future::Future;
+use std::{
+    future::Future,
+    ops::{Deref, DerefMut},
+};
 
 use sqlx::{PgConnection, Postgres, pool::PoolConnection};
 
+use super::trust::Trust;
 use crate::{error::Outage, limits::STATEMENT_DEADLINE};
 
 /// A connection on loan. Call [`Lent::done`] when the last answer has been read.
 pub struct Lent {
     connection: Option<PoolConnection<Postgres>>,
+    trust: Trust,
 }
 
 impl Lent {
-    pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
-        Self { connection: Some(connection) }
+    pub(super) fn new(connection: PoolConnection<Postgres>, trust: Trust) -> Self {
+        Self { connection: Some(connection), trust }
     }
 
     /// The connection, for one statement or transaction.
     ///
     /// # Panics
     /// Never: only `done` and `drop` take the connection, and both end the loan.
-    #[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both consume the loan")]
     pub fn conn(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("a loan holds its connection until it ends")
+        self
     }
 
     /// After one statement that failed outside a transaction: values that Postgres has refused say nothing against the connection, which is
@@ -44,9 +48,27 @@ impl Lent {
     }
 }
 
+/// For `&mut *lent` and `lent.begin()`, as with any connection of sqlx.
+impl Deref for Lent {
+    type Target = PgConnection;
+
+    #[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both consume the loan")]
+    fn deref(&self) -> &PgConnection {
+        self.connection.as_ref().expect("a loan holds its connection until it ends")
+    }
+}
+
+impl DerefMut for Lent {
+    #[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both consume the loan")]
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.connection.as_mut().expect("a loan holds its connection until it ends")
+    }
+}
+
 impl Drop for Lent {
     fn drop(&mut self) {
         let Some(connection) = self.connection.take() else { return };
+        self.trust.note_broken();
         if cfg!(feature = "sabotage-rollback") {
             // Sabotage: back into the pool, in whatever transaction it is.
             drop(connection);

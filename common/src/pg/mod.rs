@@ -1,13 +1,16 @@
 //! Postgres: pools, the guard against poisoned connections, and the schema's version.
 
+mod guarded;
 mod lent;
 mod mark;
 mod migrate;
 mod pool;
 mod revert;
 mod rights;
+mod trust;
 
 pub use self::{
+    guarded::GuardedPool,
     lent::{Lent, within},
     mark::mark,
     migrate::{SchemaStatus, check_encoding, migrate_down, migrate_up, require_schema, schema_status, tell_risks, would_revert},

@@ -3,20 +3,12 @@
 //! The hot sessions forbid plans that are right for an empty table and ruinous for a full one (hash join and sequential scan
 //! on a never analysed `job`), reuse one generic plan, and never start the JIT compiler, which the penalties would provoke.
 
-use std::{str::FromStr, time::Duration};
+use std::{future::Future, str::FromStr};
 
-use sqlx::{
-    ConnectOptions, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
-use super::Lent;
-use crate::{
-    config,
-    error::Outage,
-    limits::{ACQUIRE_DEADLINE, STATEMENT_DEADLINE},
-    seldom::Seldom,
-};
+use super::{GuardedPool, Lent};
+use crate::{config, error::Outage, limits::STATEMENT_DEADLINE, seldom::Seldom};
 
 /// Hot statements in flight per process: claims, two batches of outcomes, leases, and the duties that look at jobs.
 const HOT_CONNECTIONS_MAX: u32 = 12;
@@ -24,14 +16,12 @@ const HOT_CONNECTIONS_MAX: u32 = 12;
 pub const STATEMENT_TIMEOUT_MS: u128 = STATEMENT_DEADLINE.as_millis() + 2_000;
 /// Waiting for a lock held by a migration or a person.
 pub const LOCK_TIMEOUT_MS: u64 = 3_000;
-/// Connections that idle longer are closed, so that a burst does not keep a server's memory.
-const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Handles to Postgres. Cheap to clone.
 #[derive(Clone)]
 pub struct Pg {
-    hot: PgPool,
-    main: PgPool,
+    hot: GuardedPool,
+    main: GuardedPool,
 }
 
 impl Pg {
@@ -45,35 +35,39 @@ impl Pg {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
         ]);
-        Ok(Self { hot: pool(HOT_CONNECTIONS_MAX, hot), main: pool(connections_max, options) })
+        Ok(Self { hot: GuardedPool::new(HOT_CONNECTIONS_MAX, hot), main: GuardedPool::new(connections_max, options) })
     }
 
     /// Borrows a connection for one statement of the hot path.
     pub async fn hot(&self, op: &'static str) -> Result<Lent, Outage> {
-        borrow(&self.hot, op).await
+        self.hot.connection(op).await
     }
 
     /// Borrows a connection for anything else.
     pub async fn main(&self, op: &'static str) -> Result<Lent, Outage> {
-        borrow(&self.main, op).await
+        self.main.connection(op).await
+    }
+
+    /// [`GuardedPool::repeat`] over the pool for everything that is not hot.
+    pub async fn repeat<T, F, A>(&self, op: &'static str, ask: F) -> Result<T, Outage>
+    where
+        F: Fn(Lent) -> A,
+        A: Future<Output = Result<T, Outage>>,
+    {
+        self.main.repeat(op, ask).await
     }
 
     /// A connection outside the pools, for a task that must not wait for one.
     pub async fn connect(&self, op: &'static str) -> Result<PgConnection, Outage> {
-        match tokio::time::timeout(ACQUIRE_DEADLINE, self.main.connect_options().connect()).await {
-            Ok(connected) => connected.map_err(|source| Outage::Postgres { op, source }),
-            Err(_) => Err(Outage::PostgresTimeout { op }),
-        }
-    }
-
-    /// The pool for reads that need no guard (lists, pages) and for the caller's own queries.
-    pub fn main_pool(&self) -> &PgPool {
-        &self.main
+        self.main.apart(op).await
     }
 
     /// Name, open and idle connections of each pool, for metrics.
     pub fn usage(&self) -> [(&'static str, usize, usize); 2] {
-        [("hot", self.hot.size() as usize, self.hot.num_idle()), ("main", self.main.size() as usize, self.main.num_idle())]
+        [("hot", &self.hot), ("main", &self.main)].map(|(name, pool)| {
+            let (open, idle) = pool.usage();
+            (name, open, idle)
+        })
     }
 
     /// Closes all connections, waiting for those on loan.
@@ -142,22 +136,4 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, Outage> {
 
 fn is_known(parameter: &str) -> bool {
     PARAMETERS.contains(&parameter) || parameter.starts_with("options[")
-}
-
-fn pool(connections_max: u32, options: PgConnectOptions) -> PgPool {
-    PgPoolOptions::new()
-        .max_connections(connections_max)
-        .acquire_timeout(ACQUIRE_DEADLINE)
-        .idle_timeout(IDLE_TIMEOUT)
-        // A ping before each loan would double the round trips; a dead connection fails its statement and is closed.
-        .test_before_acquire(false)
-        .connect_lazy_with(options)
-}
-
-async fn borrow(pool: &PgPool, op: &'static str) -> Result<Lent, Outage> {
-    match tokio::time::timeout(ACQUIRE_DEADLINE, pool.acquire()).await {
-        Ok(Ok(connection)) => Ok(Lent::new(connection)),
-        Ok(Err(source)) => Err(Outage::Postgres { op, source }),
-        Err(_) => Err(Outage::PostgresTimeout { op }),
-    }
 }

@@ -1,0 +1,90 @@
+//! One pool whose connections are lent and come back only from a use that ended well.
+//!
+//! The raw pool of sqlx is never handed out: it takes back whatever is dropped, also a connection inside the transaction of a
+//! caller that was cut short, and lends it to the next one (ARCHITECTURE.md, "Library traps").
+
+use std::{future::Future, time::Duration};
+
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{Lent, trust::Trust};
+use crate::{error::Outage, limits::ACQUIRE_DEADLINE};
+
+/// Connections that idle longer are closed, so that a burst does not keep a server's memory.
+const IDLE_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// A pool of connections to Postgres. Cheap to clone; clones share the connections.
+#[derive(Clone)]
+pub struct GuardedPool {
+    pool: PgPool,
+    trust: Trust,
+}
+
+impl GuardedPool {
+    /// Connects on first use, so a server that is down is no error here.
+    pub(super) fn new(connections_max: u32, options: PgConnectOptions) -> Self {
+        let trust = Trust::default();
+        let looker = trust.clone();
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(ACQUIRE_DEADLINE)
+            .idle_timeout(IDLE_TIMEOUT)
+            // A ping before every loan would double the round trips of the hot path; `Trust` asks only where there is reason to.
+            .test_before_acquire(false)
+            .before_acquire(move |conn, meta| {
+                let trust = looker.clone();
+                Box::pin(async move { Ok(trust.may_lend(conn, meta.idle_for).await) })
+            })
+            .connect_lazy_with(options);
+        Self { pool, trust }
+    }
+
+    /// Borrows a connection, at most 5 s long. `op` says in errors what it is for. Call [`Lent::done`] when the last answer has
+    /// been read; a connection whose loan ends otherwise is closed, and its transaction with it.
+    pub async fn connection(&self, op: &'static str) -> Result<Lent, Outage> {
+        match tokio::time::timeout(ACQUIRE_DEADLINE, self.pool.acquire()).await {
+            Ok(Ok(connection)) => Ok(Lent::new(connection, self.trust.clone())),
+            Ok(Err(source)) => Err(Outage::Postgres { op, source }),
+            Err(_) => Err(Outage::PostgresTimeout { op }),
+        }
+    }
+
+    /// Asks over a connection, and once more over another if the first one turned out to be gone. `ask` ends the loan.
+    ///
+    /// Nobody knows what became of the first try, so this is for what may be done twice: reads, and writes that an id or a guard
+    /// makes harmless.
+    pub async fn repeat<T, F, A>(&self, op: &'static str, ask: F) -> Result<T, Outage>
+    where
+        F: Fn(Lent) -> A,
+        A: Future<Output = Result<T, Outage>>,
+    {
+        match ask(self.connection(op).await?).await {
+            Err(outage) if outage.is_connection_gone() => {
+                tracing::debug!(error = %crate::error::in_full(&outage), "a connection was gone; another one is asked");
+                ask(self.connection(op).await?).await
+            }
+            done => done,
+        }
+    }
+
+    /// A connection outside the pool, for a task that must not wait for one.
+    pub(super) async fn apart(&self, op: &'static str) -> Result<PgConnection, Outage> {
+        match tokio::time::timeout(ACQUIRE_DEADLINE, self.pool.connect_options().connect()).await {
+            Ok(connected) => connected.map_err(|source| Outage::Postgres { op, source }),
+            Err(_) => Err(Outage::PostgresTimeout { op }),
+        }
+    }
+
+    /// Open and idle connections, for metrics.
+    pub fn usage(&self) -> (usize, usize) {
+        (self.pool.size() as usize, self.pool.num_idle())
+    }
+
+    /// Closes all connections, waiting for those on loan.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}

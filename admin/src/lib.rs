@@ -1,13 +1,15 @@
 //! The `millstream` command and the HTTP API: what people and programs outside use.
 //!
-//! Both are thin: [`cli`] and [`api`] translate between the outside and [`ops`], where the statements are. `services` and
-//! `samples` serve `millstream dev` and the tests.
+//! Both are thin: [`cli`] and [`api`] translate between the outside and [`ops`], where the statements are. `listen` is the
+//! HTTP server below the API and a worker's probes; `services` and `samples` serve `millstream dev` and the tests.
 //!
 //! Knows nothing of how jobs are claimed or settled; that is `millstream_worker`.
 
 pub mod api;
 pub mod cli;
 pub mod ops;
+
+mod listen;
 
 pub mod samples;
 pub mod services;

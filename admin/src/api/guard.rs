@@ -1,18 +1,33 @@
 //! No web page may use a browser on this machine to reach the API: neither by a name that it points here (DNS rebinding, S05)
 //! nor by a form that it posts across (S04). There are no cookies, and no CORS header is ever sent (S06).
+//!
+//! A header that decides something and stands there twice is refused: a proxy in between may have looked at the other one.
 
 use std::net::IpAddr;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, Method, header},
+    http::{HeaderMap, HeaderName, Method, header},
     middleware::Next,
     response::Response,
 };
 
 use super::{Api, problem::Problem};
 
+/// What these say is looked at.
+const ONCE: [HeaderName; 6] = [
+    header::HOST,
+    header::AUTHORIZATION,
+    header::CONTENT_TYPE,
+    header::ORIGIN,
+    HeaderName::from_static("sec-fetch-site"),
+    HeaderName::from_static("idempotency-key"),
+];
+
 pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+    if let Some(name) = ONCE.iter().find(|name| request.headers().get_all(*name).iter().count() > 1) {
+        return Err(Problem::malformed(format!("the header {name} stands in the request more than once")));
+    }
     let host = text(request.headers(), header::HOST.as_str());
     // With a token the rebound page has nothing to show; without one, only this machine's own names are served.
     if api.0.token.is_none() && host.is_some_and(|host| !is_this_machine(host)) {

@@ -7,10 +7,11 @@
 //! Knows no SQL: that is [`crate::ops`]. Needs Postgres for everything but `/livez`; Redis may be away.
 //!
 //! Reading order: [`Api`] and [`serve`] here, `routes` (what there is), then one file per endpoint; `auth`, `guard`,
-//! `away`, `deadline`, `request_id` stand before all of them, `problem` and `extract` translate.
+//! `away`, `bodies`, `deadline`, `request_id` stand before all of them, `problem` and `extract` translate.
 
 mod auth;
 mod away;
+mod bodies;
 mod cursor;
 mod deadline;
 mod documents;
@@ -26,7 +27,7 @@ mod request_id;
 mod routes;
 mod watch;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use millstream_common::{pg::SchemaStatus, tasks::Tasks};
 use millstream_producer::Producer;
@@ -35,12 +36,16 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::listen::{ListenError, listen};
 use self::{auth::Token, watch::Watch};
-use crate::ops::upload::Objects;
+use crate::{listen::Limits, ops::upload::Objects};
 
 /// Requests that wait for a job at the same time: each asks Postgres twice a second.
 const WAITERS_MAX: usize = 256;
 /// At the end, requests in progress may go on this long. Waiting ones are answered at once.
 const DRAIN: Duration = Duration::from_secs(20);
+/// Clients at a time. A thousand requests in progress is more than any database behind them answers in time.
+const CONNECTIONS_MAX: usize = 1024;
+/// Of the descriptors of this process every second one may be a client's.
+const CONNECTIONS_SHARE: u64 = 2;
 /// Who moved something through this door, in the audit log.
 const ACTOR: &str = "api";
 
@@ -72,6 +77,8 @@ struct Inner {
     upload_bytes_max: u64,
     connections_max: u32,
     waiters: Semaphore,
+    /// One permit per KiB.
+    large_bodies: Semaphore,
     watch: Watch,
     stop: CancellationToken,
 }
@@ -87,6 +94,7 @@ impl Api {
             upload_bytes_max: parts.upload_bytes_max,
             connections_max: parts.connections_max,
             waiters: Semaphore::new(WAITERS_MAX),
+            large_bodies: Semaphore::new(bodies::KIBIBYTES_MAX),
             watch: Watch::default(),
             stop,
         }))
@@ -103,18 +111,14 @@ impl Api {
 }
 
 /// Serves until the stop token is cancelled and the requests in progress are answered, or 20 s after it.
-pub async fn serve(api: Api, listener: TcpListener) -> io::Result<()> {
+pub async fn serve(api: Api, listener: TcpListener) {
     let stop = api.0.stop.clone();
     let tasks = Tasks::new();
     let (watching, watched) = (api.clone(), stop.clone());
     tasks.spawn(async move { watching.watch(&watched).await });
-    let drained = stop.clone();
-    let server = axum::serve(listener, routes::router(api)).with_graceful_shutdown(async move { drained.cancelled().await });
-    let serving = tasks.spawn(async move { server.await });
-    stop.cancelled().await;
-    if let Ok(ended) = tokio::time::timeout(DRAIN, serving).await {
-        return ended.unwrap_or_else(|panic| Err(io::Error::other(panic)));
+    let limits = Limits { connections: CONNECTIONS_MAX, share: CONNECTIONS_SHARE, drain: DRAIN };
+    let cut_off = crate::listen::serve(listener, routes::router(api), limits, stop).await;
+    if cut_off > 0 {
+        tracing::warn!(cut_off, "requests were cut off: they took longer than {} s after the signal to stop", DRAIN.as_secs());
     }
-    tracing::warn!("requests were cut off: they took longer than {} s after the signal to stop", DRAIN.as_secs());
-    Ok(())
 }

@@ -14,7 +14,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Api, auth, away,
+    Api, auth, away, bodies,
     deadline::{self, ORDINARY, UPLOAD, WAITING},
     documents, guard, health, jobs, openapi, overview,
     problem::Problem,
@@ -32,16 +32,20 @@ pub(super) struct Route {
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     handler: MethodRouter<Api>,
+    /// From the first byte of its body to its answer.
+    limit: Duration,
     /// Answered also while Postgres is away.
     without_postgres: bool,
+    /// Of a body that is larger than others.
+    large_bytes_max: Option<usize>,
 }
 
 /// All endpoints.
 pub(super) fn routes() -> Vec<Route> {
     vec![
         post("/v1/jobs", jobs::enqueue::one, ORDINARY),
-        get("/v1/jobs", jobs::list::page, ORDINARY),
-        post("/v1/jobs/bulk", jobs::bulk::many, ORDINARY).body(DefaultBodyLimit::max(BULK_BODY_BYTES_MAX)),
+        get("/v1/jobs", jobs::list::one_page, ORDINARY),
+        post("/v1/jobs/bulk", jobs::bulk::many, ORDINARY).large_body(BULK_BODY_BYTES_MAX),
         get("/v1/jobs/{id}", jobs::show::one, ORDINARY),
         get("/v1/jobs/{id}/wait", jobs::wait::one, WAITING),
         get("/v1/jobs/{id}/explain", jobs::explain::one, ORDINARY),
@@ -49,8 +53,8 @@ pub(super) fn routes() -> Vec<Route> {
         post("/v1/jobs/{id}/cancel", jobs::moves::cancel, ORDINARY),
         post("/v1/jobs/{id}/retry", jobs::moves::retry, ORDINARY),
         // The upload counts its bytes itself.
-        post("/v1/documents", documents::add::one, UPLOAD).body(DefaultBodyLimit::disable()),
-        get("/v1/documents", documents::list::page, ORDINARY),
+        post("/v1/documents", documents::add::one, UPLOAD).endless_body(),
+        get("/v1/documents", documents::list::one_page, ORDINARY),
         get("/v1/documents/{id}", documents::show::one, ORDINARY),
         get("/v1/queues", overview::queues, ORDINARY),
         get("/v1/workers", overview::workers, ORDINARY),
@@ -85,31 +89,42 @@ pub(super) fn router(api: Api) -> Router {
 }
 
 fn get<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, limit: Duration) -> Route {
-    Route { method: "get", path, handler: on(MethodFilter::GET, handler), without_postgres: false }.within(limit)
+    Route::new("get", path, on(MethodFilter::GET, handler), limit)
 }
 
 fn post<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, limit: Duration) -> Route {
-    Route { method: "post", path, handler: on(MethodFilter::POST, handler), without_postgres: false }.within(limit)
+    Route::new("post", path, on(MethodFilter::POST, handler), limit)
 }
 
 impl Route {
-    fn within(self, limit: Duration) -> Self {
-        let handler = self.handler.layer(from_fn_with_state(limit, deadline::check));
-        Self { handler, ..self }
+    fn new(method: &'static str, path: &'static str, handler: MethodRouter<Api>, limit: Duration) -> Self {
+        Self { method, path, handler, limit, without_postgres: false, large_bytes_max: None }
     }
 
     fn without_postgres(self) -> Self {
         Self { without_postgres: true, ..self }
     }
 
-    /// The handler with what stands before it alone.
+    /// The handler with what stands before it alone. The last layer is the first to see a request.
     fn before(self, api: &Api) -> (&'static str, MethodRouter<Api>) {
-        let handler = if self.without_postgres { self.handler } else { self.handler.layer(from_fn_with_state(api.clone(), away::check)) };
+        let mut handler = self.handler;
+        if let Some(bytes_max) = self.large_bytes_max {
+            handler = handler.layer(from_fn_with_state((api.clone(), bytes_max), bodies::admit));
+        }
+        handler = handler.layer(from_fn_with_state(self.limit, deadline::check));
+        if !self.without_postgres {
+            handler = handler.layer(from_fn_with_state(api.clone(), away::check));
+        }
         (self.path, handler)
     }
 
-    fn body(self, limit: DefaultBodyLimit) -> Self {
-        Self { handler: self.handler.layer(limit), ..self }
+    fn large_body(self, bytes_max: usize) -> Self {
+        let handler = self.handler.layer(DefaultBodyLimit::max(bytes_max));
+        Self { handler, large_bytes_max: Some(bytes_max), ..self }
+    }
+
+    fn endless_body(self) -> Self {
+        Self { handler: self.handler.layer(DefaultBodyLimit::disable()), ..self }
     }
 }
 

@@ -36,8 +36,7 @@ pub(super) async fn run(args: ApiArgs, context: &Context) -> Outcome {
         stop.cancel();
         outcome
     };
-    let (served, signalled) = tokio::join!(serving, signalled);
-    served?;
+    let ((), signalled) = tokio::join!(serving, signalled);
     signalled?;
     Ok(Exit::Done)
 }

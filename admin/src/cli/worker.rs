@@ -5,6 +5,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt},
     path::PathBuf,
+    time::Duration,
 };
 
 use axum::{Json, Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
@@ -19,6 +20,14 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, Failure, Outcome, signals};
+use crate::listen::Limits;
+
+/// Clients of the port for probes at a time: an orchestrator, a scraper or two, and people.
+const PROBES_MAX: usize = 64;
+/// Of the descriptors of a worker so few are theirs: the rest is for jobs.
+const PROBES_SHARE: u64 = 8;
+/// A probe is answered at once or not at all.
+const PROBES_DRAIN: Duration = Duration::from_secs(2);
 
 /// Which jobs, how many at a time, and where to be watched. What is not said comes from the configuration.
 #[derive(Debug, Clone, Args)]
@@ -140,10 +149,8 @@ async fn listen(address: &str) -> Result<Option<TcpListener>, Failure> {
 
 async fn serve(listener: TcpListener, health: Health, end: CancellationToken) {
     let router = Router::new().route("/metrics", get(metrics)).route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
-    let served = axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await;
-    if let Err(e) = served {
-        tracing::error!(error = %e, "the probes ended");
-    }
+    let limits = Limits { connections: PROBES_MAX, share: PROBES_SHARE, drain: PROBES_DRAIN };
+    crate::listen::serve(listener, router, limits, end).await;
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {

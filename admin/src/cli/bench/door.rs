@@ -39,11 +39,7 @@ impl Http {
         let stop = CancellationToken::new();
         let served = api::open(site.context(), stop.clone()).await?;
         let tasks = Tasks::new();
-        tasks.spawn(async move {
-            if let Err(error) = crate::api::serve(served, listener).await {
-                tracing::warn!(%error, "the API has ended");
-            }
-        });
+        tasks.spawn(crate::api::serve(served, listener));
         let payload: serde_json::Value = serde_json::from_str(PAYLOAD).map_err(|e| Failure::failed(e.to_string()))?;
         let body = serde_json::json!({ "kind": "noop", "queue": QUEUE, "payload": payload }).to_string();
         Ok(Self {

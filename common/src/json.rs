@@ -6,7 +6,7 @@
 //!
 //! The text itself is never changed: what was given is what the handler gets.
 
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     error::Refusal,
@@ -164,12 +164,12 @@ pub struct Misfit {
 }
 
 /// JSON text into a value. The error names the field and the form that was wanted.
-pub fn decode<T: DeserializeOwned>(text: &[u8]) -> Result<T, Misfit> {
+pub fn decode<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, Misfit> {
     // Only a misfit is read a second time, by a reader that remembers where it is.
     serde_json::from_slice(text).map_err(|error| misfit::<T>(text, &error))
 }
 
-fn misfit<T: DeserializeOwned>(text: &[u8], error: &serde_json::Error) -> Misfit {
+fn misfit<'de, T: Deserialize<'de>>(text: &'de [u8], error: &serde_json::Error) -> Misfit {
     let is_json = error.is_data();
     let path = match serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(text)) {
         Err(e) if is_json && e.path().iter().len() > 0 => format!("{}: ", e.path()),

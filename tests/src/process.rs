@@ -80,7 +80,12 @@ impl Drop for Process {
 
 /// Runs `millstream ARGS…` to its end.
 pub async fn run(lab: &Lab, args: &[&str]) -> Output {
-    let mut command = tokio::process::Command::from(command(lab, args));
+    run_in(&lab.config, args).await
+}
+
+/// The same with other settings than a lab's.
+pub async fn run_in(config: &Config, args: &[&str]) -> Output {
+    let mut command = tokio::process::Command::from(command_in(config, args));
     let running = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).output();
     tokio::time::timeout(Duration::from_mins(2), running).await.expect("the command ends").expect("the command starts")
 }
@@ -99,6 +104,7 @@ fn command_in(config: &Config, args: &[&str]) -> Command {
         .env("REDIS_URL", config.redis.url.expose())
         .env("MILLSTREAM_REDIS__PREFIX", &config.redis.prefix)
         .env("MILLSTREAM_OBJECTS__URL", &config.objects.url)
+        .env("MILLSTREAM_API__TOKEN", config.api.token.expose())
         .env("MILLSTREAM_WORKER__LEASE_MS", config.worker.lease_ms.to_string())
         .env("MILLSTREAM_WORKER__GRACE_MS", config.worker.grace_ms.to_string())
         .env("MILLSTREAM_DIAGNOSTICS", config.diagnostics.to_string())

@@ -29,6 +29,11 @@ impl Served {
         served
     }
 
+    /// Where it listens, as `HOST:PORT`.
+    pub fn address(&self) -> &str {
+        self.base.strip_prefix("http://").expect("a base of our own")
+    }
+
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base)
     }

@@ -2,6 +2,8 @@
 
 #[path = "field/backlog.rs"]
 mod backlog;
+#[path = "field/bodies.rs"]
+mod bodies;
 #[path = "field/certificates.rs"]
 mod certificates;
 #[path = "field/claims.rs"]
@@ -12,6 +14,8 @@ mod dev;
 mod doors;
 #[path = "field/forwarding.rs"]
 mod forwarding;
+#[path = "field/idle.rs"]
+mod idle;
 #[path = "field/json.rs"]
 mod json;
 #[path = "field/leaders.rs"]
@@ -24,6 +28,8 @@ mod neighbours;
 mod operators;
 #[path = "field/outcomes.rs"]
 mod outcomes;
+#[path = "field/parameters.rs"]
+mod parameters;
 #[path = "field/pictures.rs"]
 mod pictures;
 #[path = "field/readonly.rs"]

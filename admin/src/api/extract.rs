@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header, request::Parts},
 };
 use millstream_common::{json, limits::bounded};
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 
 use super::problem::Problem;
@@ -47,7 +47,7 @@ impl<S: Send + Sync> FromRequest<S> for ApiBytes {
 }
 
 /// JSON text into a value: what is no JSON is malformed, what is JSON and not what was asked for is invalid, and its field is named.
-pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+pub(super) fn parse<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, Problem> {
     json::decode(text).map_err(|misfit| {
         let detail = bounded(&misfit.text, 300);
         if misfit.is_json { Problem::invalid(detail) } else { Problem::malformed(format!("the body is no JSON: {detail}")) }

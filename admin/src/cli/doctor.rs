@@ -24,6 +24,9 @@ enum Level {
     Fail,
     /// A server is out of reach.
     Down,
+    /// A setting must change before anything can be said. For programs that read the report a failure like any other.
+    #[serde(rename = "fail")]
+    Wrong,
 }
 
 /// One line of the report.
@@ -53,7 +56,11 @@ impl Check {
     /// A server that cannot be asked: the failure's own line says why and what to do.
     fn down(name: &'static str, failure: &Failure, context: &Context) -> Self {
         let (exit, line) = failure.tell(&context.places());
-        let level = if exit == Exit::Unreachable { Level::Down } else { Level::Fail };
+        let level = match exit {
+            Exit::Unreachable => Level::Down,
+            Exit::Usage => Level::Wrong,
+            _ => Level::Fail,
+        };
         Self { name, level, detail: line.unwrap_or_default(), advice: None }
     }
 
@@ -78,6 +85,7 @@ pub(super) async fn run(_args: DoctorArgs, context: &Context) -> Outcome {
 
 fn verdict(checks: &[Check]) -> Exit {
     match checks.iter().map(|c| c.level).max() {
+        Some(Level::Wrong) => Exit::Usage,
         Some(Level::Down) => Exit::Unreachable,
         Some(Level::Fail) => Exit::Failed,
         _ => Exit::Done,
@@ -93,7 +101,7 @@ fn print(context: &Context, checks: &[Check]) -> Result<(), Failure> {
         let word = match check.level {
             Level::Ok => "ok  ",
             Level::Warn => "warn",
-            Level::Fail | Level::Down => "FAIL",
+            Level::Fail | Level::Down | Level::Wrong => "FAIL",
         };
         let advice = check.advice.as_ref().map(|advice| format!(": {advice}")).unwrap_or_default();
         table::line(&format!("{word}  {:24} {}", check.name, table::printable(&format!("{}{advice}", check.detail))))?;
@@ -111,7 +119,9 @@ mod tests {
         let ok = || Check::ok("a", "");
         assert_eq!(verdict(&[ok(), Check::warn("b", "", "")]), Exit::Done);
         assert_eq!(verdict(&[Check::fail("b", "", ""), ok()]), Exit::Failed);
-        let down = Check { name: "c", level: Level::Down, detail: String::new(), advice: None };
-        assert_eq!(verdict(&[down, Check::fail("b", "", "")]), Exit::Unreachable);
+        let at = |level| Check { name: "c", level, detail: String::new(), advice: None };
+        assert_eq!(verdict(&[at(Level::Down), Check::fail("b", "", "")]), Exit::Unreachable);
+        // X37: what is configured wrongly has to be mended first.
+        assert_eq!(verdict(&[at(Level::Wrong), at(Level::Down)]), Exit::Usage);
     }
 }

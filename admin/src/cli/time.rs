@@ -1,24 +1,24 @@
 //! Times on the command line: RFC 3339, or a distance from now such as `90s`, `15m`, `2h`, `7d`.
 
 use chrono::{DateTime, Duration, Utc};
-use millstream_common::clock;
+
+use crate::ops::times;
 
 /// `15m` is in fifteen minutes.
 pub(super) fn ahead(text: &str) -> Result<DateTime<Utc>, String> {
-    parse(text, DateTime::checked_add_signed)
+    parse(text, |distance| distance)
 }
 
 /// `15m` was fifteen minutes ago.
 pub(super) fn ago(text: &str) -> Result<DateTime<Utc>, String> {
-    parse(text, DateTime::checked_sub_signed)
+    parse(text, |distance| -distance)
 }
 
-fn parse(text: &str, from_now: fn(DateTime<Utc>, Duration) -> Option<DateTime<Utc>>) -> Result<DateTime<Utc>, String> {
-    if let Some(distance) = distance(text) {
-        return from_now(clock::now(), distance).ok_or_else(|| "that is too far away".into());
+fn parse(text: &str, from_now: fn(Duration) -> Duration) -> Result<DateTime<Utc>, String> {
+    match distance(text) {
+        Some(distance) => times::away(from_now(distance)).ok_or_else(|| "that is too far away".into()),
+        None => times::parse(text).map_err(|why| format!("{why}, or a distance such as 90s, 15m, 2h, 7d")),
     }
-    let wrong = |_| "use a time such as 2030-01-31T12:00:00Z, or a distance such as 90s, 15m, 2h, 7d".to_owned();
-    DateTime::parse_from_rfc3339(text).map(Into::into).map_err(wrong)
 }
 
 fn distance(text: &str) -> Option<Duration> {
@@ -36,6 +36,8 @@ fn distance(text: &str) -> Option<Duration> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use millstream_common::clock;
+
     use super::*;
 
     #[test]
@@ -43,7 +45,7 @@ mod tests {
         assert_eq!(ahead("2030-01-31T12:00:00Z").unwrap().timestamp(), 1_896_091_200);
         assert!(ahead("15m").unwrap() > clock::now() + Duration::minutes(14));
         assert!(ago("2h").unwrap() < clock::now() - Duration::minutes(119));
-        for wrong in ["", "m", "soon", "-5m", "1é", "99999999999999999999d", "9223372036854775807d"] {
+        for wrong in ["", "m", "soon", "-5m", "1é", "99999999999999999999d", "9223372036854775807d", "4000000d", "-9999-01-01T00:00:00Z"] {
             assert!(ahead(wrong).is_err(), "{wrong}");
         }
     }

@@ -11,7 +11,7 @@ use sqlx::{FromRow, types::Json};
 use super::{
     Error, Outage, PAGE_ROWS_MAX,
     names::{Thing, id_of},
-    rows,
+    page, rows,
 };
 
 /// JSON exactly as it was given.
@@ -144,13 +144,16 @@ pub async fn one(pg: &Pg, id: JobId) -> Result<Option<Job>, Outage> {
     Ok(show(pg, &[id]).await?.into_iter().next())
 }
 
-/// One page of jobs.
+/// One page of jobs: as many as asked for, or as fit (see [`page::PAGE_BYTES_MAX`]).
 pub async fn list(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) -> Result<JobPage, Error> {
     let limit = limit.clamp(1, PAGE_ROWS_MAX);
     // One row more than asked tells whether there is a next page.
     let mut ids = ids(pg, filter, limit + 1, cursor).await?;
-    let more = ids.len() > limit as usize;
-    ids.truncate(limit as usize);
+    let asked = ids.len().min(limit as usize);
+    // Jobs that are gone by now do not count, and never empty a page that has a next one.
+    let fitting = if asked > 1 { page::fitting(pg, &ids[..asked]).await?.max(1) } else { asked };
+    let more = ids.len() > fitting;
+    ids.truncate(fitting);
     let next = ids.last().copied().filter(|_| more);
     Ok(JobPage { items: show(pg, &ids).await?, next })
 }

@@ -24,45 +24,63 @@ pub mod moves;
 
 pub mod kinds;
 pub mod names;
+pub mod page;
 pub mod queues;
 pub mod retention;
 pub mod stats;
 pub mod tenants;
+pub mod times;
 pub mod workers;
 
 pub use millstream_common::error::{Error, Outage, Refusal};
 
 use millstream_common::pg::{Pg, within};
 use sqlx::{
-    FromRow, Postgres,
+    Execute, FromRow, Postgres, SqlStr,
     postgres::{PgArguments, PgRow},
     query::QueryAs,
+    query_as_with,
 };
 
-/// Rows on one page of a listing, unless asked otherwise.
-pub const PAGE_ROWS: u32 = 50;
-/// Rows on one page at most: what one answer may cost.
-pub const PAGE_ROWS_MAX: u32 = 500;
+pub use self::page::{PAGE_ROWS, PAGE_ROWS_MAX};
 
-/// Runs a reading statement and decodes its rows.
+/// Runs a statement and decodes its rows. It may run twice, if the connection breaks: it reads, or its writes are guarded.
 pub(crate) async fn rows<T>(pg: &Pg, op: &'static str, query: QueryAs<'_, Postgres, T, PgArguments>) -> Result<Vec<T>, Outage>
 where
     T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
 {
-    let mut lent = pg.main(op).await?;
+    let (sql, arguments) = taken_apart(op, query)?;
     // Not persistent: the plan is made for the very filters at hand, which is what "… IS NULL OR …" conditions need.
-    let rows = within(op, query.persistent(false).fetch_all(lent.conn())).await?;
-    lent.done();
-    Ok(rows)
+    pg.repeat(op, |mut lent| {
+        let query = query_as_with(sql.clone(), arguments.clone()).persistent(false);
+        async move {
+            let rows = within(op, query.fetch_all(lent.conn())).await?;
+            lent.done();
+            Ok(rows)
+        }
+    })
+    .await
 }
 
-/// Runs a statement whose answer is at most one row.
+/// Runs a statement whose answer is at most one row. It may run twice, as in [`rows`].
 pub(crate) async fn row<T>(pg: &Pg, op: &'static str, query: QueryAs<'_, Postgres, T, PgArguments>) -> Result<Option<T>, Outage>
 where
     T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
 {
-    let mut lent = pg.main(op).await?;
-    let row = within(op, query.fetch_optional(lent.conn())).await?;
-    lent.done();
-    Ok(row)
+    let (sql, arguments) = taken_apart(op, query)?;
+    pg.repeat(op, |mut lent| {
+        let query = query_as_with(sql.clone(), arguments.clone());
+        async move {
+            let row = within(op, query.fetch_optional(lent.conn())).await?;
+            lent.done();
+            Ok(row)
+        }
+    })
+    .await
+}
+
+/// The text of a statement and its values, of which it can be made again.
+fn taken_apart<'q>(op: &'static str, mut query: impl Execute<'q, Postgres>) -> Result<(SqlStr, PgArguments), Outage> {
+    let encoded = query.take_arguments().map_err(|source| Outage::Postgres { op, source: sqlx::Error::Encode(source) })?;
+    Ok((query.sql(), encoded.unwrap_or_default()))
 }

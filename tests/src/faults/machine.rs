@@ -1,4 +1,4 @@
-//! What the machine may run out of: disk for one folder (as root only) and memory for one process.
+//! What the machine may run out of: disk for one folder (as root only), memory and descriptors for one process.
 
 use std::{
     fs::{self, File},
@@ -64,6 +64,13 @@ pub fn limit_memory(process: &Process, bytes: u64) {
     let pid = Pid::from_raw(process.id() as i32).expect("a process has an id");
     let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
     prlimit(Some(pid), Resource::As, limit).expect("a limit of a process of ours can be lowered");
+}
+
+/// From now on a running process may have so many open files and sockets.
+pub fn limit_descriptors(process: &Process, descriptors: u64) {
+    let pid = Pid::from_raw(process.id() as i32).expect("a process has an id");
+    let limit = Rlimit { current: Some(descriptors), maximum: Some(descriptors) };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("a limit of a process of ours can be lowered");
 }
 
 /// Address space that a process has now.

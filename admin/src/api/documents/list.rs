@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use crate::{
     api::{Api, cursor, extract::ApiQuery, problem::Problem},
-    ops::{PAGE_ROWS, documents},
+    ops::{documents, page},
 };
 
 #[derive(Debug, Deserialize)]
@@ -24,11 +24,11 @@ enum DocumentState {
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct ListQuery {
     state: Option<DocumentState>,
-    limit: Option<u32>,
+    limit: Option<i64>,
     cursor: Option<String>,
 }
 
-pub(in crate::api) async fn page(
+pub(in crate::api) async fn one_page(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
     ApiQuery(query): ApiQuery<ListQuery>,
@@ -39,6 +39,6 @@ pub(in crate::api) async fn page(
         DocumentState::Completed => "completed",
         DocumentState::Failed => "failed",
     });
-    let page = documents::list(api.pg(), state, query.limit.unwrap_or(PAGE_ROWS), cursor).await?;
+    let page = documents::list(api.pg(), state, page::limit(query.limit)?, cursor).await?;
     Ok((cursor::link(&uri, page.next), Json(cursor::Page::new(page.items, page.next))).into_response())
 }

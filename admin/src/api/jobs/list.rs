@@ -5,15 +5,14 @@ use axum::{
     extract::{OriginalUri, State},
     response::{IntoResponse, Response},
 };
-use chrono::{DateTime, Utc};
 use millstream_common::state::State as JobState;
 use serde::Deserialize;
 
 use crate::{
     api::{Api, cursor, extract::ApiQuery, problem::Problem},
     ops::{
-        PAGE_ROWS,
         jobs::{self, Filter},
+        page, times,
     },
 };
 
@@ -24,18 +23,18 @@ pub(in crate::api) struct ListQuery {
     queue: Option<String>,
     kind: Option<String>,
     tenant: Option<String>,
-    since: Option<DateTime<Utc>>,
-    limit: Option<u32>,
+    since: Option<String>,
+    limit: Option<i64>,
     cursor: Option<String>,
 }
 
-pub(in crate::api) async fn page(
+pub(in crate::api) async fn one_page(
     State(api): State<Api>,
     OriginalUri(uri): OriginalUri,
     ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Response, Problem> {
     let cursor = query.cursor.as_deref().map(cursor::read).transpose()?;
-    let limit = query.limit.unwrap_or(PAGE_ROWS);
+    let limit = page::limit(query.limit)?;
     let page = jobs::list(api.pg(), &query.into_filter()?, limit, cursor).await?;
     Ok((cursor::link(&uri, page.next), Json(cursor::Page::new(page.items, page.next))).into_response())
 }
@@ -44,6 +43,7 @@ impl ListQuery {
     fn into_filter(self) -> Result<Filter, Problem> {
         let states = self.state.iter().flat_map(|text| text.split(',')).map(|name| name.trim().parse::<JobState>());
         let states = states.collect::<Result<_, _>>().map_err(Problem::invalid)?;
-        Ok(Filter { states, queue: self.queue, kind: self.kind, tenant: self.tenant, since: self.since })
+        let since = self.since.as_deref().map(times::parse).transpose().map_err(|why| Problem::malformed(format!("since: {why}")))?;
+        Ok(Filter { states, queue: self.queue, kind: self.kind, tenant: self.tenant, since })
     }
 }

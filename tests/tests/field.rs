@@ -28,10 +28,14 @@ mod neighbours;
 mod operators;
 #[path = "field/outcomes.rs"]
 mod outcomes;
+#[path = "field/own_rows.rs"]
+mod own_rows;
 #[path = "field/parameters.rs"]
 mod parameters;
 #[path = "field/pictures.rs"]
 mod pictures;
+#[path = "field/producers.rs"]
+mod producers;
 #[path = "field/readonly.rs"]
 mod readonly;
 #[path = "field/report.rs"]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use millstream_common::{id::JobId, limits::LOG_LINE_BYTES_MAX, pg::Pg, redact::stored};
+use millstream_common::{id::JobId, limits::LOG_LINE_BYTES_MAX, pg::GuardedPool, redact::stored};
 use tokio_util::sync::CancellationToken;
 
 use crate::{claim::hold::Hold, report::Reporter};
@@ -22,7 +22,7 @@ pub struct Context {
     pub tenant_id: i32,
     /// The pipeline stage that counts this job, if any.
     pub stage_id: Option<i64>,
-    pub(crate) pg: Pg,
+    pub(crate) pg: GuardedPool,
     pub(crate) hold: Arc<Hold>,
     pub(crate) reporter: Reporter,
 }
@@ -51,8 +51,33 @@ impl Context {
         self.reporter.log(self, stored(line.as_ref(), LOG_LINE_BYTES_MAX));
     }
 
-    /// Postgres, for handlers that read rows.
-    pub fn pg(&self) -> &Pg {
+    /// Postgres, for a handler's own statements: a pool of the handlers of this process, beside those of the worker.
+    ///
+    /// A borrowed connection comes back to the pool only by [`Lent::done`](millstream_common::pg::Lent::done). Whatever ends
+    /// otherwise (an error, a panic, the handler's timeout, a cancel) closes its connection, and with it whatever transaction was
+    /// open: nothing of a run that was cut short is committed later, or seen by another one.
+    ///
+    /// Time limits: 5 s for a connection; 12 s for a statement and 3 s for a lock, by the server (`SET LOCAL statement_timeout` and
+    /// `lock_timeout` change them for one transaction); and the timeout of the kind for all of it. A worker lends its handlers
+    /// `database.connections_max` connections.
+    ///
+    /// Rows that must be there exactly if the job completes belong into [`Success::and_write`](crate::Success::and_write) instead.
+    ///
+    /// ```
+    /// use millstream_worker::{Context, Failure, Outcome, Success};
+    /// use sqlx::Connection;
+    ///
+    /// async fn count(context: Context, order: i64) -> Outcome {
+    ///     let failed = |error: sqlx::Error| Failure::retry(error.to_string());
+    ///     let mut connection = context.pg().connection("counting an order").await?;
+    ///     let mut transaction = connection.begin().await.map_err(failed)?;
+    ///     sqlx::query("UPDATE orders SET seen = seen + 1 WHERE id = $1").bind(order).execute(&mut *transaction).await.map_err(failed)?;
+    ///     transaction.commit().await.map_err(failed)?;
+    ///     connection.done();
+    ///     Ok(Success::new())
+    /// }
+    /// ```
+    pub fn pg(&self) -> &GuardedPool {
         &self.pg
     }
 }

@@ -82,7 +82,8 @@ impl Health {
         let counters = &self.0.metrics.counters;
         counters.set_degraded(Degraded::PostgresAway, self.0.postgres.toll());
         counters.set_degraded(Degraded::RedisAway, self.0.redis.breaker().toll());
-        for (pool, open, idle) in self.0.pg.usage() {
+        let (open, idle) = self.0.handlers_pg.usage();
+        for (pool, open, idle) in self.0.pg.usage().into_iter().chain([("handlers", open, idle)]) {
             gauges.set_pool(pool, open - idle.min(open), open);
         }
         self.0.metrics.render()

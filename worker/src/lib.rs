@@ -33,6 +33,8 @@ mod report;
 mod shared;
 mod worker;
 
+pub use millstream_common::pg::{GuardedPool, Lent};
+
 pub use self::{
     context::Context,
     handler::Handler,

@@ -13,7 +13,7 @@ use millstream_common::{
     breaker::Breaker,
     catalog::Catalog,
     metrics::{JobMeters, Metrics, QueueMeters},
-    pg::Pg,
+    pg::{GuardedPool, Pg},
     stream::link::Redis,
     tasks::Tasks,
 };
@@ -66,6 +66,8 @@ impl Queues {
 /// Handles, channels and signals.
 pub(crate) struct Shared {
     pub(crate) pg: Pg,
+    /// Of the handlers alone: what they hold is not missing here.
+    pub(crate) handlers_pg: GuardedPool,
     pub(crate) database_url: String,
     pub(crate) redis: Redis,
     pub(crate) catalog: Catalog,

@@ -10,7 +10,7 @@ use millstream_common::{
     config::Config,
     error::{Error, Outage, Refusal},
     metrics::Metrics,
-    pg::{Pg, mark, require_schema, tell_missing_rights, tell_risks, within},
+    pg::{GuardedPool, Pg, mark, require_schema, tell_missing_rights, tell_risks, within},
     stream::{keys::Keys, link::Redis},
     tasks::Tasks,
 };
@@ -201,8 +201,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let Parts { config, metrics, handlers } = parts;
     let pg = Pg::new(&database_url, config.database.connections_max)?;
     let catalog = Catalog::new(pg.clone());
-    let handlers = chosen(handlers, &config.worker.kinds)?;
-    register_kinds(&catalog, &handlers).await?;
+    let handlers = registered(&catalog, chosen(handlers, &config.worker.kinds)?).await?;
     let queues = queues(&catalog, &config.worker.queues).await?;
     let registry = Registry::new(handlers.into_iter().filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))));
     let slots = slots(config.worker.concurrency);
@@ -211,6 +210,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let shared = Shared {
         redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone(), mark(&pg).await?))?,
         pg,
+        handlers_pg: GuardedPool::for_handlers(&database_url, config.database.connections_max)?,
         database_url,
         catalog,
         meters: Meters::new(metrics.clone()),
@@ -263,9 +263,11 @@ fn chosen(handlers: Vec<Handler>, kinds: &[String]) -> Result<Vec<Handler>, Refu
     Ok(handlers.into_iter().filter(|h| kinds.is_empty() || kinds.contains(&h.kind)).collect())
 }
 
-async fn register_kinds(catalog: &Catalog, handlers: &[Handler]) -> Result<(), Error> {
+/// The same handlers, with their kinds made known.
+async fn registered(catalog: &Catalog, handlers: Vec<Handler>) -> Result<Vec<Handler>, Error> {
     let kinds: Vec<(&str, i16)> = handlers.iter().map(|h| (h.kind.as_str(), h.retry.max_attempts)).collect();
-    catalog.register_kinds(&kinds).await
+    catalog.register_kinds(&kinds).await?;
+    Ok(handlers)
 }
 
 async fn queues(catalog: &Catalog, names: &[String]) -> Result<Vec<Queue>, Error> {

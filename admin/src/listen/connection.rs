@@ -71,7 +71,7 @@ pub(super) async fn serve(socket: TcpStream, router: Router, place: Place, closi
             () = place.give_way().cancelled() => return,
             () = tokio::time::sleep_until(deadline) => {
                 if place.standing().deadline(closing.began()).is_some_and(|at| at <= Instant::now()) {
-                    if is_closing && place.standing().waiting_since().is_none() {
+                    if is_closing && place.standing().waiting().is_none() {
                         closing.cut_off.fetch_add(1, Ordering::Relaxed);
                     }
                     return;

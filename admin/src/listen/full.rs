@@ -1,6 +1,7 @@
-//! The places of one port. When all are taken, the client that has asked for nothing for longest gives way to a newcomer.
+//! The places of one port. When all are taken, a client that waits gives way to a newcomer: first of those that have never asked for
+//! anything, then of those that were answered, the one that has waited for longest.
 //!
-//! So a crowd of silent clients cannot keep a probe or a scrape out. If every place is being served, newcomers wait in the
+//! So a crowd of silent clients cannot keep a probe or a scrape out, nor push out a client that keeps its connection. If every place is being served, newcomers wait in the
 //! system's queue: then the process is busy, and more of them would not help.
 
 use std::{
@@ -94,8 +95,8 @@ impl Places {
     fn make_room(&self) {
         let taken = self.taken();
         let waiting = taken.clients.values().filter(|client| !client.give_way.is_cancelled());
-        let longest = waiting.filter_map(|client| Some((client.standing.waiting_since()?, client))).min_by_key(|(since, _)| *since);
-        if let Some((_, client)) = longest {
+        let first = waiting.filter_map(|client| Some((client.standing.waiting()?, client))).min_by_key(|(waiting, _)| *waiting);
+        if let Some((_, client)) = first {
             client.give_way.cancel();
         }
     }
@@ -144,14 +145,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_client_that_waits_for_longest_gives_way_and_one_that_is_served_never_does() {
+    async fn who_never_asked_gives_way_first_and_who_is_served_never_does() {
         // X24
-        let places = Arc::new(Places::new(Limits { connections: 3, share: 1, drain: Duration::ZERO }));
-        let taken: Vec<Place> = (0..3).map(|_| places.clone().take()).collect();
+        let places = Arc::new(Places::new(Limits { connections: 4, share: 1, drain: Duration::ZERO }));
+        let taken: Vec<Place> = (0..4).map(|_| places.clone().take()).collect();
         taken[0].standing().begin(Instant::now());
+        taken[1].standing().begin(Instant::now());
+        taken[1].standing().end(Instant::now());
+        let given_way = || taken.iter().map(|place| place.give_way().is_cancelled()).collect::<Vec<_>>();
         places.make_room();
-        let given_way: Vec<bool> = taken.iter().map(|place| place.give_way().is_cancelled()).collect();
-        assert_eq!(given_way, [false, true, false]);
+        assert_eq!(given_way(), [false, false, true, false], "it has been silent for longest");
+        places.make_room();
+        assert_eq!(given_way(), [false, false, true, true]);
+        places.make_room();
+        assert_eq!(given_way(), [false, true, true, true], "then who was answered");
+        places.make_room();
+        assert_eq!(given_way(), [false, true, true, true], "never who is served");
         let mut room = Box::pin(places.room());
         assert!(futures::poll!(&mut room).is_pending());
         drop(taken);

@@ -92,10 +92,11 @@ impl Standing {
         own.into_iter().chain(stalled).min()
     }
 
-    /// Since when the client has asked for nothing; `None`: it is being served.
-    pub(super) fn waiting_since(&self) -> Option<Instant> {
+    /// Whether the client was answered before, and since when it has asked for nothing; `None`: it is being served. The least of these
+    /// gives way first.
+    pub(super) fn waiting(&self) -> Option<(bool, Instant)> {
         let state = *self.now();
-        (state.phase != Phase::Busy).then_some(state.since)
+        (state.phase != Phase::Busy).then_some((state.phase == Phase::Idle, state.since))
     }
 
     fn turn(&self, phase: Phase, now: Instant) {

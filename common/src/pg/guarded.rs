@@ -10,7 +10,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Lent, trust::Trust};
+use super::{Lent, connect_options, trust::Trust};
 use crate::{error::Outage, limits::ACQUIRE_DEADLINE};
 
 /// Connections that idle longer are closed, so that a burst does not keep a server's memory.
@@ -24,6 +24,11 @@ pub struct GuardedPool {
 }
 
 impl GuardedPool {
+    /// A pool for the handlers of a worker, whose own statements neither wait for theirs nor they for its. Connects on first use.
+    pub fn for_handlers(url: &str, connections_max: u32) -> Result<Self, Outage> {
+        Ok(Self::new(connections_max, connect_options(url)?.application_name("millstream handlers")))
+    }
+
     /// Connects on first use, so a server that is down is no error here.
     pub(super) fn new(connections_max: u32, options: PgConnectOptions) -> Self {
         let trust = Trust::default();

@@ -51,7 +51,7 @@ impl From<Outage> for Failure {
             // The statement itself was refused: that is no outage, and waiting for free would be waiting forever.
             refused if !refused.is_passing() => Self::Retry(in_full(&outage)),
             _ => {
-                tracing::debug!(error = %in_full(&outage), "a document's job is put off");
+                tracing::debug!(error = %in_full(&outage), "a job is put off: Postgres was away");
                 Self::Snooze(OUTAGE_DELAY)
             }
         }

@@ -82,7 +82,7 @@ async fn report(context: &Context, completed: u32, total: u32, item: &str) {
 
 async fn write(context: &Context, stage: i64, completed: u32, total: u32, item: &str) -> Result<(), Outage> {
     let op = "reporting progress of a stage";
-    let mut lent = context.pg().main(op).await?;
+    let mut lent = context.pg().connection(op).await?;
     let query =
         sqlx::query("SELECT millstream.report_stage($1, $2, $3, $4)").bind(stage).bind(completed as i32).bind(total as i32).bind(item);
     within(op, query.execute(lent.conn())).await?;

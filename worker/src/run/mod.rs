@@ -149,7 +149,7 @@ fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
         max_attempts: job.max_attempts,
         tenant_id: job.tenant_id,
         stage_id: job.stage_id,
-        pg: shared.pg.clone(),
+        pg: shared.handlers_pg.clone(),
         hold: job.hold.clone(),
         reporter: shared.reporter.clone(),
     }

@@ -2,7 +2,7 @@
 
 use millstream_common::{
     error::Outage,
-    pg::{Pg, within},
+    pg::{GuardedPool, within},
 };
 use serde::Deserialize;
 use sqlx::{FromRow, Postgres, postgres::PgRow, query::QueryAs};
@@ -37,26 +37,26 @@ pub(in super::super) struct ChunkText {
 }
 
 /// The file of a document; `None`: it was deleted.
-pub(in super::super) async fn original(pg: &Pg, document_id: Uuid) -> Result<Option<Original>, Outage> {
+pub(in super::super) async fn original(pg: &GuardedPool, document_id: Uuid) -> Result<Option<Original>, Outage> {
     one(pg, "reading a document", sqlx::query_as("SELECT object_key FROM millstream.document WHERE id = $1").bind(document_id)).await
 }
 
 /// Where an image is in the object store; `None`: it was deleted.
-pub(in super::super) async fn image_key(pg: &Pg, at: &OfImage) -> Result<Option<String>, Outage> {
+pub(in super::super) async fn image_key(pg: &GuardedPool, at: &OfImage) -> Result<Option<String>, Outage> {
     let query = sqlx::query_as("SELECT object_key FROM millstream.image WHERE document_id = $1 AND page = $2 AND position = $3");
     let row: Option<(String,)> = one(pg, "reading an image's key", query.bind(at.document_id).bind(at.page).bind(at.position)).await?;
     Ok(row.map(|(key,)| key))
 }
 
 /// All pages in order.
-pub(in super::super) async fn page_texts(pg: &Pg, document_id: Uuid) -> Result<Vec<PageText>, Outage> {
+pub(in super::super) async fn page_texts(pg: &GuardedPool, document_id: Uuid) -> Result<Vec<PageText>, Outage> {
     let query = sqlx::query_as("SELECT page, text FROM millstream.page WHERE document_id = $1 ORDER BY page");
     let rows: Vec<(i32, String)> = all(pg, "reading pages", query.bind(document_id)).await?;
     Ok(rows.into_iter().map(|(page, text)| PageText { page: page as u32, text }).collect())
 }
 
 /// All images with text, in the order of their places.
-pub(in super::super) async fn image_texts(pg: &Pg, document_id: Uuid) -> Result<Vec<ImageText>, Outage> {
+pub(in super::super) async fn image_texts(pg: &GuardedPool, document_id: Uuid) -> Result<Vec<ImageText>, Outage> {
     let query = sqlx::query_as(
         "SELECT page, position, ocr_text AS text, ocr_confidence AS confidence FROM millstream.image
          WHERE document_id = $1 AND ocr_text <> '' ORDER BY page, position",
@@ -65,7 +65,7 @@ pub(in super::super) async fn image_texts(pg: &Pg, document_id: Uuid) -> Result<
 }
 
 /// One chunk; `None`: it was deleted.
-pub(in super::super) async fn chunk(pg: &Pg, at: &OfChunk) -> Result<Option<ChunkText>, Outage> {
+pub(in super::super) async fn chunk(pg: &GuardedPool, at: &OfChunk) -> Result<Option<ChunkText>, Outage> {
     let query = sqlx::query_as("SELECT text, sha256 FROM millstream.chunk WHERE document_id = $1 AND ordinal = $2");
     one(pg, "reading a chunk", query.bind(at.document_id).bind(at.ordinal)).await
 }
@@ -77,7 +77,7 @@ struct Lines {
 }
 
 /// All product lines of the document with their places. An analysis of another form (of another release) is passed over.
-pub(in super::super) async fn found_products(pg: &Pg, document_id: Uuid) -> Result<Vec<FoundProduct>, Outage> {
+pub(in super::super) async fn found_products(pg: &GuardedPool, document_id: Uuid) -> Result<Vec<FoundProduct>, Outage> {
     let query = sqlx::query_as(
         "SELECT a.ordinal, c.page_first, c.page_last, a.result::text FROM millstream.chunk_analysis a
          JOIN millstream.chunk c ON c.document_id = a.document_id AND c.ordinal = a.ordinal
@@ -99,18 +99,22 @@ pub(in super::super) async fn found_products(pg: &Pg, document_id: Uuid) -> Resu
 type Query<'q, T> = QueryAs<'q, Postgres, T, sqlx::postgres::PgArguments>;
 
 async fn one<'q, T: Send + Unpin + for<'r> FromRow<'r, PgRow>>(
-    pg: &Pg,
+    pg: &GuardedPool,
     op: &'static str,
     query: Query<'q, T>,
 ) -> Result<Option<T>, Outage> {
-    let mut lent = pg.main(op).await?;
+    let mut lent = pg.connection(op).await?;
     let row = within(op, query.fetch_optional(lent.conn())).await?;
     lent.done();
     Ok(row)
 }
 
-async fn all<'q, T: Send + Unpin + for<'r> FromRow<'r, PgRow>>(pg: &Pg, op: &'static str, query: Query<'q, T>) -> Result<Vec<T>, Outage> {
-    let mut lent = pg.main(op).await?;
+async fn all<'q, T: Send + Unpin + for<'r> FromRow<'r, PgRow>>(
+    pg: &GuardedPool,
+    op: &'static str,
+    query: Query<'q, T>,
+) -> Result<Vec<T>, Outage> {
+    let mut lent = pg.connection(op).await?;
     let rows = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
     Ok(rows)

@@ -22,16 +22,16 @@ pub struct NewDocument {
     pub sha256: String,
 }
 
-/// Inserts the document, its stages and the extraction job.
-pub async fn submit(conn: &mut PgConnection, document: &NewDocument) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT millstream.submit_document($1, $2, $3, $4, $5, $6)")
+/// Makes a document of an upload that was begun (a row of `millstream.upload`): inserts the document, its stages and the
+/// extraction job. False: the upload was given up, and its bytes are being removed.
+pub async fn submit(conn: &mut PgConnection, document: &NewDocument) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("SELECT millstream.submit_upload($1, $2, $3, $4, $5, $6)")
         .bind(document.id)
         .bind(document.tenant_id)
         .bind(&document.name)
         .bind(&document.object_key)
         .bind(document.bytes as i64)
         .bind(&document.sha256)
-        .execute(conn)
-        .await?;
-    Ok(())
+        .fetch_one(conn)
+        .await
 }

@@ -44,6 +44,8 @@ mod report;
 mod rights;
 #[path = "field/schema.rs"]
 mod schema;
+#[path = "field/scans.rs"]
+mod scans;
 #[path = "field/servers.rs"]
 mod servers;
 #[path = "field/sharing.rs"]
@@ -56,3 +58,5 @@ mod text;
 mod told;
 #[path = "field/tools.rs"]
 mod tools;
+#[path = "field/uploads.rs"]
+mod uploads;

@@ -2,9 +2,12 @@
 //!
 //! Keys are made by the program, never from file names. Knows nothing of documents.
 
-use std::{path::Path as FsPath, sync::Arc};
+use std::{
+    path::{Path as FsPath, PathBuf},
+    sync::Arc,
+};
 
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, TryStreamExt};
 use millstream_common::shortage::shortage;
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path};
 use sha2::{Digest, Sha256};
@@ -49,6 +52,10 @@ pub struct Stored {
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     prefix: String,
+    /// As in the configuration.
+    place: String,
+    /// Of a local store.
+    folder: Option<PathBuf>,
 }
 
 impl Objects {
@@ -58,7 +65,7 @@ impl Objects {
             std::fs::create_dir_all(folder).map_err(|e| ObjectsError::Config(format!("the folder {folder} cannot be made: {e}")))?;
             let store =
                 LocalFileSystem::new_with_prefix(folder).map_err(|e| ObjectsError::Config(e.to_string()))?.with_automatic_cleanup(true);
-            return Ok(Self { store: Arc::new(store), prefix: String::new() });
+            return Ok(Self { store: Arc::new(store), prefix: String::new(), place: url.to_owned(), folder: Some(folder.into()) });
         }
         let Some(rest) = url.strip_prefix("s3://") else {
             return Err(ObjectsError::Config(format!("{url}: use file:///folder or s3://bucket/prefix")));
@@ -68,7 +75,12 @@ impl Objects {
             .with_bucket_name(bucket)
             .build()
             .map_err(|e| ObjectsError::Config(e.to_string()))?;
-        Ok(Self { store: Arc::new(store), prefix: prefix.trim_matches('/').to_owned() })
+        Ok(Self { store: Arc::new(store), prefix: prefix.trim_matches('/').to_owned(), place: url.to_owned(), folder: None })
+    }
+
+    /// Where the store is, as the configuration says; without credentials.
+    pub fn place(&self) -> &str {
+        &self.place
     }
 
     fn path(&self, key: &str) -> Path {
@@ -129,6 +141,24 @@ impl Objects {
             Err(e) => Err(failed(key, &e)),
         }
     }
+
+    /// Removes everything below a key, also what an interrupted write left there; nothing there is no error. In S3 the parts
+    /// of an interrupted upload are seen by nobody but the bucket's own rule for them.
+    pub async fn discard(&self, key: &str) -> Result<(), ObjectsError> {
+        if let Some(folder) = &self.folder {
+            // A store of files lists no file that is still being written.
+            return match tokio::fs::remove_dir_all(folder.join(key)).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ObjectsError::Failed(error.to_string())),
+                _ => Ok(()),
+            };
+        }
+        let path = self.path(key);
+        let mut found = self.store.list(Some(&path));
+        while let Some(object) = found.try_next().await.map_err(|e| failed(key, &e))? {
+            self.store.delete(&object.location).await.map_err(|e| failed(key, &e))?;
+        }
+        Ok(())
+    }
 }
 
 async fn copy<B: AsRef<[u8]>, E: std::fmt::Display>(
@@ -168,4 +198,26 @@ fn local(what: &str, error: &std::io::Error) -> ObjectsError {
 /// The error, and what this machine is short of if that is its reason.
 fn with_shortage(error: &(dyn std::error::Error + 'static)) -> String {
     shortage(error).map_or_else(|| error.to_string(), |short| format!("{error}: {short}"))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    // X50
+    #[tokio::test]
+    async fn what_is_below_a_key_goes_with_what_was_half_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let objects = Objects::open(&format!("file://{}", folder.path().display())).unwrap();
+        for key in ["documents/1/original", "documents/1/images/a", "documents/2/original"] {
+            objects.put_bytes(key, b"x".to_vec()).await.unwrap();
+        }
+        // As the store names a file that is being written.
+        std::fs::write(folder.path().join("documents/1/original#1"), b"half").unwrap();
+        objects.discard("documents/1").await.unwrap();
+        objects.discard("documents/3").await.unwrap();
+        let left = std::fs::read_dir(folder.path().join("documents")).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(left.collect::<Vec<_>>(), ["2"]);
+    }
 }

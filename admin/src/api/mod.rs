@@ -36,7 +36,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::listen::{ListenError, listen};
 use self::{auth::Token, watch::Watch};
-use crate::{listen::Limits, ops::upload::Objects};
+use crate::{
+    listen::Limits,
+    ops::upload::{Objects, keep_swept},
+};
 
 /// Requests that wait for a job at the same time: each asks Postgres twice a second.
 const WAITERS_MAX: usize = 256;
@@ -116,6 +119,7 @@ pub async fn serve(api: Api, listener: TcpListener) {
     let tasks = Tasks::new();
     let (watching, watched) = (api.clone(), stop.clone());
     tasks.spawn(async move { watching.watch(&watched).await });
+    tasks.spawn(keep_swept(api.pg().clone(), api.0.objects.clone(), stop.clone()));
     let limits = Limits { connections: CONNECTIONS_MAX, share: CONNECTIONS_SHARE, drain: DRAIN };
     let cut_off = crate::listen::serve(listener, routes::router(api), limits, stop).await;
     if cut_off > 0 {

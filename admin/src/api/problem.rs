@@ -218,6 +218,7 @@ impl From<UploadError> for Problem {
                 tracing::warn!(request_id = %request_id::current(), error = %text, "the object store did not take an upload");
                 Self::unavailable("the object store does not take files now")
             }
+            UploadError::GivenUp => Self::too_slow(),
             UploadError::Door(error) => error.into(),
         }
     }

@@ -142,6 +142,11 @@ impl Context {
         !self.quiet && !self.json && std::io::stderr().is_terminal()
     }
 
+    /// What did not go as asked, although the command goes on.
+    pub fn warn(&self, text: &str) {
+        eprintln!("{}", super::table::printable(text));
+    }
+
     /// A hint for people that is no part of the answer.
     pub fn hint(&self, text: &str) {
         if !self.quiet {

@@ -67,7 +67,7 @@ pub struct DevArgs {
 
 /// Starts everything, watches the documents, and stops it all again.
 pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
-    let files = documents::files_of(&args.input)?;
+    let files = input(&args, context)?;
     let mut signals = Signals::new()?;
     let given = Given::of(context);
     check_urls(given, context)?;
@@ -100,6 +100,16 @@ fn check_urls(given: Given, context: &Context) -> Result<(), Failure> {
         context.redis_url()?;
     }
     Ok(())
+}
+
+/// The files to put through the pipeline; what is passed over is said.
+fn input(args: &DevArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
+    let found = documents::files_of(&args.input);
+    found.passed_over.iter().for_each(|line| context.warn(line));
+    if found.files.is_empty() && !args.input.is_empty() {
+        return Err(Failure::not_found("there is no file to put through the pipeline"));
+    }
+    Ok(found.files)
 }
 
 async fn start_services(config: &Config, data_dir: &Path) -> Result<LocalServices, Failure> {

@@ -4,6 +4,7 @@
 
 mod add;
 mod bars;
+mod files;
 mod list;
 mod report;
 mod show;
@@ -12,7 +13,8 @@ mod watch;
 use clap::{Args, Subcommand};
 
 pub use self::{
-    add::{Adder, files_of},
+    add::Adder,
+    files::{Found, files_of},
     show::print_summaries,
     watch::watch,
 };

@@ -141,6 +141,7 @@ impl From<UploadError> for Failure {
             UploadError::Source(text) => Self::failed(format!("the file cannot be read: {text}")),
             UploadError::Config(text) => Self::usage(format!("{text}: set MILLSTREAM_OBJECTS__URL")),
             UploadError::Store(text) => Self::failed(text),
+            UploadError::GivenUp => Self::failed("the upload stood still for an hour and was given up"),
             UploadError::Door(error) => error.into(),
         }
     }

@@ -20,7 +20,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Exit, Failure, Outcome, signals};
-use crate::listen::Limits;
+use crate::{
+    listen::Limits,
+    ops::upload::{keep_swept, open_store},
+};
 
 /// Clients of the port for probes at a time: an orchestrator, a scraper or two, and people.
 const PROBES_MAX: usize = 64;
@@ -71,6 +74,8 @@ pub(super) async fn run_with(args: WorkerArgs, more: Vec<Handler>, context: &Con
     let tasks = Tasks::new();
     let probes_end = CancellationToken::new();
     let probes = listener.map(|listener| tasks.spawn(serve(listener, worker.health(), probes_end.clone())));
+    let uploads = keep_swept(context.pg().await?.clone(), open_store(&context.config.objects.url)?, probes_end.clone());
+    tasks.spawn(uploads);
     tracing::info!(worker = worker.id(), "working");
     tokio::select! {
         () = signals.next() => {}
@@ -107,13 +112,13 @@ fn merged(config: &Config, args: WorkerArgs) -> Config {
 fn all_handlers(config: &Config) -> Result<Vec<Handler>, Failure> {
     let wrong = |e: &dyn std::error::Error| Failure::usage(millstream_common::error::in_full(e));
     let mut all = handlers::built_in(config).map_err(|e| wrong(&e))?;
-    let objects = crate::ops::upload::open_store(&config.objects.url)?;
+    let objects = open_store(&config.objects.url)?;
     let work_dir = private_work_dir()?;
     let setup = documents::DocumentSetup {
         config: config.clone(),
         objects,
         search_path: millstream_common::config::search_path(),
-        tessdata_dir: None,
+        tessdata_dir: millstream_common::config::tessdata_dir(),
         work_dir,
         launcher: Launcher::ourselves(),
     };

@@ -1,10 +1,13 @@
 //! From a file or a stream of bytes to a document in the pipeline: first the object store, then the row with its first job.
 //!
-//! A crash in between leaves an object that no row names; a repeated upload is a new document. This file is the only one here
-//! that knows the object store.
+//! A crash in between leaves an object that no document names; it is swept by what was written down before ([`pending`]). A repeated
+//! upload is a new document. This folder is the only one here that knows the object store.
 
-use std::{path::Path, sync::OnceLock};
+mod pending;
 
+use std::{io, os::unix::fs::OpenOptionsExt, path::Path, sync::OnceLock};
+
+pub use self::pending::{keep_swept, sweep};
 use axum::body::Bytes;
 use futures::{Stream, StreamExt};
 use millstream_common::{
@@ -38,6 +41,8 @@ pub enum UploadError {
     Store(String),
     /// The row could not be written.
     Door(Error),
+    /// It took so long that it was given up; nothing is kept.
+    GivenUp,
 }
 
 impl<E: Into<Error>> From<E> for UploadError {
@@ -64,8 +69,16 @@ pub fn open_store(url: &str) -> Result<Objects, UploadError> {
 
 /// Adds a file of this machine.
 pub async fn add_file(pg: &Pg, catalog: &Catalog, objects: &Objects, path: &Path, upload: &Upload<'_>) -> Result<Uuid, UploadError> {
-    let file = tokio::fs::File::open(path).await.map_err(|e| UploadError::Source(format!("{}: {e}", path.display())))?;
+    let file = open_regular(path).await.map_err(|e| UploadError::Source(format!("{}: {e}", path.display())))?;
     add_stream(pg, catalog, objects, ReaderStream::with_capacity(file, READ_BYTES), upload).await
+}
+
+/// Only regular files have an end. Opened without waiting: a pipe has perhaps no writer.
+async fn open_regular(path: &Path) -> io::Result<tokio::fs::File> {
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    let file = tokio::fs::OpenOptions::from(options).open(path).await?;
+    if file.metadata().await?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
 }
 
 /// Adds a stream of bytes.
@@ -77,18 +90,30 @@ where
     // The tenant first: an upload that will be refused must not be stored.
     let tenant_id = catalog.tenant(upload.tenant).await?;
     let id = new_job_id();
-    let object_key = format!("documents/{id}/original");
-    let stored = store(objects, &object_key, bytes, upload.bytes_max).await?;
+    let folder = format!("documents/{id}");
+    let object_key = format!("{folder}/original");
+    pending::begin(pg, objects, id, &folder).await?;
+    let stored = match pending::while_touching(pg, id, store(objects, &object_key, bytes, upload.bytes_max)).await {
+        Ok(stored) => stored,
+        Err(error) => {
+            pending::discard(pg, objects, id, &folder).await;
+            return Err(error);
+        }
+    };
     let document = NewDocument { id, tenant_id, name: clean(upload.name), object_key, bytes: stored.bytes, sha256: stored.sha256 };
-    // Twice is harmless: the id is the same.
+    // Twice is harmless: the id is the same. After a failure it is not known whether the document is there: then the sweep decides, by
+    // what the transaction has left.
     let (op, document) = ("submitting a document", &document);
-    pg.repeat(op, async |mut lent| {
-        within(op, submit(lent.conn(), document)).await?;
+    let submitted = pg.repeat(op, async |mut lent| {
+        let is_there = within(op, submit(lent.conn(), document)).await?;
         lent.done();
-        Ok(())
-    })
-    .await?;
-    Ok(id)
+        Ok(is_there)
+    });
+    if submitted.await? {
+        return Ok(id);
+    }
+    pending::discard(pg, objects, id, &folder).await;
+    Err(UploadError::GivenUp)
 }
 
 /// The store tells its own faults and those of the stream in one word; whose fault it was decides what the caller is told.

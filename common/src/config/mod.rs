@@ -242,6 +242,12 @@ pub fn search_path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
+/// Where Tesseract's language data are, if not where it was installed: `TESSDATA_PREFIX`, as Tesseract itself reads it.
+#[expect(clippy::disallowed_methods, reason = "only config reads the environment")]
+pub fn tessdata_dir() -> Option<std::path::PathBuf> {
+    std::env::var_os("TESSDATA_PREFIX").filter(|dir| !dir.is_empty()).map(Into::into)
+}
+
 fn is_key_prefix(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-:".contains(&b))
 }

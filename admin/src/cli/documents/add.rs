@@ -9,14 +9,15 @@ use clap::Args;
 use millstream_common::{catalog::Catalog, pg::Pg};
 use uuid::Uuid;
 
-use super::{print_summaries, watch::watch};
+use super::{
+    files::{Found, files_of},
+    print_summaries,
+    watch::watch,
+};
 use crate::{
     cli::{Context, Exit, Failure, Outcome, table},
-    ops::upload::{Objects, Upload, add_file, open_store},
+    ops::upload::{Objects, Upload, UploadError, add_file, open_store},
 };
-
-/// Folders in folders are read this deep: a link that leads back must not be followed for ever.
-const FOLDER_DEPTH_MAX: usize = 16;
 
 #[derive(Debug, Args)]
 pub(super) struct AddArgs {
@@ -51,29 +52,52 @@ impl<'a> Adder<'a> {
 
     /// Adds one file and returns the document's id.
     pub async fn add(&self, path: &Path, tenant: &str) -> Result<Uuid, Failure> {
+        Ok(self.try_add(path, tenant).await?)
+    }
+
+    async fn try_add(&self, path: &Path, tenant: &str) -> Result<Uuid, UploadError> {
         let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
         let upload = Upload { name: &name, tenant, bytes_max: self.bytes_max };
-        Ok(add_file(self.pg, self.catalog, &self.objects, path, &upload).await?)
+        add_file(self.pg, self.catalog, &self.objects, path, &upload).await
     }
 }
 
+/// One bad file costs a line and exit code 1, not the others; what concerns all of them (a server that is away) ends the command.
 pub(super) async fn run(args: AddArgs, context: &Context) -> Outcome {
-    let files = files_of(&args.paths)?;
+    let found = files_of(&args.paths);
+    found.passed_over.iter().for_each(|line| context.warn(line));
+    if found.files.is_empty() {
+        return Err(Failure::not_found("there is no file to add"));
+    }
     let adder = Adder::new(context).await?;
-    let mut ids = Vec::with_capacity(files.len());
-    for file in &files {
-        let id = adder.add(file, &args.tenant).await?;
+    let (ids, mut all_well) = add_all(&adder, &args, &found, context).await?;
+    if args.wait {
+        all_well &= watch(context, &ids, Duration::from_secs(args.timeout)).await?;
+        print_summaries(context, &ids).await?;
+    }
+    Ok(if all_well { Exit::Done } else { Exit::Failed })
+}
+
+/// The documents that were made, and whether there is one for each path.
+async fn add_all(adder: &Adder<'_>, args: &AddArgs, found: &Found, context: &Context) -> Result<(Vec<Uuid>, bool), Failure> {
+    let (mut ids, mut all_well) = (Vec::with_capacity(found.files.len()), !found.is_incomplete);
+    for file in &found.files {
+        let id = match adder.try_add(file, &args.tenant).await {
+            Ok(id) => id,
+            Err(error @ (UploadError::Source(_) | UploadError::TooLarge(_) | UploadError::GivenUp)) => {
+                let (_, line) = Failure::from(error).tell(&context.places());
+                context.warn(&format!("{} is passed over: {}", file.display(), line.unwrap_or_default()));
+                all_well = false;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         ids.push(id);
         if !args.wait {
             print(context, id, file)?;
         }
     }
-    if !args.wait {
-        return Ok(Exit::Done);
-    }
-    let all_well = watch(context, &ids, Duration::from_secs(args.timeout)).await?;
-    print_summaries(context, &ids).await?;
-    Ok(if all_well { Exit::Done } else { Exit::Failed })
+    Ok((ids, all_well))
 }
 
 fn print(context: &Context, id: Uuid, file: &Path) -> Result<(), Failure> {
@@ -81,60 +105,4 @@ fn print(context: &Context, id: Uuid, file: &Path) -> Result<(), Failure> {
         return table::json(&serde_json::json!({"id": id, "file": file}));
     }
     table::line(&format!("{id} {}", table::printable(&file.to_string_lossy())))
-}
-
-/// The files that these paths stand for: a file itself, a folder its PDF files, in the order of their names.
-pub fn files_of(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = Vec::new();
-    for path in paths {
-        let about = std::fs::metadata(path).map_err(|e| Failure::not_found(format!("{} cannot be read: {e}", path.display())))?;
-        let before = files.len();
-        if about.is_dir() {
-            pdf_files(path, FOLDER_DEPTH_MAX, &mut files)?;
-        } else {
-            files.push(path.clone());
-        }
-        if files.len() == before {
-            return Err(Failure::not_found(format!("there is no PDF file in {}", path.display())));
-        }
-    }
-    Ok(files)
-}
-
-fn pdf_files(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
-    let unreadable = |e| Failure::failed(format!("the folder {} cannot be read: {e}", folder.display()));
-    let entries = std::fs::read_dir(folder).map_err(unreadable)?;
-    let mut paths = entries.map(|entry| entry.map(|e| e.path())).collect::<Result<Vec<_>, _>>().map_err(unreadable)?;
-    paths.sort();
-    for path in paths {
-        if path.is_dir() {
-            if depth > 0 {
-                pdf_files(&path, depth - 1, files)?;
-            }
-        } else if path.extension().is_some_and(|e| e.eq_ignore_ascii_case("pdf")) {
-            files.push(path);
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_folder_stands_for_its_pdf_files_in_order() {
-        // P1
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::create_dir(folder.path().join("b")).unwrap();
-        for name in ["z.pdf", "a.PDF", "b/c.pdf", "notes.txt"] {
-            std::fs::write(folder.path().join(name), "x").unwrap();
-        }
-        let files = files_of(&[folder.path().to_owned()]).unwrap();
-        let names: Vec<_> = files.iter().map(|f| f.strip_prefix(folder.path()).unwrap().display().to_string()).collect();
-        assert_eq!(names, ["a.PDF", "b/c.pdf", "z.pdf"]);
-        assert_eq!(files_of(&[folder.path().join("notes.txt")]).unwrap().len(), 1);
-        assert!(files_of(&[folder.path().join("none.pdf")]).is_err());
-    }
 }

@@ -1,0 +1,154 @@
+//! Uploads that are cut: nothing half-stored counts, and nothing of it stays.
+
+use std::path::PathBuf;
+
+use futures::{SinkExt, channel::mpsc};
+use millstream_admin::ops::upload::{Upload, UploadError, add_stream, open_store, sweep};
+use millstream_tests::{Lab, Links, Process, Served, eventually};
+use rustix::process::Signal;
+use tokio::io::AsyncWriteExt;
+
+/// A part of an upload, and more than the object store keeps in memory.
+const PIECE: usize = 1024 * 1024;
+const PIECES: usize = 20;
+
+/// Files below the lab's object store, those that are being written among them.
+fn stored(lab: &Lab) -> Vec<PathBuf> {
+    let mut folders = vec![lab.folder().join("objects")];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() { folders.push(path) } else { files.push(path) }
+        }
+    }
+    files
+}
+
+async fn is_half_stored(lab: &Lab) {
+    eventually("a part of the upload is in the store", async || (!stored(lab).is_empty()).then_some(())).await;
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.upload").await, 1);
+}
+
+/// As if an hour had passed.
+async fn an_hour_later(lab: &Lab) {
+    let update = "UPDATE millstream.upload SET seen_at = seen_at - interval '61 minutes'";
+    sqlx::query(update).execute(&lab.pool).await.unwrap();
+}
+
+async fn is_swept(lab: &Lab) {
+    eventually("nothing of the upload is left", async || {
+        let rows = lab.number("SELECT count(*) FROM millstream.upload").await;
+        (rows == 0 && stored(lab).is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.document").await, 0);
+}
+
+// P1, F15
+#[tokio::test]
+async fn x50_what_a_killed_api_had_stored_is_swept_and_not_before_an_hour() {
+    let lab = Lab::new().await;
+    let mut api = Served::start(&lab, &["api"]).await;
+    let mut client = tokio::net::TcpStream::connect(api.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/documents HTTP/1.1\r\nHost: {}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000000\r\n\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n",
+        api.address()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&vec![b'x'; PIECES * PIECE]).await.unwrap();
+    is_half_stored(&lab).await;
+    api.process.kill9();
+    let parts = lab.producer();
+    let objects = open_store(&lab.config.objects.url).unwrap();
+    assert_eq!(sweep(&parts.parts().pg, &objects).await.unwrap(), 0, "an upload may take its time");
+    assert!(!stored(&lab).is_empty());
+    an_hour_later(&lab).await;
+    let _another = Served::start(&lab, &["api"]).await;
+    is_swept(&lab).await;
+}
+
+// P1, F15
+#[tokio::test]
+async fn x50_what_an_ended_command_had_stored_is_swept_by_a_worker() {
+    let lab = Lab::new().await;
+    let path = lab.folder().join("large.pdf");
+    // A file with a hole: large to read, small to keep.
+    std::fs::File::create(&path).unwrap().set_len(500_000_000).unwrap();
+    let mut adding = Process::start(&lab, &["documents", "add", &path.display().to_string()]);
+    is_half_stored(&lab).await;
+    adding.signal(Signal::TERM);
+    adding.exit_code().await;
+    an_hour_later(&lab).await;
+    let _worker = Process::start(&lab, &["worker"]);
+    is_swept(&lab).await;
+}
+
+// P1, F13
+#[tokio::test]
+async fn x50_nothing_counts_when_postgres_is_away_in_the_end() {
+    let lab = Lab::new().await;
+    let links = Links::of(&lab).await;
+    let producer = lab.producer_in(&links.config);
+    let objects = open_store(&lab.config.objects.url).unwrap();
+    let (mut pieces, stream) = mpsc::channel::<Result<Vec<u8>, String>>(1);
+    let upload = Upload { name: "a.pdf", tenant: "default", bytes_max: u64::MAX };
+    let (pg, catalog) = (&producer.parts().pg, &producer.parts().catalog);
+    let sending = async {
+        for _ in 0..PIECES {
+            pieces.send(Ok(vec![b'x'; PIECE])).await.unwrap();
+        }
+        is_half_stored(&lab).await;
+        links.postgres.set(millstream_tests::Fault::Reset);
+        drop(pieces);
+    };
+    let bytes = futures::StreamExt::map(stream, |piece| piece.map(Into::into));
+    let (added, ()) = tokio::join!(add_stream(pg, catalog, &objects, bytes, &upload), sending);
+    assert!(matches!(added, Err(UploadError::Door(_))), "{added:?}");
+    an_hour_later(&lab).await;
+    let other = lab.producer();
+    assert_eq!(sweep(&other.parts().pg, &objects).await.unwrap(), 1);
+    is_swept(&lab).await;
+}
+
+// P1
+#[tokio::test]
+async fn x50_an_upload_that_was_given_up_does_not_become_a_document() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let objects = open_store(&lab.config.objects.url).unwrap();
+    let (mut pieces, stream) = mpsc::channel::<Result<Vec<u8>, String>>(1);
+    let upload = Upload { name: "a.pdf", tenant: "default", bytes_max: u64::MAX };
+    let (pg, catalog) = (&producer.parts().pg, &producer.parts().catalog);
+    let sending = async {
+        for _ in 0..PIECES {
+            pieces.send(Ok(vec![b'x'; PIECE])).await.unwrap();
+        }
+        is_half_stored(&lab).await;
+        an_hour_later(&lab).await;
+        assert_eq!(sweep(pg, &objects).await.unwrap(), 1);
+        drop(pieces);
+    };
+    let bytes = futures::StreamExt::map(stream, |piece| piece.map(Into::into));
+    let (added, ()) = tokio::join!(add_stream(pg, catalog, &objects, bytes, &upload), sending);
+    assert!(added.is_err(), "{added:?}");
+    is_swept(&lab).await;
+}
+
+// P1
+#[tokio::test]
+async fn x50_a_sweep_touches_no_other_store_and_no_document() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let objects = open_store(&lab.config.objects.url).unwrap();
+    let upload = Upload { name: "a.pdf", tenant: "default", bytes_max: u64::MAX };
+    let bytes = futures::stream::iter([Ok::<_, String>(vec![b'x'; 10].into())]);
+    let (pg, catalog) = (&producer.parts().pg, &producer.parts().catalog);
+    let id = add_stream(pg, catalog, &objects, bytes, &upload).await.unwrap();
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.upload").await, 0);
+    let insert = "INSERT INTO millstream.upload (id, store, folder, seen_at) VALUES ($1, 's3://elsewhere', $2, now() - interval '1 day')";
+    sqlx::query(insert).bind(id).bind(format!("documents/{id}")).execute(&lab.pool).await.unwrap();
+    assert_eq!(sweep(pg, &objects).await.unwrap(), 0);
+    assert_eq!(stored(&lab).len(), 1);
+}

@@ -42,10 +42,10 @@ mod readonly;
 mod report;
 #[path = "field/rights.rs"]
 mod rights;
-#[path = "field/schema.rs"]
-mod schema;
 #[path = "field/scans.rs"]
 mod scans;
+#[path = "field/schema.rs"]
+mod schema;
 #[path = "field/servers.rs"]
 mod servers;
 #[path = "field/sharing.rs"]

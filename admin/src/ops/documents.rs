@@ -163,7 +163,7 @@ pub async fn list(pg: &Pg, state: Option<&str>, limit: u32, cursor: Option<Uuid>
 pub async fn summaries(pg: &Pg, ids: &[Uuid]) -> Result<Vec<Summary>, Outage> {
     let query = sqlx::query_as(
         "SELECT d.id, d.name, d.state, trunc(d.progress::numeric, 2)::float8 AS progress, d.pages,
-                (SELECT count(*) FROM millstream.image i WHERE i.document_id = d.id) AS images,
+                (SELECT count(*) FROM millstream.image i WHERE i.document_id = d.id AND i.role <> 'page') AS images,
                 (SELECT count(*) FROM millstream.chunk c WHERE c.document_id = d.id) AS chunks,
                 (SELECT count(*) FROM millstream.product p WHERE p.document_id = d.id) AS products,
                 (SELECT count(*) FROM millstream.document_note n WHERE n.document_id = d.id) AS notes,

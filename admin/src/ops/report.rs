@@ -68,7 +68,7 @@ pub struct PictureYield {
     pub page: i32,
     /// On its page, from 0.
     pub position: i32,
-    /// `text`, `none`, `left_out` (OCR gave up), `failed`, or `pending` while it has not been looked at.
+    /// `text`, `with_page` (its page was read as one picture), `none`, `left_out` (OCR gave up), `failed`, or `pending` while it has not been looked at.
     #[sqlx(rename = "yields")]
     #[serde(rename = "yield")]
     pub yields: String,
@@ -135,25 +135,29 @@ const COUNTS: &str = "
   FROM (SELECT count(*) AS pages, count(*) FILTER (WHERE source = 'text') AS by_text, count(*) FILTER (WHERE source = 'ocr') AS by_ocr,
           count(*) FILTER (WHERE source = 'none') AS without_text
         FROM millstream.page WHERE document_id = $1) p,
-       (SELECT count(*) AS pictures FROM millstream.image WHERE document_id = $1) i,
+       (SELECT count(*) AS pictures FROM millstream.image WHERE document_id = $1 AND role <> 'page') i,
        (SELECT count(*) AS notes, count(DISTINCT (page, position)) FILTER (WHERE code = ANY($2)) AS left_out
         FROM millstream.document_note WHERE document_id = $1) n";
 
 const PAGES: &str = "
   SELECT p.page, p.source, length(p.text) AS chars, i.pictures, i.with_text AS pictures_with_text, n.notes
   FROM (SELECT page, source, text FROM millstream.page WHERE document_id = $1 AND page >= $2 ORDER BY page LIMIT $3) p
-  CROSS JOIN LATERAL (SELECT count(*) AS pictures, count(*) FILTER (WHERE ocr_text <> '') AS with_text
+  CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE role <> 'page') AS pictures,
+                        count(*) FILTER (WHERE ocr_text <> '' AND role <> 'page') AS with_text
                       FROM millstream.image WHERE document_id = $1 AND page = p.page) i
   CROSS JOIN LATERAL (SELECT count(*) AS notes FROM millstream.document_note WHERE document_id = $1 AND COALESCE(page, 0) = p.page) n
   ORDER BY p.page";
 
 const PICTURES: &str = "
   SELECT i.page, i.position, COALESCE(length(i.ocr_text), 0) AS chars, i.ocr_confidence AS confidence,
-    CASE WHEN i.ocr_text <> '' THEN 'text' WHEN i.ocr_text = '' THEN 'none' WHEN i.processed_at IS NOT NULL THEN 'left_out'
+    CASE WHEN i.ocr_text <> '' THEN 'text'
+         WHEN i.ocr_text = '' AND EXISTS (SELECT 1 FROM millstream.image p WHERE p.document_id = i.document_id AND p.page = i.page
+                                          AND p.role = 'page') THEN 'with_page'
+         WHEN i.ocr_text = '' THEN 'none' WHEN i.processed_at IS NOT NULL THEN 'left_out'
          WHEN EXISTS (SELECT 1 FROM millstream.document_note n WHERE n.document_id = i.document_id AND COALESCE(n.page, 0) = i.page
                       AND COALESCE(n.position, -1) = i.position AND n.code = 'image_failed') THEN 'failed'
          ELSE 'pending' END AS yields
-  FROM millstream.image i WHERE i.document_id = $1 AND i.page >= $2 ORDER BY i.page, i.position LIMIT $3";
+  FROM millstream.image i WHERE i.document_id = $1 AND i.page >= $2 AND i.role <> 'page' ORDER BY i.page, i.position LIMIT $3";
 
 /// Those on the whole document belong to the first page of the report.
 const NOTES: &str = "

@@ -102,7 +102,10 @@ fn report(pages: &[PageText], images: &[ImageText]) -> (Vec<u32>, Vec<Note>) {
     notes.extend(unsure.into_iter().map(|image| {
         let confidence = image.confidence.unwrap_or_default();
         let message = format!("its text is not used: it was read with a confidence of {confidence:.0} of 100");
-        Note::picture(image.page as u32, image.position as u32, code::OCR_UNSURE, &message)
+        match image.position {
+            payload::PAGE_POSITION => Note::page(image.page as u32, code::OCR_UNSURE, &message),
+            position => Note::picture(image.page as u32, position as u32, code::OCR_UNSURE, &message),
+        }
     }));
     (by_ocr, notes.finish())
 }
@@ -117,8 +120,13 @@ fn with_ocr(mut pages: Vec<PageText>, images: &[ImageText]) -> Vec<PageText> {
     for image in images.iter().filter(|image| is_sure(image)) {
         let Ok(at) = pages.binary_search_by_key(&(image.page as u32), |page| page.page) else { continue };
         let (text, added) = (&mut pages[at].text, letters(&image.text));
-        if added.is_empty() || letters(text).contains(&added) {
+        let own = letters(text);
+        if added.is_empty() || own.contains(&added) {
             continue;
+        }
+        // A page that was read as one picture has its own few words in it: a stamp, a number.
+        if added.contains(&own) {
+            text.clear();
         }
         if !text.is_empty() {
             text.push_str("\n\n");

@@ -3,7 +3,11 @@
 //! Works page by page in slices: memory and temporary files stay small however long the document is, and the stage's
 //! progress moves with every page. Images go to the object store at once; all rows wait for the effect.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use futures::FutureExt;
 use serde_json::json;
@@ -13,7 +17,7 @@ use super::{
     Pipeline,
     failure::{blocking, gone},
     fanout::{self, StageJob},
-    payload::{self, OfDocument, OfImage},
+    payload::{self, OfDocument, OfImage, PAGE_POSITION},
     progress::StageProgress,
     store::{self, ImageRow},
     tools::{
@@ -22,6 +26,7 @@ use super::{
         normalise::normalise,
         note,
         pdf::{self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PdfInfo, Skipped},
+        png::{self, PngHeader},
     },
 };
 use crate::{Context, Outcome, Success, objects::Objects, outcome::Failure};
@@ -60,6 +65,8 @@ struct Taken {
     pages: Vec<PageText>,
     text_bytes: usize,
     images: Vec<ImageRow>,
+    /// Of `images`, those that the file holds.
+    pictures: usize,
     image_bytes: u64,
     skipped: usize,
     notes: Notes,
@@ -78,7 +85,8 @@ async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Ta
         taken.add_pages(first, page_texts(source, first, last).await?)?;
         for page in first..=last {
             if let Some(images) = listed.remove(&page) {
-                taken.add_images(source, context, &images).await?;
+                let is_scan = taken.add_scan(source, page, &images).await?;
+                taken.add_images(source, context, &images, is_scan).await?;
             }
             progress.tell(page, pages, &format!("page {page} of {pages}")).await;
         }
@@ -105,21 +113,53 @@ impl Taken {
     }
 
     /// Stores the images of one page. Their names are made of their places, so a second run writes the same objects.
-    async fn add_images(&mut self, source: &Source, context: &Context, page: &[ListedImage]) -> Result<(), Failure> {
-        if self.images.len() + page.len() > IMAGES_PER_DOCUMENT_MAX || self.image_bytes > IMAGE_BYTES_MAX {
+    async fn add_images(&mut self, source: &Source, context: &Context, page: &[ListedImage], is_scan: bool) -> Result<(), Failure> {
+        if self.pictures + page.len() > IMAGES_PER_DOCUMENT_MAX || self.image_bytes > IMAGE_BYTES_MAX {
             self.skip(context, page.iter().map(beyond_limits));
             return Ok(());
         }
         let found = pdf::extract_images(&source.sandbox, &source.file, &source.images_dir, page).await?;
         self.skip(context, found.skipped.into_iter());
         for image in found.images {
-            let row = row(source.document_id, &image);
-            source.objects.put_file(&row.object_key, &image.file).await?;
+            if image.reduced > 1 {
+                let message = format!("it is stored {} times smaller: it has more pixels than can be worked on", image.reduced);
+                self.notes.add(Note::picture(image.page, image.index, note::code::IMAGE_REDUCED, &message));
+            }
+            let row = ImageRow { is_read_with_page: is_scan, ..row(source.document_id, &image) };
+            self.store(source, row, &image.file).await?;
             self.image_bytes += image.bytes;
-            self.images.push(row);
-            // The workspace would remove it too, but not before a thousand others are beside it.
-            drop(tokio::fs::remove_file(&image.file).await);
+            self.pictures += 1;
         }
+        Ok(())
+    }
+
+    /// A page that has its text in pictures is drawn as a whole and read as one. False: it has not, or could not be drawn.
+    async fn add_scan(&mut self, source: &Source, page: u32, images: &[ListedImage]) -> Result<bool, Failure> {
+        let text = self.pages.iter().rev().find(|taken| taken.page == page).map_or("", |taken| taken.text.as_str());
+        let (drawn, dpi) = match draw(source, page, text, images).await {
+            Ok(Some(drawn)) => drawn,
+            Ok(None) => return Ok(false),
+            Err(error @ ToolError::Document { .. }) => {
+                let message = format!("its pictures are read one by one, because the page cannot be drawn: {error}");
+                self.notes.add(Note::page(page, note::code::PAGE_NOT_DRAWN, &message));
+                return Ok(false);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if (1..pdf::DPI_SURE_MIN).contains(&dpi) {
+            let message = format!("its text is read with low confidence: the page was scanned at {dpi} dpi, and small print needs 150");
+            self.notes.add(Note::page(page, note::code::OCR_LOW_RESOLUTION, &message));
+        }
+        let row = scan_row(source.document_id, page, &png::check(&drawn).await?);
+        self.store(source, row, &drawn).await?;
+        Ok(true)
+    }
+
+    async fn store(&mut self, source: &Source, row: ImageRow, file: &Path) -> Result<(), Failure> {
+        source.objects.put_file(&row.object_key, file).await?;
+        self.images.push(row);
+        // The workspace would remove it too, but not before a thousand others are beside it.
+        drop(tokio::fs::remove_file(file).await);
         Ok(())
     }
 
@@ -143,6 +183,30 @@ impl Taken {
     }
 }
 
+/// The page as a picture for OCR, and the resolution at which it was scanned; `None`: it is no scan.
+async fn draw(source: &Source, page: u32, text: &str, images: &[ListedImage]) -> Result<Option<(PathBuf, u32)>, ToolError> {
+    if !pdf::may_be_scan(text, images) {
+        return Ok(None);
+    }
+    let sizes = pdf::page_sizes(&source.sandbox, &source.file, page, page).await?;
+    let Some(drawing) = sizes.get(&page).and_then(|size| pdf::drawing(text, images, *size)) else { return Ok(None) };
+    let drawn = pdf::render_page(&source.sandbox, &source.file, page, drawing.long_px, &source.images_dir).await?;
+    Ok(Some((drawn, drawing.dpi)))
+}
+
+fn scan_row(document_id: Uuid, page: u32, header: &PngHeader) -> ImageRow {
+    ImageRow {
+        page: page as i32,
+        position: PAGE_POSITION,
+        role: "page",
+        object_key: format!("documents/{document_id}/images/{page}.png"),
+        width: header.width as i32,
+        height: header.height as i32,
+        dpi: pdf::OCR_DPI,
+        is_read_with_page: false,
+    }
+}
+
 fn beyond_limits(image: &ListedImage) -> Skipped {
     Skipped {
         page: image.page,
@@ -160,11 +224,13 @@ fn row(document_id: Uuid, image: &ExtractedImage) -> ImageRow {
         object_key: format!("documents/{document_id}/images/{}-{}.png", image.page, image.index),
         width: image.width as i32,
         height: image.height as i32,
+        dpi: image.dpi,
+        is_read_with_page: false,
     }
 }
 
 fn finish(document_id: Uuid, info: &PdfInfo, mut taken: Taken) -> Outcome {
-    let result = json!({"pages": info.pages, "images": taken.images.len(), "images_skipped": taken.skipped});
+    let result = json!({"pages": info.pages, "images": taken.pictures, "images_skipped": taken.skipped});
     let (page_count, title) = (info.pages as i32, info.title.clone());
     let success = Success::with_result(&result)?;
     let notes = std::mem::take(&mut taken.notes).finish();
@@ -174,14 +240,16 @@ fn finish(document_id: Uuid, info: &PdfInfo, mut taken: Taken) -> Outcome {
             store::pages(conn, document_id, &taken.pages).await?;
             store::images(conn, document_id, &taken.images).await?;
             store::notes(conn, document_id, &notes).await?;
-            let jobs = taken
-                .images
-                .iter()
-                .map(|image| StageJob::new(payload::IMAGE, &OfImage { document_id, page: image.page, position: image.position }));
+            let jobs = taken.images.iter().map(|image| StageJob::new(payload::IMAGE, &of_image(document_id, image)));
             fanout::open(conn, document_id, fanout::IMAGES, jobs).await
         }
         .boxed()
     })))
+}
+
+fn of_image(document_id: Uuid, image: &ImageRow) -> OfImage {
+    let &ImageRow { page, position, dpi, is_read_with_page, .. } = image;
+    OfImage { document_id, page, position, dpi, is_read_with_page }
 }
 
 #[cfg(test)]

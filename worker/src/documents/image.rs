@@ -1,7 +1,8 @@
 //! `document.image`: reads the text in one image and takes its fingerprint (P2, P3, stage 2).
 //!
-//! An image that cannot be decoded fails its own job only; the stage bears a share of those. OCR that reaches a limit is
-//! no failure of the image: what takes a minute of CPU to read holds no text worth it, and the fingerprint still counts.
+//! An image that cannot be decoded fails its own job only; the stage bears a share of those. OCR that gives up is no failure
+//! of the image: what takes a minute of CPU to read holds no text worth it, and the fingerprint still counts. A scanned page
+//! is an image too: all of it, drawn for OCR, beside the pictures that it is made of.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -16,7 +17,6 @@ use super::{
     store::{self, ImageFacts, Vector},
     tools::{
         Note, ToolError,
-        error::code,
         fingerprint::{Fingerprint, IMAGE_MODEL, fingerprint},
         normalise::normalise,
         note,
@@ -26,18 +26,20 @@ use super::{
 };
 use crate::{Context, Outcome, Success, outcome::Failure};
 
-/// The limits after which OCR gives up on an image.
-const OCR_LIMITS: [&str; 4] = [code::LIMIT_CPU, code::LIMIT_TIME, code::LIMIT_MEMORY, code::LIMIT_OUTPUT];
-
 pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, at: OfImage) -> Outcome {
     let _gate = pipeline.gates.image().await?;
     pipeline.announcer.begin(&context, || format!("page {}, image {}", at.page, at.position)).await;
     let key = store::image_key(context.pg(), &at).await?.ok_or_else(|| gone("the image"))?;
     let workspace = pipeline.home.workspace()?;
     let file = workspace.fetch(&pipeline.objects, &key, "image.png").await?;
-    let fingerprint = decode(&pipeline, file.clone()).await?;
-    let read = ocr::read(&pipeline.sandbox(&workspace), &file, Hint { dpi: 0, is_page: false }, &pipeline.config.ocr_languages).await;
-    let (ocr, notes) = match read {
+    // Of a page that was drawn for OCR nobody looks for the like.
+    let fingerprint = if at.is_page() { None } else { Some(decode(&pipeline, file.clone()).await?) };
+    if at.is_read_with_page {
+        return finish(at, ImageFacts { fingerprint, ocr: Some(OcrText::default()) }, Vec::new());
+    }
+    let hint = Hint { dpi: at.dpi, is_page: at.is_page() };
+    let _memory = pipeline.gates.decoding(&png::check(&file).await?).await?;
+    let (ocr, notes) = match ocr::read(&pipeline.sandbox(&workspace), &file, hint, &pipeline.config.ocr_languages).await {
         Ok(found) => (Some(blocking(move || OcrText { text: normalise(&found.text), ..found }).await?), Vec::new()),
         Err(error) => (None, vec![gave_up(&context, &at, error)?]),
     };
@@ -57,30 +59,38 @@ async fn decode(pipeline: &Pipeline, file: PathBuf) -> Result<Fingerprint, Failu
     Ok(decoded.await??)
 }
 
-/// A limit is no failure of the image: the document's report says that its text was not read.
+/// Whatever OCR does not take is no failure of the image, and must not cost the document its other text: the report says
+/// that this one was not read.
 fn gave_up(context: &Context, at: &OfImage, error: ToolError) -> Result<Note, Failure> {
-    if !error.document_code().is_some_and(|code| OCR_LIMITS.contains(&code)) {
+    if error.document_code().is_none() {
         return Err(error.into());
     }
     context.log(bounded(&format!("the image's text was not read: {error}"), LOG_LINE_BYTES_MAX));
+    if at.is_page() {
+        return Ok(Note::page(at.page as u32, note::code::OCR_GAVE_UP, &error.to_string()));
+    }
     Ok(Note::refused(at.page as u32, at.position as u32, note::code::OCR_GAVE_UP, &error))
 }
 
 fn finish(at: OfImage, facts: ImageFacts, notes: Vec<Note>) -> Outcome {
     let letters = facts.ocr.as_ref().map(|ocr| ocr.text.chars().count());
-    let success = Success::with_result(&json!({"text_chars": letters, "sha256": facts.fingerprint.sha256_hex}))?;
-    let vector = Vector {
+    let sha256 = facts.fingerprint.as_ref().map(|print| print.sha256_hex.as_str());
+    let success = Success::with_result(&json!({"text_chars": letters, "sha256": sha256}))?;
+    let vector = facts.fingerprint.as_ref().map(|print| Vector {
         source: "image",
         ordinal: at.ordinal(),
         model: IMAGE_MODEL.to_owned(),
-        content_hash: facts.fingerprint.sha256_hex.clone(),
-        numbers: facts.fingerprint.vector.clone(),
-    };
+        content_hash: print.sha256_hex.clone(),
+        numbers: print.vector.clone(),
+    });
     Ok(success.and_write(store::effect(move |conn| {
         async move {
             store::image_facts(conn, &at, &facts).await?;
             store::notes(conn, at.document_id, &notes).await?;
-            store::embedding(conn, at.document_id, &vector).await
+            match &vector {
+                Some(vector) => store::embedding(conn, at.document_id, vector).await,
+                None => Ok(()),
+            }
         }
         .boxed()
     })))

@@ -61,10 +61,10 @@ pub use self::{needs::NEEDS, servers::SetupError};
 /// The queue of all jobs of the pipeline; `millstream.submit_document` names it too.
 const QUEUE: &str = "documents";
 
-/// Taking 5,000 pages apart; a page takes milliseconds, an image of it a second.
-const EXTRACT_TIMEOUT: Duration = Duration::from_mins(15);
-/// OCR may take a minute, waiting for its turn and for memory some more.
-const IMAGE_TIMEOUT: Duration = Duration::from_mins(3);
+/// Taking 5,000 pages apart; a page takes milliseconds, an image of it or a drawing a second.
+const EXTRACT_TIMEOUT: Duration = Duration::from_mins(45);
+/// OCR may take a minute of CPU, which is four on a busy machine; of a page that is hard to read it takes four turns.
+const IMAGE_TIMEOUT: Duration = Duration::from_mins(20);
 /// Everything else takes seconds, or one request to a model server.
 const STEP_TIMEOUT: Duration = Duration::from_mins(2);
 

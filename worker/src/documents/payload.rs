@@ -22,6 +22,9 @@ pub(super) const PRODUCTS: &str = "document.products";
 /// has at most 1,000 images and a document 5,000 pages, so the numbers are unique and fit.
 const ORDINALS_PER_PAGE: i32 = 10_000;
 
+/// The place of a page that is read as one picture: behind all that it draws.
+pub(super) const PAGE_POSITION: i32 = ORDINALS_PER_PAGE - 1;
+
 /// A job for a whole document.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub(super) struct OfDocument {
@@ -33,10 +36,22 @@ pub(super) struct OfDocument {
 pub(super) struct OfImage {
     pub(super) document_id: Uuid,
     pub(super) page: i32,
+    /// [`PAGE_POSITION`]: the whole page as one picture.
     pub(super) position: i32,
+    /// Pixels per inch by its size on the page; 0: not known.
+    #[serde(default)]
+    pub(super) dpi: u32,
+    /// The page is read as one picture, so nothing in this one is read by itself.
+    #[serde(default)]
+    pub(super) is_read_with_page: bool,
 }
 
 impl OfImage {
+    /// Whether it is the whole page as one picture.
+    pub(super) fn is_page(&self) -> bool {
+        self.position == PAGE_POSITION
+    }
+
     /// Its place in the document as one number.
     pub(super) fn ordinal(&self) -> i32 {
         self.page * ORDINALS_PER_PAGE + self.position
@@ -93,9 +108,13 @@ mod tests {
     // P2
     #[test]
     fn the_largest_document_has_a_number_for_each_of_its_images() {
-        let last = OfImage { document_id: Uuid::nil(), page: pdf::PAGES_MAX as i32, position: pdf::IMAGES_PER_PAGE_MAX as i32 };
+        let (page, position) = (pdf::PAGES_MAX as i32, pdf::IMAGES_PER_PAGE_MAX as i32);
+        let last = OfImage { document_id: Uuid::nil(), page, position, dpi: 300, is_read_with_page: true };
+        let whole = OfImage { position: PAGE_POSITION, ..last };
         let next = OfImage { page: 2, position: 0, ..last };
-        assert!(last.ordinal() > 0 && next.ordinal() > OfImage { page: 1, ..last }.ordinal());
+        assert!(last.ordinal() > 0 && whole.ordinal() > last.ordinal());
+        assert!(next.ordinal() > OfImage { page: 1, ..whole }.ordinal());
+        assert!(serde_json::to_string(&whole).unwrap().len() < 200);
     }
 
     // P2

@@ -20,11 +20,16 @@ pub(in super::super) struct ImageRow {
     pub(in super::super) object_key: String,
     pub(in super::super) width: i32,
     pub(in super::super) height: i32,
+    /// For its job: pixels per inch, 0 if not known.
+    pub(in super::super) dpi: u32,
+    /// For its job: the page is read as one picture.
+    pub(in super::super) is_read_with_page: bool,
 }
 
 /// What was found out about an image.
 pub(in super::super) struct ImageFacts {
-    pub(in super::super) fingerprint: Fingerprint,
+    /// `None`: it is no picture of the file, but a whole page.
+    pub(in super::super) fingerprint: Option<Fingerprint>,
     /// `None`: OCR gave up on it.
     pub(in super::super) ocr: Option<OcrText>,
 }
@@ -101,19 +106,19 @@ pub(in super::super) async fn images(conn: &mut PgConnection, document_id: Uuid,
 
 pub(in super::super) async fn image_facts(conn: &mut PgConnection, at: &OfImage, facts: &ImageFacts) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "UPDATE millstream.image SET sha256 = $4, difference_hash = $5, ocr_text = $6, ocr_confidence = $7, width = $8, height = $9, processed_at = now()
+        "UPDATE millstream.image SET sha256 = $4, difference_hash = $5, ocr_text = $6, ocr_confidence = $7, width = COALESCE($8, width), height = COALESCE($9, height), processed_at = now()
          WHERE document_id = $1 AND page = $2 AND position = $3",
     )
     .bind(at.document_id)
     .bind(at.page)
     .bind(at.position)
-    .bind(&facts.fingerprint.sha256_hex)
+    .bind(facts.fingerprint.as_ref().map(|print| print.sha256_hex.as_str()))
     // The same 64 bits; Postgres has no unsigned numbers.
-    .bind(facts.fingerprint.dhash.cast_signed())
+    .bind(facts.fingerprint.as_ref().map(|print| print.dhash.cast_signed()))
     .bind(facts.ocr.as_ref().map(|ocr| ocr.text.as_str()))
     .bind(facts.ocr.as_ref().and_then(|ocr| ocr.mean_confidence))
-    .bind(facts.fingerprint.width as i32)
-    .bind(facts.fingerprint.height as i32)
+    .bind(facts.fingerprint.as_ref().map(|print| print.width as i32))
+    .bind(facts.fingerprint.as_ref().map(|print| print.height as i32))
     .execute(conn)
     .await
     .map(drop)

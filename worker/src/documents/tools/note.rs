@@ -19,7 +19,13 @@ pub mod code {
     pub const IMAGES_TOO_SMALL: &str = "images_too_small";
     /// The job for a picture failed; written by the database.
     pub const IMAGE_FAILED: &str = "image_failed";
-    /// OCR met a limit: the picture is kept, its text was not read.
+    /// A picture is stored with fewer pixels than the file has.
+    pub const IMAGE_REDUCED: &str = "image_reduced";
+    /// A page that looks like a scan could not be drawn; its pictures are read one by one.
+    pub const PAGE_NOT_DRAWN: &str = "page_not_drawn";
+    /// The page was scanned so coarsely that its small print may be misread.
+    pub const OCR_LOW_RESOLUTION: &str = "ocr_low_resolution";
+    /// OCR met a limit, or does not take the picture: it is kept, its text was not read.
     pub const OCR_GAVE_UP: &str = "ocr_gave_up";
     /// OCR has read something, but is too unsure of it for the text to be used.
     pub const OCR_UNSURE: &str = "ocr_unsure";

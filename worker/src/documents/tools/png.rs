@@ -3,10 +3,13 @@
 //! Tesseract takes a file that is no image for a list of file names to read, so every file is looked at here before
 //! it is given to a tool.
 
+mod reduce;
+
 use std::path::Path;
 
 use tokio::io::AsyncReadExt;
 
+pub use self::reduce::reduce;
 use super::error::{ToolError, code};
 
 /// Largest image in pixels: A4 at 600 dpi has 35 million. Decoded as RGB it fills 120 MB, which a worker of 500 MB can

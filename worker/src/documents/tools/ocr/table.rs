@@ -8,7 +8,7 @@ use super::OcrText;
 /// A word counts as surely read from this confidence on.
 const CONFIDENCE_SURE: f32 = 60.0;
 
-/// Pieces of two blocks are one line if their gap is less than this share of their height; columns stand farther apart.
+/// Pieces of two blocks are one line if their gap is less than this share of the higher one; columns stand farther apart.
 const JOINED_SHARE_MAX: f32 = 0.6;
 
 /// And if they share at least this much of their height.
@@ -17,11 +17,17 @@ const LEVEL_SHARE_MIN: f32 = 0.6;
 /// Pieces that overlap by more than this share of their height do not stand beside each other.
 const OVERLAP_SHARE_MAX: f32 = 0.5;
 
-/// A word that goes on after its hyphen has at most this gap there, as a share of its height.
-const GLUED_SHARE_MAX: f32 = 0.12;
-
 /// A hyphen is drawn with more room around it than a letter, and belongs to its word up to this share of the line's usual gap.
 const HYPHEN_GAP_SHARE_MAX: f32 = 0.75;
+
+/// The same for a code of capitals and figures, such as an order number: a narrow figure behind the hyphen widens the gap.
+const CODE_GAP_SHARE_MAX: f32 = 1.25;
+
+/// A number of this many figures behind a hyphen is the rest of a code; a shorter one may be an amount below zero.
+const CODE_FIGURES_MIN: usize = 3;
+
+/// A word that goes on after its hyphen has at most this gap there, as a share of its height.
+const GLUED_SHARE_MAX: f32 = 0.12;
 
 /// Lines of a page among which neighbours are looked for: the work grows with their square. A newspaper page has 1,000.
 const LINES_JOINED_MAX: usize = 2_000;
@@ -172,9 +178,9 @@ impl Place {
 
     /// Whether `next` stands right behind this, on the same line.
     fn is_followed_by(&self, next: &Self) -> bool {
-        let height = self.height().min(next.height());
+        let (low, high) = (self.height().min(next.height()), self.height().max(next.height()));
         let (gap, shared) = (next.left - self.right, self.bottom.min(next.bottom) - self.top.max(next.top));
-        shared >= LEVEL_SHARE_MIN * height && gap < JOINED_SHARE_MAX * height && gap > -OVERLAP_SHARE_MAX * height
+        shared >= LEVEL_SHARE_MIN * low && gap < JOINED_SHARE_MAX * high && gap > -OVERLAP_SHARE_MAX * high
     }
 }
 
@@ -231,20 +237,25 @@ fn usual_gap(words: &[Word]) -> f32 {
     gaps.get(gaps.len() / 2).copied().unwrap_or(0.0)
 }
 
-/// Whether Tesseract has cut one word in two: at the border of a block, or before a hyphen.
+/// Whether Tesseract has cut one word in two: at the border of a block, or beside a hyphen.
 fn is_one_word(one: &Word, next: &Word, usual_gap: f32) -> bool {
     let gap = next.place.left - one.place.right;
+    let Some(share) = hyphen_gap_share(one.text, next.text) else { return false };
+    gap < (share * usual_gap).max(GLUED_SHARE_MAX * one.place.height().min(next.place.height()))
+}
+
+/// How wide the gap between two words may be, of which one has its hyphen at the other; `None`: neither has.
+fn hyphen_gap_share(one: &str, next: &str) -> Option<f32> {
     let is_hyphen = |c: char| matches!(c, '-' | '\u{2010}' | '\u{2011}');
-    let is_at_hyphen =
-        |hyphened: Option<char>, neighbour: Option<char>| hyphened.is_some_and(is_hyphen) && neighbour.is_some_and(char::is_alphanumeric);
-    let mut start = next.text.chars();
-    let (first, second) = (start.next(), start.next());
-    let mut end = one.text.chars().rev();
-    let (last, before) = (end.next(), end.next());
-    if is_at_hyphen(first, last) && second.is_some_and(char::is_alphanumeric) || is_at_hyphen(last, first) && before.is_some() {
-        return gap < (HYPHEN_GAP_SHARE_MAX * usual_gap).max(GLUED_SHARE_MAX * one.place.height().min(next.place.height()));
+    if let Some(rest) = next.strip_prefix(is_hyphen) {
+        let is_code = rest.len() >= CODE_FIGURES_MIN
+            && rest.bytes().all(|byte| byte.is_ascii_digit())
+            && one.chars().all(|c| c.is_uppercase() || c.is_ascii_digit());
+        let is_word = one.ends_with(char::is_alphanumeric) && rest.starts_with(char::is_alphanumeric);
+        return is_word.then_some(if is_code { CODE_GAP_SHARE_MAX } else { HYPHEN_GAP_SHARE_MAX });
     }
-    false
+    let stem = one.strip_suffix(is_hyphen)?;
+    (stem.ends_with(char::is_alphanumeric) && next.starts_with(char::is_alphanumeric)).then_some(HYPHEN_GAP_SHARE_MAX)
 }
 
 #[cfg(test)]
@@ -293,6 +304,9 @@ mod tests {
             read(&[(1, 1, 0, 0, "an"), (1, 1, 30, 0, "oak"), (1, 1, 70, 0, "-"), (1, 1, 90, 0, "x"), (1, 1, 110, 0, "-5")]),
             "an oak - x -5"
         );
+        let code =
+            |next| read(&[(1, 1, 0, 0, "an"), (1, 1, 30, 0, "Order"), (1, 1, 90, 0, "MS"), (1, 1, 121, 0, next), (1, 1, 200, 0, "x")]);
+        assert_eq!((code("-110243"), code("-11.5")), ("an Order MS-110243 x".to_owned(), "an Order MS -11.5 x".to_owned()));
     }
 
     // X44

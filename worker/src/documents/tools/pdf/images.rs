@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::super::error::{ToolError, clean, code};
-use super::super::png;
+use super::super::png::{self, PngHeader};
 use super::super::sandbox::{Limits, Sandbox, absolute};
 use super::super::tool::Tool;
 use super::complaint;
@@ -53,6 +53,10 @@ pub struct ExtractedImage {
     pub colour: String,
     /// How the document stored it, such as `jpeg`.
     pub encoding: String,
+    /// Pixels per inch by its size on the page; 0: not known.
+    pub dpi: u32,
+    /// How many times smaller the file is than the document's picture, in each direction; 1: it is as large.
+    pub reduced: u32,
 }
 
 /// An image that was left out, and why.
@@ -134,8 +138,8 @@ fn page_reason(page: &[ListedImage]) -> Option<String> {
     if page.len() > IMAGES_PER_PAGE_MAX {
         return Some(format!("the page draws {} images, the limit is {IMAGES_PER_PAGE_MAX}", page.len()));
     }
-    if let Some(huge) = page.iter().find(|image| image.pixels() > png::PIXELS_MAX) {
-        let (width, height, limit) = (huge.width, huge.height, png::PIXELS_MAX / million);
+    if let Some(huge) = page.iter().find(|image| image.pixels() > PIXELS_PER_PAGE_MAX) {
+        let (width, height, limit) = (huge.width, huge.height, PIXELS_PER_PAGE_MAX / million);
         return Some(format!("an image of the page has {width} × {height} pixels, the limit is {limit} megapixels"));
     }
     (pixels > PIXELS_PER_PAGE_MAX).then(|| {
@@ -186,10 +190,15 @@ async fn take_file(image: &ListedImage, file: PathBuf) -> Result<Result<Extracte
             return Ok(Err(None));
         }
     };
-    if header.pixels() > png::PIXELS_MAX {
+    if header.pixels() > PIXELS_PER_PAGE_MAX {
         remove(&file).await;
         return Ok(Err(Some("it is larger than the document says".to_owned())));
     }
+    let (reduced, header) = match reduced(&file, header).await {
+        Ok(reduced) => reduced,
+        Err(error @ ToolError::Document { .. }) => return Ok(Err(Some(error.to_string()))),
+        Err(error) => return Err(error),
+    };
     Ok(Ok(ExtractedImage {
         page: image.page,
         index: image.index,
@@ -200,7 +209,20 @@ async fn take_file(image: &ListedImage, file: PathBuf) -> Result<Result<Extracte
         height: header.height,
         colour: image.colour.clone(),
         encoding: image.encoding.clone(),
+        dpi: image.dpi() / reduced,
+        reduced,
     }))
+}
+
+/// A picture that is too large for the work to come is scaled down; how much, and what it is then.
+async fn reduced(file: &Path, header: PngHeader) -> Result<(u32, PngHeader), ToolError> {
+    if header.pixels() <= png::PIXELS_MAX {
+        return Ok((1, header));
+    }
+    let path = file.to_owned();
+    let reduced = tokio::task::spawn_blocking(move || png::reduce(&path, &header)).await;
+    let reduced = reduced.map_err(|_| ToolError::transient("the worker stopped while it scaled a picture down"))??;
+    Ok((reduced, png::check(file).await?))
 }
 
 /// A file that is not wanted; if it cannot be removed it goes with the caller's folder.

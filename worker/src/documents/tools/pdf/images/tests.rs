@@ -59,7 +59,7 @@ async fn a_huge_image_is_refused_by_its_claim_before_it_is_decoded() {
     let huge = "/Width 100000 /Height 100000 /ColorSpace /DeviceRGB /BitsPerComponent 8";
     let (scratch, result) = extract(&samples::image_page(&[(huge, &[1; 10])], "")).await;
     assert_eq!(result.images, []);
-    let reason = "an image of the page has 100000 × 100000 pixels, the limit is 40 megapixels";
+    let reason = "an image of the page has 100000 × 100000 pixels, the limit is 160 megapixels";
     assert_eq!(result.skipped, [Skipped { page: 1, index: 0, reason: reason.to_owned(), is_loss: true }]);
     assert_eq!(std::fs::read_dir(scratch.path().join("-out dir")).unwrap().count(), 0);
 }

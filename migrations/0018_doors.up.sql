@@ -13,9 +13,9 @@ BEGIN
   -- The numbers are looked at one by one only where there is a long one.
   IF p_text ~ '[0-9.]{250}' AND EXISTS (
     SELECT 1 FROM jsonb_path_query(p_value, 'strict $.** ? (@.type() == "number")') AS n(v)
-    WHERE abs(v::numeric) > 1.7976931348623157e308 OR scale(v::numeric) > 1074
+    WHERE abs(v::numeric) >= 1e308 OR scale(v::numeric) > 1074
   ) THEN
-    RETURN 'has a number that not everybody can read: numbers go to ±1.7976931348623157e308 and have at most 1074 digits after the point';
+    RETURN 'has a number that not everybody can read: a number has at most 308 digits before the point and 1074 after it';
   END IF;
   RETURN NULL;
 END $$;

@@ -10,11 +10,9 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     error::Refusal,
-    limits::{JSON_DEPTH_MAX, JSON_FRACTION_DIGITS_MAX, PAYLOAD_BYTES_MAX, bounded},
+    limits::{JSON_DEPTH_MAX, JSON_FRACTION_DIGITS_MAX, JSON_WHOLE_DIGITS_MAX, PAYLOAD_BYTES_MAX, bounded},
 };
 
-/// The digits of the largest double, 1.7976931348623157e308, and how many stand before its point when it is written out.
-const LARGEST: (&[u8], i64) = (b"17976931348623157", 309);
 /// Postgres reads no exponent beyond this, not even that of a zero.
 const EXPONENT_MAX: i64 = i32::MAX as i64 / 2 - 1;
 /// Text of the outside in an error.
@@ -106,8 +104,8 @@ impl Scan<'_> {
         let written = written_out(literal).ok_or_else(|| {
             let shown = bounded(literal, SHOWN_BYTES_MAX);
             format!(
-                "has the number {shown}, which not everybody can read: numbers go to ±1.7976931348623157e308 and have at most \
-                 {JSON_FRACTION_DIGITS_MAX} digits after the point"
+                "has the number {shown}, which not everybody can read: a number has at most {JSON_WHOLE_DIGITS_MAX} digits before the point \
+                 and {JSON_FRACTION_DIGITS_MAX} after it"
             )
         })?;
         self.bytes += written.saturating_sub(length);
@@ -123,7 +121,7 @@ fn half() -> String {
 fn written_out(literal: &str) -> Option<usize> {
     let digits = literal.trim_start_matches('-');
     let (mantissa, exponent) = digits.split_once(['e', 'E']).unwrap_or((digits, "0"));
-    if exponent == "0" && mantissa.len() < LARGEST.1 as usize {
+    if exponent == "0" && mantissa.len() <= JSON_WHOLE_DIGITS_MAX {
         return Some(literal.len());
     }
     // An exponent that does not fit into an i64 is out of range too.
@@ -133,25 +131,10 @@ fn written_out(literal: &str) -> Option<usize> {
     if after_point > JSON_FRACTION_DIGITS_MAX as i64 {
         return None;
     }
-    let significant = whole.bytes().chain(fraction.bytes());
-    let before_point = match significant.clone().position(|digit| digit != b'0') {
-        None => 1,
-        Some(zeros) => {
-            let places = whole.len() as i64 - zeros as i64 + exponent;
-            if places > LARGEST.1 || (places == LARGEST.1 && is_beyond_largest(significant.skip(zeros))) {
-                return None;
-            }
-            places.max(1)
-        }
-    };
-    Some((before_point + after_point + 1) as usize)
-}
-
-/// Compares digit by digit with the largest number of as many places.
-fn is_beyond_largest(digits: impl Iterator<Item = u8>) -> bool {
-    let largest = LARGEST.0.iter().copied().chain(std::iter::repeat(b'0'));
-    let differing = digits.zip(largest).find(|(digit, largest)| digit != largest);
-    differing.is_some_and(|(digit, largest)| digit > largest)
+    let zeros = whole.bytes().chain(fraction.bytes()).position(|digit| digit != b'0');
+    // A zero has one digit, wherever its point is moved.
+    let before_point = zeros.map_or(1, |zeros| (whole.len() as i64 - zeros as i64 + exponent).max(1));
+    (before_point <= JSON_WHOLE_DIGITS_MAX as i64).then_some((before_point + after_point + 1) as usize)
 }
 
 /// Why a text did not become a value.

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// How deep a payload may be nested: common readers of JSON stop at 127, and a payload stands up to 3 levels deep in our answers.
 pub const JSON_DEPTH_MAX: usize = 124;
+/// Digits of a number before its point, when it is written out: with one more a double may overflow, and readers differ from which value on.
+pub const JSON_WHOLE_DIGITS_MAX: usize = 308;
 /// Digits of a number after its point, when it is written out without an exponent: with so many every double can be written exactly.
 pub const JSON_FRACTION_DIGITS_MAX: usize = 1074;
 /// Largest result a handler may return, in bytes of JSON text: a result is read by listings.

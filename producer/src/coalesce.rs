@@ -125,7 +125,7 @@ impl Flusher {
 /// Writes each that can be written, and answers.
 async fn write_each(parts: &Parts, writer: &Writer, batch: Vec<Request>) {
     let (jobs, answers) = unzip(batch);
-    let results = writer.write_each(jobs.clone()).await;
+    let results = writer.write_each(&jobs).await;
     count_answers(parts, jobs.iter().map(|(job, _)| job).zip(&results));
     if results.iter().any(|result| matches!(result, Err(Error::Outage(_)))) {
         parts.metrics.counters.postgres_failed("enqueue");

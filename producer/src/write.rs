@@ -5,7 +5,7 @@
 //!
 //! Knows nothing of who waits for the answers.
 
-use std::{collections::HashSet, time::Duration};
+use std::{borrow::Cow, collections::HashSet, time::Duration};
 
 use millstream_common::{
     catalog::JobNames,
@@ -50,21 +50,18 @@ pub(crate) fn may_be_divided(outage: &Outage) -> bool {
 
 impl Writer {
     /// Writes all that can be written. The answers are in the order of the jobs.
-    pub(crate) async fn write_each(&self, jobs: Vec<Named>) -> Vec<Result<Enqueued, Error>> {
+    pub(crate) async fn write_each(&self, jobs: &[Named]) -> Vec<Result<Enqueued, Error>> {
         let deadline = Instant::now() + STATEMENT_DEADLINE;
         let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(jobs.len()).collect();
-        let mut parts = vec![jobs.into_iter().enumerate().collect::<Vec<_>>()];
+        let mut parts: Vec<Part> = vec![(0..jobs.len()).collect()];
         while let Some(part) = parts.pop() {
-            let (places, part): (Vec<usize>, Vec<Named>) = part.into_iter().unzip();
-            match self.write(&part).await {
-                Ok(written) => {
-                    places.into_iter().zip(written).for_each(|(place, answer)| answers[place] = Some(answer.map_err(Error::from)));
-                }
-                Err(outage) if may_be_divided(&outage) && Instant::now() < deadline => match divided(places, part, is_held(&outage)) {
+            match self.write(&of_part(jobs, &part)).await {
+                Ok(written) => part.into_iter().zip(written).for_each(|(place, answer)| answers[place] = Some(answer.map_err(Error::from))),
+                Err(outage) if may_be_divided(&outage) && Instant::now() < deadline => match divided(part, jobs, is_held(&outage)) {
                     Ok(smaller) => parts.extend(smaller),
                     Err(guilty) => guilty.into_iter().for_each(|place| answers[place] = Some(Err(guilt(&outage)))),
                 },
-                Err(outage) => places.into_iter().for_each(|place| answers[place] = Some(Err(Error::Outage(outage.copy())))),
+                Err(outage) => part.into_iter().for_each(|place| answers[place] = Some(Err(Error::Outage(outage.copy())))),
             }
         }
         // Every place was in one part, and every part is answered or divided.
@@ -121,34 +118,32 @@ impl Writer {
     }
 }
 
-/// Jobs with their places in the answer.
-type Part = Vec<(usize, Named)>;
+/// Some of the jobs, by their places.
+type Part = Vec<usize>;
 
-/// Smaller parts to try by themselves, the first one last; or the places of those who are guilty, when that is one job, or all callers of
-/// one key. Those who wait for nothing held are told apart first, and callers of the same key stay together: each part may cost a wait.
-fn divided(places: Vec<usize>, jobs: Vec<Named>, held: bool) -> Result<[Part; 2], Vec<usize>> {
-    let key_of = |(job, names): &Named| job.idempotency_key.clone().map(|key| (names.tenant, key));
-    let keys: HashSet<_> = jobs.iter().map(key_of).collect();
-    if jobs.len() == 1 || (held && keys.len() == 1) {
-        return Err(places);
-    }
-    let mut all: Part = places.into_iter().zip(jobs).collect();
-    if held {
-        all.sort_by_cached_key(|(_, named)| key_of(named));
-        let plain = all.partition_point(|(_, named)| named.0.idempotency_key.is_none());
-        let middle = if plain > 0 { plain } else { between_keys(&all, key_of) };
-        let rest = all.split_off(middle);
-        return Ok([rest, all]);
-    }
-    let rest = all.split_off(all.len() / 2);
-    Ok([rest, all])
+/// All of them nearly always, and then none is copied.
+fn of_part<'a>(jobs: &'a [Named], part: &[usize]) -> Cow<'a, [Named]> {
+    if part.len() == jobs.len() { Cow::Borrowed(jobs) } else { Cow::Owned(part.iter().map(|place| jobs[*place].clone()).collect()) }
 }
 
-/// The place nearest the middle at which one key ends and the next begins. There are two keys at least.
-fn between_keys<K: PartialEq>(all: &Part, key_of: impl Fn(&Named) -> K) -> usize {
-    let middle = all.len() / 2;
-    let ends = (1..all.len()).filter(|at| key_of(&all[at - 1].1) != key_of(&all[*at].1));
-    ends.min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle)
+/// Smaller parts to try by themselves, the first one last; or those who are guilty, when that is one job, or all callers of one key. Those
+/// who wait for nothing held are told apart first, and callers of the same key stay together: each part may cost a wait.
+fn divided(mut part: Part, jobs: &[Named], held: bool) -> Result<[Part; 2], Part> {
+    let key_of = |place: usize| jobs[place].0.idempotency_key.as_deref().map(|key| (jobs[place].1.tenant, key));
+    let keys: HashSet<_> = part.iter().map(|place| key_of(*place)).collect();
+    if part.len() == 1 || (held && keys.len() == 1) {
+        return Err(part);
+    }
+    let mut middle = part.len() / 2;
+    if held {
+        part.sort_by_key(|place| key_of(*place));
+        let plain = part.partition_point(|place| key_of(*place).is_none());
+        // Else the place nearest the middle at which one key ends and the next begins: there are two keys at least.
+        let ends = (1..part.len()).filter(|at| key_of(part[at - 1]) != key_of(part[*at]));
+        middle = if plain > 0 { plain } else { ends.min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle) };
+    }
+    let rest = part.split_off(middle);
+    Ok([rest, part])
 }
 
 /// What the one hears who alone is to blame.
@@ -209,9 +204,8 @@ mod tests {
     fn parts(keys: &[Option<&str>], held: bool) -> Vec<Vec<usize>> {
         let names = JobNames { queue: 1, kind: 1, tenant: 1 };
         let job = |key: Option<&str>| (NewJob { idempotency_key: key.map(str::to_owned), ..NewJob::new("noop", "{}") }, names);
-        let places = |part: &Part| part.iter().map(|(place, _)| *place).collect();
-        let divided = divided((0..keys.len()).collect(), keys.iter().copied().map(job).collect(), held);
-        divided.map_or_else(|guilty| vec![guilty], |parts| parts.iter().rev().map(places).collect())
+        let jobs: Vec<Named> = keys.iter().copied().map(job).collect();
+        divided((0..keys.len()).collect(), &jobs, held).map_or_else(|guilty| vec![guilty], |[second, first]| vec![first, second])
     }
 
     // X01

@@ -133,7 +133,7 @@ fn closed_label_values_are_the_published_words() {
         all.iter().map(|&value| text(value)).collect::<Vec<_>>().join("|")
     }
     let sources = words(EnqueueSource::ALL, EnqueueSource::as_str);
-    assert_eq!(sources, "library|http|cli|pipeline|schedule");
+    assert_eq!(sources, "library|http|cli|sql|pipeline|schedule");
     let outcomes = words(JobOutcome::ALL, JobOutcome::as_str);
     assert_eq!(outcomes, "succeeded|retried|rate_limited|snoozed|dead|cancelled|released");
     let reasons = words(ReclaimReason::ALL, ReclaimReason::as_str);

@@ -75,7 +75,7 @@ impl Aside {
         let Ok(Ok(_connection)) = tokio::time::timeout(ACQUIRE_DEADLINE, self.connections.acquire()).await else {
             return tell(answers, std::iter::repeat_with(|| Err(Error::Outage(Outage::PostgresTimeout { op: OP }))));
         };
-        let results = self.writer.write_each(jobs.clone()).await;
+        let results = self.writer.write_each(&jobs).await;
         let held = keys.into_iter().zip(&results).filter(|(_, result)| matches!(result, Err(Error::Outage(outage)) if is_held(outage)));
         self.remember(held.filter_map(|(key, _)| key));
         count_answers(&self.parts, jobs.iter().map(|(job, _)| job).zip(&results));

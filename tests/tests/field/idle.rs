@@ -70,7 +70,8 @@ async fn x22_a_reset_of_idle_connections_costs_no_request_an_error() {
         warm(&api).await;
         assert!(links.postgres.connections() > 1);
         links.postgres.cut_all();
-        eventually("they are reset", async || (links.postgres.connections() == 0).then_some(())).await;
+        // The watch of the API may have connected again by now.
+        eventually("they are reset", async || (links.postgres.connections() <= 1).then_some(())).await;
         assert_answers(&api, "a reset").await;
     }
 }

@@ -55,7 +55,7 @@ missing_programs() {
     have cc || printf ' cc'
     [ -n "${DATABASE_URL:-}" ] || have_postgres || printf ' postgres'
     [ -n "${REDIS_URL:-}" ] || have_redis || printf ' redis'
-    { have pdftotext && have pdfimages && have pdftoppm && have pdfinfo; } || printf ' poppler'
+    { have pdftotext && have pdffonts && have pdfimages && have pdftoppm && have pdfinfo && have_poppler_data; } || printf ' poppler'
     have_tesseract || printf ' tesseract'
 }
 
@@ -81,6 +81,12 @@ have_redis() {
         [ "${major:-0}" -ge "$REDIS_MAJOR_MIN" ] && return 0
     done
     return 1
+}
+
+# The tables for text in Chinese, Japanese and Korean are a package of their own, and without them that text is lost. A file
+# that needs them says whether they are there, wherever they are.
+have_poppler_data() {
+    ! pdftotext "$root/tests/data/pdf/japan1.pdf" - 2>&1 | grep -q 'language pack'
 }
 
 have_tesseract() {
@@ -129,7 +135,7 @@ apt_packages() {
             cc) echo "gcc libc6-dev" ;;
             postgres) echo postgresql ;;
             redis) apt_redis ;;
-            poppler) echo poppler-utils ;;
+            poppler) echo "poppler-utils poppler-data" ;;
             tesseract) echo "tesseract-ocr tesseract-ocr-eng" ;;
         esac
     done | tr '\n' ' '
@@ -172,7 +178,7 @@ give_up() {
             cc) say "  - a C compiler (Debian, Ubuntu: gcc libc6-dev; macOS: xcode-select --install)" ;;
             postgres) say "  - PostgreSQL server programs, $POSTGRES_MAJOR_MIN or newer (Debian, Ubuntu: postgresql, for older releases from apt.postgresql.org; macOS: postgresql@17; Fedora: postgresql-server), or set DATABASE_URL" ;;
             redis) say "  - redis-server or valkey-server, $REDIS_MAJOR_MIN.0 or newer (Debian, Ubuntu: redis-server, for older releases from packages.redis.io; macOS: redis; Fedora: valkey), or set REDIS_URL" ;;
-            poppler) say "  - poppler's command line tools (Debian, Ubuntu, Fedora: poppler-utils; macOS: poppler)" ;;
+            poppler) say "  - poppler's command line tools (Debian, Ubuntu, Fedora: poppler-utils poppler-data; macOS: poppler)" ;;
             tesseract) say "  - Tesseract with English (Debian, Ubuntu: tesseract-ocr tesseract-ocr-eng; macOS, Fedora: tesseract)" ;;
         esac
     done

@@ -60,3 +60,5 @@ mod told;
 mod tools;
 #[path = "field/uploads.rs"]
 mod uploads;
+#[path = "field/yields.rs"]
+mod yields;

@@ -110,7 +110,7 @@ async fn n6_a_document_reports_what_each_page_and_picture_yielded_and_what_was_l
     let id = add(&lab, "mixed.pdf", &document(&pages, &[help(), speck, huge])).await;
     assert_eq!(ended(&lab, id).await, ("completed".into(), None));
     let report = report(&api, id).await;
-    let wanted = json!({"pages": 4, "by_text": 1, "by_ocr": 1, "without_text": 2, "pictures": 1, "pictures_left_out": 1, "notes": 2});
+    let wanted = json!({"pages": 4, "by_text": 1, "by_ocr": 1, "without_text": 2, "pictures": 1, "pictures_left_out": 1, "notes": 3});
     assert_eq!(report["summary"], wanted);
     let sources: Vec<_> = report["pages"].as_array().unwrap().iter().map(|page| page["source"].as_str().unwrap()).collect();
     assert_eq!(sources, ["text", "ocr", "none", "none"]);
@@ -119,8 +119,8 @@ async fn n6_a_document_reports_what_each_page_and_picture_yielded_and_what_was_l
     assert_eq!((&picture["page"], &picture["position"], &picture["yield"]), (&json!(2), &json!(0), &json!("text")));
     assert!(picture["confidence"].as_f64().is_some_and(|confidence| confidence >= 50.0), "{picture}");
     let notes: Vec<_> = report["notes"].as_array().unwrap().iter().map(|n| (n["page"].clone(), n["code"].clone())).collect();
-    assert_eq!(notes, [(json!(2), json!("images_too_small")), (json!(3), json!("image_left_out"))]);
-    assert!(report["notes"][1]["message"].as_str().unwrap().contains("30000 × 30000 pixels"), "{report}");
+    assert_eq!(notes, [(json!(2), json!("images_too_small")), (json!(3), json!("no_text")), (json!(3), json!("image_left_out"))]);
+    assert!(report["notes"][2]["message"].as_str().unwrap().contains("30000 × 30000 pixels"), "{report}");
     let shown = process::run(&lab, &["documents", "show", &id.to_string()]).await;
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     for line in ["4 pages: 1 by text, 1 by OCR, 2 without text; 1 picture left out", "note: page 3, picture 0: image_left_out: "] {

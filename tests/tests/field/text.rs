@@ -2,18 +2,26 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use millstream_worker::documents::tools::{Sandbox, normalise::normalise, pdf};
+use millstream_worker::documents::tools::{
+    Sandbox,
+    normalise::normalise,
+    pdf::{self, PageRead},
+};
 
 fn data(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pdf").join(name)
 }
 
-/// What the pipeline stores as the text of the first page.
-async fn text_of(name: &str) -> String {
+/// The first page.
+async fn read(name: &str) -> PageRead {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::new(std::env::var_os("PATH").unwrap(), folder.path());
-    let pages = pdf::page_texts(&sandbox, &data(name), 1, 1).await.unwrap();
-    normalise(&pages[0])
+    pdf::page_texts(&sandbox, &data(name), 1, 1).await.unwrap().remove(0)
+}
+
+/// What the pipeline stores as the text of the first page.
+async fn text_of(name: &str) -> String {
+    normalise(&read(name).await.text)
 }
 
 /// Every space counts, but not whether it is a space or the end of a paragraph.
@@ -92,5 +100,27 @@ async fn x46_no_words_of_chinese_are_lost_where_lines_join() {
 async fn x46_han_and_kana_join_without_a_space_and_hangul_keeps_its_spaces() {
     for name in ["han", "kana", "hangul"] {
         assert_read(name).await;
+    }
+}
+
+// X42
+#[tokio::test]
+async fn x42_text_that_needs_tables_of_poppler_is_read_and_what_cannot_be_read_is_told() {
+    assert!(text_of("japan1.pdf").await.ends_with("こんにちは世界"), "poppler's tables are missing: `make setup` installs poppler-data");
+    let page = read("nowhere1.pdf").await;
+    assert_eq!(page.text, "A page with a font of a collection that does not exist");
+    assert!(page.complaints[0].contains("Unknown character collection 'Adobe-Nowhere1'"), "{page:?}");
+    for installer in ["../scripts/setup.sh", "../deploy/Dockerfile"] {
+        let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(installer)).unwrap();
+        assert!(text.contains("poppler-utils poppler-data"), "{installer}");
+    }
+}
+
+// X47
+#[tokio::test]
+async fn x47_text_of_a_font_that_does_not_say_its_letters_is_doubted() {
+    assert!(read("nounicode.pdf").await.is_doubtful);
+    for name in ["hebrew.pdf", "cjk45.pdf", "stamp.pdf", "xfa.pdf", "japan1.pdf", "scripts/thai-cairo.pdf", "scripts/arabic.pdf"] {
+        assert!(!read(name).await.is_doubtful, "{name}");
     }
 }

@@ -2,6 +2,8 @@
 //!
 //! The items of the stage are pages: their number is known before the first cut.
 
+mod doubt;
+
 use std::{
     collections::BTreeSet,
     sync::{
@@ -36,14 +38,17 @@ const JOBS_PER_CHUNK: usize = Analysis::ALL.len() + 1;
 
 pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
     let _gate = pipeline.gates.whole_text().await?;
-    let pages = store::page_texts(context.pg(), document_id).await?;
+    let mut pages = store::page_texts(context.pg(), document_id).await?;
     let images = store::image_texts(context.pg(), document_id).await?;
-    let (by_ocr, notes) = report(&pages, &images);
+    let (judged, doubts) = doubt::judge(&mut pages, &images, &store::doubted(context.pg(), document_id).await?);
+    let (by_ocr, mut notes) = report(&pages, &images);
+    notes.extend(doubts);
     let chunks = cut(&context, pages, images, &pipeline.config).await?;
     let success = Success::with_result(&json!({"chunks": chunks.len()}))?;
     Ok(success.and_write(store::effect(move |conn| {
         async move {
             store::chunks(conn, document_id, &chunks).await?;
+            store::judged(conn, document_id, &judged).await?;
             store::read_by_ocr(conn, document_id, &by_ocr).await?;
             store::notes(conn, document_id, &notes).await?;
             let jobs = (0..chunks.len() * JOBS_PER_CHUNK).map(|n| job(document_id, n));

@@ -1,7 +1,11 @@
 //! `document.extract`: takes a file apart into the text of its pages and its images (P2, stage 1).
 //!
 //! Works page by page in slices: memory and temporary files stay small however long the document is, and the stage's
-//! progress moves with every page. Images go to the object store at once; all rows wait for the effect.
+//! progress moves with every page. Images go to the object store at once; all rows wait for the effect. A page whose text
+//! is in what it draws, or cannot be trusted, is drawn as a whole, for OCR among the images.
+
+mod drawn;
+mod remarks;
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +21,7 @@ use super::{
     Pipeline,
     failure::{blocking, gone},
     fanout::{self, StageJob},
-    payload::{self, OfDocument, OfImage, PAGE_POSITION},
+    payload::{self, OfDocument, OfImage},
     progress::StageProgress,
     store::{self, ImageRow},
     tools::{
@@ -25,8 +29,7 @@ use super::{
         error::code,
         normalise::normalise,
         note,
-        pdf::{self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PdfInfo, Skipped},
-        png::{self, PngHeader},
+        pdf::{self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PageRead, PdfInfo, Skipped},
     },
 };
 use crate::{Context, Outcome, Success, objects::Objects, outcome::Failure};
@@ -46,7 +49,8 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { 
     let sandbox = pipeline.sandbox(&workspace);
     let info = pdf::inspect(&sandbox, &file).await?;
     let source = Source { document_id, sandbox, file, images_dir: workspace.subfolder("images")?, objects: pipeline.objects.clone() };
-    let taken = take_apart(&source, &context, info.pages).await?;
+    let mut taken = take_apart(&source, &context, info.pages).await?;
+    taken.notes.extend(remarks::of_form(&info, &taken.pages));
     finish(document_id, &info, taken)
 }
 
@@ -63,8 +67,12 @@ struct Source {
 #[derive(Default)]
 struct Taken {
     pages: Vec<PageText>,
+    /// Of `pages`, those whose text may be rubbish.
+    doubtful: Vec<u32>,
     text_bytes: usize,
     images: Vec<ImageRow>,
+    /// Pages drawn that are no scans.
+    drawn: usize,
     /// Of `images`, those that the file holds.
     pictures: usize,
     image_bytes: u64,
@@ -84,8 +92,9 @@ async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Ta
         let last = pages.min(first + PAGES_PER_SLICE - 1);
         taken.add_pages(first, page_texts(source, first, last).await?)?;
         for page in first..=last {
-            if let Some(images) = listed.remove(&page) {
-                let is_scan = taken.add_scan(source, page, &images).await?;
+            let images = listed.remove(&page).unwrap_or_default();
+            let is_scan = taken.add_drawing(source, page, &images).await?;
+            if !images.is_empty() {
                 taken.add_images(source, context, &images, is_scan).await?;
             }
             progress.tell(page, pages, &format!("page {page} of {pages}")).await;
@@ -94,16 +103,20 @@ async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Ta
     Ok(taken)
 }
 
-async fn page_texts(source: &Source, first: u32, last: u32) -> Result<Vec<String>, Failure> {
-    let texts = pdf::page_texts(&source.sandbox, &source.file, first, last).await?;
-    blocking(move || texts.iter().map(|text| normalise(text)).collect()).await
+async fn page_texts(source: &Source, first: u32, last: u32) -> Result<Vec<PageRead>, Failure> {
+    let pages = pdf::page_texts(&source.sandbox, &source.file, first, last).await?;
+    blocking(move || pages.into_iter().map(|page| PageRead { text: normalise(&page.text), ..page }).collect()).await
 }
 
 impl Taken {
-    fn add_pages(&mut self, first: u32, texts: Vec<String>) -> Result<(), ToolError> {
-        for (page, text) in (first..).zip(texts) {
-            self.text_bytes += text.len();
-            self.pages.push(PageText { page, text });
+    fn add_pages(&mut self, first: u32, read: Vec<PageRead>) -> Result<(), ToolError> {
+        for (page, read) in (first..).zip(read) {
+            self.text_bytes += read.text.len();
+            self.notes.extend(remarks::of_lost_text(page, &read.complaints));
+            if read.is_doubtful && !read.text.is_empty() {
+                self.doubtful.push(page);
+            }
+            self.pages.push(PageText { page, text: read.text });
         }
         if self.text_bytes > TEXT_BYTES_MAX {
             let message = format!("the file has more than {} MiB of text", TEXT_BYTES_MAX / (1024 * 1024));
@@ -133,28 +146,6 @@ impl Taken {
         Ok(())
     }
 
-    /// A page that has its text in pictures is drawn as a whole and read as one. False: it has not, or could not be drawn.
-    async fn add_scan(&mut self, source: &Source, page: u32, images: &[ListedImage]) -> Result<bool, Failure> {
-        let text = self.pages.iter().rev().find(|taken| taken.page == page).map_or("", |taken| taken.text.as_str());
-        let (drawn, dpi) = match draw(source, page, text, images).await {
-            Ok(Some(drawn)) => drawn,
-            Ok(None) => return Ok(false),
-            Err(error @ ToolError::Document { .. }) => {
-                let message = format!("its pictures are read one by one, because the page cannot be drawn: {error}");
-                self.notes.add(Note::page(page, note::code::PAGE_NOT_DRAWN, &message));
-                return Ok(false);
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if (1..pdf::DPI_SURE_MIN).contains(&dpi) {
-            let message = format!("its text is read with low confidence: the page was scanned at {dpi} dpi, and small print needs 150");
-            self.notes.add(Note::page(page, note::code::OCR_LOW_RESOLUTION, &message));
-        }
-        let row = scan_row(source.document_id, page, &png::check(&drawn).await?);
-        self.store(source, row, &drawn).await?;
-        Ok(true)
-    }
-
     async fn store(&mut self, source: &Source, row: ImageRow, file: &Path) -> Result<(), Failure> {
         source.objects.put_file(&row.object_key, file).await?;
         self.images.push(row);
@@ -180,30 +171,6 @@ impl Taken {
             let message = format!("{} pictures show nothing: {}", specks.len(), first.reason);
             self.notes.add(Note::page(first.page, note::code::IMAGES_TOO_SMALL, &message));
         }
-    }
-}
-
-/// The page as a picture for OCR, and the resolution at which it was scanned; `None`: it is no scan.
-async fn draw(source: &Source, page: u32, text: &str, images: &[ListedImage]) -> Result<Option<(PathBuf, u32)>, ToolError> {
-    if !pdf::may_be_scan(text, images) {
-        return Ok(None);
-    }
-    let sizes = pdf::page_sizes(&source.sandbox, &source.file, page, page).await?;
-    let Some(drawing) = sizes.get(&page).and_then(|size| pdf::drawing(text, images, *size)) else { return Ok(None) };
-    let drawn = pdf::render_page(&source.sandbox, &source.file, page, drawing.long_px, &source.images_dir).await?;
-    Ok(Some((drawn, drawing.dpi)))
-}
-
-fn scan_row(document_id: Uuid, page: u32, header: &PngHeader) -> ImageRow {
-    ImageRow {
-        page: page as i32,
-        position: PAGE_POSITION,
-        role: "page",
-        object_key: format!("documents/{document_id}/images/{page}.png"),
-        width: header.width as i32,
-        height: header.height as i32,
-        dpi: pdf::OCR_DPI,
-        is_read_with_page: false,
     }
 }
 
@@ -238,6 +205,7 @@ fn finish(document_id: Uuid, info: &PdfInfo, mut taken: Taken) -> Outcome {
         async move {
             store::document_facts(conn, document_id, page_count, title.as_deref()).await?;
             store::pages(conn, document_id, &taken.pages).await?;
+            store::doubt(conn, document_id, &taken.doubtful).await?;
             store::images(conn, document_id, &taken.images).await?;
             store::notes(conn, document_id, &notes).await?;
             let jobs = taken.images.iter().map(|image| StageJob::new(payload::IMAGE, &of_image(document_id, image)));
@@ -260,9 +228,10 @@ mod tests {
     #[test]
     fn endless_text_is_an_error_of_the_document() {
         let mut taken = Taken::default();
-        assert_eq!(taken.add_pages(1, vec![String::new(), "x".repeat(TEXT_BYTES_MAX)]), Ok(()));
+        let page = |text: String| PageRead { text, ..PageRead::default() };
+        assert_eq!(taken.add_pages(1, vec![page(String::new()), page("x".repeat(TEXT_BYTES_MAX))]), Ok(()));
         assert_eq!(taken.pages.len(), 2);
-        let error = taken.add_pages(3, vec!["one more".to_owned()]);
+        let error = taken.add_pages(3, vec![page("one more".to_owned())]);
         assert_eq!(error.map_err(|e| e.to_string()), Err("the file has more than 24 MiB of text".to_owned()));
     }
 }

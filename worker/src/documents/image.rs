@@ -40,7 +40,11 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, at: OfImage) 
     let hint = Hint { dpi: at.dpi, is_page: at.is_page() };
     let _memory = pipeline.gates.decoding(&png::check(&file).await?).await?;
     let (ocr, notes) = match ocr::read(&pipeline.sandbox(&workspace), &file, hint, &pipeline.config.ocr_languages).await {
-        Ok(found) => (Some(blocking(move || OcrText { text: normalise(&found.text), ..found }).await?), Vec::new()),
+        Ok(found) => {
+            let found = blocking(move || OcrText { text: normalise(&found.text), ..found }).await?;
+            let notes = without_text(&at, &found).into_iter().collect();
+            (Some(found), notes)
+        }
         Err(error) => (None, vec![gave_up(&context, &at, error)?]),
     };
     finish(at, ImageFacts { fingerprint, ocr }, notes)
@@ -70,6 +74,12 @@ fn gave_up(context: &Context, at: &OfImage, error: ToolError) -> Result<Note, Fa
         return Ok(Note::page(at.page as u32, note::code::OCR_GAVE_UP, &error.to_string()));
     }
     Ok(Note::refused(at.page as u32, at.position as u32, note::code::OCR_GAVE_UP, &error))
+}
+
+/// A page that was drawn shows something, so it is told if that is no text.
+fn without_text(at: &OfImage, found: &OcrText) -> Option<Note> {
+    let is_without = at.is_page() && !found.text.contains(char::is_alphanumeric);
+    is_without.then(|| Note::page(at.page as u32, note::code::NO_TEXT, "it shows something, but OCR has found no text in it"))
 }
 
 fn finish(at: OfImage, facts: ImageFacts, notes: Vec<Note>) -> Outcome {

@@ -10,7 +10,7 @@ use crate::Handler;
 
 /// Kinds that start programs, and the programs.
 pub const NEEDS: [(&str, &[Tool]); 2] =
-    [(EXTRACT, &[Tool::PdfInfo, Tool::PdfToText, Tool::PdfImages, Tool::PdfToPpm]), (IMAGE, &[Tool::Tesseract])];
+    [(EXTRACT, &[Tool::PdfInfo, Tool::PdfToText, Tool::PdfFonts, Tool::PdfImages, Tool::PdfToPpm]), (IMAGE, &[Tool::Tesseract])];
 
 /// The handlers whose programs are all there. The others are named in the log, with what to install.
 pub(super) fn served(handlers: Vec<Handler>, search_path: &OsStr) -> Vec<Handler> {

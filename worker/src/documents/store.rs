@@ -12,8 +12,8 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
 pub(super) use self::{
-    notes::{notes, read_by_ocr},
-    read::{ImageText, chunk, found_products, image_key, image_texts, original, page_texts},
+    notes::{Judged, doubt, judged, notes, read_by_ocr},
+    read::{ImageText, chunk, doubted, found_products, image_key, image_texts, original, page_texts},
     write::{
         ImageFacts, ImageRow, ProductRow, Vector, chunk_analysis, chunks, document_facts, embedding, image_facts, images, pages, products,
     },

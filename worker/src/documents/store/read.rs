@@ -55,6 +55,13 @@ pub(in super::super) async fn page_texts(pg: &GuardedPool, document_id: Uuid) ->
     Ok(rows.into_iter().map(|(page, text)| PageText { page: page as u32, text }).collect())
 }
 
+/// The pages whose text may be rubbish ([`super::doubt`]), in order.
+pub(in super::super) async fn doubted(pg: &GuardedPool, document_id: Uuid) -> Result<Vec<u32>, Outage> {
+    let query = sqlx::query_as("SELECT page FROM millstream.page WHERE document_id = $1 AND source = 'none' AND text <> '' ORDER BY page");
+    let rows: Vec<(i32,)> = all(pg, "reading the pages in doubt", query.bind(document_id)).await?;
+    Ok(rows.into_iter().map(|(page,)| page as u32).collect())
+}
+
 /// All images with text, in the order of their places.
 pub(in super::super) async fn image_texts(pg: &GuardedPool, document_id: Uuid) -> Result<Vec<ImageText>, Outage> {
     let query = sqlx::query_as(

@@ -29,6 +29,18 @@ pub mod code {
     pub const OCR_GAVE_UP: &str = "ocr_gave_up";
     /// OCR has read something, but is too unsure of it for the text to be used.
     pub const OCR_UNSURE: &str = "ocr_unsure";
+    /// Poppler could not read some of the page's text, because tables for its script are not installed.
+    pub const LANGUAGE_DATA_MISSING: &str = "language_data_missing";
+    /// Poppler could not read some of the page's text.
+    pub const TEXT_LOST: &str = "text_lost";
+    /// The text in the file is not that which the page shows; OCR of the page is used.
+    pub const TEXT_UNREADABLE: &str = "text_unreadable";
+    /// The text looks like none, and OCR could not tell.
+    pub const TEXT_DOUBTFUL: &str = "text_doubtful";
+    /// The page shows something, but no text was found in it.
+    pub const NO_TEXT: &str = "no_text";
+    /// The file is an XFA form, whose content need not be in its pages.
+    pub const XFA_FORM: &str = "xfa_form";
     /// There are more notes than are kept.
     pub const MORE: &str = "more_notes";
 

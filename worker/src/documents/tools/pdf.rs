@@ -9,6 +9,9 @@ mod info;
 
 mod text;
 
+mod fonts;
+mod legible;
+
 mod boxes;
 mod turn;
 
@@ -33,6 +36,6 @@ pub use images::{
 };
 pub use info::{FILE_BYTES_MAX, PAGES_MAX, PdfInfo, inspect};
 pub use list::{ListedImage, Role};
-pub use render::{PageSize, page_sizes, render_page};
-pub use scan::{DPI_SURE_MIN, Drawing, OCR_DPI, drawing, may_be_scan};
-pub use text::{PAGES_PER_SLICE, page_texts};
+pub use render::{PageSize, is_blank, page_sizes, render_page};
+pub use scan::{DPI_SURE_MIN, Drawing, OCR_DPI, drawing, may_be_drawn, may_be_scan, whole_page};
+pub use text::{PAGES_PER_SLICE, PageRead, page_texts};

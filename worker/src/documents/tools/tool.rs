@@ -14,6 +14,8 @@ pub enum Tool {
     PdfInfo,
     /// Poppler's `pdftotext`.
     PdfToText,
+    /// Poppler's `pdffonts`.
+    PdfFonts,
     /// Poppler's `pdfimages`.
     PdfImages,
     /// Poppler's `pdftoppm`.
@@ -24,13 +26,14 @@ pub enum Tool {
 
 impl Tool {
     /// All of them, for a health check.
-    pub const ALL: [Self; 5] = [Self::PdfInfo, Self::PdfToText, Self::PdfImages, Self::PdfToPpm, Self::Tesseract];
+    pub const ALL: [Self; 6] = [Self::PdfInfo, Self::PdfToText, Self::PdfFonts, Self::PdfImages, Self::PdfToPpm, Self::Tesseract];
 
     /// The name of the program's file.
     pub fn name(self) -> &'static str {
         match self {
             Self::PdfInfo => "pdfinfo",
             Self::PdfToText => "pdftotext",
+            Self::PdfFonts => "pdffonts",
             Self::PdfImages => "pdfimages",
             Self::PdfToPpm => "pdftoppm",
             Self::Tesseract => "tesseract",
@@ -40,7 +43,7 @@ impl Tool {
     /// What an operator does if the program is absent.
     pub fn install_hint(self) -> &'static str {
         match self {
-            Self::PdfInfo | Self::PdfToText | Self::PdfImages | Self::PdfToPpm => {
+            Self::PdfInfo | Self::PdfToText | Self::PdfFonts | Self::PdfImages | Self::PdfToPpm => {
                 "install poppler (Debian, Ubuntu: apt-get install poppler-utils; macOS: brew install poppler)"
             }
             Self::Tesseract => "install Tesseract (Debian, Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract)",

@@ -1,6 +1,6 @@
-//! Turns what poppler says about a file into an error for the file's owner.
+//! Turns what poppler says about a file into an error for the file's owner, or into a remark on what is missing.
 
-use super::super::error::{ToolError, code};
+use super::super::error::{ToolError, clean, code};
 use super::super::sandbox::Finished;
 
 /// Poppler's exit code for a file whose permissions forbid what was asked.
@@ -11,6 +11,62 @@ const IN_PASSING: [&str; 2] = ["Failed to parse XRef entry", "Wrong page range g
 
 /// Longest quoted complaint in characters; the first line says what matters.
 const QUOTE_CHARS_MAX: usize = 300;
+
+/// Complaints that cost no text: of the frame of the file, which poppler then mends, and of what is drawn beside text.
+const NOT_OF_TEXT: [&str; 24] = [
+    "XRef",
+    "xref",
+    "hint",
+    "trailer",
+    "Top-level pages",
+    "endstream",
+    "page range",
+    "olor space",
+    "pattern",
+    "hading",
+    "unction",
+    "nnot",
+    "orm field",
+    "FormField",
+    "FormWidget",
+    "ignature",
+    "ptional content",
+    "blend mode",
+    "soft mask",
+    "JPEG",
+    "JPX",
+    "JBIG2",
+    "mage",
+    "estination",
+];
+
+/// Complaints of one page that are told; the first ones say what there is to say.
+const TOLD_MAX: usize = 3;
+
+/// What poppler says, though it ended well, of text that it could not read: each once, the first [`TOLD_MAX`].
+pub(super) fn of_lost_text(stderr: &str) -> Vec<String> {
+    let mut told: Vec<String> = Vec::new();
+    for line in stderr.lines().map(str::trim) {
+        let is_error =
+            ["Syntax Error", "Internal Error", "Unimplemented Feature", "Config Error"].iter().any(|kind| line.starts_with(kind));
+        if !is_error || NOT_OF_TEXT.iter().any(|words| line.contains(words)) {
+            continue;
+        }
+        let said = clean(&without_place(line).chars().take(QUOTE_CHARS_MAX).collect::<String>());
+        if told.len() < TOLD_MAX && !told.contains(&said) {
+            told.push(said);
+        }
+    }
+    told
+}
+
+/// `Syntax Error (123): …` is the same complaint at another byte.
+fn without_place(line: &str) -> String {
+    match line.split_once(" (").and_then(|(kind, rest)| Some((kind, rest.split_once("): ")?))) {
+        Some((kind, (place, words))) if place.bytes().all(|b| b.is_ascii_digit()) => format!("{kind}: {words}"),
+        _ => line.to_owned(),
+    }
+}
 
 /// `Ok` if poppler ended well, else why it refused the file.
 pub(super) fn check(finished: &Finished) -> Result<(), ToolError> {
@@ -64,6 +120,18 @@ mod tests {
         assert_eq!(code_of(3, "Copying of text from this document is not allowed.\n"), Some(code::COPY_FORBIDDEN));
         assert_eq!(code_of(1, "Syntax Error: Couldn't read xref table\n"), Some(code::DAMAGED));
         assert_eq!(code_of(1, "I/O Error: Couldn't open file\n"), None);
+    }
+
+    // X42
+    #[test]
+    fn complaints_that_cost_text_are_told_once_and_all_others_are_not() {
+        let stderr = "Syntax Warning: Mismatch between font type and embedded font file\nSyntax Error: Failed to parse XRef entry [7].\n\
+            Syntax Error: Missing language pack for 'Adobe-Japan1' mapping\nSyntax Error (12): Unknown operator 'x'\n\
+            Syntax Error (99): Unknown operator 'x'\nSyntax Error: Bad color space\nnothing\n";
+        let told = of_lost_text(stderr);
+        assert_eq!(told, ["Syntax Error: Missing language pack for 'Adobe-Japan1' mapping", "Syntax Error: Unknown operator 'x'"]);
+        let many = (0..9).map(|n| format!("Syntax Error: Unknown font tag 'F{n}'")).collect::<Vec<_>>().join("\n");
+        assert_eq!(of_lost_text(&many).len(), TOLD_MAX);
     }
 
     // P4

@@ -39,6 +39,8 @@ pub struct PdfInfo {
     pub pdf_version: Option<String>,
     /// Size of the file.
     pub bytes: u64,
+    /// An XFA form: a program in the file makes its content when Adobe's reader opens it, and its pages need not have it.
+    pub is_xfa: bool,
 }
 
 /// The facts of the file at `path`, or the clear reason why it cannot be read.
@@ -92,6 +94,7 @@ fn parse(report: &str, bytes: u64) -> PdfInfo {
         producer: text("Producer"),
         pdf_version: text("PDF version"),
         bytes,
+        is_xfa: last_field(report, "Form") == Some("XFA"),
     }
 }
 

@@ -4,7 +4,11 @@
 //! pictures resolved. So a page that is drawn is the best picture of a scan, whatever the scan is made of.
 
 use std::collections::BTreeMap;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
+
+use image::DynamicImage;
+use image::codecs::png::PngDecoder;
 
 use super::super::error::{ToolError, code};
 use super::super::sandbox::{Limits, Sandbox, absolute};
@@ -66,6 +70,22 @@ pub async fn render_page(sandbox: &Sandbox, path: &Path, page: u32, long_px: u32
     Err(ToolError::document(code::DAMAGED, "the page could not be drawn"))
 }
 
+/// Whether a drawn page shows nothing: all of it has one shade.
+pub async fn is_blank(drawn: &Path) -> Result<bool, ToolError> {
+    let drawn = drawn.to_owned();
+    let blank = tokio::task::spawn_blocking(move || has_one_shade(&drawn)).await;
+    blank.map_err(|_| ToolError::transient("the worker stopped while it looked at a page"))?
+}
+
+/// Takes a byte per pixel, and no more than a drawn page has.
+fn has_one_shade(drawn: &Path) -> Result<bool, ToolError> {
+    let file = std::fs::File::open(drawn).map_err(|source| ToolError::io("the drawn page could not be opened", &source))?;
+    let unreadable = |source| ToolError::transient(&format!("the drawn page could not be read: {source}"));
+    let decoder = PngDecoder::new(BufReader::new(file)).map_err(unreadable)?;
+    let shades = DynamicImage::from_decoder(decoder).map_err(unreadable)?.into_luma8().into_raw();
+    Ok(shades.iter().all(|shade| Some(shade) == shades.first()))
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 mod tests {
@@ -83,6 +103,17 @@ mod tests {
         let drawn = render_page(&scratch.sandbox, &file, 2, 400, scratch.path()).await.unwrap();
         let header = super::super::super::png::read_header(&drawn).await.unwrap();
         assert_eq!((header.width, header.height), (300, 400));
+    }
+
+    // X47
+    #[tokio::test]
+    async fn a_page_that_shows_nothing_is_told_from_one_that_shows_a_hair() {
+        let scratch = Scratch::new();
+        let file = scratch.file("file.pdf", &samples::drawn_pages(&[String::new(), "300 400 200 1 re f".to_owned()]));
+        for (page, is_empty) in [(1, true), (2, false)] {
+            let drawn = render_page(&scratch.sandbox, &file, page, 800, scratch.path()).await.unwrap();
+            assert_eq!(is_blank(&drawn).await, Ok(is_empty), "page {page}");
+        }
     }
 
     // P4

@@ -15,6 +15,9 @@ pub const DPI_SURE_MIN: u32 = 140;
 /// A page with more letters of its own is no scan, whatever pictures it has: fewer may be a heading, a number stamped on it.
 const LETTERS_BESIDE_SCAN_MAX: usize = 300;
 
+/// A page with fewer letters of its own has no text to speak of: a page number, a heading.
+const LETTERS_FEW: usize = 20;
+
 /// Share of the page that pictures cover together, for a scan. Of other pages each picture is read by itself.
 const SCAN_SHARE_MIN: f32 = 0.4;
 
@@ -44,6 +47,17 @@ pub fn drawing(text: &str, images: &[ListedImage], size: PageSize) -> Option<Dra
     let letters = text.chars().filter(|c| c.is_alphanumeric()).take(LETTERS_BESIDE_SCAN_MAX).count();
     let share = images.iter().filter(|image| image.kind != "smask").map(ListedImage::square_inches).sum::<f32>() / size.area();
     (share >= SCAN_SHARE_MIN && letters < LETTERS_BESIDE_SCAN_MAX).then(|| scale(images, size))
+}
+
+/// How to draw a page whose text is drawn as lines and areas, or whose text cannot be trusted.
+pub fn whole_page(size: PageSize) -> Drawing {
+    Drawing { dpi: 0, ..scale(&[], size) }
+}
+
+/// Whether what the page says may stand in what it draws: it has no letters, or hardly any and no pictures either.
+pub fn may_be_drawn(text: &str, images: &[ListedImage]) -> bool {
+    let letters = text.chars().filter(|c| c.is_alphanumeric()).take(LETTERS_FEW).count();
+    letters == 0 || (letters < LETTERS_FEW && images.is_empty())
 }
 
 /// Whether a page can be a scan at all, before its size is known.
@@ -104,6 +118,15 @@ mod tests {
         assert_eq!(drawing("", &strips(1, 1_200, card), card).map(|drawing| drawing.long_px), Some(3_510));
         let mural = PageSize { inches: (100.0, 100.0) };
         assert_eq!(drawing("", &strips(1, 300, mural), mural).map(|drawing| drawing.long_px), Some(6_250));
+    }
+
+    // X47
+    #[test]
+    fn a_page_that_hardly_says_anything_may_draw_what_it_says() {
+        let strip = strips(1, 300, PageSize { inches: (0.5, 0.5) });
+        assert!(may_be_drawn("", &[]) && may_be_drawn("– 7 –", &[]) && may_be_drawn("", &strip));
+        assert!(!may_be_drawn("Chapter 7", &strip) && !may_be_drawn("A line of text that is long enough", &[]));
+        assert_eq!(whole_page(A4), Drawing { long_px: 3_507, dpi: 0 });
     }
 
     // X44

@@ -9,34 +9,61 @@ use std::path::Path;
 
 use super::super::error::{ToolError, code};
 use super::super::sandbox::{Limits, Sandbox, absolute};
+use super::super::script::is_dense;
 use super::super::tool::Tool;
 use super::boxes::{self, Boxes};
-use super::{bidi, complaint, layout, line, turn};
+use super::{bidi, complaint, fonts, layout, legible, line, turn};
 
 /// Pages to ask for at a time: enough that the start of the program (10 ms) costs nothing, few enough that progress
 /// moves and the boxes of all of them fit in memory.
 pub const PAGES_PER_SLICE: u32 = 16;
 
-/// One text per page from `first` to `last` (counted from 1, both included; `last` within the document).
-/// Lines end in a newline, paragraphs in two; the cells of a table row are parted by a tab. Not normalised.
-pub async fn page_texts(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<String>, ToolError> {
-    let mut texts = Vec::new();
-    // The ranges still to do, the next one last: a range whose output is too long is halved.
-    let mut ranges = vec![(first, last)];
-    while let Some((first, last)) = ranges.pop() {
-        match slice(sandbox, path, first, last).await {
-            Ok(pages) => texts.extend(pages),
-            Err(error) if first < last && error.document_code() == Some(code::LIMIT_OUTPUT) => {
-                let middle = first + (last - first) / 2;
-                ranges.extend([(middle + 1, last), (first, middle)]);
-            }
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(texts)
+/// What one page says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PageRead {
+    /// Lines end in a newline, paragraphs in two; the cells of a table row are parted by a tab. Not normalised.
+    pub text: String,
+    /// It may be other text than the page shows: it looks like none, or its font does not say what its glyphs mean.
+    pub is_doubtful: bool,
+    /// What poppler said of text that it could not read. Each once, few, bounded, for people.
+    pub complaints: Vec<String>,
 }
 
-async fn slice(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<String>, ToolError> {
+/// The pages from `first` to `last` (counted from 1, both included; `last` within the document), in order.
+pub async fn page_texts(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<PageRead>, ToolError> {
+    let mut read = Vec::new();
+    // The ranges still to do, the next one last. A range whose output is too long is halved, and so is one with complaints:
+    // poppler does not say which page they are about.
+    let mut ranges = vec![(first, last)];
+    while let Some((first, last)) = ranges.pop() {
+        let middle = first + (last.saturating_sub(first)) / 2;
+        match slice(sandbox, path, first, last).await {
+            Ok(pages) if first == last || pages.iter().all(|page| page.complaints.is_empty()) => read.extend(pages),
+            Err(error) if first == last || error.document_code() != Some(code::LIMIT_OUTPUT) => return Err(error),
+            Ok(_) | Err(_) => ranges.extend([(middle + 1, last), (first, middle)]),
+        }
+    }
+    doubt_fonts(sandbox, path, first, &mut read).await?;
+    Ok(read)
+}
+
+/// Doubts the pages that have a font without letters. The pages are asked one by one only if any of them has.
+async fn doubt_fonts(sandbox: &Sandbox, path: &Path, first: u32, read: &mut [PageRead]) -> Result<(), ToolError> {
+    let last = first + read.len() as u32 - 1;
+    if read.iter().all(|page| page.text.is_empty()) || !fonts::lack_letters(sandbox, path, first, last).await? {
+        return Ok(());
+    }
+    for (number, page) in (first..).zip(read) {
+        // What poppler has mapped to Han, it has mapped by a table of its own.
+        let is_mapped = page.text.is_empty() || page.text.chars().filter(|c| is_dense(*c)).count() * 2 > page.text.chars().count();
+        if !page.is_doubtful && !is_mapped {
+            page.is_doubtful = fonts::lack_letters(sandbox, path, number, number).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn slice(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<PageRead>, ToolError> {
     let [first_page, last_page] = [first, last].map(|page| page.to_string().into());
     let arguments = [
         "-bbox-layout".into(),
@@ -55,7 +82,12 @@ async fn slice(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<
     let stderr = finished.stderr;
     let texts = tokio::task::spawn_blocking(move || read_pages(&finished.stdout)).await;
     let texts = texts.map_err(|_| ToolError::transient("the worker stopped while it put a page in order"))?;
-    if texts.len() == wanted { Ok(texts) } else { Err(complaint::damaged(&stderr)) }
+    if texts.len() != wanted {
+        return Err(complaint::damaged(&stderr));
+    }
+    let complaints = complaint::of_lost_text(&stderr);
+    let read = |text: String| PageRead { is_doubtful: !legible::is_legible(&text), text, complaints: complaints.clone() };
+    Ok(texts.into_iter().map(read).collect())
 }
 
 fn read_pages(stdout: &[u8]) -> Vec<String> {
@@ -82,7 +114,21 @@ mod tests {
 
     async fn texts(bytes: &[u8], first: u32, last: u32) -> Vec<String> {
         let scratch = Scratch::new();
-        page_texts(&scratch.sandbox, &scratch.file("file.pdf", bytes), first, last).await.unwrap()
+        let pages = page_texts(&scratch.sandbox, &scratch.file("file.pdf", bytes), first, last).await.unwrap();
+        assert!(pages.iter().all(|page| !page.is_doubtful && page.complaints.is_empty()), "{pages:?}");
+        pages.into_iter().map(|page| page.text).collect()
+    }
+
+    // X42
+    #[tokio::test]
+    async fn what_poppler_cannot_read_is_told_of_the_page_that_it_is_on() {
+        let scratch = Scratch::new();
+        let page = |text: &str| format!("BT /F 10 Tf 60 700 Td ({text} is read) Tj ET ");
+        let file = samples::drawn_pages(&[page("one"), page("two") + "BT /Unknown 10 Tf (lost) Tj ET", page("three")]);
+        let pages = page_texts(&scratch.sandbox, &scratch.file("file.pdf", &file), 1, 3).await.unwrap();
+        assert_eq!(pages.iter().map(|page| page.text.as_str()).collect::<Vec<_>>(), ["one is read", "two is read", "three is read"]);
+        assert_eq!(pages.iter().map(|page| page.complaints.is_empty()).collect::<Vec<_>>(), [true, false, true]);
+        assert!(pages[1].complaints[0].contains("Unknown font tag 'Unknown'"), "{pages:?}");
     }
 
     // P2

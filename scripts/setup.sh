@@ -90,7 +90,10 @@ have_poppler_data() {
 }
 
 have_tesseract() {
-    have tesseract && tesseract --list-langs 2>/dev/null | grep -qx eng
+    have tesseract || return 1
+    languages=$(tesseract --list-langs 2>/dev/null)
+    # English, and what finds out which way up a page is.
+    printf '%s\n' "$languages" | grep -qx eng && printf '%s\n' "$languages" | grep -qx osd
 }
 
 # ---- apt ---------------------------------------------------------------------------------------------------------------
@@ -136,7 +139,7 @@ apt_packages() {
             postgres) echo postgresql ;;
             redis) apt_redis ;;
             poppler) echo "poppler-utils poppler-data" ;;
-            tesseract) echo "tesseract-ocr tesseract-ocr-eng" ;;
+            tesseract) echo "tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd" ;;
         esac
     done | tr '\n' ' '
 }
@@ -179,7 +182,7 @@ give_up() {
             postgres) say "  - PostgreSQL server programs, $POSTGRES_MAJOR_MIN or newer (Debian, Ubuntu: postgresql, for older releases from apt.postgresql.org; macOS: postgresql@17; Fedora: postgresql-server), or set DATABASE_URL" ;;
             redis) say "  - redis-server or valkey-server, $REDIS_MAJOR_MIN.0 or newer (Debian, Ubuntu: redis-server, for older releases from packages.redis.io; macOS: redis; Fedora: valkey), or set REDIS_URL" ;;
             poppler) say "  - poppler's command line tools (Debian, Ubuntu, Fedora: poppler-utils poppler-data; macOS: poppler)" ;;
-            tesseract) say "  - Tesseract with English (Debian, Ubuntu: tesseract-ocr tesseract-ocr-eng; macOS, Fedora: tesseract)" ;;
+            tesseract) say "  - Tesseract with English and orientation data (Debian, Ubuntu: tesseract-ocr tesseract-ocr-eng tesseract-ocr-osd; macOS: tesseract; Fedora: tesseract tesseract-osd)" ;;
         esac
     done
     exit 1

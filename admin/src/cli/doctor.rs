@@ -78,7 +78,7 @@ pub(super) async fn run(_args: DoctorArgs, context: &Context) -> Outcome {
     if schema_is_there {
         checks.extend(fleet::check(context).await);
     }
-    checks.extend(tools::check().await);
+    checks.extend(tools::check(context).await);
     print(context, &checks)?;
     Ok(verdict(&checks))
 }

@@ -1,6 +1,10 @@
 //! Pictures and scans: orientation, resolution, size, language.
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use millstream_admin::ops::upload::{Upload, add_file, open_store};
 use millstream_tests::{Lab, Process, eventually, process};
@@ -20,9 +24,13 @@ async fn add(lab: &Lab, path: &Path) -> Uuid {
 }
 
 /// Puts a file through the pipeline, with a bound for each of its pages.
-async fn run(lab: &Lab, path: &Path, pages: usize) -> Uuid {
+async fn run(lab: &Lab, path: &Path, pages: usize) {
     let _worker = Process::start(lab, &["worker"]);
-    let id = add(lab, path).await;
+    add(lab, path).await;
+    has_ended(lab, pages).await;
+}
+
+async fn has_ended(lab: &Lab, pages: usize) {
     lab.await_number("SELECT count(*) FROM millstream.image", 1).await;
     for page in 1..=pages {
         let read = "SELECT count(DISTINCT page) >= $1 FROM millstream.image WHERE processed_at IS NOT NULL";
@@ -42,7 +50,6 @@ async fn run(lab: &Lab, path: &Path, pages: usize) -> Uuid {
     let end =
         sqlx::query_as::<_, (String, Option<String>)>("SELECT state, error FROM millstream.document").fetch_one(&lab.pool).await.unwrap();
     assert_eq!(end, ("completed".to_owned(), None));
-    id
 }
 
 async fn text(lab: &Lab) -> String {
@@ -128,6 +135,36 @@ async fn x43_a_picture_that_ocr_does_not_take_costs_the_document_nothing_else() 
     assert_eq!(lab.number("SELECT count(*) FROM millstream.image WHERE width = 40000 AND processed_at IS NOT NULL").await, 1);
 }
 
+/// Where Tesseract has its languages.
+fn installed_tessdata() -> PathBuf {
+    let listed = Command::new("tesseract").arg("--list-langs").output().expect("Tesseract is installed");
+    let said = String::from_utf8_lossy(&listed.stdout).into_owned();
+    PathBuf::from(said.split('"').nth(1).expect("its folder in quotes"))
+}
+
+// P3
+#[tokio::test]
+async fn x49_languages_of_ones_own_are_used_and_the_doctor_says_where_from() {
+    let lab = Lab::new().await;
+    let folder = lab.folder().join("tessdata");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::copy(installed_tessdata().join("eng.traineddata"), folder.join("ours.traineddata")).unwrap();
+    let path = lab.folder().join("scan.pdf");
+    std::fs::write(&path, scans::pdf(lab.folder(), &[Scan { dpi: 200, ..Scan::PLAIN }])).unwrap();
+    let env = [("TESSDATA_PREFIX", folder.display().to_string()), ("MILLSTREAM_DOCUMENTS__OCR_LANGUAGES", "ours".to_owned())];
+    let env = env.map(|(name, value)| (name.to_owned(), value));
+    let _worker = Process::start_in(&lab.config, &["worker"], &env);
+    add(&lab, &path).await;
+    has_ended(&lab, 1).await;
+    assert!(text(&lab).await.contains(&scans::orders(0)[0]));
+    let doctor = process::command(&lab, &["doctor"]).envs(env.clone()).output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains(&format!("ours in TESSDATA_PREFIX={}, no osd", folder.display())), "{said}");
+    let doctor = process::command(&lab, &["doctor"]).envs(env).env("MILLSTREAM_DOCUMENTS__OCR_LANGUAGES", "ours+xyz").output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains("no data of xyz in TESSDATA_PREFIX="), "{said}");
+}
+
 // P4
 #[tokio::test]
 async fn x51_a_folder_with_links_pipes_and_devices_is_added_once() {
@@ -138,7 +175,7 @@ async fn x51_a_folder_with_links_pipes_and_devices_is_added_once() {
     for (to, name) in [(".", "one"), (".", "two"), ("nowhere", "gone.pdf"), ("/dev/zero", "zero.pdf")] {
         std::os::unix::fs::symlink(to, folder.join(name)).unwrap();
     }
-    let made = std::process::Command::new("mkfifo").arg(folder.join("pipe.pdf")).status().unwrap();
+    let made = Command::new("mkfifo").arg(folder.join("pipe.pdf")).status().unwrap();
     assert!(made.success());
     let added = process::run(&lab, &["documents", "add", &folder.display().to_string()]).await;
     let said = String::from_utf8_lossy(&added.stderr).into_owned();

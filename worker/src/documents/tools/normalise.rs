@@ -12,12 +12,13 @@ use std::collections::HashSet;
 use unicode_normalization::UnicodeNormalization;
 
 mod lines;
+mod numbers;
 
 /// `text` cleaned: paragraphs are parted by an empty line, cells of a table row by a tab.
 pub fn normalise(text: &str) -> String {
     let visible = visible(text);
     let lines = visible.lines().map(collapse).collect::<Vec<_>>();
-    let joined = join_divided_words(&lines);
+    let joined = join_divided_words(&numbers::without_those_in_words(&lines));
     lines::join_paragraphs(&joined)
 }
 

@@ -70,12 +70,13 @@ pub(super) async fn run_with(args: WorkerArgs, more: Vec<Handler>, context: &Con
     let mut handlers = all_handlers(&config)?;
     handlers.extend(more);
     let parts = Parts { handlers, metrics: context.metrics().await?.clone(), config };
+    // Before the port answers: what can fail at a start must not end a worker that works.
+    let (pg, store) = (context.pg().await?.clone(), open_store(&context.config.objects.url)?);
     let worker = Worker::start(parts).await?;
     let tasks = Tasks::new();
     let probes_end = CancellationToken::new();
     let probes = listener.map(|listener| tasks.spawn(serve(listener, worker.health(), probes_end.clone())));
-    let uploads = keep_swept(context.pg().await?.clone(), open_store(&context.config.objects.url)?, probes_end.clone());
-    tasks.spawn(uploads);
+    tasks.spawn(keep_swept(pg, store, probes_end.clone()));
     tracing::info!(worker = worker.id(), "working");
     tokio::select! {
         () = signals.next() => {}

@@ -112,7 +112,7 @@ fn path_of(folder: &Path, programs: &[&str]) -> String {
 #[tokio::test]
 async fn x48_a_worker_without_a_tool_leaves_its_kinds_to_others_and_says_so() {
     let lab = Lab::new().await;
-    let poppler = path_of(&lab.folder().join("bin"), &["pdfinfo", "pdftotext", "pdfimages", "pdftoppm"]);
+    let poppler = path_of(&lab.folder().join("bin"), &["pdfinfo", "pdffonts", "pdftotext", "pdfimages", "pdftoppm"]);
     let without = vec![("PATH".to_owned(), poppler.clone())];
     let _workers = [Process::start_in(&lab.config, &["worker"], &without), Process::start(&lab, &["worker"])];
     lab.await_workers(2).await;

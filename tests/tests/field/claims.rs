@@ -189,5 +189,7 @@ async fn x17_a_burial_that_waits_for_a_lease_stops_the_run() {
 async fn x17_a_rehand_that_waits_for_a_lease_leaves_none_behind() {
     let (lab, _worker, starts, id) = while_it_is_leased("SELECT millstream.rehand(ARRAY[$1], ARRAY[0], 0, NULL, 3, true)").await;
     eventually("the next hand-out runs, and no other", async || ((starts.of(id), starts.running().len()) == (2, 1)).then_some(())).await;
-    assert_eq!((lab.number("SELECT max(epoch)::bigint FROM millstream.job").await, starts.overlapped()), (1, Vec::new()));
+    // On a machine that is busy the next hand-out may have been put back unstarted once: its number says nothing.
+    let stale = "SELECT count(*) FROM millstream.lease l JOIN millstream.job j ON j.id = l.job_id WHERE l.epoch <> j.epoch";
+    assert_eq!((lab.number(stale).await, starts.overlapped()), (0, Vec::new()));
 }

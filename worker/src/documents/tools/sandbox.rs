@@ -11,6 +11,9 @@
 //! is confined alike and is killed with it when a run is cut short; after a run that ended well, or a worker that was killed,
 //! it may stay, without files and sockets.
 //!
+//! An older kernel offers less, and [`Launcher::tried`] does not tell that yet: before Linux 6.2 Landlock does not forbid to
+//! truncate a file of the worker's user, and before 6.12 it does not forbid to send signals to the worker.
+//!
 //! It does not know what the programs print or what their exit codes mean.
 
 #[cfg(target_os = "linux")]

@@ -1,11 +1,11 @@
 //! The helper that stands between a worker and a tool: this very program, called with [`ARGUMENT`]. It takes rights from itself and
 //! then becomes the tool, so that what it took is gone for the tool and for all that the tool starts.
 //!
-//! What it takes, on Linux: files, by Landlock (the tool reads programs, libraries, fonts and language data and its own folder, and
-//! writes only there; `/proc` of other processes is not among it); sockets, by seccomp (none can be made); and life beyond the worker
-//! that started it. CPU, memory and file size are limited too, as without the helper.
+//! What it takes, on Linux: files, sockets, and life beyond the worker that started it. Landlock lets the tool read programs,
+//! libraries, fonts, language data and its own folder, and write only there; `/proc` of other processes is not among it. With
+//! seccomp no socket can be made. CPU, memory and file size are limited too, as without the helper.
 //!
-//! What it does not do: the tool keeps its user, sees the process list's owner and time, and can use as much disk in its folder as is
+//! What it does not do: before Linux 6.2 Landlock does not forbid `truncate`, and before 6.12 not signals. The tool keeps its user, sees the process list's owner and time, and can use as much disk in its folder as is
 //! there. A child that the tool starts is confined as well, but only the tool itself dies with the worker. It knows no jobs.
 
 mod files;

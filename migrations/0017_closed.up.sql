@@ -24,14 +24,15 @@ $$;
 
 -- Who waits for a job's row may have waited for its lease to be granted, which a statement that began before does not see: then the job was
 -- changed, its lease stayed, and its run was never told. So all who change jobs that others may have lock them first, in the order of their ids,
--- and change jobs and leases in later statements.
+-- and change jobs and leases in later statements. They lock what they may change and nothing else: nobody waits for a job that is not his.
 
 -- As before, but for the lock.
 CREATE OR REPLACE FUNCTION millstream.rehand(p_ids uuid[], p_epochs int[], p_crash int, p_not_before timestamptz, p_crash_max int, p_leased boolean)
 RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-  PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) ORDER BY id FOR NO KEY UPDATE;
+  PERFORM 1 FROM unnest(p_ids, p_epochs) AS u(i, e) JOIN millstream.job j ON j.id = u.i AND j.epoch = u.e AND (j.state = 0 OR p_leased AND j.state = 1)
+    ORDER BY j.id FOR NO KEY UPDATE OF j;
   RETURN QUERY
   WITH lost AS (
     SELECT * FROM unnest(p_ids, p_epochs) AS u(id, epoch)
@@ -93,7 +94,7 @@ DECLARE
   v_waited uuid[];
   v_epochs int[];
 BEGIN
-  PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) ORDER BY id FOR NO KEY UPDATE;
+  PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) AND state IN (0, 1, 3, 4, 5, 6) ORDER BY id FOR NO KEY UPDATE;
   SELECT array_agg(id ORDER BY id), array_agg(epoch ORDER BY id) INTO v_waited, v_epochs FROM millstream.job WHERE id = ANY (p_ids) AND state = 0;
   WITH cancelled AS (
     UPDATE millstream.job SET state = 7, epoch = epoch + 1, ready_at = NULL, finished_at = now()
@@ -115,7 +116,7 @@ END $$;
 CREATE OR REPLACE FUNCTION millstream.retry_now(p_ids uuid[], p_actor text) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-  PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) ORDER BY id FOR NO KEY UPDATE;
+  PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) AND state IN (3, 4, 5, 8) ORDER BY id FOR NO KEY UPDATE;
   RETURN QUERY
   WITH moved AS (
     UPDATE millstream.job j SET state = 0, epoch = j.epoch + 1, ready_at = NULL, finished_at = NULL,
@@ -142,7 +143,8 @@ END $$;
 CREATE OR REPLACE FUNCTION millstream.bury(p_ids uuid[], p_epochs int[], p_reason text, p_error text) RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-  PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) ORDER BY id FOR NO KEY UPDATE;
+  PERFORM 1 FROM unnest(p_ids, p_epochs) AS u(i, e) JOIN millstream.job j ON j.id = u.i AND j.epoch = u.e AND j.state IN (0, 1)
+    ORDER BY j.id FOR NO KEY UPDATE OF j;
   RETURN QUERY
   WITH lost AS (
     SELECT * FROM unnest(p_ids, p_epochs) AS u(id, epoch)

@@ -114,6 +114,13 @@ impl Outage {
         error.code().is_some_and(|code| OF_THE_DATA.iter().any(|class| code.starts_with(class)))
     }
 
+    /// Whether Postgres is there and refuses what may be one row of many: all but what it would say to each of them, about the database, the
+    /// schema, rights or the statement itself. A part of the rows may do better.
+    pub fn may_be_of_one_row(&self) -> bool {
+        let of_everybody = |code: &str| OF_EVERYBODY.iter().any(|class| code.starts_with(class));
+        !self.is_passing() && self.code().is_some_and(|code| !of_everybody(&code))
+    }
+
     /// Whether the connection that was asked over is gone: its session had ended, or ended then. What became of the statement is unknown;
     /// over another connection it may well succeed.
     pub fn is_connection_gone(&self) -> bool {
@@ -153,6 +160,9 @@ const PASSING: [&str; 8] = ["08", "25", "28", "40", "53", "55", "57", "58"];
 /// Classes that say something about values: cardinality, data, integrity, routines of the database that refuse, views that check, limits,
 /// and exceptions that somebody raised.
 const OF_THE_DATA: [&str; 8] = ["21", "22", "23", "38", "39", "44", "54", "P0"];
+
+/// Classes that say the same of every row: no such database, no such schema, and a statement or a right that does not fit.
+const OF_EVERYBODY: [&str; 3] = ["3D", "3F", "42"];
 
 /// SQLSTATEs with which a session ends: an administrator or a restart, a crash of another session, `idle_session_timeout`,
 /// `idle_in_transaction_session_timeout`, and what a pooler says when it has lost its server.

@@ -23,6 +23,7 @@ pub mod config;
 pub mod documents;
 pub mod error;
 pub mod failpoint;
+pub mod held;
 pub mod id;
 pub mod json;
 pub mod limits;

@@ -14,6 +14,8 @@ mod dev;
 mod doors;
 #[path = "field/forwarding.rs"]
 mod forwarding;
+#[path = "field/held.rs"]
+mod held;
 #[path = "field/idle.rs"]
 mod idle;
 #[path = "field/json.rs"]

@@ -13,6 +13,7 @@ use std::{
 
 use millstream_common::{
     error::Outage,
+    held::held,
     id::{JobId, new_job_id},
     job::Priority,
     limits::{PUBLISH_GRACE, PUBLISH_GRACE_AFTER_LOSS, RECONCILE_SETTLE},
@@ -166,8 +167,11 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     tokio::time::sleep(RECONCILE_SETTLE).await;
     let missing: Vec<(JobId, i32)> = doubtful.iter().flat_map(|p| p.jobs.iter().copied()).filter(|job| !present.contains(job)).collect();
     // Sabotage: nothing is ever missed.
-    let lost =
-        if missing.is_empty() || cfg!(feature = "sabotage-reconcile") { HashSet::new() } else { still_available(shared, &missing).await? };
+    let (lost, held) = if missing.is_empty() || cfg!(feature = "sabotage-reconcile") {
+        Default::default()
+    } else {
+        still_available(shared, &missing).await?
+    };
     let op = "reconciling";
     let mut lent = shared.pg.hot(op).await?;
     if !lost.is_empty() {
@@ -176,8 +180,9 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
         tracing::info!(jobs = again.len(), "jobs missing from the streams were handed out again");
         count(shared, &doubtful, &again);
     }
-    // A parcel with nothing in the stream has nothing left: its lost jobs are in new parcels now.
-    let over: Vec<i64> = doubtful.iter().filter(|p| !p.jobs.iter().any(|job| present.contains(job))).map(|p| p.id).collect();
+    // A parcel with nothing in the stream has nothing left: its lost jobs are in new parcels now. Of what is held nobody knows yet.
+    let is_open = |job: &(JobId, i32)| present.contains(job) || held.contains(&job.0);
+    let over: Vec<i64> = doubtful.iter().filter(|p| !p.jobs.iter().any(is_open)).map(|p| p.id).collect();
     within(
         op,
         sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL").bind(over).execute(lent.conn()),
@@ -207,7 +212,8 @@ async fn list_streams(shared: &Shared, doubtful: &[Doubtful]) -> Result<(HashSet
     Ok((present, unread))
 }
 
-async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<HashSet<(JobId, i32)>, Outage> {
+/// Those that can be handed out, and those that somebody else's transaction holds.
+async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<(HashSet<(JobId, i32)>, HashSet<JobId>), Outage> {
     let op = "asking for missing jobs";
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let mut lent = shared.pg.hot(op).await?;
@@ -217,8 +223,12 @@ async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<HashS
     .bind(ids)
     .bind(epochs);
     let rows = within(op, query.fetch_all(lent.conn())).await?;
+    let mut open: HashSet<(JobId, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let ids: Vec<JobId> = open.iter().map(|(id, _)| *id).collect();
+    let held = within(op, held(lent.conn(), &ids)).await?;
     lent.done();
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
+    open.retain(|(id, _)| !held.contains(id));
+    Ok((open, held))
 }
 
 fn count(shared: &Shared, doubtful: &[Doubtful], again: &[JobId]) {

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{error::Outage, metrics::ReclaimReason, pg::within};
+use millstream_common::{error::Outage, held::held, id::JobId, metrics::ReclaimReason, pg::within};
 use sqlx::{Connection, PgConnection, Row};
 
 use super::{
@@ -149,8 +149,18 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
             lent.done();
             return Ok(());
         }
-        let left = within(op, left_by(&mut tx, worker)).await?;
-        let notices = if left.is_empty() {
+        let mut left = within(op, left_by(&mut tx, worker)).await?;
+        let ids: Vec<JobId> = left.iter().map(|left| left.job.0).collect();
+        let held = within(op, held(&mut tx, &ids)).await?;
+        left.retain(|left| !held.contains(&left.job.0));
+        let notices = if left.is_empty() && !held.is_empty() {
+            tracing::warn!(
+                worker,
+                jobs = held.len(),
+                "jobs of a dead worker wait for a transaction of somebody else, which holds their rows"
+            );
+            Vec::new()
+        } else if left.is_empty() {
             within(op, mark_lost(&mut tx, worker)).await?;
             Vec::new()
         } else {

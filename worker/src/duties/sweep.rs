@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_common::{
     error::Outage,
+    held::held,
     id::JobId,
     pg::within,
     rehand::{Reach, Reason, rehand},
@@ -38,8 +39,11 @@ impl Duty for Sweep {
         let op = "sweeping";
         let mut lent = shared.pg.hot(op).await?;
         within(op, forget_old_workers(lent.conn())).await?;
-        let (last, orphans) = within(op, find_orphans(lent.conn(), self.after)).await?;
+        let (last, mut orphans) = within(op, find_orphans(lent.conn(), self.after)).await?;
         self.after = last;
+        let ids: Vec<JobId> = orphans.iter().map(|(id, _)| *id).collect();
+        let held = within(op, held(lent.conn(), &ids)).await?;
+        orphans.retain(|(id, _)| !held.contains(id));
         if !orphans.is_empty() {
             tracing::warn!(jobs = orphans.len(), "available jobs without a parcel were found and handed out again");
             within(op, rehand(lent.conn(), &orphans, Reason::Lost, Reach::Unleased, None)).await?;

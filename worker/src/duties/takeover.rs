@@ -5,13 +5,14 @@
 //! old entry is removed. It counts as a crash only if the owner was declared dead and really died (`crash::Scene`).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use millstream_common::{
     error::Outage,
+    held::held,
     id::JobId,
     job::Priority,
     limits::TAKEOVER_AFTER,
@@ -168,18 +169,34 @@ async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &
     for of_one in abandoned.chunk_by(|a, b| (&a.item.consumer, a.died_at) == (&b.item.consumer, b.died_at)) {
         for batch in of_one.chunks(ENTRIES_MAX) {
             // Trimmed or garbage: nothing to hand out, reconcile has the jobs.
-            let found = batch.iter().filter_map(|a| hints.remove(&a.item.id).flatten());
-            let mut jobs: Vec<_> = found.flat_map(|hint| hint.jobs).collect();
+            let mut entries: Vec<(&str, Vec<(JobId, i32)>)> = Vec::new();
+            for a in batch {
+                let jobs = hints.remove(&a.item.id).flatten().map_or_else(Vec::new, |hint| hint.jobs);
+                entries.push((&a.item.id, jobs));
+            }
+            // An entry with a job that somebody else's transaction holds stays pending until a later look.
+            let held = held_now(shared, &entries).await?;
+            entries.retain(|(_, jobs)| !jobs.iter().any(|(id, _)| held.contains(id)));
+            let mut jobs: Vec<_> = entries.iter().flat_map(|(_, jobs)| jobs.iter().copied()).collect();
             jobs.sort_unstable();
             jobs.dedup();
             if !jobs.is_empty() && !hand_out(shared, queue, &jobs, &batch[0]).await? {
                 // The owner beats again: its entries are its own until the next look.
                 continue;
             }
-            batch.iter().for_each(|a| drop(shared.acks.send((stream.into(), a.item.id.clone()))));
+            entries.iter().for_each(|(id, _)| drop(shared.acks.send((stream.into(), (*id).to_owned()))));
         }
     }
     Ok(())
+}
+
+async fn held_now(shared: &Shared, entries: &[(&str, Vec<(JobId, i32)>)]) -> Result<HashSet<JobId>, Outage> {
+    let op = "asking for held rows";
+    let ids: Vec<JobId> = entries.iter().flat_map(|(_, jobs)| jobs.iter().map(|(id, _)| *id)).collect();
+    let mut lent = shared.pg.hot(op).await?;
+    let held = within(op, held(lent.conn(), &ids)).await?;
+    lent.done();
+    Ok(held)
 }
 
 /// Hands out what is still available of the jobs; false: the owner lives after all.

@@ -2,16 +2,16 @@
 //!
 //! The guarded UPDATE to `running` makes every other hint of the job stale; the lease row names the worker that answers for
 //! it. A job that cannot be leased was taken over or cancelled: its run is stopped. From the grant on, the stream entry is
-//! not needed, however long the job runs.
+//! not needed, however long the job runs. A job whose row somebody else's open transaction holds keeps no other waiting: it is asked for again.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use millstream_common::{
-    error::Outage,
+    error::{Outage, in_full},
     failpoint::reach,
     id::JobId,
     limits::{LEASE_DELAY, PARCEL_JOBS_MAX},
@@ -58,11 +58,16 @@ pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<
         if due.is_empty() {
             continue;
         }
-        if let Err(outage) = lease(&shared, &due).await {
-            if let Some(kept_back) = LINES.may_speak() {
-                tracing::warn!(kept_back, jobs = due.len(), error = %millstream_common::error::in_full(&outage), "leasing failed; it is tried again");
+        unknown = match lease(&shared, &due).await {
+            Ok(held) => held,
+            Err(outage) => {
+                if let Some(kept_back) = LINES.may_speak() {
+                    tracing::warn!(kept_back, jobs = due.len(), error = %in_full(&outage), "leasing failed; it is tried again");
+                }
+                due
             }
-            unknown = due;
+        };
+        if !unknown.is_empty() {
             tick.reset_after(AGAIN_AFTER);
         }
     }
@@ -77,52 +82,68 @@ fn take_due(waiting: &mut VecDeque<Arc<Hold>>, due: &mut Vec<Arc<Hold>>) {
     }
 }
 
-async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<(), Outage> {
-    let granted = write(shared, due).await?;
+/// Returns those whose jobs somebody else's transaction holds: what becomes of them is not known yet.
+async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<Vec<Arc<Hold>>, Outage> {
+    let answers = write(shared, due).await?;
     reach("lease.committed");
     let mut parcels: HashMap<i64, i16> = HashMap::new();
+    let mut held = Vec::new();
     for hold in due {
-        if granted.contains(&hold.id) {
-            hold.lease_granted();
-            if let Some(entry) = &hold.entry {
-                *parcels.entry(entry.parcel).or_default() += 1;
+        match answers.get(&hold.id) {
+            Some(true) => {
+                hold.lease_granted();
+                if let Some(entry) = &hold.entry {
+                    *parcels.entry(entry.parcel).or_default() += 1;
+                }
             }
-        } else {
-            shared.metrics.counters.leases_lost.inc();
-            hold.lose();
+            Some(false) => {
+                held.push(hold.clone());
+                continue;
+            }
+            None => {
+                shared.metrics.counters.leases_lost.inc();
+                hold.lose();
+            }
         }
         if let Some(entry) = &hold.entry {
             entry.release();
         }
     }
     shared.parcels.add(parcels);
-    Ok(())
+    Ok(held)
 }
 
-/// Returns the ids that this worker has a lease for now. Repeating it after an unknown outcome is safe.
-async fn write(shared: &Shared, due: &[Arc<Hold>]) -> Result<HashSet<JobId>, Outage> {
+/// Returns the jobs that this worker has a lease for now (true), and those whose rows are held, which nobody waits for (false). Repeating it
+/// after an unknown outcome is safe.
+async fn write(shared: &Shared, due: &[Arc<Hold>]) -> Result<HashMap<JobId, bool>, Outage> {
     let op = "leasing";
     // The lock order of all who change several jobs.
     let mut jobs: Vec<_> = due.iter().map(|h| (h.id, h.epoch)).collect();
     jobs.sort_unstable();
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.into_iter().unzip();
     let mut lent = shared.pg.hot(op).await?;
-    let query = sqlx::query_scalar(concat!(
+    let query = sqlx::query_as(concat!(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)),
-         running AS (
+         ours AS (SELECT j.id, j.epoch FROM asked a JOIN millstream.job j ON j.id = a.id AND j.epoch = a.epoch AND j.state = 0),
+         free AS MATERIALIZED (
+           SELECT j.id, j.epoch FROM asked a JOIN millstream.job j ON j.id = a.id AND j.epoch = a.epoch AND j.state = 0
+           ORDER BY j.id FOR NO KEY UPDATE OF j SKIP LOCKED
+         ), running AS (
            UPDATE millstream.job j SET state = 1, worker_id = $3, started_at = now() - $4 * interval '1 millisecond'
-           FROM asked a WHERE j.id = a.id AND j.epoch = a.epoch AND j.state = 0 RETURNING j.id, j.epoch
+           FROM free f WHERE j.id = f.id AND j.epoch = f.epoch AND j.state = 0 RETURNING j.id, j.epoch
          ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM running",
         over_stale_lease!(),
-        ") SELECT id FROM running
+        ") SELECT id, true FROM running
          UNION ALL
-         SELECT l.job_id FROM asked a JOIN millstream.lease l ON l.job_id = a.id AND l.epoch = a.epoch AND l.worker_id = $3",
+         SELECT id, false FROM ours WHERE id NOT IN (SELECT id FROM free)
+         UNION ALL
+         SELECT l.job_id, true FROM asked a JOIN millstream.lease l ON l.job_id = a.id AND l.epoch = a.epoch AND l.worker_id = $3",
     ))
     .bind(ids)
     .bind(epochs)
     .bind(shared.worker_id)
     .bind(LEASE_DELAY.as_millis() as i64);
-    let granted: Vec<JobId> = within(op, query.fetch_all(lent.conn())).await?;
+    let answers: Vec<(JobId, bool)> = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
-    Ok(granted.into_iter().collect())
+    Ok(answers.into_iter().collect())
 }

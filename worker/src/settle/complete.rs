@@ -3,7 +3,8 @@
 //! No join: without statistics Postgres may join by reading the whole range of ids for each row of the batch. The ids are sorted,
 //! and `width_bucket`, a binary search in a sorted array, says where in the other arrays a row's values are.
 //!
-//! What Postgres refuses to write is tried again in halves, until the outcome that it refuses is by itself: that job fails.
+//! What Postgres refuses to write is tried again in halves, until the outcome that it refuses is by itself: that job fails. Who must wait for
+//! somebody else's transaction leaves the batch, and so does an outcome that is refused for another reason than what it is.
 //!
 //! Only when the count differs from the batch (a lost lease, or a repeated write after an unknown outcome) are the rows read
 //! back to tell which were accepted.
@@ -14,6 +15,7 @@ use millstream_common::{
     error::{Outage, in_full},
     id::JobId,
     metrics::JobOutcome,
+    persist::is_held,
     pg::within,
 };
 use sqlx::PgConnection;
@@ -21,30 +23,36 @@ use sqlx::PgConnection;
 use super::{Ended, Patience, conclude, fail, unwritable};
 use crate::{claim::hold::From, shared::Shared};
 
-/// Writes successes without effects.
-pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
+/// Writes successes without effects. Returns those that must be tried again by themselves.
+pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) -> Vec<Ended> {
     let (short, leased): (Vec<_>, Vec<_>) = batch.into_iter().partition(|ended| ended.from == From::Available);
-    futures::join!(settle_from(shared, short, From::Available), settle_from(shared, leased, From::Running));
+    let (mut left, leased) = futures::join!(settle_from(shared, short, From::Available), settle_from(shared, leased, From::Running));
+    left.extend(leased);
+    left
 }
 
-async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) {
+async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) -> Vec<Ended> {
     let mut open = if batch.is_empty() { Vec::new() } else { vec![batch] };
+    let mut left = Vec::new();
     while let Some(mut batch) = open.pop() {
         match write_patiently(shared, &Columns::of(&mut batch), from).await {
             Ok(accepted) => conclude_accepted(shared, batch, accepted.as_ref()).await,
-            Err(outage) if !outage.is_about_the_data() => {
+            Err(outage) if is_held(&outage) => left.extend(batch),
+            Err(outage) if !outage.may_be_of_one_row() => {
                 tracing::warn!(jobs = batch.len(), error = %in_full(&outage), "outcomes were given up: their jobs are handed out again");
             }
             Err(_) if batch.len() > 1 => {
                 let half = batch.split_off(batch.len() / 2);
                 open.extend([batch, half]);
             }
-            Err(outage) => {
+            Err(outage) if outage.is_about_the_data() => {
                 batch.iter_mut().for_each(|ended| ended.outcome = Err(unwritable(&outage)));
-                fail::settle(shared, batch).await;
+                left.extend(fail::settle(shared, batch).await);
             }
+            Err(_) => left.extend(batch),
         }
     }
+    left
 }
 
 async fn conclude_accepted(shared: &Shared, batch: Vec<Ended>, accepted: Option<&HashSet<JobId>>) {
@@ -55,12 +63,12 @@ async fn conclude_accepted(shared: &Shared, batch: Vec<Ended>, accepted: Option<
     conclude(shared, settled.collect()).await;
 }
 
-/// Writes until Postgres has answered. On giving up, entries stay pending and leases expire.
+/// Writes until Postgres has answered, if only that the batch is to be taken apart. On giving up, entries stay pending and leases expire.
 async fn write_patiently(shared: &Shared, columns: &Columns, from: From) -> Result<Option<HashSet<JobId>>, Outage> {
     let mut patience = Patience::new(shared);
     loop {
         match write(shared, columns, from).await {
-            Err(outage) if !outage.is_about_the_data() && patience.allows_another(&outage).await => {}
+            Err(outage) if !is_held(&outage) && !outage.may_be_of_one_row() && patience.allows_another(&outage).await => {}
             answered => return answered,
         }
     }

@@ -9,6 +9,7 @@ use millstream_common::{
     error::{Outage, in_full},
     id::JobId,
     metrics::JobOutcome,
+    persist::is_held,
     pg::within,
     seldom::Seldom,
 };
@@ -16,7 +17,7 @@ use sqlx::{Connection, PgConnection};
 
 use super::{
     Ended, Patience, conclude, dead_stream,
-    fail::{Row, judge, write_patiently},
+    fail::{Row, Written, judge, write_patiently},
     unwritable,
 };
 use crate::{
@@ -27,32 +28,40 @@ use crate::{
 /// All statements of one effect together; each has the server's own statement timeout. A document's 20,000 chunks took 7 s.
 const EFFECT_DEADLINE: Duration = Duration::from_mins(1);
 
-/// Writes one outcome by itself.
-pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) {
-    let effect = match &mut ended.outcome {
+/// Writes one outcome by itself. Returns it if it must be tried again.
+pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) -> Option<Ended> {
+    let mut effect = match &mut ended.outcome {
         Ok(success) => success.effect.take(),
         Err(_) => return settle_failure(shared, ended).await,
     };
-    match complete_patiently(shared, &ended, effect).await {
-        Ok(accepted) => conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await,
-        Err(failure) => {
-            if committed(shared, &ended).await {
-                return conclude(shared, vec![(ended, true, JobOutcome::Succeeded)]).await;
+    match complete_patiently(shared, &ended, &mut effect).await {
+        Ok(Some(accepted)) => conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await,
+        Ok(None) => {
+            if let Ok(success) = &mut ended.outcome {
+                success.effect = effect;
             }
-            ended.outcome = Err(failure);
-            settle_failure(shared, ended).await;
+            return Some(ended);
+        }
+        Err(failure) => {
+            if !committed(shared, &ended).await {
+                ended.outcome = Err(failure);
+                return settle_failure(shared, ended).await;
+            }
+            conclude(shared, vec![(ended, true, JobOutcome::Succeeded)]).await;
         }
     }
+    None
 }
 
-/// Whether the completion was accepted, or what its failure means for the job: the database's complaint is one, an outage is not.
-async fn complete_patiently(shared: &Shared, ended: &Ended, mut effect: Option<Effect>) -> Result<bool, Failure> {
+/// Whether the completion was accepted, `None` if others must not wait for the answer, or what its failure means for the job: the database's
+/// complaint is one, an outage is not.
+async fn complete_patiently(shared: &Shared, ended: &Ended, effect: &mut Option<Effect>) -> Result<Option<bool>, Failure> {
     let had_effect = effect.is_some();
     let mut patience = Patience::new(shared);
     loop {
-        let outage = match complete(shared, ended, &mut effect).await {
+        let outage = match complete(shared, ended, effect).await {
             // Perhaps by the try before, whose answer was lost.
-            Ok(accepted) => return Ok(accepted || committed(shared, ended).await),
+            Ok(accepted) => return Ok(Some(accepted || committed(shared, ended).await)),
             Err(Problem::Effect(message)) => return Err(Failure::Retry(message)),
             Err(Problem::Outage(outage)) => outage,
         };
@@ -60,6 +69,9 @@ async fn complete_patiently(shared: &Shared, ended: &Ended, mut effect: Option<E
             return Err(unwritable(&outage));
         }
         let is_used_up = had_effect && effect.is_none();
+        if !is_used_up && (is_held(&outage) || outage.may_be_of_one_row()) {
+            return Ok(None);
+        }
         if is_used_up || !patience.allows_another(&outage).await {
             return Err(Failure::Snooze(Duration::from_secs(1)));
         }
@@ -159,12 +171,16 @@ async fn read_completed(shared: &Shared, id: JobId, epoch: i32) -> Result<bool, 
     Ok(done)
 }
 
-async fn settle_failure(shared: &Arc<Shared>, ended: Ended) {
-    let Some((ended, verdict)) = judge(shared, vec![ended]).await.and_then(|mut judged| judged.pop()) else { return };
-    let Some(accepted) = write_patiently(shared, &[Row::of(&ended, &verdict)]).await else { return };
+async fn settle_failure(shared: &Arc<Shared>, ended: Ended) -> Option<Ended> {
+    let (ended, verdict) = judge(shared, vec![ended]).await?.pop()?;
+    let Written { accepted, left } = write_patiently(shared, &[Row::of(&ended, &verdict)]).await?;
+    if !left.is_empty() {
+        return Some(ended);
+    }
     let ok = !accepted.is_empty();
     if ok && verdict.outcome == JobOutcome::Dead {
         dead_stream::announce(shared, std::iter::once(dead_stream::Notice::of(&ended, &verdict))).await;
     }
     conclude(shared, vec![(ended, ok, verdict.outcome)]).await;
+    None
 }

@@ -9,6 +9,7 @@ use millstream_common::{
     id::JobId,
     limits::{ERROR_BYTES_MAX, bounded},
     metrics::JobOutcome,
+    persist::is_held,
     pg::within,
 };
 use sqlx::PgConnection;
@@ -19,16 +20,17 @@ use super::{
 };
 use crate::shared::Shared;
 
-/// Writes failures of jobs without a pipeline stage.
-pub(crate) async fn settle(shared: &Arc<Shared>, mut batch: Vec<Ended>) {
+/// Writes failures of jobs without a pipeline stage. Returns those that must be tried again by themselves.
+pub(crate) async fn settle(shared: &Arc<Shared>, mut batch: Vec<Ended>) -> Vec<Ended> {
     if batch.is_empty() {
-        return;
+        return batch;
     }
     // The lock order of all who change several jobs.
     batch.sort_unstable_by_key(|ended| ended.job.hold.id);
-    let Some(judged) = judge(shared, batch).await else { return };
+    let Some(judged) = judge(shared, batch).await else { return Vec::new() };
     let rows: Vec<_> = judged.iter().map(|(ended, verdict)| Row::of(ended, verdict)).collect();
-    let Some(accepted) = write_patiently(shared, &rows).await else { return };
+    let Some(Written { accepted, left }) = write_patiently(shared, &rows).await else { return Vec::new() };
+    let (judged, left): (Vec<_>, Vec<_>) = judged.into_iter().partition(|(ended, _)| !left.contains(&ended.job.hold.id));
     let buried = judged.iter().filter(|(e, v)| v.outcome == JobOutcome::Dead && accepted.contains(&e.job.hold.id));
     dead_stream::announce(shared, buried.map(|(e, v)| dead_stream::Notice::of(e, v))).await;
     let settled = judged.into_iter().map(|(ended, verdict)| {
@@ -36,23 +38,34 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut batch: Vec<Ended>) {
         (ended, ok, verdict.outcome)
     });
     conclude(shared, settled.collect()).await;
+    left.into_iter().map(|(ended, _)| ended).collect()
+}
+
+/// What became of rows; the others were not ours any more.
+#[derive(Default)]
+pub(crate) struct Written {
+    pub(crate) accepted: HashSet<JobId>,
+    /// To be tried again: their jobs are held by somebody else's transaction, or Postgres could not for another reason than what they are.
+    pub(crate) left: HashSet<JobId>,
 }
 
 /// Writes until Postgres has answered; `None`: it did not within a lease. What it refuses is tried again in halves, until the row that it
 /// refuses is by itself: that is written with a text that every database can store.
-pub(crate) async fn write_patiently(shared: &Shared, rows: &[Row]) -> Option<HashSet<JobId>> {
-    let (mut open, mut accepted) = (vec![rows], HashSet::new());
+pub(crate) async fn write_patiently(shared: &Shared, rows: &[Row]) -> Option<Written> {
+    let (mut open, mut written) = (vec![rows], Written::default());
     while let Some(rows) = open.pop() {
         match write_or_refuse(shared, rows).await {
-            Ok(ids) => accepted.extend(ids),
-            Err(outage) if !outage.is_about_the_data() => return None,
+            Ok(ids) => written.accepted.extend(ids),
+            Err(outage) if is_held(&outage) => written.left.extend(rows.iter().map(|row| row.id)),
+            Err(outage) if !outage.may_be_of_one_row() => return None,
             Err(outage) => match rows {
-                [row] => accepted.extend(write_plainly(shared, row, &outage).await),
+                [row] if outage.is_about_the_data() => written.accepted.extend(write_plainly(shared, row, &outage).await),
+                [row] => drop(written.left.insert(row.id)),
                 rows => open.extend(<[_; 2]>::from(rows.split_at(rows.len() / 2))),
             },
         }
     }
-    Some(accepted)
+    Some(written)
 }
 
 /// Until there is an answer, which may be a refusal.
@@ -60,7 +73,7 @@ async fn write_or_refuse(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>
     let mut patience = Patience::new(shared);
     loop {
         match write_once(shared, rows).await {
-            Err(outage) if !outage.is_about_the_data() && patience.allows_another(&outage).await => {}
+            Err(outage) if !is_held(&outage) && !outage.may_be_of_one_row() && patience.allows_another(&outage).await => {}
             answered => return answered,
         }
     }

@@ -4,7 +4,8 @@
 //! else: its result is dropped and counted. Entries are released after COMMIT, never before.
 //!
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
-//! stage) must commit with them, one transaction each. One outcome that cannot be written does not hold back its batch. `streak` knows how often a job has met the same thing before.
+//! stage) must commit with them, one transaction each. One outcome that cannot be written does not hold back its batch: `later` tries it
+//! again by itself. `streak` knows how often a job has met the same thing before.
 
 /// The fence: only the hand-out whose epoch this is may write the job `j`; unless said, it is that of the row `u`.
 #[cfg(not(feature = "sabotage-guard"))]
@@ -32,6 +33,7 @@ pub(crate) mod complete;
 pub(crate) mod dead_stream;
 pub(crate) mod effect;
 pub(crate) mod fail;
+mod later;
 pub(crate) mod parcels;
 mod streak;
 pub(crate) mod verdict;
@@ -63,6 +65,9 @@ use crate::{
 
 /// Batches written at the same time: one forms and two are on their way.
 const WRITES_MAX: usize = 2;
+/// Outcomes written at the same time that need a transaction each: a few connections of those that everybody but the hot path shares. A slow
+/// write of a handler holds up those like it and not the batches.
+const ALONE_MAX: usize = 2;
 /// `/livez` fails when the loop has not turned for this long.
 const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// How often an idle loop reports that it turns.
@@ -79,7 +84,7 @@ pub(crate) struct Ended {
 
 /// Collects outcomes until `stop` fires and none is left.
 pub(crate) async fn run(shared: Arc<Shared>, mut ended: mpsc::UnboundedReceiver<Ended>, stop: CancellationToken) {
-    let writes = Arc::new(Semaphore::new(WRITES_MAX));
+    let (writes, alone) = (Arc::new(Semaphore::new(WRITES_MAX)), Arc::new(Semaphore::new(ALONE_MAX)));
     let tasks = Tasks::new();
     loop {
         shared.pulses.turn("settle", SILENCE_MAX);
@@ -92,35 +97,60 @@ pub(crate) async fn run(shared: Arc<Shared>, mut ended: mpsc::UnboundedReceiver<
             () = stop.cancelled() => break,
             () = tokio::time::sleep(IDLE_TURN) => continue,
         }
-        let shared = shared.clone();
+        let (shared, alone) = (shared.clone(), alone.clone());
         tasks.spawn(async move {
-            // On the heap: the three ways to write side by side are a large future.
-            Box::pin(settle(&shared, batch)).await;
+            let sorted = Sorted::of(batch);
+            // On the heap: these are large futures.
+            let mut left = Box::pin(together(&shared, sorted.plain, sorted.failed)).await;
             drop(permit);
+            left.extend(Box::pin(by_themselves(&shared, sorted.alone, &alone)).await);
+            Box::pin(later::settle(&shared, left, &alone)).await;
         });
     }
     tasks.stop(shared.lease).await;
     shared.pulses.end("settle");
 }
 
-/// Sorts the outcomes by how they are written and writes them.
-async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) {
-    let (mut plain, mut failed, mut alone) = (Vec::new(), Vec::new(), Vec::new());
-    for mut ended in batch {
-        refuse_large_result(&mut ended);
-        match &ended.outcome {
-            // Jobs of a pipeline stage lock the stage's row: one transaction each, so that batches cannot deadlock.
-            _ if ended.job.stage_id.is_some() => alone.push(ended),
-            Ok(success) if success.effect.is_some() || success.tokens.is_some() => alone.push(ended),
-            Ok(_) => plain.push(ended),
-            Err(_) => failed.push(ended),
+/// Outcomes by how they are written.
+#[derive(Default)]
+struct Sorted {
+    plain: Vec<Ended>,
+    failed: Vec<Ended>,
+    alone: Vec<Ended>,
+}
+
+impl Sorted {
+    fn of(batch: Vec<Ended>) -> Self {
+        let mut sorted = Self::default();
+        for mut ended in batch {
+            refuse_large_result(&mut ended);
+            match &ended.outcome {
+                // Jobs of a pipeline stage lock the stage's row: one transaction each, so that batches cannot deadlock.
+                _ if ended.job.stage_id.is_some() => sorted.alone.push(ended),
+                Ok(success) if success.effect.is_some() || success.tokens.is_some() => sorted.alone.push(ended),
+                Ok(_) => sorted.plain.push(ended),
+                Err(_) => sorted.failed.push(ended),
+            }
         }
+        sorted
     }
-    futures::join!(complete::settle(shared, plain), fail::settle(shared, failed), async {
-        for ended in alone {
-            effect::settle(shared, ended).await;
-        }
-    });
+}
+
+/// Writes batches. Returns those that must be tried again by themselves.
+async fn together(shared: &Arc<Shared>, plain: Vec<Ended>, failed: Vec<Ended>) -> Vec<Ended> {
+    let (mut left, held) = futures::join!(complete::settle(shared, plain), fail::settle(shared, failed));
+    left.extend(held);
+    left
+}
+
+/// Writes outcomes one by one. Returns those that must be tried again.
+async fn by_themselves(shared: &Arc<Shared>, outcomes: Vec<Ended>, permits: &Semaphore) -> Vec<Ended> {
+    let mut left = Vec::new();
+    for ended in outcomes {
+        let Ok(_permit) = permits.acquire().await else { break };
+        left.extend(effect::settle(shared, ended).await);
+    }
+    left
 }
 
 fn refuse_large_result(ended: &mut Ended) {
@@ -153,10 +183,15 @@ impl<'a> Patience<'a> {
         if let Some(kept_back) = LINES.may_speak() {
             tracing::warn!(kept_back, error = %in_full(outage), "settling failed; it is tried again");
         }
+        self.allows(outage.is_passing()).await
+    }
+
+    /// The same, if `passing` says whether what is in the way will pass.
+    async fn allows(&mut self, passing: bool) -> bool {
         // While the heart beats the leases live, and while Postgres refuses everybody nobody ends them: a run that has ended is not thrown
         // away because this process was kept from its writes. What the database itself refuses is not asked for ever.
         let may_be_ours = self.shared.beating.load(Ordering::Relaxed) || self.shared.contact.is_refused();
-        if outage.is_passing() && may_be_ours {
+        if passing && may_be_ours {
             self.deadline = Instant::now() + self.shared.lease;
         }
         if Instant::now() > self.deadline {

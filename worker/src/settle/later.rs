@@ -1,0 +1,68 @@
+//! Outcomes that cannot be written now, and others could be: somebody else's open transaction holds the row of their job, or Postgres fails on
+//! just this row. They wait here, beside the writers of batches.
+//!
+//! A row that is held is not waited for inside a statement: that would keep a connection, and the rows locked before it, for seconds.
+
+use std::{collections::HashSet, sync::Arc};
+
+use millstream_common::{
+    error::{Outage, in_full},
+    held,
+    id::JobId,
+    pg::within,
+    seldom::Seldom,
+};
+use tokio::sync::Semaphore;
+
+use super::{Ended, Patience, Sorted, by_themselves, together};
+use crate::shared::Shared;
+
+static LINES: Seldom = Seldom::new();
+
+/// Tries again until all are written; those whose rows are held as long as the heart beats, the others for one lease.
+pub(super) async fn settle(shared: &Arc<Shared>, mut left: Vec<Ended>, alone: &Semaphore) {
+    let mut patience = Patience::new(shared);
+    // Held, as far as is known.
+    let mut passing = true;
+    while !left.is_empty() {
+        if !patience.allows(passing).await {
+            tracing::warn!(jobs = left.len(), "outcomes were given up: their jobs are handed out again");
+            return;
+        }
+        match held(shared, &left).await {
+            Ok(held) => {
+                passing = !held.is_empty();
+                left = write_free(shared, left, &held, alone).await;
+            }
+            Err(outage) => {
+                passing = outage.is_passing();
+                tracing::debug!(error = %in_full(&outage), "whether rows are held is asked again");
+            }
+        }
+    }
+}
+
+/// Returns those that must wait on.
+async fn write_free(shared: &Arc<Shared>, left: Vec<Ended>, held: &HashSet<JobId>, alone: &Semaphore) -> Vec<Ended> {
+    let (mut waiting, free): (Vec<_>, Vec<_>) = left.into_iter().partition(|ended| held.contains(&ended.job.hold.id));
+    if let Some(job) = waiting.first()
+        && let Some(kept_back) = LINES.may_speak()
+    {
+        let (jobs, first) = (waiting.len(), job.job.hold.id);
+        tracing::warn!(kept_back, jobs, %first, "outcomes wait for a transaction of somebody else, which holds the rows of their jobs");
+    }
+    let sorted = Sorted::of(free);
+    waiting.extend(together(shared, sorted.plain, sorted.failed).await);
+    waiting.extend(by_themselves(shared, sorted.alone, alone).await);
+    waiting
+}
+
+/// Those whose rows somebody else holds at this moment. Waits for nobody.
+async fn held(shared: &Shared, outcomes: &[Ended]) -> Result<HashSet<JobId>, Outage> {
+    let op = "asking for held rows";
+    let ids: Vec<JobId> = outcomes.iter().map(|ended| ended.job.hold.id).collect();
+    let mut lent = shared.pg.hot(op).await?;
+    let held = within(op, held::held(lent.conn(), &ids)).await?;
+    lent.done();
+    Ok(held)
+}

@@ -50,15 +50,17 @@ async fn x70_a_tool_reaches_neither_the_network_nor_other_files_nor_the_secrets_
     std::fs::write(&secret, "canary").unwrap();
     // Each attempt says whether it got through; the last word is an error that the document shows.
     let script = format!(
-        "n=no; w=no; e=no; s=no; own=no
+        "n=no; w=no; e=no; s=no; own=no; k=no; c=no
         {{ exec 3<>/dev/tcp/127.0.0.1/{port}; }} 2>/dev/null && n=yes
         {{ : >{outside}; }} 2>/dev/null && w=yes
         {{ : >/tmp/millstream-x70; }} 2>/dev/null && w=yes
         {{ read -r -d '' e </proc/$PPID/environ; }} 2>/dev/null && e=yes
         {{ read -r s <{secret}; }} 2>/dev/null && s=yes
         {{ : >$TMPDIR/mine; }} 2>/dev/null && own=yes
+        kill -0 $PPID 2>/dev/null && k=yes
+        chmod 0777 {secret} 2>/dev/null && c=yes
         [ $e = no ] || e=yes
-        echo \"Syntax Error: network $n, write $w, environ $e, read $s, own $own\" >&2; exit 1",
+        echo \"Syntax Error: network $n, write $w, environ $e, read $s, own $own, signal $k, chmod $c\" >&2; exit 1",
         outside = outside.display(),
         secret = secret.display(),
     );
@@ -66,10 +68,23 @@ async fn x70_a_tool_reaches_neither_the_network_nor_other_files_nor_the_secrets_
     let id = add(&lab, "hostile.pdf", &one_page()).await;
     let (state, error) = ended(&lab, id).await;
     let error = error.unwrap_or_default();
-    assert!(state == "failed" && error.contains("network no, write no, environ no, read no, own yes"), "{error}");
+    assert!(state == "failed" && error.contains("network no, write no, environ no, read no, own yes, signal no, chmod no"), "{error}");
     assert!(!outside.exists());
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "somebody has connected");
+}
+
+#[tokio::test]
+async fn x70_a_tool_that_aborts_has_crashed_on_the_file() {
+    let lab = Lab::new().await;
+    if !can_confine(&lab) {
+        return;
+    }
+    let path = path_with(&lab, "kill -ABRT $$; echo 'Syntax Error: it may not signal itself' >&2; exit 1");
+    let _worker = Process::start_in(&lab.config, &["worker"], &[("PATH".into(), path)]);
+    let id = add(&lab, "hostile.pdf", &one_page()).await;
+    let (state, error) = ended(&lab, id).await;
+    assert_eq!((state.as_str(), error.as_deref()), ("failed", Some("pdfinfo crashed on this file (signal 6)")));
 }
 
 /// The process of this name below `parent`.

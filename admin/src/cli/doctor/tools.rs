@@ -61,7 +61,8 @@ async fn languages(program: &Path, wanted: &str) -> Check {
 fn isolation() -> Check {
     let gaps = Launcher::ourselves().tried().1.gaps();
     if gaps.is_empty() {
-        return Check::ok("isolation of tools", "no network, no files but their own, no life beyond the worker (Landlock, seccomp)");
+        let closed = "no network, no files but their own and the system's, no signals, no life beyond the worker (Landlock, seccomp)";
+        return Check::ok("isolation of tools", closed);
     }
     let advice =
         "use a Linux kernel with Landlock (5.13 or newer) and seccomp, or run workers for documents where there is nothing to steal";

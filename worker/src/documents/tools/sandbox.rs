@@ -5,14 +5,11 @@
 //! held; the child is dead when [`Sandbox::run`] returns or its future is dropped; its environment has no variable of ours.
 //!
 //! That alone keeps no secret from a parser that a hostile file has taken over: it has the worker's user. With the helper, on a
-//! Linux that has Landlock and seccomp, such a program can neither make a socket, nor write outside its folder, nor read
-//! what is not the system's or its own, `/proc` of the worker included, nor outlive the worker. What of this holds on a
-//! machine is asked of it ([`Launcher::tried`]), logged at the start and told by the doctor. A child of the tool's own
-//! is confined alike and is killed with it when a run is cut short; after a run that ended well, or a worker that was killed,
-//! it may stay, without files and sockets.
-//!
-//! An older kernel offers less, and [`Launcher::tried`] does not tell that yet: before Linux 6.2 Landlock does not forbid to
-//! truncate a file of the worker's user, and before 6.12 it does not forbid to send signals to the worker.
+//! Linux that has Landlock and seccomp, such a program can neither make a socket, nor write or change anything outside its
+//! folder, nor read what is not the system's or its own, `/proc` of the worker included, nor signal another process, nor
+//! outlive the worker. What of this holds on a machine is asked of it ([`Launcher::tried`]), logged at the start and told
+//! by the doctor. A child of the tool's own is confined alike and is killed with it when a run is cut short; after a run
+//! that ended well, or a worker that was killed, it may stay, without files and sockets.
 //!
 //! It does not know what the programs print or what their exit codes mean.
 

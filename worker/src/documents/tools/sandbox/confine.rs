@@ -1,15 +1,18 @@
 //! The helper that stands between a worker and a tool: this very program, called with [`ARGUMENT`]. It takes rights from itself and
 //! then becomes the tool, so that what it took is gone for the tool and for all that the tool starts.
 //!
-//! What it takes, on Linux: files, sockets, and life beyond the worker that started it. Landlock lets the tool read programs,
-//! libraries, fonts, language data and its own folder, and write only there; `/proc` of other processes is not among it. With
-//! seccomp no socket can be made. CPU, memory and file size are limited too, as without the helper.
+//! What it takes, on Linux: files, sockets, other processes, and life beyond the worker that started it. Landlock lets the tool read
+//! programs, libraries, fonts, language data and its own folder, and write only there; `/proc` of other processes is not among it. What
+//! Landlock forbids on newer kernels only, or on none, seccomp refuses on all ([`calls`]): to truncate a file by its name, to change its
+//! owner, mode or times, to signal another process. With seccomp no socket can be made. CPU, memory and file size are limited too, as
+//! without the helper.
 //!
-//! What it does not do: before Linux 6.2 Landlock does not forbid `truncate`, and before 6.12 not signals. The tool keeps its user, sees the process list's owner and time, and can use as much disk in its folder as is
-//! there. A child that the tool starts is confined as well, but only the tool itself dies with the worker. It knows no jobs.
+//! What it does not do: the tool keeps its user, learns of every path whether it is there and how large the file is, and can use as much
+//! disk in its folder as is there. A child that the tool starts is confined as well, but only the tool itself dies with the worker. It
+//! knows no jobs.
 
+mod calls;
 mod files;
-mod sockets;
 
 use std::{
     ffi::OsString,
@@ -28,13 +31,6 @@ pub(super) const PROBE: &str = "probe";
 pub(super) const FAILED: u8 = 118;
 /// Begins what it says then.
 pub(super) const COMPLAINT: &str = "the tool could not be confined: ";
-
-/// What the kernel has taken away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Taken {
-    pub(super) files: bool,
-    pub(super) sockets: bool,
-}
 
 /// What is to run, and within what.
 struct Order {
@@ -68,10 +64,9 @@ pub fn helper() -> Option<ExitCode> {
     }
 }
 
-/// Takes everything from this process, and prints what has gone.
+/// Takes everything from this process, and prints what the kernel has taken.
 fn probe() -> Result<ExitCode, String> {
-    let taken = Taken { files: files::take(&[], &[])?, sockets: sockets::take()? };
-    println!("files={} sockets={}", taken.files, taken.sockets);
+    println!("landlock={} seccomp={}", files::take(&[], &[])?, calls::take()?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,7 +80,7 @@ fn become_tool(arguments: Vec<OsString>) -> Result<ExitCode, String> {
     let mut command = Command::new(&order.program);
     command.args(&order.arguments);
     files::take(&files::readable(&order.program, &order.data_dir), std::slice::from_ref(&order.work_dir))?;
-    sockets::take()?;
+    calls::take()?;
     // Last, and with everything at hand that is needed to go on: the limits are the tool's, and tight.
     limit(Resource::Core, 0, 0);
     limit(Resource::Fsize, order.file_bytes, order.file_bytes);

@@ -41,10 +41,10 @@ pub enum Launcher {
 /// What a tool cannot do here.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Isolation {
-    /// Read what is not its own or the system's, write outside its folder, look into other processes.
+    /// Read what is not its own or the system's, look into other processes, write or change anything outside its folder.
     pub files: bool,
-    /// Reach the network, or any socket.
-    pub sockets: bool,
+    /// Reach the network, or any socket; signal other processes, or change their limits.
+    pub others: bool,
     /// Outlive the worker.
     pub life: bool,
 }
@@ -78,7 +78,7 @@ impl Launcher {
         std::thread::spawn(move || answer.send(command.output()));
         let said = String::from_utf8(heard.recv_timeout(ASK_DEADLINE).ok()?.ok()?.stdout).ok()?;
         let word = |name: &str| said.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());
-        Some(Isolation { files: word("files=")?, sockets: word("sockets=")?, life: true })
+        Some(Isolation::by(word("landlock=")?, word("seccomp=")?))
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -111,11 +111,17 @@ fn shell(program: &Path, limits: &Limits) -> Command {
 }
 
 impl Isolation {
+    /// With the helper. No Landlock forbids every change of a file, and an old one hardly any but to write: that takes both.
+    #[cfg(target_os = "linux")]
+    fn by(landlock: bool, seccomp: bool) -> Self {
+        Self { files: landlock && seccomp, others: seccomp, life: true }
+    }
+
     /// What a tool can do here although it should not; empty: nothing.
     pub fn gaps(self) -> Vec<&'static str> {
         let gaps = [
             (self.files, "read and write what the worker's user may, its environment included"),
-            (self.sockets, "reach the network"),
+            (self.others, "reach the network, and stop what the worker's user may"),
             (self.life, "outlive the worker"),
         ];
         gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, gap)| gap).collect()
@@ -133,6 +139,14 @@ mod tests {
             let (launcher, isolation) = Launcher::Helper(program.into()).tried();
             assert_eq!((launcher, isolation.gaps().len()), (Launcher::Shell, 3), "{program}");
         }
-        assert!(Isolation { files: true, sockets: true, life: true }.gaps().is_empty());
+        assert!(Isolation { files: true, others: true, life: true }.gaps().is_empty());
+    }
+
+    // X70
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn x70_files_are_called_confined_only_where_both_landlock_and_seccomp_are() {
+        let gaps = |landlock, seccomp| Isolation::by(landlock, seccomp).gaps().len();
+        assert_eq!([gaps(true, true), gaps(true, false), gaps(false, true), gaps(false, false)], [0, 2, 1, 2]);
     }
 }

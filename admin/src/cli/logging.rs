@@ -1,20 +1,25 @@
 //! Logs go to stderr, so that stdout is the answer and nothing else.
 //!
-//! Texts from outside reach a terminal through a log too: what would turn the order of its characters becomes visible, and a panic is a line
-//! of the log, without what looks like a secret.
+//! Texts from outside reach a terminal through a log too. An event is one line, whatever its values hold: line ends, colours and what would
+//! turn the order of characters become visible. A panic is a line of the log, without what looks like a secret.
 
 use std::{
     backtrace::{Backtrace, BacktraceStatus},
-    io::{self, Write},
+    fmt::Debug,
 };
 
-use millstream_common::{
-    config::Config,
-    limits::ERROR_BYTES_MAX,
-    printable::{is_hidden, printable},
-    redact::stored,
+use millstream_common::{config::Config, limits::ERROR_BYTES_MAX, printable::printable, redact::stored};
+use tracing::field::Field;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt,
+    fmt::{
+        self, FormatFields,
+        format::{Writer, debug_fn},
+    },
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
 };
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::exit::Failure;
 
@@ -44,7 +49,8 @@ pub fn init(config: &Config, volume: Volume) -> Result<(), Failure> {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     } else {
         use std::io::IsTerminal;
-        registry.with(fmt::layer().with_ansi(std::io::stderr().is_terminal()).with_writer(|| Shown)).try_init()
+        let colours = std::io::stderr().is_terminal();
+        registry.with(fmt::layer().fmt_fields(fields()).with_ansi(colours).with_writer(std::io::stderr)).try_init()
     };
     Ok(())
 }
@@ -58,27 +64,19 @@ fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(place, panic = text, backtrace, "panicked");
 }
 
-/// Stderr, for lines that may be coloured: the colours stay, hidden characters that are no part of them become visible.
-struct Shown;
-
-impl Write for Shown {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        io::stderr().lock().write_all(shown(&String::from_utf8_lossy(line)).as_bytes())?;
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
+/// How the fields of an event or a span are written. The layer's own way lets the line ends of every value pass, and the control characters
+/// of all values but the message.
+fn fields() -> impl for<'w> FormatFields<'w> + 'static {
+    debug_fn(write_field).delimited(" ")
 }
 
-/// The layer below escapes ESC and its kin where they come from outside, and writes its own.
-fn shown(line: &str) -> String {
-    let mut out = String::with_capacity(line.len());
-    for c in line.chars() {
-        if is_hidden(c) && !c.is_ascii_control() { out.push_str(&printable(c.encode_utf8(&mut [0; 4]))) } else { out.push(c) }
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std::fmt::Result {
+    let text = printable(&format!("{value:?}"));
+    match field.name() {
+        "message" => writer.write_str(&text),
+        name if writer.has_ansi_escapes() => write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{text}"),
+        name => write!(writer, "{name}={text}"),
     }
-    out
 }
 
 fn filter(configured: &str, volume: Volume) -> String {
@@ -95,13 +93,68 @@ fn filter(configured: &str, volume: Volume) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::{
+        io::{self, Write},
+        sync::{Arc, Mutex},
+    };
+
+    use millstream_common::printable::is_hidden;
+
     use super::*;
+
+    /// A log that a test can read.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(line)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is logged of an event whose values are all the same.
+    fn logged(value: &'static str, colours: bool) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = fmt::layer().fmt_fields(fields()).with_ansi(colours).without_time().with_writer(move || writer.clone());
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            let _span = tracing::error_span!("span", shown = %value).entered();
+            tracing::error!(shown = %value, text = value, error = &io::Error::other(value) as &(dyn std::error::Error + 'static), "{value}");
+        });
+        let bytes = kept.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
 
     // X72
     #[test]
-    fn a_log_line_keeps_its_colours_and_shows_what_would_turn_it() {
-        assert_eq!(shown("\u{1b}[31mred\u{1b}[0m \u{202e}x\u{9b}y\n"), "\u{1b}[31mred\u{1b}[0m \\u{202e}x\\u{9b}y\n");
+    fn an_event_is_one_line_and_its_values_turn_or_colour_nothing() {
+        let hostile = "a\nERROR forged\r\u{1b}[2J\u{8}\u{9b}31m\u{202e}z";
+        let line = logged(hostile, false);
+        assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+        assert!(!line.trim_end_matches('\n').chars().any(is_hidden), "{line:?}");
+        assert_eq!(line.matches("a ERROR forged \\u{1b}[2J\\u{8}\\u{9b}31m\\u{202e}z").count(), 4, "{line:?}");
+        let coloured = logged(hostile, true);
+        let colours = coloured.split('\u{1b}').skip(1);
+        assert!(
+            colours.clone().count() > 0 && colours.clone().all(|colour| colour.starts_with('[') && !colour.starts_with("[2J")),
+            "{coloured:?}"
+        );
+        assert!(!coloured.trim_end_matches('\n').chars().any(|c| c != '\u{1b}' && is_hidden(c)), "{coloured:?}");
+    }
+
+    // X72
+    #[test]
+    fn a_log_line_of_harmless_values_reads_as_ever() {
+        assert_eq!(
+            logged("é x", false),
+            "ERROR span{shown=é x}: millstream_admin::cli::logging::tests: é x shown=é x text=\"é x\" error=é x\n"
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ fn data(name: &str) -> PathBuf {
 async fn read(name: &str) -> PageRead {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::new(std::env::var_os("PATH").unwrap(), folder.path());
-    pdf::page_texts(&sandbox, &data(name), 1, 1).await.unwrap().remove(0)
+    pdf::page_texts(&sandbox, &data(name), &std::collections::BTreeSet::new(), 1, 1).await.unwrap().remove(0)
 }
 
 /// What the pipeline stores as the text of the first page.

@@ -17,6 +17,7 @@ use futures::FutureExt;
 use serde_json::json;
 use uuid::Uuid;
 
+use self::drawn::Allowance;
 use super::{
     Pipeline,
     failure::{blocking, gone},
@@ -49,8 +50,9 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { 
     let sandbox = pipeline.sandbox(&workspace);
     let info = pdf::inspect(&sandbox, &file).await?;
     let source = Source { document_id, sandbox, file, images_dir: workspace.subfolder("images")?, objects: pipeline.objects.clone() };
-    let mut taken = take_apart(&source, &context, info.pages).await?;
+    let mut taken = take_apart(&source, &context, &info).await?;
     taken.notes.extend(remarks::of_form(&info, &taken.pages));
+    taken.notes.extend(remarks::of_lost_text(None, &taken.file_complaints));
     finish(document_id, &info, taken)
 }
 
@@ -71,8 +73,10 @@ struct Taken {
     doubtful: Vec<u32>,
     text_bytes: usize,
     images: Vec<ImageRow>,
-    /// Pages drawn that are no scans.
-    drawn: usize,
+    /// What poppler said of text in the file as a whole.
+    file_complaints: Vec<String>,
+    /// For pages that are still to be drawn.
+    allowance: Allowance,
     /// Of `images`, those that the file holds.
     pictures: usize,
     image_bytes: u64,
@@ -80,7 +84,8 @@ struct Taken {
     notes: Notes,
 }
 
-async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Taken, Failure> {
+async fn take_apart(source: &Source, context: &Context, info: &PdfInfo) -> Result<Taken, Failure> {
+    let pages = info.pages;
     let mut listed: BTreeMap<u32, Vec<ListedImage>> = BTreeMap::new();
     for image in pdf::list_images(&source.sandbox, &source.file, 1, pages).await? {
         listed.entry(image.page).or_default().push(image);
@@ -90,7 +95,7 @@ async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Ta
     progress.tell(0, pages, &format!("page 1 of {pages}")).await;
     for first in (1..=pages).step_by(PAGES_PER_SLICE as usize) {
         let last = pages.min(first + PAGES_PER_SLICE - 1);
-        taken.add_pages(first, page_texts(source, first, last).await?)?;
+        taken.add_pages(first, page_texts(source, info, first, last).await?)?;
         for page in first..=last {
             let images = listed.remove(&page).unwrap_or_default();
             let is_scan = taken.add_drawing(source, page, &images).await?;
@@ -103,8 +108,8 @@ async fn take_apart(source: &Source, context: &Context, pages: u32) -> Result<Ta
     Ok(taken)
 }
 
-async fn page_texts(source: &Source, first: u32, last: u32) -> Result<Vec<PageRead>, Failure> {
-    let pages = pdf::page_texts(&source.sandbox, &source.file, first, last).await?;
+async fn page_texts(source: &Source, info: &PdfInfo, first: u32, last: u32) -> Result<Vec<PageRead>, Failure> {
+    let pages = pdf::page_texts(&source.sandbox, &source.file, &info.complaints, first, last).await?;
     blocking(move || pages.into_iter().map(|page| PageRead { text: normalise(&page.text), ..page }).collect()).await
 }
 
@@ -112,7 +117,10 @@ impl Taken {
     fn add_pages(&mut self, first: u32, read: Vec<PageRead>) -> Result<(), ToolError> {
         for (page, read) in (first..).zip(read) {
             self.text_bytes += read.text.len();
-            self.notes.extend(remarks::of_lost_text(page, &read.complaints));
+            self.notes.extend(remarks::of_lost_text(Some(page), &read.complaints));
+            if self.file_complaints.is_empty() {
+                self.file_complaints = read.file_complaints;
+            }
             if read.is_doubtful && !read.text.is_empty() {
                 self.doubtful.push(page);
             }

@@ -28,7 +28,7 @@ mod render;
 mod scan;
 
 #[cfg(test)]
-pub(super) mod samples;
+pub(crate) mod samples;
 
 pub use images::{
     EDGE_PX_MIN, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, IMAGES_PER_PAGE_MAX, Images, PIXELS_PER_PAGE_MAX, Skipped, extract_images,

@@ -43,15 +43,17 @@ const NOT_OF_TEXT: [&str; 24] = [
 /// Complaints of one page that are told; the first ones say what there is to say.
 const TOLD_MAX: usize = 3;
 
-/// What poppler says, though it ended well, of text that it could not read: each once, the first [`TOLD_MAX`].
-pub(super) fn of_lost_text(stderr: &str) -> Vec<String> {
+/// What poppler says, though it ended well, of text that it could not read: whole lines, with the place in the file.
+pub(super) fn of_lost_text(stderr: &str) -> impl Iterator<Item = &str> {
+    let kinds = ["Syntax Error", "Internal Error", "Unimplemented Feature", "Config Error"];
+    let lines = stderr.lines().map(str::trim).filter(move |line| kinds.iter().any(|kind| line.starts_with(kind)));
+    lines.filter(|line| !NOT_OF_TEXT.iter().any(|words| line.contains(words)))
+}
+
+/// These lines for people: each once, the first [`TOLD_MAX`].
+pub(super) fn told<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut told: Vec<String> = Vec::new();
-    for line in stderr.lines().map(str::trim) {
-        let is_error =
-            ["Syntax Error", "Internal Error", "Unimplemented Feature", "Config Error"].iter().any(|kind| line.starts_with(kind));
-        if !is_error || NOT_OF_TEXT.iter().any(|words| line.contains(words)) {
-            continue;
-        }
+    for line in lines {
         let said = clean(&without_place(line).chars().take(QUOTE_CHARS_MAX).collect::<String>());
         if told.len() < TOLD_MAX && !told.contains(&said) {
             told.push(said);
@@ -128,10 +130,10 @@ mod tests {
         let stderr = "Syntax Warning: Mismatch between font type and embedded font file\nSyntax Error: Failed to parse XRef entry [7].\n\
             Syntax Error: Missing language pack for 'Adobe-Japan1' mapping\nSyntax Error (12): Unknown operator 'x'\n\
             Syntax Error (99): Unknown operator 'x'\nSyntax Error: Bad color space\nnothing\n";
-        let told = of_lost_text(stderr);
-        assert_eq!(told, ["Syntax Error: Missing language pack for 'Adobe-Japan1' mapping", "Syntax Error: Unknown operator 'x'"]);
+        let told_once = told(of_lost_text(stderr));
+        assert_eq!(told_once, ["Syntax Error: Missing language pack for 'Adobe-Japan1' mapping", "Syntax Error: Unknown operator 'x'"]);
         let many = (0..9).map(|n| format!("Syntax Error: Unknown font tag 'F{n}'")).collect::<Vec<_>>().join("\n");
-        assert_eq!(of_lost_text(&many).len(), TOLD_MAX);
+        assert_eq!(told(of_lost_text(&many)).len(), TOLD_MAX);
     }
 
     // P4

@@ -2,6 +2,7 @@
 //!
 //! It decides nothing by the file's name: only the bytes count.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::Serialize;
@@ -41,6 +42,8 @@ pub struct PdfInfo {
     pub bytes: u64,
     /// An XFA form: a program in the file makes its content when Adobe's reader opens it, and its pages need not have it.
     pub is_xfa: bool,
+    /// What poppler says of text that it could not read before it has looked at any page: of the file as a whole. Each line once, as it is.
+    pub complaints: BTreeSet<String>,
 }
 
 /// The facts of the file at `path`, or the clear reason why it cannot be read.
@@ -50,7 +53,8 @@ pub async fn inspect(sandbox: &Sandbox, path: &Path) -> Result<PdfInfo, ToolErro
     let finished = sandbox.run(Tool::PdfInfo, &arguments, &Limits::INSPECT).await?;
     complaint::check(&finished)?;
     let report = String::from_utf8_lossy(&finished.stdout);
-    let info = parse(&report, bytes);
+    let mut info = parse(&report, bytes);
+    info.complaints = complaint::of_lost_text(&finished.stderr).map(str::to_owned).collect();
     if info.pages == 0 || last_field(&report, "Page size").is_some_and(|size| size.starts_with("0 x 0")) {
         // Poppler counts the pages of a linearised file by its first object, though it may find none of them.
         return Err(complaint::damaged(&finished.stderr));
@@ -95,6 +99,7 @@ fn parse(report: &str, bytes: u64) -> PdfInfo {
         pdf_version: text("PDF version"),
         bytes,
         is_xfa: last_field(report, "Form") == Some("XFA"),
+        complaints: BTreeSet::new(),
     }
 }
 

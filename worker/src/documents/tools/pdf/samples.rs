@@ -9,27 +9,32 @@ use std::path::{Path, PathBuf};
 use super::super::sandbox::Sandbox;
 
 /// A folder of its own for one test, and a sandbox that works in it.
-pub(in super::super) struct Scratch {
+pub(in super::super::super) struct Scratch {
     dir: tempfile::TempDir,
-    pub(in super::super) sandbox: Sandbox,
+    pub(in super::super::super) sandbox: Sandbox,
 }
 
 impl Scratch {
-    pub(in super::super) fn new() -> Self {
+    pub(in super::super::super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let sandbox = Sandbox::new(std::env::var_os("PATH").unwrap(), dir.path());
+        let sandbox = Sandbox::new(search_path(), dir.path());
         Self { dir, sandbox }
     }
 
-    pub(in super::super) fn path(&self) -> &Path {
+    pub(in super::super::super) fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    pub(in super::super) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
+    pub(in super::super::super) fn file(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.dir.path().join(name);
         std::fs::write(&path, bytes).unwrap();
         path
     }
+}
+
+/// Where the tools are.
+pub(super) fn search_path() -> std::ffi::OsString {
+    std::env::var_os("PATH").unwrap()
 }
 
 /// A PDF of these objects, numbered from 1; object 1 is the catalogue. `extra` goes into the trailer.
@@ -85,7 +90,7 @@ pub(super) fn drawn_pages(contents: &[String]) -> Vec<u8> {
 }
 
 /// Many empty pages.
-pub(super) fn empty_pages(pages: u32) -> Vec<u8> {
+pub(in super::super::super) fn empty_pages(pages: u32) -> Vec<u8> {
     let kids = (0..pages).map(|page| format!("{} 0 R ", page + 3)).collect::<Vec<_>>().concat();
     let mut objects = vec![b"<</Type /Catalog /Pages 2 0 R>>".to_vec(), format!("<</Type /Pages /Kids [{kids}] /Count {pages}>>").into()];
     objects.resize(pages as usize + 2, b"<</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100]>>".to_vec());

@@ -5,6 +5,7 @@
 //! order is not used: it puts the right column of a page before the left one if a heading stands above the left one only,
 //! and reads tables by column.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::super::error::{ToolError, code};
@@ -18,6 +19,10 @@ use super::{bidi, complaint, fonts, layout, legible, line, turn};
 /// moves and the boxes of all of them fit in memory.
 pub const PAGES_PER_SLICE: u32 = 16;
 
+/// How often a slice is halved to find the pages of complaints: two pages of sixteen, wherever they stand, take seven. Where more of
+/// them are, a complaint is told of all the pages of its range.
+const HALVINGS_MAX: u32 = 8;
+
 /// What one page says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PageRead {
@@ -27,20 +32,33 @@ pub struct PageRead {
     pub is_doubtful: bool,
     /// What poppler said of text that it could not read. Each once, few, bounded, for people.
     pub complaints: Vec<String>,
+    /// The same of the file as a whole, said again when this page was read.
+    pub file_complaints: Vec<String>,
 }
 
-/// The pages from `first` to `last` (counted from 1, both included; `last` within the document), in order.
-pub async fn page_texts(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<PageRead>, ToolError> {
+/// The pages from `first` to `last` (counted from 1, both included; `last` within the document), in order. `of_file` is what poppler
+/// says of the file without looking at a page ([`super::PdfInfo::complaints`]).
+pub async fn page_texts(
+    sandbox: &Sandbox,
+    path: &Path,
+    of_file: &BTreeSet<String>,
+    first: u32,
+    last: u32,
+) -> Result<Vec<PageRead>, ToolError> {
     let mut read = Vec::new();
+    let mut halvings_left = HALVINGS_MAX;
     // The ranges still to do, the next one last. A range whose output is too long is halved, and so is one with complaints:
     // poppler does not say which page they are about.
     let mut ranges = vec![(first, last)];
     while let Some((first, last)) = ranges.pop() {
         let middle = first + (last.saturating_sub(first)) / 2;
-        match slice(sandbox, path, first, last).await {
-            Ok(pages) if first == last || pages.iter().all(|page| page.complaints.is_empty()) => read.extend(pages),
+        match slice(sandbox, path, of_file, first, last).await {
+            Ok(pages) if first == last || halvings_left == 0 || pages.iter().all(|page| page.complaints.is_empty()) => read.extend(pages),
             Err(error) if first == last || error.document_code() != Some(code::LIMIT_OUTPUT) => return Err(error),
-            Ok(_) | Err(_) => ranges.extend([(middle + 1, last), (first, middle)]),
+            halved => {
+                halvings_left -= u32::from(halved.is_ok());
+                ranges.extend([(middle + 1, last), (first, middle)]);
+            }
         }
     }
     doubt_fonts(sandbox, path, first, &mut read).await?;
@@ -63,7 +81,7 @@ async fn doubt_fonts(sandbox: &Sandbox, path: &Path, first: u32, read: &mut [Pag
     Ok(())
 }
 
-async fn slice(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<PageRead>, ToolError> {
+async fn slice(sandbox: &Sandbox, path: &Path, of_file: &BTreeSet<String>, first: u32, last: u32) -> Result<Vec<PageRead>, ToolError> {
     let [first_page, last_page] = [first, last].map(|page| page.to_string().into());
     let arguments = [
         "-bbox-layout".into(),
@@ -85,8 +103,14 @@ async fn slice(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<
     if texts.len() != wanted {
         return Err(complaint::damaged(&stderr));
     }
-    let complaints = complaint::of_lost_text(&stderr);
-    let read = |text: String| PageRead { is_doubtful: !legible::is_legible(&text), text, complaints: complaints.clone() };
+    let (of_file, of_pages): (Vec<_>, Vec<_>) = complaint::of_lost_text(&stderr).partition(|line| of_file.contains(*line));
+    let [file_complaints, complaints] = [of_file, of_pages].map(|lines| complaint::told(lines.into_iter()));
+    let read = |text: String| PageRead {
+        is_doubtful: !legible::is_legible(&text),
+        text,
+        complaints: complaints.clone(),
+        file_complaints: file_complaints.clone(),
+    };
     Ok(texts.into_iter().map(read).collect())
 }
 
@@ -114,7 +138,7 @@ mod tests {
 
     async fn texts(bytes: &[u8], first: u32, last: u32) -> Vec<String> {
         let scratch = Scratch::new();
-        let pages = page_texts(&scratch.sandbox, &scratch.file("file.pdf", bytes), first, last).await.unwrap();
+        let pages = page_texts(&scratch.sandbox, &scratch.file("file.pdf", bytes), &BTreeSet::new(), first, last).await.unwrap();
         assert!(pages.iter().all(|page| !page.is_doubtful && page.complaints.is_empty()), "{pages:?}");
         pages.into_iter().map(|page| page.text).collect()
     }
@@ -125,10 +149,56 @@ mod tests {
         let scratch = Scratch::new();
         let page = |text: &str| format!("BT /F 10 Tf 60 700 Td ({text} is read) Tj ET ");
         let file = samples::drawn_pages(&[page("one"), page("two") + "BT /Unknown 10 Tf (lost) Tj ET", page("three")]);
-        let pages = page_texts(&scratch.sandbox, &scratch.file("file.pdf", &file), 1, 3).await.unwrap();
+        let pages = page_texts(&scratch.sandbox, &scratch.file("file.pdf", &file), &BTreeSet::new(), 1, 3).await.unwrap();
         assert_eq!(pages.iter().map(|page| page.text.as_str()).collect::<Vec<_>>(), ["one is read", "two is read", "three is read"]);
         assert_eq!(pages.iter().map(|page| page.complaints.is_empty()).collect::<Vec<_>>(), [true, false, true]);
         assert!(pages[1].complaints[0].contains("Unknown font tag 'Unknown'"), "{pages:?}");
+    }
+
+    /// A sandbox whose `pdftotext` leaves a folder in `runs` for each run, and the runs so far.
+    fn counting(scratch: &Scratch) -> (Sandbox, impl Fn() -> usize) {
+        let path = samples::search_path();
+        let (programs, runs) = (scratch.path().join("bin"), scratch.path().join("runs"));
+        for folder in [&programs, &runs] {
+            std::fs::create_dir(folder).unwrap();
+        }
+        let real = Tool::PdfToText.find_in(&path).unwrap();
+        let script = format!("#!/bin/sh\nmktemp -d {}/XXXXXXXX >/dev/null\nexec {} \"$@\"\n", runs.display(), real.display());
+        std::fs::write(programs.join("pdftotext"), script).unwrap();
+        std::fs::set_permissions(programs.join("pdftotext"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let sandbox =
+            Sandbox::new(std::env::join_paths([programs].into_iter().chain(std::env::split_paths(&path))).unwrap(), scratch.path());
+        (sandbox, move || std::fs::read_dir(&runs).unwrap().count())
+    }
+
+    // X42
+    #[tokio::test]
+    async fn what_poppler_says_of_the_file_as_a_whole_is_looked_for_on_no_page() {
+        let scratch = Scratch::new();
+        let (sandbox, runs) = counting(&scratch);
+        let page = |n: u32| format!("BT /F 10 Tf 60 700 Td (page {n} is read) Tj ET ");
+        let whole = samples::drawn_pages(&(0..16).map(page).collect::<Vec<_>>());
+        // As long as it was, so that every object stays at its place.
+        let at = whole.windows(31).position(|piece| piece == b"<</Type /Catalog /Pages 2 0 R>>").unwrap();
+        let broken = [&whole[..at], b"<</Type/Catalog/Pages 2 0 R 5>>", &whole[at + 31..]].concat();
+        let file = scratch.file("file.pdf", &broken);
+        let info = super::super::inspect(&scratch.sandbox, &file).await.unwrap();
+        let pages = page_texts(&sandbox, &file, &info.complaints, 1, 16).await.unwrap();
+        assert_eq!(runs(), 1);
+        assert!(pages.len() == 16 && pages.iter().all(|page| page.complaints.is_empty() && page.text.ends_with("is read")), "{pages:?}");
+        assert!(pages[0].file_complaints[0].contains("Dictionary key"), "{pages:?}");
+    }
+
+    // X42
+    #[tokio::test]
+    async fn complaints_of_every_page_cost_a_bounded_number_of_runs_and_none_is_lost() {
+        let scratch = Scratch::new();
+        let (sandbox, runs) = counting(&scratch);
+        let page = |n: u32| format!("BT /F 10 Tf 60 700 Td (page {n} is read) Tj ET BT /Unknown{n} 10 Tf (lost) Tj ET");
+        let file = scratch.file("file.pdf", &samples::drawn_pages(&(0..16).map(page).collect::<Vec<_>>()));
+        let pages = page_texts(&sandbox, &file, &BTreeSet::new(), 1, 16).await.unwrap();
+        assert_eq!(runs(), 1 + 2 * HALVINGS_MAX as usize);
+        assert!(pages.len() == 16 && pages.iter().all(|page| !page.complaints.is_empty() && page.text.ends_with("is read")), "{pages:?}");
     }
 
     // P2
@@ -172,7 +242,7 @@ mod tests {
     async fn pages_that_poppler_cannot_give_are_an_error_and_not_empty() {
         let scratch = Scratch::new();
         let file = scratch.file("file.pdf", &samples::looped_page_tree());
-        let error = page_texts(&scratch.sandbox, &file, 1, 4).await.expect_err("there is no page");
+        let error = page_texts(&scratch.sandbox, &file, &BTreeSet::new(), 1, 4).await.expect_err("there is no page");
         assert!(error.document_code().is_some(), "{error}");
     }
 }

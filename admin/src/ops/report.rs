@@ -68,7 +68,8 @@ pub struct PictureYield {
     pub page: i32,
     /// On its page, from 0.
     pub position: i32,
-    /// `text`, `with_page` (its page was read as one picture), `none`, `left_out` (OCR gave up), `failed`, or `pending` while it has not been looked at.
+    /// `text`, `with_page` (its page was read as one picture), `none`, `left_out` (OCR gave up on it, or on its page), `failed` (it, or its page), or `pending`
+    /// while it, or its page, has not been looked at.
     #[sqlx(rename = "yields")]
     #[serde(rename = "yield")]
     pub yields: String,
@@ -148,16 +149,21 @@ const PAGES: &str = "
   CROSS JOIN LATERAL (SELECT count(*) AS notes FROM millstream.document_note WHERE document_id = $1 AND COALESCE(page, 0) = p.page) n
   ORDER BY p.page";
 
+/// A picture that is read with its page has a text that is empty from the start: what it has yielded is what became of the page.
 const PICTURES: &str = "
   SELECT i.page, i.position, COALESCE(length(i.ocr_text), 0) AS chars, i.ocr_confidence AS confidence,
     CASE WHEN i.ocr_text <> '' THEN 'text'
-         WHEN i.ocr_text = '' AND EXISTS (SELECT 1 FROM millstream.image p WHERE p.document_id = i.document_id AND p.page = i.page
-                                          AND p.role = 'page') THEN 'with_page'
-         WHEN i.ocr_text = '' THEN 'none' WHEN i.processed_at IS NOT NULL THEN 'left_out'
+         WHEN i.ocr_text = '' AND p.position IS NULL THEN 'none'
+         WHEN i.ocr_text = '' AND p.ocr_text IS NOT NULL THEN 'with_page'
+         WHEN decides.processed_at IS NOT NULL THEN 'left_out'
          WHEN EXISTS (SELECT 1 FROM millstream.document_note n WHERE n.document_id = i.document_id AND COALESCE(n.page, 0) = i.page
-                      AND COALESCE(n.position, -1) = i.position AND n.code = 'image_failed') THEN 'failed'
+                      AND COALESCE(n.position, -1) = decides.position AND n.code = 'image_failed') THEN 'failed'
          ELSE 'pending' END AS yields
-  FROM millstream.image i WHERE i.document_id = $1 AND i.page >= $2 AND i.role <> 'page' ORDER BY i.page, i.position LIMIT $3";
+  FROM millstream.image i
+  LEFT JOIN millstream.image p ON p.document_id = i.document_id AND p.page = i.page AND p.role = 'page'
+  CROSS JOIN LATERAL (SELECT CASE WHEN i.ocr_text = '' THEN p.processed_at ELSE i.processed_at END AS processed_at,
+                        CASE WHEN i.ocr_text = '' THEN p.position ELSE i.position END AS position) decides
+  WHERE i.document_id = $1 AND i.page >= $2 AND i.role <> 'page' ORDER BY i.page, i.position LIMIT $3";
 
 /// Those on the whole document belong to the first page of the report.
 const NOTES: &str = "

@@ -12,6 +12,9 @@ use millstream_tests::{Lab, Process, Served, eventually, process};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use super::tools::path_with;
+use crate::scans::{self, Scan};
+
 /// A PDF of these objects, numbered from 1; object 1 is the catalogue.
 fn pdf(objects: &[Vec<u8>]) -> Vec<u8> {
     let mut bytes = b"%PDF-1.4\n".to_vec();
@@ -125,6 +128,22 @@ async fn n6_a_document_reports_what_each_page_and_picture_yielded_and_what_was_l
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
     for line in ["4 pages: 1 by text, 1 by OCR, 2 without text; 1 picture left out", "note: page 3, picture 0: image_left_out: "] {
         assert!(shown.contains(line), "{line} is missing: {shown}");
+    }
+}
+
+// N6
+#[tokio::test]
+async fn n6_a_picture_is_read_with_its_page_only_if_the_page_was_read() {
+    let real = std::env::var("PATH").unwrap();
+    for (has_ocr, yields, codes) in [(true, "with_page", json!([])), (false, "left_out", json!(["ocr_gave_up"]))] {
+        let lab = Lab::new().await;
+        let path = if has_ocr { real.clone() } else { path_with(&lab, "tesseract", "echo 'Error in pixRead' >&2; exit 1") };
+        let (_worker, api) = (Process::start_in(&lab.config, &["worker"], &[("PATH".into(), path)]), Served::start(&lab, &["api"]).await);
+        let id = add(&lab, "scan.pdf", &scans::pdf(lab.folder(), &[Scan { dpi: 150, ..Scan::PLAIN }])).await;
+        assert_eq!(ended(&lab, id).await, ("completed".into(), None));
+        let report = report(&api, id).await;
+        let noted: Vec<_> = report["notes"].as_array().unwrap().iter().map(|note| note["code"].clone()).collect();
+        assert_eq!((&report["pictures"][0]["yield"], &json!(noted)), (&json!(yields), &codes), "{report}");
     }
 }
 

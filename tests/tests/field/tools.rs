@@ -11,11 +11,11 @@ use millstream_tests::{Lab, Process, eventually, process::command};
 
 use super::report::{add, document, ended};
 
-/// A folder in which this script stands for `pdfinfo`, before the real programs, in the form of `PATH`.
-fn path_with(lab: &Lab, script: &str) -> String {
+/// A folder in which this script stands for a program, before the real programs, in the form of `PATH`.
+pub fn path_with(lab: &Lab, program: &str, script: &str) -> String {
     let folder = lab.folder().join("stand-in");
     std::fs::create_dir(&folder).unwrap();
-    let file = folder.join("pdfinfo");
+    let file = folder.join(program);
     std::fs::write(&file, format!("#!/bin/bash\n{script}\n")).unwrap();
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
     format!("{}:{}", folder.display(), std::env::var("PATH").unwrap())
@@ -64,7 +64,7 @@ async fn x70_a_tool_reaches_neither_the_network_nor_other_files_nor_the_secrets_
         outside = outside.display(),
         secret = secret.display(),
     );
-    let _worker = Process::start_in(&lab.config, &["worker"], &[("PATH".into(), path_with(&lab, &script))]);
+    let _worker = Process::start_in(&lab.config, &["worker"], &[("PATH".into(), path_with(&lab, "pdfinfo", &script))]);
     let id = add(&lab, "hostile.pdf", &one_page()).await;
     let (state, error) = ended(&lab, id).await;
     let error = error.unwrap_or_default();
@@ -80,7 +80,7 @@ async fn x70_a_tool_that_aborts_has_crashed_on_the_file() {
     if !can_confine(&lab) {
         return;
     }
-    let path = path_with(&lab, "kill -ABRT $$; echo 'Syntax Error: it may not signal itself' >&2; exit 1");
+    let path = path_with(&lab, "pdfinfo", "kill -ABRT $$; echo 'Syntax Error: it may not signal itself' >&2; exit 1");
     let _worker = Process::start_in(&lab.config, &["worker"], &[("PATH".into(), path)]);
     let id = add(&lab, "hostile.pdf", &one_page()).await;
     let (state, error) = ended(&lab, id).await;
@@ -111,7 +111,7 @@ async fn x70_a_tool_dies_with_its_worker_and_the_next_start_sweeps_its_folder() 
     }
     let tmp = lab.folder().join("tmp");
     std::fs::create_dir(&tmp).unwrap();
-    let path = path_with(&lab, "exec sleep 600");
+    let path = path_with(&lab, "pdfinfo", "exec sleep 600");
     let env = [("PATH".to_owned(), path), ("TMPDIR".to_owned(), tmp.to_str().unwrap().to_owned())];
     let mut worker = Process::start_in(&lab.config, &["worker"], &env);
     add(&lab, "slow.pdf", &one_page()).await;

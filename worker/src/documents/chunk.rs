@@ -15,6 +15,7 @@ use std::{
 use futures::FutureExt;
 use millstream_common::config::Documents;
 use serde_json::json;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{
@@ -23,8 +24,8 @@ use super::{
     fanout::{self, StageJob},
     payload::{self, Analysis, OfAnalysis, OfChunk, OfDocument},
     progress::StageProgress,
-    store::{self, ImageText},
-    tools::{Chunk, Note, Notes, PageText, chunk::split_watched, note::code},
+    store::{self, ImageText, Judged},
+    tools::{Chunk, Note, Notes, PageText, ToolError, chunk::split_watched, note::code},
 };
 use crate::{Context, Outcome, Success, outcome::Failure};
 
@@ -37,13 +38,13 @@ const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 const JOBS_PER_CHUNK: usize = Analysis::ALL.len() + 1;
 
 pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
-    let _gate = pipeline.gates.whole_text().await?;
-    let mut pages = store::page_texts(context.pg(), document_id).await?;
-    let images = store::image_texts(context.pg(), document_id).await?;
-    let (judged, doubts) = doubt::judge(&mut pages, &images, &store::doubted(context.pg(), document_id).await?);
-    let (by_ocr, mut notes) = report(&pages, &images);
-    notes.extend(doubts);
-    let chunks = cut(&context, pages, images, &pipeline.config).await?;
+    let gate = pipeline.gates.whole_text().await?;
+    let parts = Parts {
+        pages: store::page_texts(context.pg(), document_id).await?,
+        images: store::image_texts(context.pg(), document_id).await?,
+        doubted: store::doubted(context.pg(), document_id).await?,
+    };
+    let (Cut { chunks, judged, by_ocr, notes }, _gate) = cut(&context, parts, gate, &pipeline.config).await?;
     let success = Success::with_result(&json!({"chunks": chunks.len()}))?;
     Ok(success.and_write(store::effect(move |conn| {
         async move {
@@ -69,24 +70,57 @@ fn job(document_id: Uuid, n: usize) -> StageJob {
     }
 }
 
-async fn cut(context: &Context, pages: Vec<PageText>, images: Vec<ImageText>, config: &Documents) -> Result<Vec<Chunk>, Failure> {
-    let total = pages.len() as u32;
+/// What the earlier stages have found.
+struct Parts {
+    pages: Vec<PageText>,
+    images: Vec<ImageText>,
+    /// Pages whose text may be rubbish.
+    doubted: Vec<u32>,
+}
+
+/// What becomes of it.
+struct Cut {
+    chunks: Vec<Chunk>,
+    judged: Vec<Judged>,
+    by_ocr: Vec<u32>,
+    notes: Vec<Note>,
+}
+
+/// All that takes time with the text of a document. `watch` sees each chunk. Blocks.
+fn cut_up(parts: Parts, chars_max: usize, overlap: usize, watch: impl FnMut(&Chunk)) -> Result<Cut, ToolError> {
+    let Parts { mut pages, images, doubted } = parts;
+    let (judged, doubts) = doubt::judge(&mut pages, &images, &doubted);
+    let (by_ocr, mut notes) = report(&pages, &images);
+    notes.extend(doubts);
+    let chunks = split_watched(&with_ocr(pages, &images), chars_max, overlap, watch)?;
+    Ok(Cut { chunks, judged, by_ocr, notes })
+}
+
+/// The gate goes where the text is: a job that is dropped does not stop the thread that has it.
+async fn cut(
+    context: &Context,
+    parts: Parts,
+    gate: OwnedSemaphorePermit,
+    config: &Documents,
+) -> Result<(Cut, OwnedSemaphorePermit), Failure> {
+    let total = parts.pages.len() as u32;
     let (chars_max, overlap) = (config.chunk_chars_max, config.chunk_overlap_chars);
     let (cut_to, seen) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicU32::new(0)));
     let (page_cell, chunk_cell) = (cut_to.clone(), seen.clone());
     let work = blocking(move || {
-        split_watched(&with_ocr(pages, &images), chars_max, overlap, |chunk| {
+        let cut = cut_up(parts, chars_max, overlap, |chunk| {
             page_cell.store(chunk.page_last, Ordering::Relaxed);
             chunk_cell.store(chunk.ordinal + 1, Ordering::Relaxed);
-        })
+        });
+        cut.map(|cut| (cut, gate))
     });
     tokio::pin!(work);
     let mut progress = StageProgress::new(context);
     let mut look = tokio::time::interval(LOOK_EVERY);
-    let chunks = loop {
+    let (cut, gate) = loop {
         tokio::select! {
             biased;
-            chunks = &mut work => break chunks??,
+            cut = &mut work => break cut??,
             _ = look.tick() => {
                 // The page of the last chunk may still be on the table.
                 let done = cut_to.load(Ordering::Relaxed).saturating_sub(1).min(total);
@@ -94,8 +128,8 @@ async fn cut(context: &Context, pages: Vec<PageText>, images: Vec<ImageText>, co
             }
         }
     };
-    progress.tell(total, total, &format!("chunk {}", chunks.len())).await;
-    Ok(chunks)
+    progress.tell(total, total, &format!("chunk {}", cut.chunks.len())).await;
+    Ok((cut, gate))
 }
 
 /// The pages whose only text is that of their pictures, and the pictures whose text is not used.

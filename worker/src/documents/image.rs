@@ -38,8 +38,8 @@ pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, at: OfImage) 
         return finish(at, ImageFacts { fingerprint, ocr: Some(OcrText::default()) }, Vec::new());
     }
     let hint = Hint { dpi: at.dpi, is_page: at.is_page() };
-    let _memory = pipeline.gates.decoding(&png::check(&file).await?).await?;
-    let (ocr, notes) = match ocr::read(&pipeline.sandbox(&workspace), &file, hint, &pipeline.config.ocr_languages).await {
+    let memory = Arc::new(pipeline.gates.decoding(&png::check(&file).await?).await?);
+    let (ocr, notes) = match ocr::read(&pipeline.sandbox(&workspace), &file, hint, &pipeline.config.ocr_languages, &memory).await {
         Ok(found) => {
             let found = blocking(move || OcrText { text: normalise(&found.text), ..found }).await?;
             let notes = without_text(&at, &found).into_iter().collect();

@@ -21,11 +21,12 @@ const PRODUCTS_MAX: usize = 20_000;
 const PRICE_DIGITS_MAX: usize = 12;
 
 pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
-    let _gate = pipeline.gates.whole_text().await?;
+    let gate = pipeline.gates.whole_text().await?;
     let found = store::found_products(context.pg(), document_id).await?;
-    let (products, total) = blocking(move || {
+    // The gate goes where the text is: a job that is dropped does not stop the thread that has it.
+    let (products, total, _gate) = blocking(move || {
         let merged = merge(found);
-        (merged.iter().take(PRODUCTS_MAX).map(row).collect::<Vec<_>>(), merged.len())
+        (merged.iter().take(PRODUCTS_MAX).map(row).collect::<Vec<_>>(), merged.len(), gate)
     })
     .await?;
     if total > PRODUCTS_MAX {

@@ -1,6 +1,6 @@
 //! Pages whose text may be rubbish: OCR of the page has the last word.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, HashSet};
 
 use super::{is_sure, letters};
 use crate::documents::{
@@ -11,6 +11,9 @@ use crate::documents::{
 
 /// Shorter words are in every text by chance.
 const WORD_CHARS_MIN: usize = 4;
+
+/// Words of a text that are looked for, from its beginning: each costs a pass over all that OCR has read.
+const WORDS_MAX: usize = 500;
 
 /// Share of the words of a text that OCR has read too, from which on the text is right.
 const SAME_WORDS_PERCENT_MIN: usize = 30;
@@ -39,7 +42,9 @@ pub(super) fn judge(pages: &mut [PageText], images: &[ImageText], doubted: &[u32
 /// Whether two readings are of one text: OCR has read some of the words.
 fn agree(own: &str, seen: &str) -> bool {
     let words = own.split(|c: char| !c.is_alphanumeric()).filter(|word| word.chars().count() >= WORD_CHARS_MIN).map(letters);
-    let (words, seen) = (words.collect::<BTreeSet<_>>(), letters(seen));
+    let mut known = HashSet::new();
+    let words = words.filter(|word| known.insert(word.clone())).take(WORDS_MAX).collect::<Vec<_>>();
+    let seen = letters(seen);
     let same = words.iter().filter(|word| seen.contains(word.as_str())).count();
     same > 0 && same * 100 >= words.len() * SAME_WORDS_PERCENT_MIN
 }
@@ -65,5 +70,14 @@ mod tests {
             notes.iter().map(|note| (note.page, note.code)).collect::<Vec<_>>(),
             [(Some(1), code::TEXT_UNREADABLE), (Some(3), code::TEXT_DOUBTFUL)]
         );
+    }
+
+    // X47
+    #[test]
+    fn a_text_of_many_words_is_judged_by_its_first_ones() {
+        let of = |word: &str, count: usize| (0..count).map(|n| format!("{word}{n:04} ")).collect::<Vec<_>>().concat();
+        let seen = of("alike", WORDS_MAX);
+        assert!(agree(&(of("alike", WORDS_MAX) + &of("other", 9 * WORDS_MAX)), &seen));
+        assert!(!agree(&(of("other", WORDS_MAX) + &of("alike", 9 * WORDS_MAX)), &seen));
     }
 }

@@ -9,6 +9,7 @@ mod table;
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -47,30 +48,42 @@ pub struct OcrText {
 }
 
 /// Reads the PNG at `path`, whichever way up it is. `languages` are Tesseract's names joined by `+`, such as `eng` or
-/// `eng+deu`. Files beside it, with names that begin with its own, may be written and are removed.
-pub async fn read(sandbox: &Sandbox, path: &Path, hint: Hint, languages: &str) -> Result<OcrText, ToolError> {
+/// `eng+deu`. Files beside it, with names that begin with its own, may be written and are removed. `memory` is what the caller has set
+/// aside for the decoded picture: each thread that decodes it keeps a share until it has ended, which may be after this future was dropped.
+pub async fn read<M: Send + Sync + 'static>(
+    sandbox: &Sandbox,
+    path: &Path,
+    hint: Hint,
+    languages: &str,
+    memory: &Arc<M>,
+) -> Result<OcrText, ToolError> {
     check_languages(languages)?;
     let header = png::check(path).await?;
     if header.width.min(header.height) < EDGE_PX_MIN {
         return Ok(OcrText::default());
     }
-    let prepared = prepare(path, hint, Turn::None).await?;
+    let prepared = prepare(path, hint, Turn::None, memory.clone()).await?;
     if prepared.short_edge < EDGE_PX_MIN {
         return Ok(OcrText::default());
     }
     let mut best = recognise(sandbox, &prepared, languages).await?;
     if hint.is_page && best.text.mean_confidence.is_some_and(|confidence| confidence < CONFIDENCE_DOUBTFUL) {
         for turn in [Turn::Half, Turn::Left, Turn::Right] {
-            let other = recognise(sandbox, &prepare(path, hint, turn).await?, languages).await?;
+            let other = recognise(sandbox, &prepare(path, hint, turn, memory.clone()).await?, languages).await?;
             best = if other.sure_letters > best.sure_letters { other } else { best };
         }
     }
     Ok(best.text)
 }
 
-async fn prepare(path: &Path, hint: Hint, turn: Turn) -> Result<Prepared, ToolError> {
+async fn prepare<M: Send + Sync + 'static>(path: &Path, hint: Hint, turn: Turn, memory: Arc<M>) -> Result<Prepared, ToolError> {
     let path = path.to_owned();
-    let prepared = tokio::task::spawn_blocking(move || picture::prepare(&path, hint, turn)).await;
+    let prepared = tokio::task::spawn_blocking(move || {
+        let prepared = picture::prepare(&path, hint, turn);
+        drop(memory);
+        prepared
+    });
+    let prepared = prepared.await;
     prepared.map_err(|_| ToolError::transient("the worker stopped while it prepared a picture"))?
 }
 
@@ -157,7 +170,7 @@ mod tests {
     async fn a_written_word_is_read_with_its_confidence() {
         let scratch = Scratch::new();
         let file = scratch.file("- a word.png", &written("HELP"));
-        let found = read(&scratch.sandbox, &file, PICTURE, "eng").await.unwrap();
+        let found = read(&scratch.sandbox, &file, PICTURE, "eng", &Arc::new(())).await.unwrap();
         assert_eq!(found.text, "HELP");
         assert!(found.mean_confidence.is_some_and(|confidence| confidence > 20.0), "{found:?}");
     }
@@ -169,9 +182,27 @@ mod tests {
         let white = |edge| encoded(&image::GrayImage::from_pixel(edge, edge, image::Luma([255])));
         let without_tools = Sandbox::new("", scratch.path());
         let tiny = scratch.file("tiny.png", &white(EDGE_PX_MIN - 1));
-        assert_eq!(read(&without_tools, &tiny, PICTURE, "eng").await, Ok(OcrText::default()));
+        assert_eq!(read(&without_tools, &tiny, PICTURE, "eng", &Arc::new(())).await, Ok(OcrText::default()));
         let blank = scratch.file("blank.png", &white(64));
-        assert_eq!(read(&scratch.sandbox, &blank, PICTURE, "eng").await, Ok(OcrText::default()));
+        assert_eq!(read(&scratch.sandbox, &blank, PICTURE, "eng", &Arc::new(())).await, Ok(OcrText::default()));
+    }
+
+    // P2
+    #[tokio::test]
+    async fn a_read_that_is_dropped_keeps_its_memory_until_the_picture_is_not_held_any_more() {
+        let scratch = Scratch::new();
+        // Opening it takes until somebody writes.
+        let pipe = scratch.path().join("pipe.png");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let memory = Arc::new(());
+        let mut preparing = Box::pin(prepare(&pipe, PICTURE, Turn::None, memory.clone()));
+        assert!(futures::poll!(&mut preparing).is_pending());
+        drop(preparing);
+        assert_eq!(Arc::strong_count(&memory), 2);
+        std::fs::write(&pipe, "no picture").unwrap();
+        while Arc::strong_count(&memory) > 1 {
+            tokio::task::yield_now().await;
+        }
     }
 
     // P4
@@ -179,7 +210,7 @@ mod tests {
     async fn a_list_of_file_names_is_not_given_to_tesseract() {
         let scratch = Scratch::new();
         let file = scratch.file("list.png", b"/etc/passwd\n");
-        let error = read(&scratch.sandbox, &file, PICTURE, "eng").await.expect_err("it is no image");
+        let error = read(&scratch.sandbox, &file, PICTURE, "eng", &Arc::new(())).await.expect_err("it is no image");
         assert_eq!(error.document_code(), Some(code::IMAGE_UNREADABLE));
     }
 
@@ -189,7 +220,7 @@ mod tests {
         let scratch = Scratch::new();
         let file = scratch.file("word.png", &written("HELP"));
         for language in ["xxx", "../eng", "", "eng+", "-c"] {
-            let error = read(&scratch.sandbox, &file, PICTURE, language).await.expect_err("there is no such language");
+            let error = read(&scratch.sandbox, &file, PICTURE, language, &Arc::new(())).await.expect_err("there is no such language");
             assert!(matches!(error, ToolError::Missing { .. }), "{error}");
         }
     }

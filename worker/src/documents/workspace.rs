@@ -22,8 +22,10 @@ const PREFIX: &str = "millstream-document-";
 
 /// Begins the names of the folders of processes; nobody else's are ever swept.
 const HOME_PREFIX: &str = "millstream-process-";
-/// In each of them.
+/// In each of them, and never there without its process holding it.
 const LOCK: &str = "lock";
+/// Its name until it is held: a sweep between the making of the file and the taking of the lock would take the folder for abandoned.
+const LOCK_TO_BE: &str = "lock.new";
 /// Between the making of a folder and its lock lie microseconds.
 const UNLOCKED_MAX: Duration = Duration::from_hours(1);
 
@@ -90,8 +92,9 @@ impl Home {
 
 fn make(root: &Path) -> io::Result<Made> {
     let dir = tempfile::Builder::new().prefix(HOME_PREFIX).tempdir_in(root)?;
-    let lock = File::create(dir.path().join(LOCK))?;
+    let lock = File::create(dir.path().join(LOCK_TO_BE))?;
     lock.lock()?;
+    std::fs::rename(dir.path().join(LOCK_TO_BE), dir.path().join(LOCK))?;
     Ok(Made { dir, _lock: lock })
 }
 
@@ -99,7 +102,7 @@ fn make(root: &Path) -> io::Result<Made> {
 fn sweep(root: &Path) {
     let Ok(entries) = std::fs::read_dir(root) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(HOME_PREFIX)) {
-        if is_abandoned(&entry.path())
+        if let Some(_lock) = abandoned(&entry.path())
             && let Err(e) = std::fs::remove_dir_all(entry.path())
         {
             tracing::debug!(error = %e, "an abandoned temporary folder could not be removed");
@@ -107,11 +110,15 @@ fn sweep(root: &Path) {
     }
 }
 
-/// Nobody holds its lock. One without a lock is being made, unless it is old.
-fn is_abandoned(home: &Path) -> bool {
-    if let Ok(lock) = File::open(home.join(LOCK)) {
-        return lock.try_lock().is_ok();
-    }
+/// Its lock, if nobody held it; held by us now, so that no other sweep removes the folder too. One without a lock is being made, unless
+/// it is old.
+fn abandoned(home: &Path) -> Option<File> {
+    let path = home.join(LOCK);
+    let lock = File::open(&path).or_else(|missing| if is_old(home) { File::create(&path) } else { Err(missing) }).ok()?;
+    lock.try_lock().is_ok().then_some(lock)
+}
+
+fn is_old(home: &Path) -> bool {
     let made = std::fs::metadata(home).and_then(|metadata| metadata.modified());
     made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > UNLOCKED_MAX))
 }
@@ -144,5 +151,26 @@ mod tests {
         assert!(kept.is_dir() && !left.exists() && !dir.exists() && root.path().join("somebody-else").is_dir());
         std::fs::remove_dir_all(kept.parent().unwrap()).unwrap();
         assert!(living.workspace().unwrap().path().is_dir(), "it is made again");
+    }
+
+    // X70
+    #[test]
+    fn a_folder_is_not_swept_while_its_process_makes_it() {
+        let root = tempfile::tempdir().unwrap();
+        let is_over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|threads| {
+            let sweeping = || {
+                while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                    sweep(root.path());
+                }
+            };
+            for _ in 0..2 {
+                threads.spawn(sweeping);
+            }
+            let made = (0..2_000).map(|_| make(root.path()).is_ok_and(|made| made.dir.path().join(LOCK).is_file()));
+            let swept = made.filter(|is_there| !is_there).count();
+            is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(swept, 0);
+        });
     }
 }

@@ -3,12 +3,15 @@
 //! Keys are made by the program, never from file names. Knows nothing of documents.
 
 use std::{
+    fs::Permissions,
+    io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path as FsPath, PathBuf},
     sync::Arc,
 };
 
 use futures::{Stream, StreamExt, TryStreamExt};
-use millstream_common::shortage::shortage;
+use millstream_common::{id::new_job_id, shortage::shortage};
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
@@ -17,6 +20,9 @@ use tokio::io::AsyncWriteExt;
 const PART_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes read from a file at a time.
 const READ_BYTES: usize = 256 * 1024;
+
+/// In a folder of objects: its identity. No key has this name.
+const MARK: &str = ".millstream-store";
 
 /// What can go wrong with objects, by what the caller can do.
 #[derive(Debug, thiserror::Error)]
@@ -52,7 +58,7 @@ pub struct Stored {
 pub struct Objects {
     store: Arc<dyn ObjectStore>,
     prefix: String,
-    /// As in the configuration.
+    /// As in the configuration, with the identity of a local store.
     place: String,
     /// Of a local store.
     folder: Option<PathBuf>,
@@ -65,7 +71,12 @@ impl Objects {
             std::fs::create_dir_all(folder).map_err(|e| ObjectsError::Config(format!("the folder {folder} cannot be made: {e}")))?;
             let store =
                 LocalFileSystem::new_with_prefix(folder).map_err(|e| ObjectsError::Config(e.to_string()))?.with_automatic_cleanup(true);
-            return Ok(Self { store: Arc::new(store), prefix: String::new(), place: url.to_owned(), folder: Some(folder.into()) });
+            return Ok(Self {
+                store: Arc::new(store),
+                prefix: String::new(),
+                place: place(url, folder.as_ref()),
+                folder: Some(folder.into()),
+            });
         }
         let Some(rest) = url.strip_prefix("s3://") else {
             return Err(ObjectsError::Config(format!("{url}: use file:///folder or s3://bucket/prefix")));
@@ -78,7 +89,7 @@ impl Objects {
         Ok(Self { store: Arc::new(store), prefix: prefix.trim_matches('/').to_owned(), place: url.to_owned(), folder: None })
     }
 
-    /// Where the store is, as the configuration says; without credentials.
+    /// Which store it is: as the configuration says, without credentials. Two folders of one path, on two machines, are two stores.
     pub fn place(&self) -> &str {
         &self.place
     }
@@ -161,6 +172,24 @@ impl Objects {
     }
 }
 
+/// Without its mark, which only a folder that is full or closed to us lacks, a store is known by its path alone.
+fn place(url: &str, folder: &FsPath) -> String {
+    mark(folder).map_or_else(|_| url.to_owned(), |mark| format!("{url}#{mark}"))
+}
+
+/// What is written in the folder, by whoever opened it first.
+fn mark(folder: &FsPath) -> std::io::Result<String> {
+    let path = folder.join(MARK);
+    if !path.exists() {
+        // Readable for those who may read the folder.
+        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        file.write_all(new_job_id().to_string().as_bytes())?;
+        // If somebody was quicker, theirs counts.
+        drop(file.persist_noclobber(&path));
+    }
+    std::fs::read_to_string(path)
+}
+
 async fn copy<B: AsRef<[u8]>, E: std::fmt::Display>(
     writer: &mut WriteMultipart,
     stream: impl Stream<Item = Result<B, E>>,
@@ -219,5 +248,20 @@ mod tests {
         objects.discard("documents/3").await.unwrap();
         let left = std::fs::read_dir(folder.path().join("documents")).unwrap().map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["2"]);
+    }
+
+    // X50
+    #[test]
+    fn two_folders_of_one_path_are_two_stores_and_one_folder_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, away) = (folder.path().join("objects"), folder.path().join("away"));
+        let place = || Objects::open(&format!("file://{}", here.display())).unwrap().place().to_owned();
+        let one = place();
+        assert_eq!(place(), one);
+        std::fs::rename(&here, &away).unwrap();
+        assert_ne!(place(), one);
+        std::fs::remove_dir_all(&here).unwrap();
+        std::fs::rename(&away, &here).unwrap();
+        assert_eq!(place(), one);
     }
 }

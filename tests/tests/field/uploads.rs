@@ -12,17 +12,35 @@ use tokio::io::AsyncWriteExt;
 const PIECE: usize = 1024 * 1024;
 const PIECES: usize = 20;
 
-/// Files below the lab's object store, those that are being written among them.
+/// Files below the lab's object store, those that are being written among them, without its mark.
 fn stored(lab: &Lab) -> Vec<PathBuf> {
     let mut folders = vec![lab.folder().join("objects")];
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if path.is_dir() { folders.push(path) } else { files.push(path) }
+            let is_mark = path.file_name().is_some_and(|name| name == ".millstream-store");
+            if path.is_dir() {
+                folders.push(path);
+            } else if !is_mark {
+                files.push(path);
+            }
         }
     }
     files
+}
+
+/// A client that has sent more than the object store keeps in memory, and no end.
+async fn half_an_upload(api: &Served) -> tokio::net::TcpStream {
+    let mut client = tokio::net::TcpStream::connect(api.address()).await.unwrap();
+    let head = format!(
+        "POST /v1/documents HTTP/1.1\r\nHost: {}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000000\r\n\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n",
+        api.address()
+    );
+    client.write_all(head.as_bytes()).await.unwrap();
+    client.write_all(&vec![b'x'; PIECES * PIECE]).await.unwrap();
+    client
 }
 
 async fn is_half_stored(lab: &Lab) {
@@ -50,14 +68,7 @@ async fn is_swept(lab: &Lab) {
 async fn x50_what_a_killed_api_had_stored_is_swept_and_not_before_an_hour() {
     let lab = Lab::new().await;
     let mut api = Served::start(&lab, &["api"]).await;
-    let mut client = tokio::net::TcpStream::connect(api.address()).await.unwrap();
-    let head = format!(
-        "POST /v1/documents HTTP/1.1\r\nHost: {}\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 100000000\r\n\r\n\
-         --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n",
-        api.address()
-    );
-    client.write_all(head.as_bytes()).await.unwrap();
-    client.write_all(&vec![b'x'; PIECES * PIECE]).await.unwrap();
+    let _client = half_an_upload(&api).await;
     is_half_stored(&lab).await;
     api.process.kill9();
     let parts = lab.producer();
@@ -151,4 +162,26 @@ async fn x50_a_sweep_touches_no_other_store_and_no_document() {
     sqlx::query(insert).bind(id).bind(format!("documents/{id}")).execute(&lab.pool).await.unwrap();
     assert_eq!(sweep(pg, &objects).await.unwrap(), 0);
     assert_eq!(stored(&lab).len(), 1);
+}
+
+// P1
+#[tokio::test]
+async fn x50_a_folder_of_the_same_path_on_another_machine_is_another_store() {
+    let lab = Lab::new().await;
+    let mut api = Served::start(&lab, &["api"]).await;
+    let mut client = half_an_upload(&api).await;
+    is_half_stored(&lab).await;
+    api.process.kill9();
+    client.shutdown().await.ok();
+    an_hour_later(&lab).await;
+    let (here, away) = (lab.folder().join("objects"), lab.folder().join("away"));
+    std::fs::rename(&here, &away).unwrap();
+    let producer = lab.producer();
+    let pg = &producer.parts().pg;
+    let other = open_store(&lab.config.objects.url).unwrap();
+    assert_eq!(sweep(pg, &other).await.unwrap(), 0, "the other machine has not what was stored");
+    std::fs::remove_dir_all(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+    assert_eq!(sweep(pg, &open_store(&lab.config.objects.url).unwrap()).await.unwrap(), 1);
+    is_swept(&lab).await;
 }

@@ -2,7 +2,8 @@
 //!
 //! The row goes in the transaction that makes the document. A row that nobody has touched for an hour belongs to a process that was
 //! killed, or could not reach Postgres in the end: it is marked first, so that a late uploader is refused, then its object is removed,
-//! and then the row. So only objects of this database are ever removed, however many databases share a store.
+//! and then the row. So only objects of this database are ever removed, however many databases share a store. Folders of the same path
+//! on two machines are two stores: the row is left to a process that has the folder.
 
 use std::{future::Future, time::Duration};
 

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use futures::{SinkExt, channel::mpsc};
 use millstream_admin::ops::upload::{Upload, UploadError, add_stream, open_store, sweep};
+use millstream_common::documents::{NewDocument, submit};
 use millstream_tests::{Lab, Links, Process, Served, eventually};
 use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
+use uuid::Uuid;
 
 /// A part of an upload, and more than the object store keeps in memory.
 const PIECE: usize = 1024 * 1024;
@@ -144,6 +146,32 @@ async fn x50_an_upload_that_was_given_up_does_not_become_a_document() {
     let bytes = futures::StreamExt::map(stream, |piece| piece.map(Into::into));
     let (added, ()) = tokio::join!(add_stream(pg, catalog, &objects, bytes, &upload), sending);
     assert!(added.is_err(), "{added:?}");
+    is_swept(&lab).await;
+}
+
+/// Its bytes are all stored when it is given up, and then it ends, before what it stored is removed and after.
+// P1
+#[tokio::test]
+async fn x50_an_upload_that_ends_after_it_was_given_up_does_not_become_a_document() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let pg = &producer.parts().pg;
+    let objects = open_store(&lab.config.objects.url).unwrap();
+    for is_removed in [false, true] {
+        let id = Uuid::from_u128(u128::from(is_removed) + 1);
+        let folder = format!("documents/{id}");
+        let object_key = format!("{folder}/original");
+        let stored = objects.put_bytes(&object_key, b"%PDF-".to_vec()).await.unwrap();
+        let insert =
+            "INSERT INTO millstream.upload (id, store, folder, seen_at, abandoned) VALUES ($1, $2, $3, now() - interval '1 day', true)";
+        sqlx::query(insert).bind(id).bind(objects.place()).bind(&folder).execute(&lab.pool).await.unwrap();
+        if is_removed {
+            assert_eq!(sweep(pg, &objects).await.unwrap(), 2);
+        }
+        let document = NewDocument { id, tenant_id: 1, name: "a.pdf".to_owned(), object_key, bytes: stored.bytes, sha256: stored.sha256 };
+        let mut conn = lab.pool.acquire().await.unwrap();
+        assert!(!submit(&mut conn, &document).await.unwrap(), "removed: {is_removed}");
+    }
     is_swept(&lab).await;
 }
 

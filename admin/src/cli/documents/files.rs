@@ -150,6 +150,7 @@ mod tests {
         for name in ["one", "two", "link.pdf", "dangling.pdf", "zero.pdf", "loop.pdf", "pipe.pdf"] {
             assert!(found.passed_over.iter().any(|line| line.contains(&format!("/{name} is passed over"))), "{name}: {found:?}");
         }
+        assert_eq!(found.passed_over.len(), 7, "each is passed over once: {found:?}");
         assert!(!found.is_incomplete, "the folder itself yielded what it has");
     }
 

@@ -185,6 +185,8 @@ async fn x07_a_row_that_postgres_cannot_write_holds_back_no_other() {
     gate.cancel();
     lab.await_count("dead", JOBS as i64 - 1).await;
     lab.await_count("completed", 2 * (JOBS as i64 - 1)).await;
+    let repeated = starts.repeated();
+    assert!(repeated.iter().all(|id| first.contains(id)), "only those run again: {repeated:?}");
     sqlx::raw_sql("DROP TRIGGER curse ON millstream.job").execute(&lab.pool).await.unwrap();
     lab.await_count("dead", JOBS as i64).await;
     lab.await_count("completed", 2 * JOBS as i64).await;

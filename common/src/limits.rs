@@ -59,9 +59,9 @@ pub const EXCUSES_MAX: i32 = 3;
 
 /// One statement on the hot path; far above any healthy one, below the shortest lease that makes sense.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
-/// A batch waits so long for a row that another open transaction has written. Two honest callers of one idempotency key are through with it
-/// in a few milliseconds.
-pub const HELD_KEY_WAIT_MS: u64 = 100;
+/// A batch waits so long for a row that another open transaction has written. Two honest callers of one idempotency key or id are through with
+/// it in a few milliseconds.
+pub const HELD_ROW_WAIT_MS: u64 = 100;
 /// Waiting for a pooled connection.
 pub const ACQUIRE_DEADLINE: Duration = Duration::from_secs(5);
 /// One Redis command that does not block.

@@ -6,14 +6,17 @@
 use std::collections::{HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{
+    PgConnection, Row,
+    postgres::{PgDatabaseError, PgRow},
+};
 
 use crate::{
     catalog::JobNames,
     error::{Outage, Refusal},
     id::JobId,
     job::{NewJob, Priority},
-    limits::{HELD_KEY_WAIT_MS, bounded},
+    limits::{HELD_ROW_WAIT_MS, bounded},
     state::State,
 };
 
@@ -95,12 +98,29 @@ pub fn is_held(outage: &Outage) -> bool {
     outage.code().as_deref() == Some("55P03")
 }
 
+/// Whether what is held is a row: then a statement about other rows would not wait. The server tells the place of the row, in every language. A
+/// table that is locked is held for all jobs alike. A copy of the outage does not know.
+pub fn is_row_held(outage: &Outage) -> bool {
+    let Outage::Postgres { source: sqlx::Error::Database(error), .. } = outage else { return false };
+    let context = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::r#where);
+    is_held(outage) && context.is_some_and(names_a_row)
+}
+
+/// Whether a text has `(BLOCK,NUMBER)` in it. Of the statements that are quoted there none has.
+fn names_a_row(context: &str) -> bool {
+    let is_place = |text: &str| {
+        let place = text.split_once(')').and_then(|(place, _)| place.split_once(','));
+        place.is_some_and(|(block, number)| [block, number].iter().all(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit())))
+    };
+    context.split('(').skip(1).any(is_place)
+}
+
 /// How long a statement may wait for somebody else's transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Patience {
     /// As long as the session says.
     Session,
-    /// [`HELD_KEY_WAIT_MS`] at most: callers who have nothing to do with the held row wait as well. Holds for the one statement, or for
+    /// [`HELD_ROW_WAIT_MS`] at most: callers who have nothing to do with the held row wait as well. Holds for the one statement, or for
     /// what is left of a transaction.
     Short,
 }
@@ -194,7 +214,7 @@ async fn insert(
         .bind(versions);
     match patience {
         Patience::Session => query.fetch_all(conn).await,
-        Patience::Short => query.bind(HELD_KEY_WAIT_MS.to_string()).fetch_all(conn).await,
+        Patience::Short => query.bind(HELD_ROW_WAIT_MS.to_string()).fetch_all(conn).await,
     }
 }
 
@@ -268,4 +288,23 @@ async fn existing(
             Ok((row.try_get::<i64, _>("nth")? as usize, (row.try_get("id")?, state, row.try_get("same")?)))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::names_a_row;
+
+    // X63: the texts of PostgreSQL 15, the second one as it is in German
+    #[test]
+    fn x63_a_held_row_is_told_from_a_held_table() {
+        let function = "SQL statement \"INSERT INTO millstream.job_key (tenant_id, key) SELECT t, k FROM unnest(p_tenants, p_keys) AS u(t, k)\"\n\
+                        PL/pgSQL function millstream.persist_fresh(uuid[],integer[],text[]) line 14 at SQL statement";
+        for place in [
+            "while inserting index tuple (0,5) in relation \"job_default_pkey\"",
+            "beim Sperren von Tupel (12,107) in Relation \"job_key\"",
+        ] {
+            assert!(names_a_row(place) && names_a_row(&format!("{place}\n{function}")), "{place}");
+        }
+        assert!(!names_a_row(function) && !names_a_row("") && !names_a_row("(,) (1,) (1,2"));
+    }
 }

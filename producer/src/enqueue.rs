@@ -4,7 +4,7 @@ use millstream_common::{
     catalog::JobNames,
     error::{Error, Outage, Refusal},
     job::NewJob,
-    limits::PARCEL_JOBS_MAX,
+    limits::{PARCEL_JOBS_MAX, STATEMENT_DEADLINE},
     persist::{Enqueued, Ids, persist, refused},
     pg::within,
 };
@@ -58,7 +58,7 @@ impl Producer {
         let (jobs, gaps): (Vec<_>, Vec<_>) =
             named.into_iter().map(|named| named.map_or_else(|e| (None, Some(e)), |n| (Some(n), None))).unzip();
         let jobs: Vec<Named> = jobs.into_iter().flatten().collect();
-        let written = self.writer.write_each(&jobs).await;
+        let written = self.writer.write_each(&jobs, STATEMENT_DEADLINE).await;
         self.count(&jobs, &written);
         let mut written = written.into_iter();
         let lost = || Err(Outage::PostgresTimeout { op: OP }.into());

@@ -5,15 +5,16 @@
 //!
 //! Knows nothing of who waits for the answers.
 
-use std::{borrow::Cow, collections::HashSet, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use millstream_common::{
     catalog::JobNames,
     error::{Error, Outage, Refusal, in_full},
     failpoint::reach,
+    id::JobId,
     job::NewJob,
     limits::{PARCEL_JOBS_MAX, STATEMENT_DEADLINE},
-    persist::{Enqueued, Ids, Patience, Persisted, are_taken, is_held, persist_within, refused},
+    persist::{Enqueued, Ids, Patience, Persisted, are_taken, is_held, is_row_held, persist_within, refused},
     pg::within,
     reconnect::Reconnect,
 };
@@ -29,8 +30,6 @@ use crate::{
 pub(crate) const OP: &str = "enqueuing";
 /// A write that failed on the connection is repeated this long: the ids make it safe.
 const RETRY_FOR: Duration = Duration::from_secs(10);
-/// Besides those that pass: what Postgres says about database, schema, rights and the statement itself is the same for every job.
-const OF_EVERYBODY: [&str; 3] = ["3D", "3F", "42"];
 
 /// A job that was checked, with the numbers of its names.
 pub(crate) type Named = (NewJob, JobNames);
@@ -44,20 +43,21 @@ pub(crate) struct Writer {
 
 /// Whether a part of the jobs may do better than all of them did.
 pub(crate) fn may_be_divided(outage: &Outage) -> bool {
-    let of_everybody = |code: &str| OF_EVERYBODY.iter().any(|class| code.starts_with(class));
-    refused(outage).is_some() || is_held(outage) || (!outage.is_passing() && outage.code().is_some_and(|code| !of_everybody(&code)))
+    refused(outage).is_some() || is_row_held(outage) || outage.may_be_of_one_row()
 }
 
 impl Writer {
-    /// Writes all that can be written. The answers are in the order of the jobs.
-    pub(crate) async fn write_each(&self, jobs: &[Named]) -> Vec<Result<Enqueued, Error>> {
-        let deadline = Instant::now() + STATEMENT_DEADLINE;
+    /// Writes all that can be written. The answers are in the order of the jobs. `search`: how long is looked for those whose rows are held;
+    /// each that is found costs several short waits, and what is not told apart by then is refused.
+    pub(crate) async fn write_each(&self, jobs: &[Named], search: Duration) -> Vec<Result<Enqueued, Error>> {
+        let began = Instant::now();
+        let may_go_on = |held: bool| began.elapsed() < if held { search } else { STATEMENT_DEADLINE };
         let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(jobs.len()).collect();
         let mut parts: Vec<Part> = vec![(0..jobs.len()).collect()];
         while let Some(part) = parts.pop() {
             match self.write(&of_part(jobs, &part)).await {
                 Ok(written) => part.into_iter().zip(written).for_each(|(place, answer)| answers[place] = Some(answer.map_err(Error::from))),
-                Err(outage) if may_be_divided(&outage) && Instant::now() < deadline => match divided(part, jobs, is_held(&outage)) {
+                Err(outage) if may_be_divided(&outage) && may_go_on(is_held(&outage)) => match divided(part, jobs, is_held(&outage)) {
                     Ok(smaller) => parts.extend(smaller),
                     Err(guilty) => guilty.into_iter().for_each(|place| answers[place] = Some(Err(guilt(&outage)))),
                 },
@@ -70,9 +70,9 @@ impl Writer {
     }
 
     /// Writes all or none, again if the connection broke: then rows that exist are our own. Many callers wait for this, so whoever has a
-    /// key that an open transaction holds does not keep it long.
+    /// key or an id that an open transaction holds does not keep it long. A locked table is waited for: it is locked for all of them.
     pub(crate) async fn write(&self, jobs: &[Named]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
-        let patience = if jobs.iter().any(|(job, _)| job.idempotency_key.is_some()) { Patience::Short } else { Patience::Session };
+        let mut patience = Patience::Short;
         let deadline = Instant::now() + RETRY_FOR.min(STATEMENT_DEADLINE);
         let mut reconnect = Reconnect::default();
         let mut repeated = false;
@@ -84,9 +84,11 @@ impl Writer {
                     }
                     return Ok(answers);
                 }
+                Err(outage) if patience == Patience::Short && is_held(&outage) && !is_row_held(&outage) => patience = Patience::Session,
                 Err(outage) if Instant::now() < deadline && is_broken_connection(&outage) => {
                     tracing::debug!(error = %in_full(&outage), "enqueue is repeated with the same ids");
-                    repeated = true;
+                    // Who holds them may be our own first try, which the server has not given up yet.
+                    (repeated, patience) = (true, Patience::Session);
                     tokio::time::sleep(reconnect.next_delay()).await;
                 }
                 Err(outage) => return Err(outage),
@@ -126,22 +128,32 @@ fn of_part<'a>(jobs: &'a [Named], part: &[usize]) -> Cow<'a, [Named]> {
     if part.len() == jobs.len() { Cow::Borrowed(jobs) } else { Cow::Owned(part.iter().map(|place| jobs[*place].clone()).collect()) }
 }
 
-/// Smaller parts to try by themselves, the first one last; or those who are guilty, when that is one job, or all callers of one key. Those
-/// who wait for nothing held are told apart first, and callers of the same key stay together: each part may cost a wait.
+/// What a job may wait for: its idempotency key or, without one, its id.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Awaited<'a> {
+    Id(JobId),
+    Key(i32, &'a str),
+}
+
+fn awaited((job, names): &Named) -> Awaited<'_> {
+    job.idempotency_key.as_deref().map_or(Awaited::Id(job.id), |key| Awaited::Key(names.tenant, key))
+}
+
+/// Smaller parts to try by themselves, the first one last; or those who are guilty, when that is one job, or all callers of one key or id.
+/// Those without a key are told apart first, and callers of the same key stay together: each part may cost a wait.
 fn divided(mut part: Part, jobs: &[Named], held: bool) -> Result<[Part; 2], Part> {
-    let key_of = |place: usize| jobs[place].0.idempotency_key.as_deref().map(|key| (jobs[place].1.tenant, key));
-    let keys: HashSet<_> = part.iter().map(|place| key_of(*place)).collect();
-    if part.len() == 1 || (held && keys.len() == 1) {
-        return Err(part);
-    }
-    let mut middle = part.len() / 2;
-    if held {
-        part.sort_by_key(|place| key_of(*place));
-        let plain = part.partition_point(|place| key_of(*place).is_none());
-        // Else the place nearest the middle at which one key ends and the next begins: there are two keys at least.
-        let ends = (1..part.len()).filter(|at| key_of(part[at - 1]) != key_of(part[*at]));
-        middle = if plain > 0 { plain } else { ends.min_by_key(|at| at.abs_diff(middle)).unwrap_or(middle) };
-    }
+    let half = part.len() / 2;
+    let middle = if held {
+        let of = |place: &usize| awaited(&jobs[*place]);
+        part.sort_by_key(of);
+        let plain = part.partition_point(|place| matches!(of(place), Awaited::Id(_)));
+        // Else the place nearest the middle at which one key or id ends and the next begins, if there are two.
+        let ends = (1..part.len()).filter(|at| of(&part[at - 1]) != of(&part[*at]));
+        if (1..part.len()).contains(&plain) { Some(plain) } else { ends.min_by_key(|at| at.abs_diff(half)) }
+    } else {
+        (half > 0).then_some(half)
+    };
+    let Some(middle) = middle else { return Err(part) };
     let rest = part.split_off(middle);
     Ok([rest, part])
 }
@@ -221,6 +233,7 @@ mod tests {
         assert_eq!(parts(&[Some("a"), None, Some("b"), None], true), [vec![1, 3], vec![0, 2]]);
         assert_eq!(parts(&[Some("b"), Some("a"), Some("b"), Some("a"), Some("b")], true), [vec![1, 3], vec![0, 2, 4]]);
         assert_eq!(parts(&[Some("a"), Some("a")], true), [vec![0, 1]]);
-        assert_eq!(parts(&[None, None], true), [vec![0, 1]]);
+        assert_eq!(parts(&[None, None, None], true), [vec![0], vec![1, 2]], "each has an id of its own");
+        assert_eq!(parts(&[None], true), [vec![0]]);
     }
 }

@@ -133,6 +133,32 @@ async fn failures_are_retried_and_the_last_one_buries() {
     assert_eq!(notices, 3);
 }
 
+// F14: the board of one queue is somebody's list, that of another cannot take one more entry, and the third is as it should be
+#[tokio::test]
+async fn a_notice_board_that_takes_nothing_is_made_anew_and_no_other() {
+    let lab = Lab::new().await;
+    sqlx::raw_sql("INSERT INTO millstream.queue (name) VALUES ('used-up')").execute(&lab.pool).await.unwrap();
+    let board = |queue: &str| lab.keys().dead(queue);
+    let (fine, list, used_up) = (board("default"), board("documents"), board("used-up"));
+    lab.command::<String>(&["XADD", &fine, "1-1", "job", "an older one"]).await;
+    lab.command::<i64>(&["LPUSH", &list, "x"]).await;
+    lab.command::<String>(&["XADD", &used_up, "18446744073709551615-18446744073709551615", "job", "the last one"]).await;
+    let (producer, _worker) = (lab.producer(), lab.worker().await);
+    let jobs = (0..60).map(|nth| {
+        let queue = ["default", "documents", "used-up"][nth % 3].to_owned();
+        NewJob { queue, ..NewJob::new("fail", r#"{"class":"permanent"}"#) }
+    });
+    producer.enqueue_many(jobs.collect()).await.unwrap();
+    lab.await_count("dead", 60).await;
+    for (board, notices) in [(&fine, 21), (&list, 20), (&used_up, 20)] {
+        eventually("the board has them all", async || {
+            let answer: Result<usize, _> = redis::cmd("XLEN").arg(board).query_async(&mut lab.redis().await).await;
+            (answer.ok() == Some(notices)).then_some(())
+        })
+        .await;
+    }
+}
+
 // F14, rule 84: redrive
 #[tokio::test]
 async fn a_redriven_job_starts_anew_at_a_higher_epoch() {

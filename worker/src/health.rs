@@ -31,6 +31,8 @@ pub struct Readiness {
     /// This worker has found a stream that could not be used and has made it anew: until what it hid is handed out again some jobs stand
     /// still, and it is not ready.
     pub streams_mending: bool,
+    /// Postgres says in time what is paused. Until it does, jobs that are in hand do not start, and the worker is not ready.
+    pub pauses_known: bool,
     /// It claims nothing more and will end.
     pub draining: bool,
     /// A person paused it.
@@ -58,8 +60,10 @@ impl Health {
         let draining = self.0.draining.is_cancelled();
         let redis_policy = self.0.redis.policy();
         let streams_mending = self.0.redis.mending().is_under_way();
+        let pauses_known = self.0.pauses.are_known();
         Readiness {
-            ready: postgres && !draining && redis_policy != Policy::Evicts && !streams_mending,
+            ready: postgres && !draining && redis_policy != Policy::Evicts && !streams_mending && pauses_known,
+            pauses_known,
             redis_lacks: self.0.redis.lacks(),
             streams_mending,
             redis_policy,
@@ -79,6 +83,7 @@ impl Health {
         gauges.redis_up.set(i64::from(!self.0.redis.refuses_work()));
         gauges.redis_policy_ok.set(i64::from(self.0.redis.policy() == Policy::Keeps));
         gauges.redis_breaker_open.set(i64::from(self.0.redis.refuses_work()));
+        gauges.pauses_unknown.set(i64::from(!self.0.pauses.are_known()));
         let counters = &self.0.metrics.counters;
         counters.set_degraded(Degraded::PostgresAway, self.0.postgres.toll());
         counters.set_degraded(Degraded::RedisAway, self.0.redis.breaker().toll());

@@ -1,12 +1,15 @@
 //! What may not start now, as this process last read it: a job that is in hand asks once more when its slot is free (X71).
 //!
 //! Whoever claimed it asked Postgres, and of that answer and the last look the newer one counts. Neither counts for longer than
-//! [`KNOWN_MAX`], so a process that stood still, or cannot reach Postgres, starts nothing that was paused meanwhile. It does not know who waits,
-//! nor what becomes of a job that may not start.
+//! [`KNOWN_MAX`], so a process that stood still, or cannot reach Postgres, starts nothing that was paused meanwhile. A Postgres that says too late
+//! what is paused keeps jobs in hand from starting, and that is told. It does not know who waits, nor what becomes of a job that may not start.
 
 use std::time::{Duration, Instant};
 
-use millstream_common::closed::Closed;
+use millstream_common::{
+    breaker::{Breaker, Lines},
+    closed::Closed,
+};
 use tokio::sync::watch;
 
 use crate::claim::ClaimedJob;
@@ -15,8 +18,18 @@ use crate::claim::ClaimedJob;
 /// may take.
 const KNOWN_MAX: Duration = Duration::from_millis(1_500);
 
-/// The last look.
-pub(crate) struct Pauses(watch::Sender<Look>);
+/// Looks in a row that came too late, or failed, after which it is told: one alone is no news.
+const LATE_TO_TELL: u32 = 3;
+const LINES: Lines = Lines {
+    begins: "Postgres does not say in time what is paused: jobs that are in hand do not start until it does",
+    ends: "Postgres says in time what is paused: jobs start again",
+};
+
+/// The last look, and whether looks are of use.
+pub(crate) struct Pauses {
+    look: watch::Sender<Look>,
+    known: Breaker,
+}
 
 struct Look {
     asked_at: Instant,
@@ -59,21 +72,37 @@ fn names(job: &ClaimedJob) -> Names {
 
 impl Pauses {
     pub(crate) fn new() -> Self {
-        Self(watch::Sender::new(Look { asked_at: Instant::now(), closed: Closed::default() }))
+        let look = Look { asked_at: Instant::now(), closed: Closed::default() };
+        Self { look: watch::Sender::new(look), known: Breaker::new(LATE_TO_TELL, LINES) }
     }
 
     /// What Postgres has answered to a question asked then. Who waits is woken only if it is something else than before.
     pub(crate) fn note(&self, asked_at: Instant, closed: Closed) {
-        self.0.send_if_modified(|look| {
+        if asked_at.elapsed() <= KNOWN_MAX {
+            self.known.note_success();
+        } else {
+            self.note_failure("no answer in time");
+        }
+        self.look.send_if_modified(|look| {
             let is_new = look.closed != closed;
             *look = Look { asked_at, closed };
             is_new
         });
     }
 
+    /// Postgres was asked in vain.
+    pub(crate) fn note_failure(&self, why: &'static str) {
+        self.known.note_failure(why);
+    }
+
+    /// Whether what is known is new enough for jobs in hand to start, but for a moment now and then.
+    pub(crate) fn are_known(&self) -> bool {
+        !self.known.is_open()
+    }
+
     /// For a job that has a slot.
     pub(crate) fn leave(&self, job: &ClaimedJob) -> Leave {
-        self.0.borrow().leave(job.asked_at, names(job), Instant::now())
+        self.look.borrow().leave(job.asked_at, names(job), Instant::now())
     }
 
     /// Waits until a job that waits for its slot may not have it.
@@ -83,7 +112,7 @@ impl Pauses {
 
     async fn closes_names(&self, asked_at: Instant, names: Names) {
         // An error would say that the sender is gone, which is here.
-        drop(self.0.subscribe().wait_for(|look| look.closes(asked_at, names)).await);
+        drop(self.look.subscribe().wait_for(|look| look.closes(asked_at, names)).await);
     }
 }
 
@@ -110,6 +139,21 @@ mod tests {
             assert_eq!(leave(looked, false, claimed, 2_500), Leave::Granted);
             assert_eq!(leave(looked, false, claimed, 2_501), Leave::Unknown, "it may have been paused meanwhile");
         }
+    }
+
+    // X71
+    #[test]
+    fn x71_looks_that_come_too_late_are_told_until_one_comes_in_time() {
+        let pauses = Pauses::new();
+        let Some(late) = Instant::now().checked_sub(KNOWN_MAX * 2) else { return };
+        for known in [true, true, false] {
+            pauses.note(late, Closed::default());
+            assert_eq!(pauses.are_known(), known, "one late look is no news");
+        }
+        pauses.note(Instant::now(), Closed::default());
+        assert!(pauses.are_known());
+        (0..LATE_TO_TELL).for_each(|_| pauses.note_failure("refused"));
+        assert!(!pauses.are_known());
     }
 
     // X71

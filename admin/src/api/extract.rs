@@ -9,7 +9,7 @@ use millstream_common::{json, limits::bounded};
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
 
-use super::problem::Problem;
+use super::{pace::is_too_slow, problem::Problem};
 
 /// A JSON body.
 pub(super) struct ApiJson<T>(pub(super) T);
@@ -41,6 +41,7 @@ impl<S: Send + Sync> FromRequest<S> for ApiBytes {
         match Bytes::from_request(request, state).await {
             Ok(bytes) => Ok(Self(bytes)),
             Err(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large("the body is larger than this request may be")),
+            Err(e) if is_too_slow(&e) => Err(Problem::too_slow()),
             Err(_) => Err(Problem::malformed("the body broke off")),
         }
     }

@@ -7,7 +7,7 @@
 //! Knows no SQL: that is [`crate::ops`]. Needs Postgres for everything but `/livez`; Redis may be away.
 //!
 //! Reading order: [`Api`] and [`serve`] here, `routes` (what there is), then one file per endpoint; `auth`, `guard`,
-//! `away`, `bodies`, `deadline`, `request_id` stand before all of them, `problem` and `extract` translate.
+//! `away`, `bodies`, `deadline`, `pace`, `request_id` stand before all of them, `problem` and `extract` translate.
 
 mod auth;
 mod away;
@@ -22,6 +22,7 @@ mod jobs;
 mod listen;
 mod openapi;
 mod overview;
+mod pace;
 mod problem;
 mod request_id;
 mod routes;
@@ -43,6 +44,8 @@ use crate::{
 
 /// Requests that wait for a job at the same time: each asks Postgres twice a second.
 const WAITERS_MAX: usize = 256;
+/// Uploads at the same time: each has up to three parts of 8 MiB in memory while the object store is slow, and a connection to it.
+const UPLOADS_MAX: usize = 32;
 /// At the end, requests in progress may go on this long. Waiting ones are answered at once.
 const DRAIN: Duration = Duration::from_secs(20);
 /// Clients at a time. A thousand requests in progress is more than any database behind them answers in time.
@@ -80,6 +83,7 @@ struct Inner {
     upload_bytes_max: u64,
     connections_max: u32,
     waiters: Semaphore,
+    uploads: Semaphore,
     /// One permit per KiB.
     large_bodies: Semaphore,
     watch: Watch,
@@ -97,6 +101,7 @@ impl Api {
             upload_bytes_max: parts.upload_bytes_max,
             connections_max: parts.connections_max,
             waiters: Semaphore::new(WAITERS_MAX),
+            uploads: Semaphore::new(UPLOADS_MAX),
             large_bodies: Semaphore::new(bodies::KIBIBYTES_MAX),
             watch: Watch::default(),
             stop,

@@ -42,6 +42,8 @@ families! {
             "1 while Postgres answers this process.";
         redis_policy_ok: IntGauge = "millstream_redis_policy_ok" []
             "1 while Redis is known to evict nothing.";
+        pauses_unknown: IntGauge = "millstream_pauses_unknown" []
+            "1 while Postgres does not tell this worker in time what is paused: jobs in its hand do not start.";
         redis_breaker_open: IntGauge = "millstream_redis_breaker_open" []
             "1 while this process works without Redis.";
         pool_connections: IntGaugeVec = "millstream_pool_connections" ["pool", "state"]

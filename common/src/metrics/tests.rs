@@ -27,6 +27,7 @@ const PUBLISHED: &[(&str, &str, &str)] = &[
     ("millstream_leader", "gauge", ""),
     ("millstream_leases_lost_total", "counter", ""),
     ("millstream_parcels", "gauge", "state"),
+    ("millstream_pauses_unknown", "gauge", ""),
     ("millstream_pool_connections", "gauge", "pool,state"),
     ("millstream_postgres_errors_total", "counter", "op"),
     ("millstream_postgres_up", "gauge", ""),

@@ -1,8 +1,10 @@
 -- Do with a stream of the probe's own whatever the work does with streams, and tell what is refused.
--- KEYS[1] stream of the probe  KEYS[2] the window of its queue
+-- KEYS[1] stream of the probe  KEYS[2] the window of its queue  the others: keys that the work uses. They are only named: before a script runs,
+-- the server asks for the right to each of its keys. With one key alone nothing else is done.
 -- ARGV[1] group  ARGV[2] consumer
 -- Returns a list without end marks: the command that was refused, what the server said, and so on; empty if all of it was done.
 -- One step for everybody else: probes of several processes do not meet, and nothing is left of one whose process dies.
+if #KEYS == 1 then return {} end
 local stream, window, group, consumer = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
 local refused = {}
 local function try(name, ...)

@@ -1,14 +1,14 @@
-//! The probe: does with keys of its own whatever the work does, so that a right which is missing, a pattern that leaves out a queue, or a
-//! command that this server does not have is found before jobs stand still for it, and by its name.
+//! The probe: does with keys of its own whatever the work does, and names the keys of the work, so that a right which is missing, a pattern that
+//! leaves out a queue or one of its keys, or a command that this server does not have is found before jobs stand still for it, and by its name.
 //!
-//! Touches no work stream.
+//! Changes no key of the work.
 
 use std::sync::{Arc, LazyLock};
 
 use redis::{RedisError, Script, Value};
 
-use super::{GROUP, link::Redis, refused::Refused, remedy::Remedy, remedy::said};
-use crate::error::Outage;
+use super::{GROUP, keys::Keys, link::Redis, refused::Refused, remedy::Remedy, remedy::said};
+use crate::{error::Outage, job::Priority};
 
 /// As a consumer of its own stream.
 const CONSUMER: &str = "probe";
@@ -92,19 +92,23 @@ impl Redis {
         pipe.cmd("SET").arg(keys.probe()).arg(1).arg("EX").arg(KEPT_S);
         pipe.cmd("GET").arg(keys.incarnation());
         pipe.cmd("SCRIPT").arg("LOAD").arg(SOURCE);
-        let mut names = vec!["unwatch", "ping", "set", "get", "script|load"];
+        // The word of the streams is also written, but rarely: reading it says nothing of that right.
+        pipe.cmd("EVALSHA").arg(SCRIPT.get_hash()).arg(1).arg(keys.incarnation());
+        let mut names = vec!["unwatch", "ping", "set", "get", "script|load", "evalsha"];
         for queue in queues {
-            pipe.cmd("EVALSHA")
-                .arg(SCRIPT.get_hash())
-                .arg(2)
-                .arg(keys.probe_stream(queue))
-                .arg(keys.window(queue))
-                .arg(GROUP)
-                .arg(CONSUMER);
+            let of_queue = of_queue(keys, queue);
+            pipe.cmd("EVALSHA").arg(SCRIPT.get_hash()).arg(of_queue.len()).arg(of_queue).arg(GROUP).arg(CONSUMER);
             names.push("evalsha");
         }
         (names, pipe)
     }
+}
+
+/// All keys of a queue, as the script wants them: its own and the window first. What only rare work uses, the board of dead jobs, is among
+/// them: a right that is missed there alone would open and close the breaker for as long as it is missing.
+fn of_queue(keys: &Keys, queue: &str) -> Vec<String> {
+    let own = [keys.probe_stream(queue), keys.window(queue), keys.dead(queue)];
+    own.into_iter().chain(Priority::ALL.into_iter().map(|priority| keys.stream(queue, priority))).collect()
 }
 
 /// What an answer says was refused: the command itself, or those that the script tried.

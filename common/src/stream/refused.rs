@@ -1,7 +1,8 @@
 //! What the server does not let this program do, and how long that is believed when a probe says otherwise.
 //!
-//! The probe does what the work does, with keys of its own. A right that only the work meets (a pattern that leaves out one stream) would
-//! open and close the breaker twice a second; so each time that happens the breaker stays open longer.
+//! The probe does what the work does, with keys of its own, and asks for the right to those of the work. A right that only the work meets all
+//! the same (rules for single keys and commands together) would open and close the breaker twice a second; so each time that happens the breaker
+//! stays open longer.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -10,8 +11,9 @@ use std::{
 
 use redis::RedisError;
 
-/// Work that is refused so soon after a good probe was refused something that the probe does not meet.
-const SOON: Duration = Duration::from_secs(10);
+/// Work that is refused so soon after a good probe was refused something that the probe does not meet. Longer than the pause of the rarest work:
+/// consumers are looked through every 30 s, and that waits for the breaker to close.
+const SOON: Duration = Duration::from_mins(2);
 /// How long good probes are not believed then, at first and at last.
 const HOLD_FIRST: Duration = Duration::from_secs(1);
 const HOLD_LAST: Duration = Duration::from_secs(30);
@@ -100,6 +102,19 @@ mod tests {
         }
         assert_eq!(held, [0, 1, 2, 4, 8, 16, 30, 30], "the first is believed at once");
         assert!(refused.what().is_none());
+    }
+
+    // X20
+    #[test]
+    fn a_refusal_that_rare_work_meets_twice_a_minute_is_not_forgotten() {
+        let (refused, mut now) = (Refused::default(), Instant::now());
+        for nth in 0..8 {
+            refused.note(true, now, &error());
+            assert_eq!(refused.may_close(now + Duration::from_millis(500)), nth == 0, "{nth}");
+            now += HOLD_LAST;
+            assert!(refused.may_close(now), "{nth}");
+            now += Duration::from_secs(30);
+        }
     }
 
     #[test]

@@ -86,6 +86,11 @@ pub fn code(error: &RedisError) -> Option<String> {
     single.or_else(|| Some(error.clone().into_server_errors()?.first()?.1.code().to_owned()))
 }
 
+/// Whether the key that was to take an entry never will again: it is no stream, or its last id is the highest there is.
+pub fn takes_no_entries(error: &RedisError) -> bool {
+    code(error).as_deref() == Some("WRONGTYPE") || said(error).is_some_and(|said| said.contains("exhausted"))
+}
+
 /// What the server has said behind that word; of a pipeline, to the first command that it refused.
 pub(super) fn said(error: &RedisError) -> Option<String> {
     let single = error.detail().map(str::to_owned);
@@ -164,6 +169,21 @@ mod tests {
             assert_eq!(found, remedy, "{line}");
             assert!(!remedy.is_outage() || line.starts_with(word) || TEXTS.iter().any(|(_, of_text)| *of_text == word), "{line}: {word}");
         }
+    }
+
+    #[test]
+    fn only_a_key_that_takes_no_entry_any_more_is_given_up() {
+        for (line, expected) in [
+            ("WRONGTYPE Operation against a key holding the wrong kind of value", true),
+            ("ERR The stream has exhausted the last possible ID, unable to add more items", true),
+            ("NOPERM this user has no permissions to run the 'xadd' command", false),
+            ("ERR wrong number of arguments for 'xadd' command", false),
+            ("SOMETHINGNEW of a later release", false),
+        ] {
+            assert_eq!(takes_no_entries(&answered(line)), expected, "{line}");
+        }
+        let late: RedisError = io::Error::from(io::ErrorKind::TimedOut).into();
+        assert!(!takes_no_entries(&late));
     }
 
     // rule 31: in a pipeline the refusal is one of several answers

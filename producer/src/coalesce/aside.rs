@@ -1,7 +1,7 @@
-//! A place beside the flusher for callers whose idempotency key an open transaction holds: they wait, or are told so, and nobody else does.
+//! A place beside the flusher for callers whose idempotency key or id an open transaction holds: they wait, or are told so, and nobody else does.
 //!
-//! Anybody who may enqueue in SQL can hold keys as long as he likes. So at most two connections are spent on this, and a key that was held
-//! a moment ago does not get into a batch again.
+//! Anybody who may enqueue in SQL can hold them as long as he likes. So at most two connections are spent on this, and what was held a moment
+//! ago does not get into a batch again.
 
 use std::{
     collections::HashMap,
@@ -11,8 +11,9 @@ use std::{
 
 use millstream_common::{
     error::{Error, Outage},
-    limits::ACQUIRE_DEADLINE,
-    persist::is_held,
+    id::JobId,
+    limits::{ACQUIRE_DEADLINE, STATEMENT_DEADLINE},
+    persist::{Enqueued, is_held},
     tasks::Tasks,
 };
 use tokio::{sync::Semaphore, time::Instant};
@@ -23,12 +24,21 @@ use crate::{
     write::{OP, Writer},
 };
 
-/// Connections that may wait for keys.
+/// Connections that may wait for what is held.
 const CONNECTIONS_MAX: usize = 2;
-/// How long a key counts as held after it was seen so: a batch loses its short wait for a key once in this time.
-const HELD_FOR: Duration = Duration::from_secs(1);
-/// Held keys that are remembered: more are forgotten at once, which costs batches a wait.
-const HELD_KEYS_MAX: usize = 10_000;
+/// How long a key or an id counts as held after it was seen so: a batch loses its short waits for it once in this time.
+const HELD_FOR: Duration = Duration::from_secs(10);
+/// So many are remembered: more are forgotten at once, which costs batches a wait.
+const HELD_MAX: usize = 10_000;
+
+/// What a caller may have to wait for.
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Awaited {
+    /// Of a tenant.
+    Key(i32, String),
+    /// Of a job without a key.
+    Id(JobId),
+}
 
 /// Cheap to clone.
 #[derive(Clone)]
@@ -37,8 +47,8 @@ pub(super) struct Aside {
     writer: Writer,
     tasks: Tasks,
     connections: Arc<Semaphore>,
-    /// Tenant and key, and when they were last seen held.
-    held: Arc<Mutex<HashMap<(i32, String), Instant>>>,
+    /// And when they were last seen held.
+    held: Arc<Mutex<HashMap<Awaited, Instant>>>,
 }
 
 impl Aside {
@@ -46,7 +56,7 @@ impl Aside {
         Self { parts, writer, tasks, connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)), held: Arc::default() }
     }
 
-    /// Takes those out of a batch whose keys were held a moment ago. The rest comes back.
+    /// Takes those out of a batch whose keys or ids were held a moment ago. The rest comes back.
     pub(super) fn take_held(&self, batch: Vec<Request>) -> Vec<Request> {
         let (held, rest): (Vec<_>, Vec<_>) = {
             let mut known = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -54,7 +64,7 @@ impl Aside {
                 return batch;
             }
             known.retain(|_, seen| seen.elapsed() < HELD_FOR);
-            batch.into_iter().partition(|request| key(request).is_some_and(|key| known.contains_key(&key)))
+            batch.into_iter().partition(|request| known.contains_key(&awaited(request)))
         };
         self.write(held);
         rest
@@ -70,28 +80,38 @@ impl Aside {
     }
 
     async fn write_now(&self, batch: Vec<Request>) {
-        let keys: Vec<_> = batch.iter().map(key).collect();
-        let (jobs, answers) = unzip(batch);
         let Ok(Ok(_connection)) = tokio::time::timeout(ACQUIRE_DEADLINE, self.connections.acquire()).await else {
+            let (_, answers) = unzip(batch);
             return tell(answers, std::iter::repeat_with(|| Err(Error::Outage(Outage::PostgresTimeout { op: OP }))));
         };
-        let results = self.writer.write_each(&jobs).await;
-        let held = keys.into_iter().zip(&results).filter(|(_, result)| matches!(result, Err(Error::Outage(outage)) if is_held(outage)));
-        self.remember(held.filter_map(|(key, _)| key));
+        self.write_each(batch, STATEMENT_DEADLINE).await;
+    }
+
+    /// Writes each that can be written, answers, and remembers what was held.
+    pub(super) async fn write_each(&self, batch: Vec<Request>, search: Duration) {
+        let awaited: Vec<_> = batch.iter().map(awaited).collect();
+        let (jobs, answers) = unzip(batch);
+        let results = self.writer.write_each(&jobs, search).await;
+        let outage = |result: &Result<Enqueued, Error>| if let Err(Error::Outage(outage)) = result { Some(is_held(outage)) } else { None };
+        self.remember(awaited.into_iter().zip(&results).filter(|(_, result)| outage(result) == Some(true)).map(|(awaited, _)| awaited));
         count_answers(&self.parts, jobs.iter().map(|(job, _)| job).zip(&results));
+        if results.iter().any(|result| outage(result) == Some(false)) {
+            self.parts.metrics.counters.postgres_failed("enqueue");
+        }
         tell(answers, results);
     }
 
-    fn remember(&self, keys: impl Iterator<Item = (i32, String)>) {
+    fn remember(&self, more: impl Iterator<Item = Awaited>) {
         let now = Instant::now();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.extend(keys.map(|key| (key, now)));
-        if held.len() > HELD_KEYS_MAX {
+        held.extend(more.map(|awaited| (awaited, now)));
+        if held.len() > HELD_MAX {
             held.clear();
         }
     }
 }
 
-fn key(request: &Request) -> Option<(i32, String)> {
-    request.job.idempotency_key.clone().map(|key| (request.names.tenant, key))
+fn awaited(request: &Request) -> Awaited {
+    let key = request.job.idempotency_key.clone();
+    key.map_or(Awaited::Id(request.job.id), |key| Awaited::Key(request.names.tenant, key))
 }

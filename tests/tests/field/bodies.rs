@@ -1,6 +1,6 @@
 //! Bodies and pages that are larger than anybody needs: bounded work and memory, and an answer.
 
-use millstream_tests::{Lab, Process, Served, ask::send};
+use millstream_tests::{Lab, Process, Served, ask::send, eventually};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::{
@@ -92,4 +92,54 @@ async fn x66_a_page_of_large_jobs_ends_at_its_bytes_and_the_next_one_goes_on() {
     assert_eq!(seen, newest_first, "every job once");
     let small = api.json("/v1/jobs?limit=1").await.1;
     assert_eq!(small["items"].as_array().map(Vec::len), Some(1), "{}", json!(small["next_cursor"]));
+}
+
+/// A client that has sent so much of a request, and sends no more.
+async fn half_sent(api: &Served, request: String) -> TcpStream {
+    let mut client = TcpStream::connect(api.address()).await.unwrap();
+    client.write_all(request.as_bytes()).await.unwrap();
+    client
+}
+
+// X65: whoever has room for his body and does not send it gives the room back
+#[tokio::test]
+async fn x65_a_bulk_body_that_does_not_come_is_given_up() {
+    let lab = Lab::new().await;
+    let api = Served::start(&lab, &["api"]).await;
+    let head = "POST /v1/jobs/bulk HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 16000000\r\n\r\n[";
+    let mut client = half_sent(&api, head.to_owned()).await;
+    let mut answer = [0; 12];
+    client.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 408");
+}
+
+/// What the API answers to a small file, and whether it says when to come again.
+async fn upload(api: &Served) -> (u16, bool) {
+    let body = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n%PDF-1.4\r\n--b--\r\n";
+    let head = format!(
+        "POST /v1/documents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let mut client = half_sent(api, head + body).await;
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
+    (status, answer.to_ascii_lowercase().contains("\r\nretry-after: "))
+}
+
+// X66
+#[tokio::test]
+async fn x66_uploads_at_a_time_have_a_number_and_one_more_is_told_to_come_again() {
+    const UPLOADS: usize = 32;
+    let lab = Lab::new().await;
+    let api = Served::start(&lab, &["api"]).await;
+    let begun = "POST /v1/documents HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 1000000\r\n\r\n\
+                 --b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n%PDF";
+    let mut uploads = Vec::new();
+    for _ in 0..UPLOADS {
+        uploads.push(half_sent(&api, begun.to_owned()).await);
+    }
+    eventually("there is no place for one more", async || (upload(&api).await == (503, true)).then_some(())).await;
+    uploads.pop();
+    eventually("one that has gone leaves its place", async || (upload(&api).await.0 == 202).then_some(())).await;
 }

@@ -8,7 +8,7 @@ use millstream_common::{
 };
 use millstream_producer::NewJob;
 use millstream_tests::{
-    Lab, Starts,
+    Lab, Served, Starts,
     ask::{forge, send},
     eventually,
     process::run,
@@ -140,6 +140,41 @@ async fn x71_nothing_starts_after_a_pause_that_had_not_and_everything_after_its_
     said(&run(&lab, &["kinds", "resume", "mixed"]).await);
     lab.await_all_completed(330).await;
     assert_eq!(starts.repeated(), Vec::<Uuid>::new());
+}
+
+/// What is paused, as it is read now; a worker's own look at it takes longer than its word counts.
+async fn slow_down_looks(lab: &Lab) -> String {
+    let view: String =
+        sqlx::query_scalar("SELECT pg_get_viewdef('millstream.closed'::regclass)").fetch_one(&lab.pool).await.expect("the view");
+    let plain = view.trim_end().trim_end_matches(';').to_owned();
+    let slow = format!(
+        "SELECT c.* FROM ({plain}) c, (SELECT CASE WHEN current_query() LIKE 'SELECT queues, kinds, tenants%' THEN pg_sleep(2)::text END AS slept) s"
+    );
+    replace_closed(lab, &slow).await;
+    plain
+}
+
+async fn replace_closed(lab: &Lab, select: &str) {
+    let view = format!("CREATE OR REPLACE VIEW millstream.closed AS {select}");
+    sqlx::query(sqlx::AssertSqlSafe(view)).execute(&lab.pool).await.expect("a view");
+}
+
+// X71: nothing that waits in hand starts then, and that is not kept quiet
+#[tokio::test]
+async fn x71_a_worker_that_learns_too_late_what_is_paused_says_so_until_it_learns_it_in_time() {
+    let lab = Lab::new().await;
+    let worker = Served::start(&lab, &["worker"]).await;
+    let plain = slow_down_looks(&lab).await;
+    let (status, told) = worker.await_ready("it does not know what is paused", |told| told["pauses_known"] == false).await;
+    assert!(status == 503 && told["ready"] == false && told["postgres"] == true, "{status} {told}");
+    assert!(worker.sample("millstream_pauses_unknown").await > 0.5 && worker.log().contains("what is paused"), "{}", worker.log());
+    // What Postgres has just handed out is known to be open.
+    send(&lab.producer(), "noop", "1", 20).await;
+    lab.await_all_completed(20).await;
+    replace_closed(&lab, &plain).await;
+    let (status, told) = worker.await_ready("it knows what is paused", |told| told["pauses_known"] == true).await;
+    assert!(status == 200 && told["ready"] == true, "{status} {told}");
+    eventually("the metric says so", async || (worker.sample("millstream_pauses_unknown").await < 0.5).then_some(())).await;
 }
 
 const WAIT_FOR_ROWS: &str =

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use millstream_common::persist::is_held;
 use millstream_producer::{Error, NewJob, Refusal};
-use millstream_tests::{Lab, Served};
+use millstream_tests::{Lab, Served, eventually};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -117,6 +117,60 @@ async fn x63_only_callers_of_a_held_key_wait_or_are_sent_away() {
     holder.commit().await.unwrap();
     let known = producer.enqueue(NewJob { idempotency_key: Some("held".into()), ..NewJob::new("noop", "{}") }).await.unwrap();
     assert!(known.duplicate);
+}
+
+// X63: the same for an id, which a job without a key waits for
+#[tokio::test]
+async fn x63_only_callers_of_a_held_id_wait_or_are_sent_away() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let held = NewJob::new("noop", "{}");
+    let mut holder = lab.pool.begin().await.unwrap();
+    assert!(producer.enqueue_in(&mut holder, vec![held.clone()]).await.unwrap()[0].is_ok());
+    // The first round learns which id is held, the others know.
+    for _ in 0..3 {
+        let job = |nth: usize| if nth == CALLERS / 3 { held.clone() } else { NewJob::new("noop", "{}") };
+        let answers = join_all((0..CALLERS).map(|nth| producer.enqueue(job(nth)))).await;
+        let each = producer.enqueue_each((0..CALLERS).map(job).collect()).await;
+        for (nth, answer) in answers.iter().enumerate().chain(each.iter().enumerate()) {
+            match answer {
+                Err(Error::Outage(outage)) => assert!(nth == CALLERS / 3 && is_held(outage), "{nth}: {outage:?}"),
+                answer => assert!(nth != CALLERS / 3 && answer.is_ok(), "{nth}: {answer:?}"),
+            }
+        }
+    }
+    holder.commit().await.unwrap();
+    assert!(producer.enqueue(held).await.unwrap().duplicate);
+}
+
+/// When the enqueue that waits for a lock of a table began, as often as it begins anew.
+const WAITS_SINCE: &str = "SELECT COALESCE(max(extract(epoch FROM query_start) * 1000000), 0)::bigint FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND wait_event = 'relation' AND query LIKE '%persist%'";
+
+// X63: a table that is locked for a moment holds up all jobs alike, and sends nobody away
+#[tokio::test]
+async fn x63_a_table_that_is_locked_for_a_moment_sends_nobody_away() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let job = |nth: usize| {
+        let key = nth.is_multiple_of(2).then(|| millstream_common::id::new_job_id().to_string());
+        NewJob { idempotency_key: key, ..NewJob::new("noop", "{}") }
+    };
+    let mut holder = lab.pool.begin().await.unwrap();
+    sqlx::query("LOCK TABLE millstream.job IN SHARE MODE").execute(&mut *holder).await.unwrap();
+    let callers: Vec<_> = (0..20)
+        .map(|nth| {
+            let producer = producer.clone();
+            tokio::spawn(async move { producer.enqueue(job(nth)).await })
+        })
+        .collect();
+    // Its second try is the patient one.
+    let first = eventually("somebody waits", async || Some(lab.number(WAITS_SINCE).await).filter(|since| *since > 0)).await;
+    eventually("it has been tried again", async || (lab.number(WAITS_SINCE).await > first).then_some(())).await;
+    holder.rollback().await.unwrap();
+    for answer in join_all(callers).await {
+        assert!(answer.unwrap().is_ok());
+    }
 }
 
 // X64: names are looked up once per request

@@ -98,6 +98,44 @@ async fn x20_a_pattern_that_leaves_out_a_queue_or_all_keys_is_missed() {
     }
 }
 
+/// One key after another is left out: that of a queue's rare work as well, and the right to write a word that is read all the time.
+#[tokio::test]
+async fn x20_a_pattern_that_leaves_out_any_one_key_is_missed() {
+    let lab = lab().await;
+    let (redis, queues) = (link(&lab), [Arc::from("default"), Arc::from("documents")]);
+    let keys = ["high", "medium", "low", "window", "dead", "probe", "incarnation"];
+    let pattern = |key: &str| format!("{}*:{key}", lab.config.redis.prefix);
+    for left_out in keys {
+        let others = keys.iter().filter(|key| **key != left_out).map(|key| format!("~{}", pattern(key)));
+        let read_only = format!("%R~{}", pattern(left_out));
+        let rules: Vec<String> = std::iter::once("resetkeys".to_owned()).chain(others).chain([read_only]).collect();
+        set_user(&lab, &rules.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let told = in_words(&redis.lacking(&queues).await.expect("an answer"));
+        assert!(told.contains(&format!("the right to the keys {}", lab.keys().pattern())), "{left_out}: {told}");
+        set_user(&lab, &[&format!("~{}", pattern(left_out))]).await;
+        assert!(redis.lacking(&queues).await.expect("an answer").is_empty(), "{left_out} is there again");
+    }
+}
+
+/// A right that only burials need: it is named before anything is buried, and stays named while jobs are.
+#[tokio::test]
+async fn x20_a_right_that_only_rare_work_needs_is_named_for_as_long_as_it_is_missing() {
+    let lab = lab().await;
+    let others = ["high", "medium", "low", "window", "probe", "incarnation"].map(|key| format!("~{}*:{key}", lab.config.redis.prefix));
+    let rules: Vec<&str> = std::iter::once("resetkeys").chain(others.iter().map(String::as_str)).collect();
+    set_user(&lab, &rules).await;
+    let worker = lab.worker().await;
+    let lacks = || worker.health().readiness().redis_lacks.is_some_and(|lacks| lacks.contains("the right to the keys"));
+    eventually("the right is named", async || lacks().then_some(())).await;
+    let began = worker.health().readiness().breakers.redis.since;
+    for nth in 1..=3 {
+        send(&lab.producer(), "fail", r#"{"class":"permanent"}"#, 1).await;
+        lab.await_count("dead", nth).await;
+    }
+    let told = worker.health().readiness();
+    assert!(lacks() && told.breakers.redis.since == began, "it was closed in between: {told:?}");
+}
+
 /// One worker and its fleet through a right that goes and comes back.
 async fn x20_without(lab: &Lab, take: &[&str], named: &str, give: &[&str], total: i64) {
     let worker = lab.worker().await;

@@ -24,12 +24,25 @@ impl Duty for Pauses {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        let op = "looking for what is paused";
-        let mut lent = shared.pg.hot(op).await?;
-        let asked_at = Instant::now();
-        let closed = within(op, Closed::read(lent.conn())).await?;
-        lent.done();
-        shared.pauses.note(asked_at, closed);
+        match look(shared).await {
+            Ok((asked_at, closed)) => shared.pauses.note(asked_at, closed),
+            Err(outage) => {
+                // What keeps everything from starting is told already.
+                if !shared.postgres.is_open() {
+                    shared.pauses.note_failure(outage.word());
+                }
+                return Err(outage);
+            }
+        }
         Ok(Ran::Done)
     }
+}
+
+async fn look(shared: &Shared) -> Result<(Instant, Closed), Outage> {
+    let op = "looking for what is paused";
+    let mut lent = shared.pg.hot(op).await?;
+    let asked_at = Instant::now();
+    let closed = within(op, Closed::read(lent.conn())).await?;
+    lent.done();
+    Ok((asked_at, closed))
 }

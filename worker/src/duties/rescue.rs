@@ -149,16 +149,9 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
             lent.done();
             return Ok(());
         }
-        let mut left = within(op, left_by(&mut tx, worker)).await?;
-        let ids: Vec<JobId> = left.iter().map(|left| left.job.0).collect();
-        let held = within(op, held(&mut tx, &ids)).await?;
-        left.retain(|left| !held.contains(&left.job.0));
-        let notices = if left.is_empty() && !held.is_empty() {
-            tracing::warn!(
-                worker,
-                jobs = held.len(),
-                "jobs of a dead worker wait for a transaction of somebody else, which holds their rows"
-            );
+        let (left, held) = within(op, free_of(&mut tx, worker)).await?;
+        let notices = if left.is_empty() && held > 0 {
+            tracing::warn!(worker, jobs = held, "jobs of a dead worker wait for a transaction of somebody else, which holds their rows");
             Vec::new()
         } else if left.is_empty() {
             within(op, mark_lost(&mut tx, worker)).await?;
@@ -198,6 +191,15 @@ async fn mark_lost(conn: &mut PgConnection, worker: i64) -> Result<(), sqlx::Err
     .execute(conn)
     .await?;
     Ok(())
+}
+
+/// What it left, and how many more jobs it left whose rows somebody else's transaction holds.
+async fn free_of(conn: &mut PgConnection, worker: i64) -> Result<(Vec<Left>, usize), sqlx::Error> {
+    let mut left = left_by(&mut *conn, worker).await?;
+    let ids: Vec<JobId> = left.iter().map(|left| left.job.0).collect();
+    let held = held(conn, &ids).await?;
+    left.retain(|left| !held.contains(&left.job.0));
+    Ok((left, held.len()))
 }
 
 async fn left_by(conn: &mut PgConnection, worker: i64) -> Result<Vec<Left>, sqlx::Error> {

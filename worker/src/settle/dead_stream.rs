@@ -1,10 +1,13 @@
 //! The dead-letter stream: a capped notice board for whoever wants to be told. The truth is `millstream.dead_letter` (F14).
 
+use std::collections::HashSet;
+
 use millstream_common::{
     error::Outage,
     limits::{DEAD_STREAM_ENTRIES_MAX, bounded},
-    stream::link::is_outage,
+    stream::remedy::takes_no_entries,
 };
+use redis::{Cmd, Pipeline, RedisError, Value};
 
 use super::{Ended, verdict::Verdict};
 use crate::shared::Shared;
@@ -35,35 +38,59 @@ impl Notice {
 
 /// Puts notices up. Best effort: Redis may be away.
 pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Notice>) {
-    let (mut pipe, mut boards) = (redis::pipe(), Vec::new());
-    for notice in notices {
-        tracing::warn!(job = notice.job, kind = notice.kind, reason = notice.reason, error = notice.error, "a job is dead");
-        let board = shared.redis.keys().dead(&notice.queue);
-        pipe.cmd("XADD").arg(&board).arg("MAXLEN").arg("~").arg(DEAD_STREAM_ENTRIES_MAX).arg("*");
-        pipe.arg("job").arg(notice.job).arg("kind").arg(notice.kind).arg("reason").arg(notice.reason);
-        pipe.arg("error")
-            .arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX))
-            .arg("at")
-            .arg(millstream_common::clock::now().to_rfc3339())
-            .ignore();
-        boards.push(board);
-    }
-    if pipe.is_empty() || shared.redis.refuses_work() {
+    let told: Vec<(String, Cmd)> = notices
+        .map(|notice| {
+            tracing::warn!(job = notice.job, kind = notice.kind, reason = notice.reason, error = notice.error, "a job is dead");
+            let board = shared.redis.keys().dead(&notice.queue);
+            let added = added(&board, &notice);
+            (board, added)
+        })
+        .collect();
+    if told.is_empty() || shared.redis.refuses_work() {
         return;
     }
-    let op = "announcing dead jobs";
-    let sent = async {
-        let mut conn = shared.redis.connection(op).await?;
-        match shared.redis.within(op, pipe.exec_async(&mut conn)).await {
-            // No stream, or one that takes nothing more: the board is made anew.
-            Err(Outage::Redis { source, .. }) if !is_outage(&source) => {
-                shared.redis.within(op, redis::cmd("DEL").arg(&boards).exec_async(&mut conn)).await?;
-                shared.redis.within(op, pipe.exec_async(&mut conn)).await
-            }
-            other => other,
-        }
-    };
-    if let Err(outage) = sent.await {
+    if let Err(outage) = put_up(shared, &told).await {
         tracing::debug!(error = %millstream_common::error::in_full(&outage), "the dead-letter stream was not told");
     }
+}
+
+fn added(board: &str, notice: &Notice) -> Cmd {
+    let mut cmd = redis::cmd("XADD");
+    cmd.arg(board).arg("MAXLEN").arg("~").arg(DEAD_STREAM_ENTRIES_MAX).arg("*");
+    cmd.arg("job").arg(&notice.job).arg("kind").arg(&notice.kind).arg("reason").arg(&notice.reason);
+    cmd.arg("error").arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX));
+    cmd.arg("at").arg(millstream_common::clock::now().to_rfc3339());
+    cmd
+}
+
+/// Each notice by itself: only a board that takes nothing any more is made anew, and whatever else is wrong with one costs no other a line.
+async fn put_up(shared: &Shared, told: &[(String, Cmd)]) -> Result<(), Outage> {
+    let all = pipeline(told.iter().map(|(_, added)| added));
+    let refused = sent(shared, all).await?;
+    let gone: HashSet<&str> = refused.iter().filter(|(_, error)| takes_no_entries(error)).map(|(nth, _)| told[*nth].0.as_str()).collect();
+    let other = refused.iter().find(|(_, error)| !takes_no_entries(error));
+    if let Some((nth, error)) = other {
+        tracing::debug!(board = told[*nth].0, %error, "a dead-letter stream has not taken a notice");
+    }
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let removed: Vec<Cmd> = gone.iter().map(|board| redis::cmd("DEL").arg(*board).to_owned()).collect();
+    let again = told.iter().filter(|(board, _)| gone.contains(board.as_str())).map(|(_, added)| added);
+    let anew = pipeline(removed.iter().chain(again));
+    sent(shared, anew).await.map(drop)
+}
+
+fn pipeline<'a>(commands: impl Iterator<Item = &'a Cmd>) -> Pipeline {
+    let mut pipe = redis::pipe();
+    commands.for_each(|command| _ = pipe.add_command(command.clone()));
+    pipe
+}
+
+/// Sends all of them. Returns the places of those that were refused, and why.
+async fn sent(shared: &Shared, mut pipe: Pipeline) -> Result<Vec<(usize, RedisError)>, Outage> {
+    let op = "announcing dead jobs";
+    let mut conn = shared.redis.connection(op).await?;
+    let answers: Vec<Result<Value, RedisError>> = shared.redis.within(op, pipe.ignore_errors().query_async(&mut conn)).await?;
+    Ok(answers.into_iter().enumerate().filter_map(|(nth, answer)| Some((nth, answer.err()?))).collect())
 }

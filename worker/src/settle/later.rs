@@ -32,7 +32,7 @@ pub(super) async fn settle(shared: &Arc<Shared>, mut left: Vec<Ended>, alone: &S
         match held(shared, &left).await {
             Ok(held) => {
                 passing = !held.is_empty();
-                left = write_free(shared, left, &held, alone).await;
+                left = Box::pin(write_free(shared, left, &held, alone)).await;
             }
             Err(outage) => {
                 passing = outage.is_passing();
@@ -52,7 +52,7 @@ async fn write_free(shared: &Arc<Shared>, left: Vec<Ended>, held: &HashSet<JobId
         tracing::warn!(kept_back, jobs, %first, "outcomes wait for a transaction of somebody else, which holds the rows of their jobs");
     }
     let sorted = Sorted::of(free);
-    waiting.extend(together(shared, sorted.plain, sorted.failed).await);
+    waiting.extend(Box::pin(together(shared, sorted.plain, sorted.failed)).await);
     waiting.extend(by_themselves(shared, sorted.alone, alone).await);
     waiting
 }

@@ -2,7 +2,6 @@
 //! stand before it.
 
 use std::{
-    future::Future,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -13,19 +12,26 @@ use std::{
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::{FromRequest, Multipart, Request, State, multipart::Field},
+    extract::{
+        FromRequest, Multipart, Request, State,
+        multipart::{Field, MultipartError},
+    },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures::{Stream, StreamExt};
 
 use crate::{
-    api::{Api, problem::Problem},
+    api::{
+        Api,
+        pace::{Pace, is_too_slow, paced},
+        problem::Problem,
+    },
     ops::upload::{Upload, add_stream},
 };
 
-/// A client that sends nothing for this long has gone.
-const PIECE_DEADLINE: Duration = Duration::from_secs(30);
+/// A client that sends nothing for so long has gone, and one whose line is slower than 128 kbit/s keeps a place for too long.
+const PACE: Pace = Pace { piece: Duration::from_secs(30), bytes_per_s: 16 * 1024 };
 /// Boundaries, headers and the other parts beside the file.
 const EXTRA_BYTES_MAX: u64 = 64 * 1024;
 /// Longest accepted name of a tenant, as in the database.
@@ -33,6 +39,8 @@ const TENANT_BYTES_MAX: usize = 64;
 
 pub(in crate::api) async fn one(State(api): State<Api>, request: Request) -> Result<Response, Problem> {
     refuse_early(request.headers(), api.0.upload_bytes_max)?;
+    let full = |_| Problem::unavailable("too many uploads are under way; come again in a moment");
+    let _place = api.0.uploads.try_acquire().map_err(full)?;
     let mut form = Form::of(request).await?;
     let mut tenant = "default".to_owned();
     while let Some(part) = form.next().await? {
@@ -45,7 +53,7 @@ pub(in crate::api) async fn one(State(api): State<Api>, request: Request) -> Res
     Err(Problem::invalid("the part \"file\" is missing"))
 }
 
-/// The parts of a multipart body. Whatever is not the file has an end in bytes, and every piece one in time.
+/// The parts of a multipart body. Whatever is not the file has an end in bytes, and all of it has a pace.
 struct Form {
     parts: Multipart,
     allowance: Allowance,
@@ -58,43 +66,40 @@ struct Allowance(Arc<AtomicU64>);
 impl Form {
     async fn of(request: Request) -> Result<Self, Problem> {
         let allowance = Allowance(Arc::new(AtomicU64::new(EXTRA_BYTES_MAX)));
-        let metered = request.map(|body| Body::from_stream(metered(body, allowance.clone())));
+        let metered = request.map(|body| Body::from_stream(metered(paced(body, PACE), allowance.clone())));
         let parts = Multipart::from_request(metered, &()).await;
         let parts = parts.map_err(|_| Problem::malformed("send the file as multipart/form-data, in a part named \"file\""))?;
         Ok(Self { parts, allowance })
     }
 
     async fn next(&mut self) -> Result<Option<Field<'_>>, Problem> {
-        let part = in_time(self.parts.next_field()).await?;
-        if let Ok(Some(part)) = &part
-            && part.name() == Some("file")
-        {
+        let part = self.parts.next_field().await.map_err(|e| damaged(&e))?;
+        if part.as_ref().is_some_and(|part| part.name() == Some("file")) {
             // The upload counts its bytes itself.
             self.allowance.0.store(u64::MAX, Ordering::Relaxed);
         }
-        part.map_err(|_| damaged())
+        Ok(part)
     }
 }
 
 /// The pieces of a body, as far as they are allowed.
-fn metered(body: Body, allowance: Allowance) -> impl Stream<Item = Result<Bytes, &'static str>> {
+fn metered(body: Body, allowance: Allowance) -> impl Stream<Item = Result<Bytes, axum::Error>> {
     futures::stream::try_unfold(body.into_data_stream(), move |mut pieces| {
         let left = allowance.0.clone();
         async move {
             // One piece at a time: the form's reader takes whatever is ready before it looks at any of it.
             tokio::task::yield_now().await;
-            let Some(piece) = pieces.next().await.transpose().map_err(|_| "the body ended early")? else { return Ok(None) };
+            let Some(piece) = pieces.next().await.transpose()? else { return Ok(None) };
             let before = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(piece.len() as u64)));
-            if before == Ok(0) { Err("the form is too long before its file") } else { Ok(Some((piece, pieces))) }
+            if before == Ok(0) { Err(axum::Error::new("the form is too long before its file")) } else { Ok(Some((piece, pieces))) }
         }
     })
 }
 
-async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Problem> {
-    tokio::time::timeout(PIECE_DEADLINE, reading).await.map_err(|_| Problem::too_slow())
-}
-
-fn damaged() -> Problem {
+fn damaged(error: &MultipartError) -> Problem {
+    if is_too_slow(error) {
+        return Problem::too_slow();
+    }
     Problem::malformed("the multipart body is damaged, or has over 64 KiB before its file: is the boundary right?")
 }
 
@@ -109,7 +114,7 @@ fn refuse_early(headers: &HeaderMap, bytes_max: u64) -> Result<(), Problem> {
 
 async fn short_text(mut part: Field<'_>) -> Result<String, Problem> {
     let mut text = Vec::new();
-    while let Some(piece) = in_time(part.chunk()).await?.map_err(|_| damaged())? {
+    while let Some(piece) = part.chunk().await.map_err(|e| damaged(&e))? {
         text.extend_from_slice(&piece);
         if text.len() > TENANT_BYTES_MAX {
             return Err(Problem::invalid("the part \"tenant\" is too long"));
@@ -125,15 +130,9 @@ async fn store(api: &Api, part: Field<'_>, tenant: &str) -> Result<Response, Pro
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, format!("/v1/documents/{id}"))], Json(serde_json::json!({"id": id}))).into_response())
 }
 
-/// The bytes of the part as they arrive, each piece within its deadline.
-fn pieces(part: Field<'_>) -> impl Stream<Item = Result<Bytes, String>> {
-    futures::stream::try_unfold(part, |mut part| async move {
-        match tokio::time::timeout(PIECE_DEADLINE, part.chunk()).await {
-            Ok(Ok(piece)) => Ok(piece.map(|piece| (piece, part))),
-            Ok(Err(_)) => Err("the body ended early".to_owned()),
-            Err(_) => Err("nothing came for too long".to_owned()),
-        }
-    })
+/// The bytes of the part as they arrive.
+fn pieces(part: Field<'_>) -> impl Stream<Item = Result<Bytes, &'static str>> {
+    part.map(|piece| piece.map_err(|e| if is_too_slow(&e) { "it came too slowly" } else { "the body ended early" }))
 }
 
 #[cfg(test)]
@@ -164,7 +163,7 @@ mod tests {
         let mut form = Form::of(stalled(&[FILE])).await.unwrap();
         let part = form.next().await.unwrap().unwrap();
         let read: Vec<_> = pieces(part).collect().await;
-        assert_eq!(read.last().unwrap().as_ref().unwrap_err(), "nothing came for too long");
+        assert_eq!(read.last().unwrap(), &Err("it came too slowly"));
     }
 
     #[tokio::test]

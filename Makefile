@@ -9,7 +9,7 @@ TOOLS = PATH="$$PATH:$(CURDIR)/target/tools/bin"
 # One --workspace build everywhere: a build of one package unifies features differently and compiles everything again.
 NEXTEST = cargo nextest run --workspace --locked
 
-# demo: a file or folder to work on, or several separated by spaces; none: samples that the command makes itself.
+# demo: a file or folder to work on, or several separated by spaces; none: the samples of the program.
 INPUT =
 # demo: KEEP=1 leaves everything running.
 KEEP =

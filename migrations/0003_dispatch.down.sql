@@ -1,3 +1,4 @@
-DROP TABLE millstream.config, millstream.schedule, millstream.queue_stat, millstream.leader, millstream.job_key,
-  millstream.dead_letter, millstream.job_log, millstream.job_error, millstream.lease, millstream.worker_beat,
+DROP VIEW millstream.tries_differ;
+DROP FUNCTION millstream.has_rested(timestamptz), millstream.served_kinds(int);
+DROP TABLE millstream.queue_stat, millstream.leader, millstream.lease, millstream.worker_beat,
   millstream.worker, millstream.parcel;

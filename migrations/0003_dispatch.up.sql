@@ -1,12 +1,18 @@
--- What dispatch and recovery need beside the job row.
+-- What dispatch and recovery need beside the job row: parcels, workers, leases, the leader.
+--
+-- Rows of these small tables come and go all day. Autovacuum counts dead rows here, not their
+-- share: dispatch looks for the oldest waiting parcel through an index, past every dead entry that
+-- is still in it.
 
--- A parcel lists up to 500 available jobs of one (queue, priority, tenant, kind). The table is both the outbox and the
--- backlog. `publishing_since` null: waiting for room in the stream. Set: somebody has committed to XADD, so the stream
--- may hold it, and the reconcile duty watches it.
+-- A parcel lists up to 500 available jobs of one (queue, priority, tenant, kind). The table is both
+-- the outbox and the backlog. `publishing_since` null: the parcel waits for room in the stream.
+-- Set: a process has committed to XADD. The stream may hold the parcel, and the reconcile duty
+-- watches it.
 CREATE TABLE millstream.parcel (
   id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   publishing_since timestamptz,
-  not_before       timestamptz,             -- set when a worker put the jobs back: gives another worker time to take them
+  -- Set when a worker puts the jobs back: it gives another worker time to take them.
+  not_before       timestamptz,
   enqueued_at      timestamptz NOT NULL DEFAULT now(),
   queue_id         int NOT NULL,
   tenant_id        int NOT NULL,
@@ -14,28 +20,43 @@ CREATE TABLE millstream.parcel (
   priority         smallint NOT NULL,
   chunk            smallint NOT NULL,       -- jobs per stream entry
   jobs             smallint NOT NULL,
-  done             smallint NOT NULL DEFAULT 0,  -- settled or leased by stream readers: a lower bound, never too high
-  taken            smallint NOT NULL DEFAULT 0,  -- cursor: the first `taken` ids were moved on by dispatch or claimed without Redis
+  -- How many jobs stream readers have settled or leased: a lower bound, never too high.
+  done             smallint NOT NULL DEFAULT 0,
+  -- A cursor: the first `taken` ids were moved on by dispatch or claimed without Redis.
+  taken            smallint NOT NULL DEFAULT 0,
   epochs           int[],                   -- null: all at epoch 0
   ids              uuid[] NOT NULL
-) WITH (fillfactor = 70);
-CREATE INDEX parcel_waiting ON millstream.parcel (queue_id, priority, tenant_id, id) WHERE publishing_since IS NULL;
-CREATE INDEX parcel_publishing ON millstream.parcel (publishing_since) WHERE publishing_since IS NOT NULL;
+) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
+-- Ids do not compress: trying took a fifth of the time of an INSERT.
+ALTER TABLE millstream.parcel ALTER ids SET STORAGE EXTERNAL;
+-- Dispatch looks for the parcels of one tenant, whatever the last ANALYZE counted. After a backlog
+-- of one tenant Postgres took all parcels for that tenant's, and read them all for each of many
+-- others.
+ALTER TABLE millstream.parcel ALTER tenant_id SET (n_distinct = -1);
+CREATE INDEX parcel_waiting ON millstream.parcel (queue_id, priority, tenant_id, id)
+  WHERE publishing_since IS NULL;
+CREATE INDEX parcel_publishing ON millstream.parcel (publishing_since)
+  WHERE publishing_since IS NOT NULL;
 
 CREATE TABLE millstream.worker (
-  id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,   -- new at every start: a restarted name is another worker
-  name       text NOT NULL,
-  host       text NOT NULL,
-  pid        int NOT NULL,
-  version    text NOT NULL,
-  queues     int[] NOT NULL,
-  kinds      int[] NOT NULL,
-  slots      int NOT NULL,
-  lease_ms   bigint NOT NULL,          -- how long its beat may stand still: others judge it by its own lease
-  state      text NOT NULL CHECK (state IN ('active', 'paused', 'draining', 'stopped', 'lost')),
-  listen     text,
-  started_at timestamptz NOT NULL DEFAULT now(),
-  ended_at   timestamptz
+  -- New at every start: a worker that starts again under its name is another worker.
+  id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name         text NOT NULL,
+  host         text NOT NULL,
+  pid          int NOT NULL,
+  version      text NOT NULL,
+  queues       int[] NOT NULL,
+  kinds        int[] NOT NULL,
+  -- What the handlers of this worker say, in the order of `kinds`. Null: they do not say it.
+  max_attempts smallint[],
+  slots        int NOT NULL,
+  -- How long its beat may stand still: others judge a worker by its own lease.
+  lease_ms     bigint NOT NULL,
+  state        text NOT NULL CHECK (state IN ('active', 'paused', 'draining', 'stopped', 'lost')),
+  listen       text,
+  started_at   timestamptz NOT NULL DEFAULT now(),
+  ended_at     timestamptz
 );
 
 -- The narrow row that changes at every beat; apart, so that a beat is a HOT update of a few bytes.
@@ -46,9 +67,11 @@ CREATE TABLE millstream.worker_beat (
   busy         int NOT NULL DEFAULT 0,
   finished     bigint NOT NULL DEFAULT 0,
   memory_bytes bigint NOT NULL DEFAULT 0
-) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_vacuum_cost_delay = 0);
 
--- A job that runs longer than 200 ms, or was claimed without Redis. From then on Postgres alone answers for it.
+-- A job that runs longer than 200 ms, or was claimed without Redis. From then on Postgres alone
+-- answers for it.
 CREATE TABLE millstream.lease (
   job_id        uuid PRIMARY KEY,
   worker_id     bigint NOT NULL,
@@ -56,53 +79,18 @@ CREATE TABLE millstream.lease (
   cancel        boolean NOT NULL DEFAULT false,
   progress      real,
   progress_note text,
-  leased_at     timestamptz NOT NULL DEFAULT now()
-) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1);
+  leased_at     timestamptz NOT NULL DEFAULT now(),
+  -- A job that was in hand at two crashes runs its next attempt alone. Only then can it be held
+  -- responsible.
+  isolated      boolean NOT NULL DEFAULT false,
+  -- A job that was in hand at one crash says here that it starts. The next crash counts only jobs
+  -- that had started.
+  started       boolean NOT NULL DEFAULT false
+) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1,
+        autovacuum_vacuum_cost_delay = 0);
 CREATE INDEX lease_worker ON millstream.lease (worker_id);
 
--- One row per failed or crashed attempt; a job that succeeds at once has none.
-CREATE TABLE millstream.job_error (
-  job_id    uuid NOT NULL,
-  epoch     int NOT NULL,
-  attempt   smallint NOT NULL,
-  class     text NOT NULL CHECK (class IN ('retry', 'permanent', 'rate_limited', 'timeout', 'panic', 'crash', 'cancelled', 'undecodable')),
-  worker_id bigint,
-  at        timestamptz NOT NULL DEFAULT now(),
-  message   text NOT NULL,
-  PRIMARY KEY (job_id, epoch)
-);
-
-CREATE TABLE millstream.job_log (
-  id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  job_id uuid NOT NULL,
-  epoch  int NOT NULL,
-  at     timestamptz NOT NULL DEFAULT now(),
-  line   text NOT NULL
-);
-CREATE INDEX job_log_job ON millstream.job_log (job_id, id);
-
-CREATE TABLE millstream.dead_letter (
-  job_id    uuid PRIMARY KEY,
-  queue_id  int NOT NULL,
-  kind_id   int NOT NULL,
-  tenant_id int NOT NULL,
-  died_at   timestamptz NOT NULL DEFAULT now(),
-  reason    text NOT NULL CHECK (reason IN ('attempts', 'permanent', 'crash', 'undecodable', 'deadline')),
-  error     text NOT NULL
-);
-CREATE INDEX dead_letter_died ON millstream.dead_letter (died_at);
-
--- An idempotency key enqueues one job, whoever asks and however often.
-CREATE TABLE millstream.job_key (
-  tenant_id    int NOT NULL,
-  key          text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
-  job_id       uuid NOT NULL,
-  payload_hash bytea NOT NULL,
-  PRIMARY KEY (tenant_id, key)
-);
-CREATE INDEX job_key_job ON millstream.job_key (job_id);
-
--- Which process keeps house. Only an optimisation: every duty is also safe when two processes run it.
+-- Which process keeps house. Only an optimisation: two processes may run every duty at once.
 CREATE TABLE millstream.leader (
   role      text PRIMARY KEY,
   worker_id bigint NOT NULL,
@@ -110,7 +98,7 @@ CREATE TABLE millstream.leader (
   beat      bigint NOT NULL
 ) WITH (fillfactor = 50);
 
--- Counts by state, written by the stats duty; nothing counts the job table for a page or a scrape.
+-- Counts by state, written by the stats duty. No page and no scrape counts the job table.
 CREATE TABLE millstream.queue_stat (
   queue_id           int NOT NULL,
   state              text NOT NULL,
@@ -120,26 +108,25 @@ CREATE TABLE millstream.queue_stat (
   PRIMARY KEY (queue_id, state)
 ) WITH (fillfactor = 50);
 
--- Cron schedules and run-time settings (read by later releases; the tables are part of the first schema so that
--- old and new binaries can share it).
-CREATE TABLE millstream.schedule (
-  id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  name          millstream.name NOT NULL UNIQUE,
-  cron          text NOT NULL,
-  time_zone     text NOT NULL DEFAULT 'UTC',
-  tenant_id     int NOT NULL REFERENCES millstream.tenant,
-  queue_id      int NOT NULL REFERENCES millstream.queue,
-  kind_id       int NOT NULL REFERENCES millstream.kind,
-  priority      smallint NOT NULL DEFAULT 1,
-  payload       text NOT NULL DEFAULT '{}',
-  missed_policy text NOT NULL DEFAULT 'once' CHECK (missed_policy IN ('skip', 'once', 'all')),
-  enabled       boolean NOT NULL DEFAULT true,
-  last_tick_at  timestamptz,
-  next_tick_at  timestamptz
-);
-CREATE TABLE millstream.config (
-  key        text PRIMARY KEY,
-  value      jsonb NOT NULL,
-  updated_at timestamptz NOT NULL DEFAULT now(),
-  updated_by text NOT NULL
-);
+-- The kinds of that queue which some active worker runs.
+CREATE FUNCTION millstream.served_kinds(p_queue int) RETURNS int[] LANGUAGE sql STABLE AS $$
+  SELECT ARRAY(
+    SELECT DISTINCT k.id FROM millstream.worker w, unnest(w.kinds) AS k(id)
+    WHERE w.state = 'active' AND p_queue = ANY (w.queues))
+$$;
+
+-- Whether a parcel's rest is over. A rest that ends far ahead was written before the clock of
+-- Postgres was set back.
+CREATE FUNCTION millstream.has_rested(p_not_before timestamptz)
+RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT p_not_before IS NULL OR p_not_before NOT BETWEEN now() AND now() + interval '1 minute'
+$$;
+
+-- The tries that live workers have for each kind, where they are not those of the kind.
+CREATE VIEW millstream.tries_differ AS
+  SELECT k.id AS kind_id, k.name::text AS kind, k.max_attempts, k.max_attempts_fixed,
+         w.id AS worker_id, w.name AS worker, u.max_attempts AS worker_says
+  FROM millstream.worker w
+  CROSS JOIN LATERAL unnest(w.kinds, w.max_attempts) AS u(kind_id, max_attempts)
+  JOIN millstream.kind k ON k.id = u.kind_id
+  WHERE w.state IN ('active', 'paused') AND u.max_attempts <> k.max_attempts;

@@ -1,6 +1,6 @@
 //! The states of a job and the one table of legal transitions (F2).
 //!
-//! The same table stands in the database as a trigger (`migrations/0002_job.up.sql`) and in ARCHITECTURE.md; tests compare all three.
+//! The same table stands in the database as a trigger (`migrations/0002_jobs.up.sql`) and in ARCHITECTURE.md; tests compare all three.
 
 use std::{fmt, str::FromStr};
 

@@ -99,11 +99,9 @@ async fn a_connection_cut_short_inside_a_transaction_is_not_lent_again() {
     within("test", sqlx::query("BEGIN").execute(cut.conn())).await.unwrap();
     drop(cut);
     let mut next = pg.main("test").await.unwrap();
-    within("test", sqlx::query("INSERT INTO millstream.config (key, value, updated_by) VALUES ('k', '1', 'test')").execute(next.conn()))
-        .await
-        .unwrap();
+    within("test", sqlx::query("INSERT INTO millstream.queue (name) VALUES ('k')").execute(next.conn())).await.unwrap();
     next.done();
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.config WHERE key = 'k'").await, 1, "the write is there for everybody");
+    assert_eq!(lab.number("SELECT count(*) FROM millstream.queue WHERE name = 'k'").await, 1, "the write is there for everybody");
 }
 
 // rule 13

@@ -127,3 +127,21 @@ async fn estimates(pg: &Pg) -> Result<BTreeMap<String, i64>, Failure> {
     );
     Ok(rows(pg, "estimating rows", query).await?.into_iter().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // X32
+    #[test]
+    fn x32_a_step_that_resets_a_statistic_threatens_no_jobs() {
+        let rows = BTreeMap::from([("job".to_owned(), 100_010), ("swept".to_owned(), 0)]);
+        let tell = |down| told(&step(Reverted::read(15, "x", down), &rows));
+        assert_eq!(tell("ALTER TABLE millstream.job ALTER kind_id RESET (n_distinct);"), "no table, column or row goes");
+        assert_eq!(
+            tell("DROP TABLE millstream.swept;\nALTER TABLE millstream.tenant DROP keep_days, DROP keep_days_set_at;"),
+            "the tables go with all rows: swept; the columns go: tenant.keep_days, tenant.keep_days_set_at"
+        );
+        assert_eq!(tell("DROP TABLE millstream.job;"), "the tables go with all rows: job (about 100010 rows)");
+    }
+}

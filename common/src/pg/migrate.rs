@@ -1,6 +1,9 @@
 //! The schema: embedded migrations, up and down, and the check that program and database agree.
 
-use sqlx::{Connection, PgConnection, migrate::Migrator};
+use sqlx::{
+    Connection, PgConnection,
+    migrate::{Migration, Migrator},
+};
 
 use super::{Reverted, connect_options};
 use crate::error::Outage;
@@ -49,12 +52,14 @@ fn failed(error: &sqlx::migrate::MigrateError) -> Outage {
 /// Applies every missing migration. Safe when several processes call it at once (advisory lock).
 ///
 /// Refuses a database that cannot hold every text: a job that it cannot store would fail the statement that it shares with others.
+/// Refuses also a database of the old numbering, before anything is changed.
 pub async fn migrate_up(url: &str) -> Result<SchemaStatus, Outage> {
     let mut conn = connect(url, MIGRATING).await?;
     let query = sqlx::query_scalar::<_, String>("SHOW server_encoding").fetch_one(&mut conn);
     if let Err(why) = check_encoding(&super::within("asking for the encoding of the database", query).await?) {
         return Err(Outage::Schema(why));
     }
+    status_on(&mut conn).await?;
     migrator().run_direct(None, &mut conn, false).await.map_err(|e| failed(&e))?;
     status_on(&mut conn).await
 }
@@ -74,6 +79,7 @@ pub fn check_encoding(encoding: &str) -> Result<(), String> {
 /// Reverts down to `target` (0: everything). Destroys data.
 pub async fn migrate_down(url: &str, target: i64) -> Result<SchemaStatus, Outage> {
     let mut conn = connect(url, MIGRATING).await?;
+    status_on(&mut conn).await?;
     migrator().undo(&mut conn, target).await.map_err(|e| failed(&e))?;
     status_on(&mut conn).await
 }
@@ -87,7 +93,7 @@ pub fn would_revert(status: &SchemaStatus, target: i64) -> Vec<Reverted> {
     steps
 }
 
-/// Reads how far the database is; changes nothing.
+/// Reads how far the database is; changes nothing. Fails on a database of the old numbering, whose versions mean other migrations.
 pub async fn schema_status(url: &str) -> Result<SchemaStatus, Outage> {
     status_on(&mut connect(url, CHECKING).await?).await
 }
@@ -99,19 +105,37 @@ async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
         if !known {
             return Ok(Vec::new());
         }
-        sqlx::query_scalar::<_, i64>("SELECT version FROM millstream._migrations WHERE success").fetch_all(&mut *conn).await
+        sqlx::query_as::<_, (i64, Vec<u8>)>("SELECT version, checksum FROM millstream._migrations WHERE success ORDER BY 1")
+            .fetch_all(&mut *conn)
+            .await
     };
     let applied = super::within(op, query).await?;
-    let migrations: Vec<_> = EMBEDDED
-        .iter()
-        .filter(|m| m.migration_type.is_up_migration())
-        .map(|m| (m.version, m.description.to_string(), applied.contains(&m.version)))
-        .collect();
+    check_numbering(&applied)?;
+    let applied: Vec<i64> = applied.into_iter().map(|(version, _)| version).collect();
+    let migrations: Vec<_> = ups().map(|m| (m.version, m.description.to_string(), applied.contains(&m.version))).collect();
     Ok(SchemaStatus {
         applied: applied.into_iter().max().unwrap_or(0),
         wanted: migrations.iter().map(|m| m.0).max().unwrap_or(0),
         migrations,
     })
+}
+
+fn ups() -> impl Iterator<Item = &'static Migration> {
+    EMBEDDED.iter().filter(|m| m.migration_type.is_up_migration())
+}
+
+/// Refuses a database in which a version that this program knows is another migration. Before the first release the migrations were
+/// written anew under lower numbers: by its number alone such a database looks newer than the program.
+fn check_numbering(applied: &[(i64, Vec<u8>)]) -> Result<(), Outage> {
+    let is_other = |version: i64, checksum: &[u8]| ups().any(|known| known.version == version && known.checksum.as_ref() != checksum);
+    match applied.iter().find(|(version, checksum)| is_other(*version, checksum)) {
+        None => Ok(()),
+        Some((version, _)) => Err(Outage::Schema(format!(
+            "migration {version} of this database is not the one of this program: a database from before the first release cannot be migrated \
+             and must be made anew. Nothing was changed. Drop the database with its jobs and create it again (of \"millstream dev\": remove its \
+             --data-dir), then run \"millstream migrate up\""
+        ))),
+    }
 }
 
 /// Refuses to go on with a schema that lacks what this program needs. A newer schema is fine: migrations only add

@@ -1,7 +1,7 @@
 //! What goes when a migration is taken back, read from the statements that take it back.
 //!
 //! Somebody who is asked whether to go on must know what is destroyed by this very step, so nothing is told by hand. A test takes back every
-//! migration and compares. It does not know how many rows there are.
+//! migration, and steps of other shapes, and compares. It does not know how many rows there are.
 
 use std::sync::LazyLock;
 
@@ -28,7 +28,8 @@ impl Reverted {
         self.tables.is_empty() && self.columns.is_empty() && self.rows_of.is_empty()
     }
 
-    pub(super) fn read(version: i64, name: &str, sql: &str) -> Self {
+    /// Reads the statements that take a migration back.
+    pub fn read(version: i64, name: &str, sql: &str) -> Self {
         let comments = SHAPES.comment.replace_all(sql, "");
         // What a function says that is put back is not done now.
         let sql = SHAPES.body.replace_all(&comments, "");

@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use millstream_common::{
     config::Secret,
-    pg::{migrate_down, schema_status, would_revert},
+    pg::{Reverted, migrate_down, schema_status, would_revert},
 };
 use millstream_producer::NewJob;
 use millstream_tests::{Lab, Process, eventually, process::run};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::operators::{doctor, said, text};
 
 /// Tables, and columns as `table.column`, without the partitions.
-async fn stored(lab: &Lab) -> (BTreeSet<String>, BTreeSet<String>) {
+async fn stored(lab: &Lab) -> Stored {
     let columns: Vec<(String, String)> = sqlx::query_as(
         "SELECT c.relname::text, a.attname::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -35,35 +35,153 @@ async fn x32_the_truth_is_told_of_every_step_down() {
     let lab = Lab::new().await;
     let url = lab.config.database.url.expose();
     let steps = would_revert(&schema_status(url).await.unwrap(), 0);
-    assert!(steps.len() > 15 && steps.is_sorted_by_key(|step| -step.version));
+    let versions: Vec<_> = steps.iter().map(|step| step.version).collect();
+    let all = sqlx::query_scalar::<_, i64>("SELECT version FROM millstream._migrations ORDER BY version DESC").fetch_all(&lab.pool);
+    assert_eq!(versions, all.await.unwrap(), "no step is left out, the newest comes first");
     for step in steps {
-        let (tables, columns) = stored(&lab).await;
+        let before = stored(&lab).await;
         migrate_down(url, step.version - 1).await.unwrap();
-        let (tables_after, columns_after) = stored(&lab).await;
-        let gone: BTreeSet<_> = tables.difference(&tables_after).cloned().collect();
-        assert_eq!(step.tables.iter().cloned().collect::<BTreeSet<_>>(), gone, "{} {}", step.version, step.name);
-        let of_gone = |column: &String| column.split_once('.').is_some_and(|(table, _)| gone.contains(table));
-        let gone_columns: BTreeSet<_> = columns.difference(&columns_after).filter(|column| !of_gone(column)).cloned().collect();
-        assert_eq!(step.columns.iter().cloned().collect::<BTreeSet<_>>(), gone_columns, "{} {}", step.version, step.name);
+        assert_told(&step, &before, &stored(&lab).await);
     }
+    assert_eq!(stored(&lab).await, (BTreeSet::new(), BTreeSet::new()), "nothing is left");
+}
+
+/// Names of tables, and of columns as `table.column`.
+type Stored = (BTreeSet<String>, BTreeSet<String>);
+
+fn assert_told(step: &Reverted, (tables, columns): &Stored, (tables_after, columns_after): &Stored) {
+    let gone: BTreeSet<_> = tables.difference(tables_after).cloned().collect();
+    assert_eq!(step.tables.iter().cloned().collect::<BTreeSet<_>>(), gone, "{} {}", step.version, step.name);
+    let of_gone = |column: &String| column.split_once('.').is_some_and(|(table, _)| gone.contains(table));
+    let gone_columns: BTreeSet<_> = columns.difference(columns_after).filter(|column| !of_gone(column)).cloned().collect();
+    assert_eq!(step.columns.iter().cloned().collect::<BTreeSet<_>>(), gone_columns, "{} {}", step.version, step.name);
+}
+
+/// What later migrations may do and those of the first schema do not: name, up, down, and whether all data are kept.
+const LATER: [(&str, &str, &str, bool); 6] = [
+    (
+        "columns",
+        "ALTER TABLE millstream.tenant ADD a int, ADD b int",
+        "-- ALTER TABLE millstream.tenant DROP name;\nALTER TABLE millstream.tenant DROP a, DROP COLUMN b;",
+        false,
+    ),
+    (
+        "a statistic",
+        "ALTER TABLE millstream.parcel ALTER kind_id SET (n_distinct = -1)",
+        "ALTER TABLE millstream.parcel ALTER kind_id RESET (n_distinct);\nANALYZE millstream.parcel;",
+        true,
+    ),
+    (
+        "a table, a column and a function",
+        "CREATE TABLE millstream.a (b int); ALTER TABLE millstream.lease ADD c boolean;
+         CREATE FUNCTION millstream.d() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "DROP FUNCTION millstream.d();\nALTER TABLE millstream.lease DROP c;\nDROP TABLE millstream.a;",
+        false,
+    ),
+    (
+        "a constraint and a default",
+        "ALTER TABLE millstream.image DROP CONSTRAINT image_role_check; ALTER TABLE millstream.lease ALTER progress SET DEFAULT 0",
+        "ALTER TABLE millstream.image ADD CONSTRAINT image_role_check CHECK (role IN ('picture', 'mask', 'page'));
+         ALTER TABLE millstream.lease ALTER progress DROP DEFAULT;",
+        true,
+    ),
+    (
+        "a function that is put back",
+        "CREATE OR REPLACE FUNCTION millstream.refuse_sealed() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
+        "CREATE OR REPLACE FUNCTION millstream.refuse_sealed() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN DELETE FROM millstream.job; DROP TABLE millstream.parcel; RETURN NULL; END $$;",
+        true,
+    ),
+    ("rows", "INSERT INTO millstream.queue (name) VALUES ('later')", "DELETE FROM millstream.queue WHERE name = 'later';", false),
+];
+
+#[tokio::test]
+async fn x32_the_truth_is_told_of_steps_that_later_migrations_take() {
+    let lab = Lab::new().await;
+    for (name, up, down, keeps) in LATER {
+        let first = stored(&lab).await;
+        lab.pool.execute(up).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let before = stored(&lab).await;
+        lab.pool.execute(down).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        let (told, after) = (Reverted::read(99, name, down), stored(&lab).await);
+        assert_told(&told, &before, &after);
+        assert_eq!((told.keeps_all_data(), after), (keeps, first), "{name}");
+    }
+    assert_eq!(Reverted::read(99, "rows", LATER[5].2).rows_of, ["queue"]);
+}
+
+/// The migrations of before the first release, in their order.
+const OLD: [&str; 23] = [
+    "names",
+    "job",
+    "dispatch",
+    "doors",
+    "documents",
+    "moves",
+    "isolation",
+    "versions",
+    "crashes",
+    "persist",
+    "fresh",
+    "retention",
+    "vacuum",
+    "keys",
+    "tenants",
+    "mark",
+    "closed",
+    "doors",
+    "since",
+    "operators",
+    "pictures",
+    "report",
+    "tries",
+];
+
+// By its number alone such a database looks newer than the program, and a worker would start on it.
+#[tokio::test]
+async fn x32_a_database_of_the_old_numbering_is_refused_and_stays_as_it_is() {
+    let lab = Lab::new().await;
+    lab.producer().enqueue(NewJob::new("echo", "1")).await.unwrap();
+    lab.pool.execute("DELETE FROM millstream._migrations").await.unwrap();
+    let number = "INSERT INTO millstream._migrations (version, description, success, checksum, execution_time)
+        SELECT nth, name, true, sha384(convert_to(nth || name, 'UTF8')), 0 FROM unnest($1::text[]) WITH ORDINALITY AS u(name, nth)";
+    sqlx::query(number).bind(OLD.map(str::to_owned).to_vec()).execute(&lab.pool).await.unwrap();
+    let before = stored(&lab).await;
+    for args in [
+        &["migrate", "up"][..],
+        &["migrate", "status"],
+        &["migrate", "down", "--to", "0"],
+        &["migrate", "down", "--to", "0", "--yes"],
+        &["enqueue", "echo"],
+        &["worker"],
+        &["api", "--listen", "127.0.0.1:0"],
+    ] {
+        let output = run(&lab, args).await;
+        let told = said(&output);
+        assert_eq!(output.status.code(), Some(4), "{args:?}: {told}");
+        assert!(told.contains("must be made anew") && told.contains("millstream migrate up"), "{args:?}: {told}");
+    }
+    let checks = doctor(&lab).await;
+    assert_eq!(checks["postgres"][0]["level"], "fail", "{checks:?}");
+    assert!(checks["postgres"][0].to_string().contains("must be made anew"), "{checks:?}");
+    let rows = "SELECT (SELECT count(*) FROM millstream._migrations) * 100 + (SELECT count(*) FROM millstream.job)";
+    assert_eq!((stored(&lab).await, lab.number(rows).await), (before, 2301), "nothing was changed");
 }
 
 #[tokio::test]
-async fn x32_a_step_that_resets_a_statistic_threatens_no_jobs() {
+async fn x32_a_step_that_takes_functions_back_threatens_no_jobs() {
     let lab = Lab::new().await;
     let tell = async |to: &str| text(&run(&lab, &["migrate", "down", "--to", to]).await.stdout);
-    let told = tell("14").await;
-    assert!(told.contains("  15 tenants: no table, column or row goes"), "{told}");
+    let told = tell("8").await;
+    assert!(told.contains("  9 stages: no table, column or row goes"), "{told}");
     assert!(!told.contains("rows: job"), "{told}");
-    let told = tell("11").await;
-    assert!(
-        told.contains("  12 retention: the tables go with all rows: swept; the columns go: tenant.keep_days, tenant.keep_days_set_at"),
-        "{told}"
-    );
+    let told = tell("6").await;
+    assert!(told.ends_with("  7 retention: the tables go with all rows: swept"), "{told}");
+    assert!(told.contains("upload, document; some rows go of: kind"), "{told}");
     lab.producer().enqueue(NewJob::new("echo", "1")).await.unwrap();
     lab.pool.execute("ANALYZE millstream.job").await.unwrap();
     let told = tell("0").await;
-    assert!(told.contains("  2 job: the tables go with all rows: job (about 1 row)"), "{told}");
+    assert!(told.contains("  2 jobs: the tables go with all rows: job (about 1 row)"), "{told}");
     assert_eq!(lab.count("available").await, 1, "nothing was changed");
 }
 

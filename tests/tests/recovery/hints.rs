@@ -76,7 +76,7 @@ async fn a_promise_to_publish_that_nobody_kept_is_kept_by_reconcile() {
     let id = new_job_id();
     sqlx::query(
         "SELECT parcel_id FROM millstream.persist(ARRAY[$1::uuid], ARRAY[1], (SELECT array_agg(id) FROM millstream.kind WHERE name = 'noop'), ARRAY[1],
-           ARRAY[1::smallint], ARRAY['1'], NULL, NULL, NULL, NULL, NULL, NULL, true)",
+           ARRAY[1::smallint], ARRAY['1'], NULL, NULL, NULL, NULL, NULL, NULL, true, NULL)",
     )
     .bind(id)
     .fetch_one(&lab.pool)

@@ -12,6 +12,9 @@ use super::{
 /// A crate imports only from lower floors; two crates of one floor never import each other.
 const FLOORS: [(&str, u8); 5] = [("common", 0), ("producer", 1), ("worker", 1), ("admin", 2), ("tests", 3)];
 
+/// Two statements fit side by side on a screen.
+const SQL_COLUMNS_MAX: usize = 100;
+
 /// The crates of ours that a manifest names as dependencies, of any section.
 fn imports(manifest: &str) -> Vec<&str> {
     let mut in_dependencies = false;
@@ -70,6 +73,16 @@ fn every_lua_script_says_what_it_takes_and_returns() -> Result<()> {
         }
     }
     none("a Lua file begins with KEYS, ARGV, Returns", &broken)
+}
+
+#[test]
+fn lines_of_sql_can_be_read() -> Result<()> {
+    let mut broken = Vec::new();
+    for script in sources_with("sql")? {
+        let long = script.text.lines().enumerate().filter(|(_, line)| line.chars().count() > SQL_COLUMNS_MAX);
+        broken.extend(long.map(|(nth, _)| format!("{}:{}", script.path, nth + 1)));
+    }
+    none(&format!("a line of SQL has at most {SQL_COLUMNS_MAX} characters"), &broken)
 }
 
 #[test]

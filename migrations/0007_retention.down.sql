@@ -1,4 +1,4 @@
--- Everything is kept.
+-- Days that are sealed take jobs again.
 DO $$
 DECLARE
   sealed text;
@@ -7,6 +7,6 @@ BEGIN
     EXECUTE format('DROP TRIGGER job_sealed ON %s', sealed);
   END LOOP;
 END $$;
-DROP FUNCTION millstream.drop_day, millstream.unseal_day, millstream.seal_day, millstream.refuse_sealed, millstream.rules, millstream.days;
+DROP FUNCTION millstream.drop_day, millstream.unseal_day, millstream.seal_day,
+  millstream.refuse_sealed, millstream.rules, millstream.days;
 DROP TABLE millstream.swept;
-ALTER TABLE millstream.tenant DROP keep_days, DROP keep_days_set_at;

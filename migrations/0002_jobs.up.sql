@@ -1,10 +1,13 @@
--- The job row: the truth about one job.
---
--- Cost rules (measured; ARCHITECTURE.md, "What a job costs"): fillfactor 50 so that the one UPDATE of a short job is HOT;
--- no index, and no index predicate, on a column that the hot path changes (state, epoch, attempt, worker_id, started_at,
--- finished_at, result). What is due later is found by `ready_at`, which only those jobs set.
+-- The job row: the truth about one job. Its days, its ids, and the changes of state that it allows.
+
+-- Cost rules (measured; ARCHITECTURE.md, "What a job costs"):
+-- fillfactor 50, so that the one UPDATE of a short job is HOT;
+-- no index, and no index predicate, on a column that the hot path changes (state, epoch, attempt,
+-- worker_id, started_at, finished_at, result). `ready_at` finds what is due later, and only those
+-- jobs set it.
 CREATE TABLE millstream.job (
-  id               uuid NOT NULL,            -- UUIDv7, made by the client: a commit whose answer was lost can be repeated
+  -- UUIDv7, made by the client: a commit whose answer was lost can be repeated.
+  id               uuid NOT NULL,
   enqueued_at      timestamptz NOT NULL DEFAULT now(),
   ready_at         timestamptz,              -- set only while scheduled, retryable or rate_limited
   deadline_at      timestamptz,
@@ -16,7 +19,7 @@ CREATE TABLE millstream.job (
   queue_id         int NOT NULL,
   kind_id          int NOT NULL,
   tenant_id        int NOT NULL,
-  epoch            int NOT NULL DEFAULT 0,   -- the hand-out that may write this row; only ever grows
+  epoch            int NOT NULL DEFAULT 0,   -- the hand-out that may write this row; only grows
   tokens_estimated int,
   tokens_actual    int,
   state            smallint NOT NULL DEFAULT 0 CHECK (state BETWEEN 0 AND 8),
@@ -24,6 +27,7 @@ CREATE TABLE millstream.job (
   attempt          smallint NOT NULL DEFAULT 0,
   max_attempts     smallint NOT NULL DEFAULT 3,
   crash_count      smallint NOT NULL DEFAULT 0,
+  -- The version of the payload. A worker that is too old for it leaves the job alone.
   schema_version   smallint NOT NULL DEFAULT 1,
   batch_id         uuid,
   payload          text NOT NULL,
@@ -34,15 +38,23 @@ CREATE TABLE millstream.job (
   PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 
--- Ids outside every dated partition (a client with a wrong clock) are kept here rather than refused.
-CREATE TABLE millstream.job_default PARTITION OF millstream.job DEFAULT WITH (fillfactor = 50);
+-- A client with a wrong clock makes ids outside every dated partition. They are kept here rather
+-- than refused.
+CREATE TABLE millstream.job_default PARTITION OF millstream.job DEFAULT
+WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05);
 
--- The predicate's column is null for every job that runs at once, before and after its UPDATE: HOT is kept.
+-- The predicate's column is null for every job that runs at once, before and after its UPDATE, so
+-- the UPDATE stays HOT.
 CREATE INDEX job_due ON millstream.job (ready_at) WHERE ready_at IS NOT NULL;
 
--- The smallest UUIDv7 of a moment. Partition bounds and "jobs since" filters are made of it.
-CREATE FUNCTION millstream.uuid_at(moment timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
-  SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+-- The smallest UUIDv7 of a moment. Partition bounds and "jobs since" filters are made of it. UUIDs
+-- have 48 bits of milliseconds since 1970. A moment outside that range gives the smallest or the
+-- largest id: "jobs since 1900" are all jobs.
+CREATE FUNCTION millstream.uuid_at(moment timestamptz)
+RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS $$
+  SELECT (lpad(to_hex(LEAST(GREATEST(
+            extract(epoch FROM moment) * 1000, 0), 281474976710655)::bigint), 12, '0')
+          || '00000000000000000000')::uuid
 $$;
 
 -- A new UUIDv7 for the SQL door; the other doors make theirs in the client.
@@ -53,8 +65,13 @@ CREATE FUNCTION millstream.uuid_v7() RETURNS uuid LANGUAGE sql VOLATILE AS $$
                replace(gen_random_uuid()::text, '-', '') AS r) AS parts
 $$;
 
--- Creates the daily partitions from yesterday to `days_ahead` days from now that are missing; returns how many.
-CREATE FUNCTION millstream.ensure_partitions(days_ahead int) RETURNS int LANGUAGE plpgsql AS $$
+-- Creates the daily partitions that are missing, from yesterday to `days_ahead` days from now.
+-- Returns how many it made.
+--
+-- Partitions are made, sealed and dropped with the rights of their owner: a role that keeps house
+-- owns nothing and needs the right to call.
+CREATE FUNCTION millstream.ensure_partitions(days_ahead int) RETURNS int
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   day date;
   made int := 0;
@@ -62,31 +79,40 @@ DECLARE
 BEGIN
   -- One caller at a time; the lock ends with the transaction.
   PERFORM pg_advisory_xact_lock(hashtext('millstream.ensure_partitions'));
-  FOR day IN SELECT generate_series((now() AT TIME ZONE 'UTC')::date - 1, (now() AT TIME ZONE 'UTC')::date + days_ahead, '1 day')::date LOOP
+  FOR day IN SELECT generate_series(
+      (now() AT TIME ZONE 'UTC')::date - 1,
+      (now() AT TIME ZONE 'UTC')::date + days_ahead, '1 day')::date LOOP
     part := 'job_' || to_char(day, 'YYYYMMDD');
     CONTINUE WHEN to_regclass('millstream.' || part) IS NOT NULL;
     BEGIN
       EXECUTE format(
         'CREATE TABLE millstream.%I PARTITION OF millstream.job FOR VALUES FROM (%L) TO (%L) '
-        'WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, autovacuum_vacuum_insert_scale_factor = 0.2)',
-        part, millstream.uuid_at(day::timestamp AT TIME ZONE 'UTC'), millstream.uuid_at((day + 1)::timestamp AT TIME ZONE 'UTC'));
+        'WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.05, '
+        'autovacuum_vacuum_insert_scale_factor = 0.2)',
+        part,
+        millstream.uuid_at(day::timestamp AT TIME ZONE 'UTC'),
+        millstream.uuid_at((day + 1)::timestamp AT TIME ZONE 'UTC'));
       made := made + 1;
     EXCEPTION WHEN check_violation THEN
-      -- A job with an id of that day is in the default partition already: that day stays there, the others are made.
+      -- The default partition has a job of that day already. That day stays there; the others are
+      -- made.
       RAISE WARNING 'partition % is not made: the default partition has jobs of that day', part;
     END;
   END LOOP;
   RETURN made;
 END $$;
+REVOKE EXECUTE ON FUNCTION millstream.ensure_partitions(int) FROM PUBLIC;
 SELECT millstream.ensure_partitions(7);
 
--- The state table of the code (common/src/state.rs), once more as the last line of defence: row `from`, bit `to`.
--- The WHEN clause is a plain expression, so a legal update never calls the function.
+-- The state table of the code (common/src/state.rs), once more as the last line of defence: row
+-- `from`, bit `to`. The WHEN clause is a plain expression, so a legal update never calls the
+-- function.
 CREATE FUNCTION millstream.refuse_update() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   RAISE EXCEPTION 'job %: illegal change from state % epoch % to state % epoch %',
     OLD.id, OLD.state, OLD.epoch, NEW.state, NEW.epoch
-    USING ERRCODE = 'check_violation', HINT = 'Only the transitions of ARCHITECTURE.md are possible, and epochs only grow.';
+    USING ERRCODE = 'check_violation',
+      HINT = 'Only the transitions of ARCHITECTURE.md are possible, and epochs only grow.';
 END $$;
 CREATE TRIGGER job_transition AFTER UPDATE ON millstream.job FOR EACH ROW
   WHEN (NEW.epoch < OLD.epoch OR NEW.id <> OLD.id OR (OLD.state <> NEW.state AND

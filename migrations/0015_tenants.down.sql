@@ -1,2 +1,0 @@
--- As counted.
-ALTER TABLE millstream.parcel ALTER tenant_id RESET (n_distinct);

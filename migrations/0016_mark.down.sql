@@ -1,2 +1,0 @@
-DROP FUNCTION millstream.mark();
-DROP TABLE millstream.installation;

@@ -48,7 +48,7 @@ pub struct DevArgs {
     /// A file or folder to put through the document pipeline; repeatable
     #[arg(long, value_name = "PATH")]
     pub input: Vec<PathBuf>,
-    /// Put sample documents through the pipeline, which the program makes itself
+    /// Put the five sample documents of the program through the pipeline
     #[arg(long)]
     pub samples: bool,
     /// Worker processes

@@ -130,9 +130,12 @@ async fn store(api: &Api, part: Field<'_>, tenant: &str) -> Result<Response, Pro
     Ok((StatusCode::ACCEPTED, [(header::LOCATION, format!("/v1/documents/{id}"))], Json(serde_json::json!({"id": id}))).into_response())
 }
 
-/// The bytes of the part as they arrive.
+/// The bytes of the part as they arrive. They end with the first error: the part itself would repeat it for ever.
 fn pieces(part: Field<'_>) -> impl Stream<Item = Result<Bytes, &'static str>> {
-    part.map(|piece| piece.map_err(|e| if is_too_slow(&e) { "it came too slowly" } else { "the body ended early" }))
+    futures::stream::try_unfold(part, |mut part| async move {
+        let piece = part.chunk().await.map_err(|e| if is_too_slow(&e) { "it came too slowly" } else { "the body ended early" })?;
+        Ok(piece.map(|piece| (piece, part)))
+    })
 }
 
 #[cfg(test)]

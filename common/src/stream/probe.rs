@@ -7,7 +7,13 @@ use std::sync::{Arc, LazyLock};
 
 use redis::{RedisError, Script, Value};
 
-use super::{GROUP, keys::Keys, link::Redis, refused::Refused, remedy::Remedy, remedy::said};
+use super::{
+    GROUP,
+    keys::Keys,
+    link::Redis,
+    refused::Refused,
+    remedy::{Remedy, code, said},
+};
 use crate::{error::Outage, job::Priority};
 
 /// As a consumer of its own stream.
@@ -20,6 +26,9 @@ const KEPT_S: u32 = 60;
 
 const SOURCE: &str = include_str!("probe.lua");
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(SOURCE));
+
+/// Names of commands, and the commands.
+type Asked = (Vec<&'static str>, redis::Pipeline);
 
 /// Something that the work needs and is refused.
 #[derive(Debug)]
@@ -70,9 +79,11 @@ impl Redis {
         let any = [Arc::from(QUEUE_ANY)];
         let queues = if queues.is_empty() { &any } else { queues };
         let mut conn = self.connection(OP).await?;
-        let (names, mut pipe) = self.asked(queues);
-        let answers: Vec<Result<Value, RedisError>> = self.unpraised(OP, pipe.ignore_errors().query_async(&mut conn)).await?;
-        let refused: Vec<(String, RedisError)> = names.into_iter().zip(answers).flat_map(|(name, answer)| refusals(name, answer)).collect();
+        let mut refused = self.refused(&mut conn, greeting()).await?;
+        // Before a login the server closes a connection over which a command of more than ten words comes.
+        if !refused.iter().any(|(_, error)| code(error).as_deref() == Some("NOAUTH")) {
+            refused.extend(self.refused(&mut conn, self.asked(queues)).await?);
+        }
         // A server that is away for everybody for now: full, loading, a replica.
         let is_away = |error: &RedisError| matches!(Remedy::of(error), (remedy, word) if remedy.is_outage() && !Refused::is_meant(word));
         if let Some((_, source)) = refused.iter().find(|(_, error)| is_away(error)) {
@@ -83,18 +94,22 @@ impl Redis {
         Ok(lacks(refused, &self.keys().pattern()))
     }
 
+    /// What is refused of these commands, and how.
+    async fn refused(&self, conn: &mut deadpool_redis::Connection, (names, mut pipe): Asked) -> Result<Vec<(String, RedisError)>, Outage> {
+        let answers: Vec<Result<Value, RedisError>> = self.unpraised(OP, pipe.ignore_errors().query_async(conn)).await?;
+        Ok(names.into_iter().zip(answers).flat_map(|(name, answer)| refusals(name, answer)).collect())
+    }
+
     /// The commands and their names. The script is loaded each time: that it was loaded once does not say that it may be again.
-    fn asked(&self, queues: &[Arc<str>]) -> (Vec<&'static str>, redis::Pipeline) {
+    fn asked(&self, queues: &[Arc<str>]) -> Asked {
         let (keys, mut pipe) = (self.keys(), redis::pipe());
-        // What the pool of connections asks before it lends one.
-        pipe.cmd("UNWATCH").cmd("PING");
         // A write, because a full disk or a lost primary answers PING and refuses work.
         pipe.cmd("SET").arg(keys.probe()).arg(1).arg("EX").arg(KEPT_S);
         pipe.cmd("GET").arg(keys.incarnation());
         pipe.cmd("SCRIPT").arg("LOAD").arg(SOURCE);
         // The word of the streams is also written, but rarely: reading it says nothing of that right.
         pipe.cmd("EVALSHA").arg(SCRIPT.get_hash()).arg(1).arg(keys.incarnation());
-        let mut names = vec!["unwatch", "ping", "set", "get", "script|load", "evalsha"];
+        let mut names = vec!["set", "get", "script|load", "evalsha"];
         for queue in queues {
             let of_queue = of_queue(keys, queue);
             pipe.cmd("EVALSHA").arg(SCRIPT.get_hash()).arg(of_queue.len()).arg(of_queue).arg(GROUP).arg(CONSUMER);
@@ -102,6 +117,13 @@ impl Redis {
         }
         (names, pipe)
     }
+}
+
+/// What the pool of connections asks before it lends one.
+fn greeting() -> Asked {
+    let mut pipe = redis::pipe();
+    pipe.cmd("UNWATCH").cmd("PING");
+    (vec!["unwatch", "ping"], pipe)
 }
 
 /// All keys of a queue, as the script wants them: its own and the window first. What only rare work uses, the board of dead jobs, is among

@@ -1,7 +1,7 @@
-//! The probe: does with keys of its own whatever the work does, and names the keys of the work, so that a right which is missing, a pattern that
-//! leaves out a queue or one of its keys, or a command that this server does not have is found before jobs stand still for it, and by its name.
+//! The probe does with keys of its own whatever the work does, and names the keys of the work. So it finds a missing right, a pattern that leaves
+//! out a key, or a command that this server does not have. It finds them by name, and before jobs stand still.
 //!
-//! Changes no key of the work.
+//! The probe changes no key of the work.
 
 use std::sync::{Arc, LazyLock};
 

@@ -4,12 +4,12 @@
 //! ([`confine`](helper)) or by a shell's `ulimit`. Invariants: at most `stdout_bytes_max` + [`STDERR_BYTES_MAX`] bytes are
 //! held; the child is dead when [`Sandbox::run`] returns or its future is dropped; its environment has no variable of ours.
 //!
-//! That alone keeps no secret from a parser that a hostile file has taken over: it has the worker's user. With the helper, on a
-//! Linux that has Landlock and seccomp, such a program can neither make a socket, nor write or change anything outside its
-//! folder, nor read what is not the system's or its own, `/proc` of the worker included, nor signal another process, nor
-//! outlive the worker. What of this holds on a machine is asked of it ([`Launcher::tried`]), logged at the start and told
-//! by the doctor. A child of the tool's own is confined alike and is killed with it when a run is cut short; after a run
-//! that ended well, or a worker that was killed, it may stay, without files and sockets.
+//! That alone keeps no secret from a parser that a hostile file has taken over: it has the worker's user. The helper confines
+//! such a program, on a Linux that has Landlock and seccomp. The program makes no socket and signals no other process. It
+//! changes nothing outside its folder, and reads only the system's files and its own, not the worker's `/proc`. It ends with
+//! the worker. What of this holds on a machine is asked of it ([`Launcher::tried`]), logged at the start and told by the
+//! doctor. A child of the tool is confined alike, and is killed with it when a run is cut short. After a run that ended well,
+//! or a worker that was killed, it may stay, without files and sockets.
 //!
 //! It does not know what the programs print or what their exit codes mean.
 

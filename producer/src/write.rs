@@ -128,15 +128,25 @@ fn of_part<'a>(jobs: &'a [Named], part: &[usize]) -> Cow<'a, [Named]> {
     if part.len() == jobs.len() { Cow::Borrowed(jobs) } else { Cow::Owned(part.iter().map(|place| jobs[*place].clone()).collect()) }
 }
 
-/// What a job may wait for: its idempotency key or, without one, its id.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Awaited<'a> {
+/// What a job may wait for: its idempotency key, which is one of its tenant, or its id if it has none.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Awaited<'a> {
     Id(JobId),
-    Key(i32, &'a str),
+    Key(i32, Cow<'a, str>),
 }
 
-fn awaited((job, names): &Named) -> Awaited<'_> {
-    job.idempotency_key.as_deref().map_or(Awaited::Id(job.id), |key| Awaited::Key(names.tenant, key))
+impl<'a> Awaited<'a> {
+    pub(crate) fn by(job: &'a NewJob, names: &JobNames) -> Self {
+        job.idempotency_key.as_deref().map_or(Self::Id(job.id), |key| Self::Key(names.tenant, key.into()))
+    }
+
+    /// To be kept for longer than the job.
+    pub(crate) fn into_owned(self) -> Awaited<'static> {
+        match self {
+            Self::Id(id) => Awaited::Id(id),
+            Self::Key(tenant, key) => Awaited::Key(tenant, key.into_owned().into()),
+        }
+    }
 }
 
 /// Smaller parts to try by themselves, the first one last; or those who are guilty, when that is one job, or all callers of one key or id.
@@ -144,7 +154,7 @@ fn awaited((job, names): &Named) -> Awaited<'_> {
 fn divided(mut part: Part, jobs: &[Named], held: bool) -> Result<[Part; 2], Part> {
     let half = part.len() / 2;
     let middle = if held {
-        let of = |place: &usize| awaited(&jobs[*place]);
+        let of = |place: &usize| Awaited::by(&jobs[*place].0, &jobs[*place].1);
         part.sort_by_key(of);
         let plain = part.partition_point(|place| matches!(of(place), Awaited::Id(_)));
         // Else the place nearest the middle at which one key or id ends and the next begins, if there are two.

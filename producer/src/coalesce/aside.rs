@@ -11,7 +11,6 @@ use std::{
 
 use millstream_common::{
     error::{Error, Outage},
-    id::JobId,
     limits::{ACQUIRE_DEADLINE, STATEMENT_DEADLINE},
     persist::{Enqueued, is_held},
     tasks::Tasks,
@@ -21,7 +20,7 @@ use tokio::{sync::Semaphore, time::Instant};
 use super::{Request, count_answers, tell, unzip};
 use crate::{
     Parts,
-    write::{OP, Writer},
+    write::{Awaited, OP, Writer},
 };
 
 /// Connections that may wait for what is held.
@@ -31,15 +30,6 @@ const HELD_FOR: Duration = Duration::from_secs(10);
 /// So many are remembered: more are forgotten at once, which costs batches a wait.
 const HELD_MAX: usize = 10_000;
 
-/// What a caller may have to wait for.
-#[derive(Clone, PartialEq, Eq, Hash)]
-enum Awaited {
-    /// Of a tenant.
-    Key(i32, String),
-    /// Of a job without a key.
-    Id(JobId),
-}
-
 /// Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Aside {
@@ -48,7 +38,7 @@ pub(super) struct Aside {
     tasks: Tasks,
     connections: Arc<Semaphore>,
     /// And when they were last seen held.
-    held: Arc<Mutex<HashMap<Awaited, Instant>>>,
+    held: Arc<Mutex<HashMap<Awaited<'static>, Instant>>>,
 }
 
 impl Aside {
@@ -64,7 +54,7 @@ impl Aside {
                 return batch;
             }
             known.retain(|_, seen| seen.elapsed() < HELD_FOR);
-            batch.into_iter().partition(|request| known.contains_key(&awaited(request)))
+            batch.into_iter().partition(|request| known.contains_key(&Awaited::by(&request.job, &request.names)))
         };
         self.write(held);
         rest
@@ -89,7 +79,7 @@ impl Aside {
 
     /// Writes each that can be written, answers, and remembers what was held.
     pub(super) async fn write_each(&self, batch: Vec<Request>, search: Duration) {
-        let awaited: Vec<_> = batch.iter().map(awaited).collect();
+        let awaited: Vec<_> = batch.iter().map(|request| Awaited::by(&request.job, &request.names).into_owned()).collect();
         let (jobs, answers) = unzip(batch);
         let results = self.writer.write_each(&jobs, search).await;
         let outage = |result: &Result<Enqueued, Error>| if let Err(Error::Outage(outage)) = result { Some(is_held(outage)) } else { None };
@@ -101,7 +91,7 @@ impl Aside {
         tell(answers, results);
     }
 
-    fn remember(&self, more: impl Iterator<Item = Awaited>) {
+    fn remember(&self, more: impl Iterator<Item = Awaited<'static>>) {
         let now = Instant::now();
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.extend(more.map(|awaited| (awaited, now)));
@@ -109,9 +99,4 @@ impl Aside {
             held.clear();
         }
     }
-}
-
-fn awaited(request: &Request) -> Awaited {
-    let key = request.job.idempotency_key.clone();
-    key.map_or(Awaited::Id(request.job.id), |key| Awaited::Key(request.names.tenant, key))
 }

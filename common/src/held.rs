@@ -1,14 +1,19 @@
-//! Jobs whose rows somebody else's open transaction holds. Whoever changes many jobs leaves these for later: a statement that waits for one keeps
-//! all the others waiting, and has written nothing when the wait is over.
+//! Jobs whose rows an open transaction of somebody else holds. Whoever changes many jobs leaves these for later. A statement that waits for one
+//! of them keeps all the others waiting, and has written nothing when the wait is over.
 
 use std::collections::HashSet;
 
 use sqlx::PgConnection;
 
-use crate::id::JobId;
+use crate::{
+    error::Outage,
+    id::JobId,
+    pg::{Pg, within},
+};
 
 /// Those of `jobs` that are held at this moment. Waits for nobody. Inside a transaction the others are the caller's until it ends.
-pub async fn held(conn: &mut PgConnection, jobs: &[JobId]) -> Result<HashSet<JobId>, sqlx::Error> {
+pub async fn held(conn: &mut PgConnection, jobs: impl IntoIterator<Item = JobId>) -> Result<HashSet<JobId>, sqlx::Error> {
+    let jobs: Vec<JobId> = jobs.into_iter().collect();
     if jobs.is_empty() {
         return Ok(HashSet::new());
     }
@@ -20,4 +25,13 @@ pub async fn held(conn: &mut PgConnection, jobs: &[JobId]) -> Result<HashSet<Job
     .fetch_all(conn)
     .await?;
     Ok(held.into_iter().collect())
+}
+
+/// The same, for a caller without a connection. Nothing is locked when it returns.
+pub async fn held_now(pg: &Pg, jobs: impl IntoIterator<Item = JobId>) -> Result<HashSet<JobId>, Outage> {
+    let op = "asking for held rows";
+    let mut lent = pg.hot(op).await?;
+    let held = within(op, held(lent.conn(), jobs)).await?;
+    lent.done();
+    Ok(held)
 }

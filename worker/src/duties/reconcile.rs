@@ -224,8 +224,7 @@ async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<(Hash
     .bind(epochs);
     let rows = within(op, query.fetch_all(lent.conn())).await?;
     let mut open: HashSet<(JobId, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let ids: Vec<JobId> = open.iter().map(|(id, _)| *id).collect();
-    let held = within(op, held(lent.conn(), &ids)).await?;
+    let held = within(op, held(lent.conn(), open.iter().map(|(id, _)| *id))).await?;
     lent.done();
     open.retain(|(id, _)| !held.contains(id));
     Ok((open, held))

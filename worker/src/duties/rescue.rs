@@ -12,14 +12,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{error::Outage, held::held, id::JobId, metrics::ReclaimReason, pg::within};
+use millstream_common::{error::Outage, held::held, metrics::ReclaimReason, pg::within, seldom::Seldom};
 use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Ran, Scope,
     crash::{Left, Scene, hand_out, is_still_silent},
 };
-use crate::{heartbeat::death_silence, settle::dead_stream::announce, shared::Shared};
+use crate::{
+    heartbeat::death_silence,
+    settle::dead_stream::{Notice, announce},
+    shared::Shared,
+};
+
+static LINES: Seldom = Seldom::new();
 
 /// Leases handed out in one go.
 const BATCH: i64 = 500;
@@ -150,22 +156,13 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
             return Ok(());
         }
         let (left, held) = within(op, free_of(&mut tx, worker)).await?;
-        let notices = if left.is_empty() && held > 0 {
-            tracing::warn!(worker, jobs = held, "jobs of a dead worker wait for a transaction of somebody else, which holds their rows");
-            Vec::new()
-        } else if left.is_empty() {
-            within(op, mark_lost(&mut tx, worker)).await?;
-            Vec::new()
-        } else {
-            if scene.is_none() {
-                // The first batch has the suspect, if there is one.
-                scene = Some(Scene::look(&mut tx, worker, &left).await?);
-            }
-            match &scene {
-                Some(scene) => hand_out(&mut tx, scene, &left).await?,
-                None => Vec::new(),
-            }
-        };
+        if left.is_empty() && held > 0 {
+            within(op, tx.rollback()).await?;
+            lent.done();
+            say_held(worker, total, held);
+            return Ok(());
+        }
+        let notices = hand_out_or_end(&mut tx, worker, &left, &mut scene).await?;
         within(op, tx.commit()).await?;
         lent.done();
         announce(shared, notices.into_iter()).await;
@@ -183,6 +180,26 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
     Ok(())
 }
 
+/// Hands out what the worker left; a worker that left nothing is marked as lost. The first batch has the suspect, if there is one.
+async fn hand_out_or_end(conn: &mut PgConnection, worker: i64, left: &[Left], scene: &mut Option<Scene>) -> Result<Vec<Notice>, Outage> {
+    if left.is_empty() {
+        within("marking a worker as lost", mark_lost(conn, worker)).await?;
+        return Ok(Vec::new());
+    }
+    let seen = match scene.take() {
+        Some(seen) => seen,
+        None => Scene::look(&mut *conn, worker, left).await?,
+    };
+    hand_out(conn, scene.insert(seen), left).await
+}
+
+/// The worker is not marked as lost: the next look finds the rest of its leases.
+fn say_held(worker: i64, total: usize, held: usize) {
+    if let Some(kept_back) = LINES.may_speak() {
+        tracing::warn!(kept_back, worker, handed_out = total, held, "jobs of a dead worker wait: an open transaction holds their rows");
+    }
+}
+
 async fn mark_lost(conn: &mut PgConnection, worker: i64) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')",
@@ -196,8 +213,7 @@ async fn mark_lost(conn: &mut PgConnection, worker: i64) -> Result<(), sqlx::Err
 /// What it left, and how many more jobs it left whose rows somebody else's transaction holds.
 async fn free_of(conn: &mut PgConnection, worker: i64) -> Result<(Vec<Left>, usize), sqlx::Error> {
     let mut left = left_by(&mut *conn, worker).await?;
-    let ids: Vec<JobId> = left.iter().map(|left| left.job.0).collect();
-    let held = held(conn, &ids).await?;
+    let held = held(conn, left.iter().map(|left| left.job.0)).await?;
     left.retain(|left| !held.contains(&left.job.0));
     Ok((left, held.len()))
 }

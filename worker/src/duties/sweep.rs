@@ -41,8 +41,7 @@ impl Duty for Sweep {
         within(op, forget_old_workers(lent.conn())).await?;
         let (last, mut orphans) = within(op, find_orphans(lent.conn(), self.after)).await?;
         self.after = last;
-        let ids: Vec<JobId> = orphans.iter().map(|(id, _)| *id).collect();
-        let held = within(op, held(lent.conn(), &ids)).await?;
+        let held = within(op, held(lent.conn(), orphans.iter().map(|(id, _)| *id))).await?;
         orphans.retain(|(id, _)| !held.contains(id));
         if !orphans.is_empty() {
             tracing::warn!(jobs = orphans.len(), "available jobs without a parcel were found and handed out again");

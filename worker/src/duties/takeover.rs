@@ -5,14 +5,14 @@
 //! old entry is removed. It counts as a crash only if the owner was declared dead and really died (`crash::Scene`).
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashMap,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use millstream_common::{
     error::Outage,
-    held::held,
+    held::held_now,
     id::JobId,
     job::Priority,
     limits::TAKEOVER_AFTER,
@@ -175,7 +175,7 @@ async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &
                 entries.push((&a.item.id, jobs));
             }
             // An entry with a job that somebody else's transaction holds stays pending until a later look.
-            let held = held_now(shared, &entries).await?;
+            let held = held_now(&shared.pg, entries.iter().flat_map(|(_, jobs)| jobs).map(|(id, _)| *id)).await?;
             entries.retain(|(_, jobs)| !jobs.iter().any(|(id, _)| held.contains(id)));
             let mut jobs: Vec<_> = entries.iter().flat_map(|(_, jobs)| jobs.iter().copied()).collect();
             jobs.sort_unstable();
@@ -188,15 +188,6 @@ async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &
         }
     }
     Ok(())
-}
-
-async fn held_now(shared: &Shared, entries: &[(&str, Vec<(JobId, i32)>)]) -> Result<HashSet<JobId>, Outage> {
-    let op = "asking for held rows";
-    let ids: Vec<JobId> = entries.iter().flat_map(|(_, jobs)| jobs.iter().map(|(id, _)| *id)).collect();
-    let mut lent = shared.pg.hot(op).await?;
-    let held = within(op, held(lent.conn(), &ids)).await?;
-    lent.done();
-    Ok(held)
 }
 
 /// Hands out what is still available of the jobs; false: the owner lives after all.

@@ -1,17 +1,11 @@
-//! Outcomes that cannot be written now, and others could be: somebody else's open transaction holds the row of their job, or Postgres fails on
-//! just this row. They wait here, beside the writers of batches.
+//! Outcomes that cannot be written now. Somebody else's open transaction holds the row of their job, or Postgres fails on just this row. They
+//! wait here, beside the writers of batches.
 //!
 //! A row that is held is not waited for inside a statement: that would keep a connection, and the rows locked before it, for seconds.
 
 use std::{collections::HashSet, sync::Arc};
 
-use millstream_common::{
-    error::{Outage, in_full},
-    held,
-    id::JobId,
-    pg::within,
-    seldom::Seldom,
-};
+use millstream_common::{error::in_full, held::held_now, id::JobId, seldom::Seldom};
 use tokio::sync::Semaphore;
 
 use super::{Ended, Patience, Sorted, by_themselves, together};
@@ -29,7 +23,7 @@ pub(super) async fn settle(shared: &Arc<Shared>, mut left: Vec<Ended>, alone: &S
             tracing::warn!(jobs = left.len(), "outcomes were given up: their jobs are handed out again");
             return;
         }
-        match held(shared, &left).await {
+        match held_now(&shared.pg, left.iter().map(|ended| ended.job.hold.id)).await {
             Ok(held) => {
                 passing = !held.is_empty();
                 left = Box::pin(write_free(shared, left, &held, alone)).await;
@@ -55,14 +49,4 @@ async fn write_free(shared: &Arc<Shared>, left: Vec<Ended>, held: &HashSet<JobId
     waiting.extend(Box::pin(together(shared, sorted.plain, sorted.failed)).await);
     waiting.extend(by_themselves(shared, sorted.alone, alone).await);
     waiting
-}
-
-/// Those whose rows somebody else holds at this moment. Waits for nobody.
-async fn held(shared: &Shared, outcomes: &[Ended]) -> Result<HashSet<JobId>, Outage> {
-    let op = "asking for held rows";
-    let ids: Vec<JobId> = outcomes.iter().map(|ended| ended.job.hold.id).collect();
-    let mut lent = shared.pg.hot(op).await?;
-    let held = within(op, held::held(lent.conn(), &ids)).await?;
-    lent.done();
-    Ok(held)
 }

@@ -8,8 +8,15 @@ use std::{
 fn main() {
     println!("cargo:rerun-if-changed=../migrations");
     let mut files = BTreeMap::new();
-    for entry in std::fs::read_dir("../migrations").into_iter().flatten().flatten() {
-        files.insert(entry.file_name(), std::fs::read(entry.path()).unwrap_or_default());
+    for entry in std::fs::read_dir("../migrations")
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        files.insert(
+            entry.file_name(),
+            std::fs::read(entry.path()).unwrap_or_default(),
+        );
     }
     let mut hasher = DefaultHasher::new();
     files.hash(&mut hasher);

@@ -27,7 +27,8 @@ const ALL: [(&str, &[u8]); 5] = [
 /// # Errors
 /// If the directory or a file cannot be made.
 pub fn write_to(dir: &Path) -> Result<Vec<PathBuf>> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    fs::create_dir_all(dir)
+        .with_context(|| format!("cannot make the directory {}", dir.display()))?;
     let write = |(name, bytes): &(&str, &[u8])| {
         let path = dir.join(name);
         fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))?;

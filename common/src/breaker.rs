@@ -75,7 +75,13 @@ pub struct Toll {
 impl Breaker {
     /// A closed breaker that so many failures in a row will open.
     pub fn new(failures_to_open: u32, lines: Lines) -> Self {
-        Self { failures_to_open, lines, failures: AtomicU32::new(0), open: AtomicBool::new(false), past: Mutex::default() }
+        Self {
+            failures_to_open,
+            lines,
+            failures: AtomicU32::new(0),
+            open: AtomicBool::new(false),
+            past: Mutex::default(),
+        }
     }
 
     /// Whether the server counts as out of reach.
@@ -124,7 +130,11 @@ impl Breaker {
             return false;
         }
         past.times += 1;
-        past.now = Some(Outage { since: crate::clock::now(), began: Instant::now(), why });
+        past.now = Some(Outage {
+            since: crate::clock::now(),
+            began: Instant::now(),
+            why,
+        });
         drop(past);
         tracing::warn!(why, "{}", self.lines.begins);
         true
@@ -134,14 +144,24 @@ impl Breaker {
     pub fn state(&self) -> BreakerState {
         let past = self.past();
         let now = past.now.as_ref();
-        BreakerState { open: now.is_some(), since: now.map(|o| o.since), why: now.map(|o| o.why) }
+        BreakerState {
+            open: now.is_some(),
+            since: now.map(|o| o.since),
+            why: now.map(|o| o.why),
+        }
     }
 
     /// For metrics.
     pub fn toll(&self) -> Toll {
         let past = self.past();
-        let now = past.now.as_ref().map_or(Duration::ZERO, |outage| outage.began.elapsed());
-        Toll { times: past.times, lasted: past.lasted + now }
+        let now = past
+            .now
+            .as_ref()
+            .map_or(Duration::ZERO, |outage| outage.began.elapsed());
+        Toll {
+            times: past.times,
+            lasted: past.lasted + now,
+        }
     }
 
     fn past(&self) -> MutexGuard<'_, Past> {
@@ -154,11 +174,19 @@ mod tests {
     use super::*;
 
     fn breaker() -> Breaker {
-        Breaker::new(3, Lines { begins: "away", ends: "back" })
+        Breaker::new(
+            3,
+            Lines {
+                begins: "away",
+                ends: "back",
+            },
+        )
     }
 
     fn open(breaker: &Breaker) {
-        assert!(!breaker.note_failure("x") && !breaker.note_failure("x") && breaker.note_failure("x"));
+        assert!(
+            !breaker.note_failure("x") && !breaker.note_failure("x") && breaker.note_failure("x")
+        );
     }
 
     #[test]
@@ -172,10 +200,17 @@ mod tests {
         assert!(!breaker.is_open(), "never three in a row");
         breaker.note_failure("c");
         breaker.note_failure("d");
-        assert_eq!((breaker.is_open(), breaker.state().why), (true, Some("d")), "the last failure is told");
+        assert_eq!(
+            (breaker.is_open(), breaker.state().why),
+            (true, Some("d")),
+            "the last failure is told"
+        );
         assert!(breaker.state().since.is_some());
         breaker.note_success();
-        assert_eq!((breaker.is_open(), breaker.state()), (false, BreakerState::default()));
+        assert_eq!(
+            (breaker.is_open(), breaker.state()),
+            (false, BreakerState::default())
+        );
     }
 
     // X20
@@ -205,10 +240,20 @@ mod tests {
             breaker.note_success();
         }
         let over = breaker.toll();
-        assert!(over.times == 2 && over.lasted >= Duration::from_millis(4), "{over:?}");
-        assert_eq!(breaker.toll(), over, "nothing is added while the server answers");
+        assert!(
+            over.times == 2 && over.lasted >= Duration::from_millis(4),
+            "{over:?}"
+        );
+        assert_eq!(
+            breaker.toll(),
+            over,
+            "nothing is added while the server answers"
+        );
         open(&breaker);
         pass(Duration::from_millis(2));
-        assert!(breaker.toll().times == 3 && breaker.toll().lasted > over.lasted, "the one that lasts counts too");
+        assert!(
+            breaker.toll().times == 3 && breaker.toll().lasted > over.lasted,
+            "the one that lasts counts too"
+        );
     }
 }

@@ -65,7 +65,11 @@ pub struct JobNames {
 impl Catalog {
     /// An empty catalog that reads on first use.
     pub fn new(pg: Pg) -> Self {
-        Self { pg, tables: Arc::default(), last_read: Arc::default() }
+        Self {
+            pg,
+            tables: Arc::default(),
+            last_read: Arc::default(),
+        }
     }
 
     /// The numbers of a queue, a kind and a tenant; refuses unknown ones.
@@ -78,11 +82,16 @@ impl Catalog {
     }
 
     /// The same for many: however many names are unknown, the tables are read once.
-    pub async fn resolve_each(&self, jobs: impl Iterator<Item = &NewJob> + Clone) -> Result<Vec<Result<JobNames, Refusal>>, Outage> {
+    pub async fn resolve_each(
+        &self,
+        jobs: impl Iterator<Item = &NewJob> + Clone,
+    ) -> Result<Vec<Result<JobNames, Refusal>>, Outage> {
         if jobs.clone().any(|job| self.known(job).is_none()) {
             self.refresh_after_miss().await?;
         }
-        Ok(jobs.map(|job| self.known(job).ok_or_else(|| self.explain_miss(job))).collect())
+        Ok(jobs
+            .map(|job| self.known(job).ok_or_else(|| self.explain_miss(job)))
+            .collect())
     }
 
     /// The number of a tenant; refuses unknown ones.
@@ -122,7 +131,13 @@ impl Catalog {
 
     /// All queues read so far, as (number, name), in the order of their numbers.
     pub fn queues(&self) -> Vec<(i32, Arc<str>)> {
-        let mut all: Vec<_> = self.read(|t| t.queues.by_id.iter().map(|(id, name)| (*id, name.clone())).collect());
+        let mut all: Vec<_> = self.read(|t| {
+            t.queues
+                .by_id
+                .iter()
+                .map(|(id, name)| (*id, name.clone()))
+                .collect()
+        });
         all.sort_unstable_by_key(|(id, _)| *id);
         all
     }
@@ -137,14 +152,22 @@ impl Catalog {
     /// Makes kinds known that a worker has handlers for, each with its number of attempts, which jobs enqueued from now on get unless a
     /// person has set another. Refuses what the table could not hold.
     pub async fn register_kinds(&self, kinds: &[(&str, i16)]) -> Result<(), Error> {
-        self.write_kinds("SELECT millstream.register_kinds($1, $2)", kinds).await
+        self.write_kinds("SELECT millstream.register_kinds($1, $2)", kinds)
+            .await
     }
 
     async fn write_kinds(&self, sql: &'static str, kinds: &[(&str, i16)]) -> Result<(), Error> {
         let op = "registering kinds";
         let (names, tries) = &checked(kinds)?;
         let write = async |mut lent: Lent| {
-            within(op, sqlx::query(sql).bind(names).bind(tries).execute(lent.conn())).await?;
+            within(
+                op,
+                sqlx::query(sql)
+                    .bind(names)
+                    .bind(tries)
+                    .execute(lent.conn()),
+            )
+            .await?;
             lent.done();
             Ok(())
         };
@@ -214,7 +237,8 @@ impl Catalog {
 fn checked<'a>(kinds: &[(&'a str, i16)]) -> Result<(Vec<&'a str>, Vec<i16>), Refusal> {
     for (name, max_attempts) in kinds {
         check_name("kind", name)?;
-        check_max_attempts(i64::from(*max_attempts)).map_err(|refusal| Refusal::Invalid(format!("kind \"{name}\": {refusal}")))?;
+        check_max_attempts(i64::from(*max_attempts))
+            .map_err(|refusal| Refusal::Invalid(format!("kind \"{name}\": {refusal}")))?;
     }
     Ok(kinds.iter().copied().unzip())
 }
@@ -225,21 +249,32 @@ pub fn check_name(what: &str, name: &str) -> Result<(), Refusal> {
         return Ok(());
     }
     let shown = bounded(name, NAME_SHOWN_BYTES_MAX);
-    Err(Refusal::Invalid(format!("\"{shown}\" is no name for a {what}: use 1 to 64 of a-z 0-9 _ . -")))
+    Err(Refusal::Invalid(format!(
+        "\"{shown}\" is no name for a {what}: use 1 to 64 of a-z 0-9 _ . -"
+    )))
 }
 
 /// Whether a queue, kind or tenant could have this name.
 pub fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b))
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b))
 }
 
 fn unknown(what: &'static str, name: &str) -> Refusal {
     let hint = match what {
         "queue" => "add it with \"millstream queues add NAME\"",
         "tenant" => "add it with \"millstream tenants add NAME\"",
-        _ => "a kind is known once a worker has registered it; announce one earlier with \"millstream kinds add NAME\"",
+        _ => {
+            "a kind is known once a worker has registered it; announce one earlier with \"millstream kinds add NAME\""
+        }
     };
-    Refusal::Unknown { what, name: bounded(name, NAME_SHOWN_BYTES_MAX), hint }
+    Refusal::Unknown {
+        what,
+        name: bounded(name, NAME_SHOWN_BYTES_MAX),
+        hint,
+    }
 }
 
 async fn read_tables(conn: &mut PgConnection) -> Result<Tables, sqlx::Error> {

@@ -6,7 +6,10 @@
 use chrono::{DateTime, Utc};
 
 /// Now, by this machine's wall clock.
-#[expect(clippy::disallowed_methods, reason = "the one place that may ask for the time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that may ask for the time"
+)]
 pub fn now() -> DateTime<Utc> {
     Utc::now()
 }

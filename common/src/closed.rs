@@ -9,7 +9,15 @@ use sqlx::{PgConnection, Row};
 #[macro_export]
 macro_rules! is_closed {
     ($row:literal) => {
-        concat!("(", $row, ".queue_id = ANY(queues) OR ", $row, ".kind_id = ANY(kinds) OR ", $row, ".tenant_id = ANY(tenants))")
+        concat!(
+            "(",
+            $row,
+            ".queue_id = ANY(queues) OR ",
+            $row,
+            ".kind_id = ANY(kinds) OR ",
+            $row,
+            ".tenant_id = ANY(tenants))"
+        )
     };
 }
 
@@ -24,13 +32,23 @@ pub struct Closed {
 impl Closed {
     /// These queues, kinds and tenants.
     pub fn of(queues: &[i32], kinds: &[i32], tenants: &[i32]) -> Self {
-        Self { queues: queues.to_vec(), kinds: kinds.to_vec(), tenants: tenants.to_vec() }
+        Self {
+            queues: queues.to_vec(),
+            kinds: kinds.to_vec(),
+            tenants: tenants.to_vec(),
+        }
     }
 
     /// What is closed at this moment.
     pub async fn read(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let row = sqlx::query("SELECT queues, kinds, tenants FROM millstream.closed").fetch_one(conn).await?;
-        Ok(Self { queues: row.try_get(0)?, kinds: row.try_get(1)?, tenants: row.try_get(2)? })
+        let row = sqlx::query("SELECT queues, kinds, tenants FROM millstream.closed")
+            .fetch_one(conn)
+            .await?;
+        Ok(Self {
+            queues: row.try_get(0)?,
+            kinds: row.try_get(1)?,
+            tenants: row.try_get(2)?,
+        })
     }
 
     /// Whether jobs of this queue, kind and tenant may not start.
@@ -50,7 +68,10 @@ mod tests {
         for (queue, kind, tenant) in [(1, 0, 0), (0, 2, 0), (0, 0, 3), (1, 2, 3)] {
             assert!(closed.has(queue, kind, tenant));
         }
-        assert!(!closed.has(2, 3, 1), "their numbers are not those of one another");
+        assert!(
+            !closed.has(2, 3, 1),
+            "their numbers are not those of one another"
+        );
         assert!(!Closed::default().has(1, 2, 3));
     }
 }

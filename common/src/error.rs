@@ -9,7 +9,9 @@ pub enum Refusal {
     #[error("{0}")]
     Invalid(String),
     /// A payload or metadata over the limit.
-    #[error("the {what} has {bytes} bytes, the limit is 65536: put the data into the object store and its address into the payload")]
+    #[error(
+        "the {what} has {bytes} bytes, the limit is 65536: put the data into the object store and its address into the payload"
+    )]
     TooLarge {
         /// Which part of the job.
         what: String,
@@ -78,7 +80,9 @@ pub enum Outage {
 impl Outage {
     /// What Postgres calls the error, if it is an answer of the server.
     pub fn code(&self) -> Option<Cow<'_, str>> {
-        let Self::Postgres { source, .. } = self else { return None };
+        let Self::Postgres { source, .. } = self else {
+            return None;
+        };
         source.as_database_error()?.code()
     }
 
@@ -86,9 +90,15 @@ impl Outage {
     #[must_use]
     pub fn copy(&self) -> Self {
         match self {
-            Self::Postgres { op, source } => Self::Postgres { op, source: copied(source) },
+            Self::Postgres { op, source } => Self::Postgres {
+                op,
+                source: copied(source),
+            },
             Self::PostgresTimeout { op } => Self::PostgresTimeout { op },
-            Self::Redis { op, source } => Self::Redis { op, source: source.clone() },
+            Self::Redis { op, source } => Self::Redis {
+                op,
+                source: source.clone(),
+            },
             Self::RedisTimeout { op } => Self::RedisTimeout { op },
             Self::Schema(text) => Self::Schema(text.clone()),
         }
@@ -99,19 +109,38 @@ impl Outage {
     /// this process.
     pub fn is_server_down(&self) -> bool {
         matches!(self, Self::Postgres { .. })
-            && matches!(self.word(), "connection refused" | "shutting down" | "starting up" | "takes no writes")
+            && matches!(
+                self.word(),
+                "connection refused" | "shutting down" | "starting up" | "takes no writes"
+            )
     }
 
     /// Whether it may be over at the next try: everything but an answer of Postgres that says something about the statement or its values.
     pub fn is_passing(&self) -> bool {
-        let Self::Postgres { source: sqlx::Error::Database(error), .. } = self else { return true };
-        error.code().is_some_and(|code| PASSING.iter().any(|class| code.starts_with(class)))
+        let Self::Postgres {
+            source: sqlx::Error::Database(error),
+            ..
+        } = self
+        else {
+            return true;
+        };
+        error
+            .code()
+            .is_some_and(|code| PASSING.iter().any(|class| code.starts_with(class)))
     }
 
     /// Whether Postgres is there and refuses the values that it was to write, as it will the next time: one row of a batch may be to blame.
     pub fn is_about_the_data(&self) -> bool {
-        let Self::Postgres { source: sqlx::Error::Database(error), .. } = self else { return false };
-        error.code().is_some_and(|code| OF_THE_DATA.iter().any(|class| code.starts_with(class)))
+        let Self::Postgres {
+            source: sqlx::Error::Database(error),
+            ..
+        } = self
+        else {
+            return false;
+        };
+        error
+            .code()
+            .is_some_and(|code| OF_THE_DATA.iter().any(|class| code.starts_with(class)))
     }
 
     /// Whether Postgres is there and refuses what may be one row of many: all but what it would say to each of them, about the database, the
@@ -125,13 +154,22 @@ impl Outage {
     /// over another connection it may well succeed.
     pub fn is_connection_gone(&self) -> bool {
         match self {
-            Self::Postgres { source: sqlx::Error::Io(error), .. } => {
+            Self::Postgres {
+                source: sqlx::Error::Io(error),
+                ..
+            } => {
                 // These two are said of a new connection: nobody is there.
-                !matches!(error.kind(), std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound)
+                !matches!(
+                    error.kind(),
+                    std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound
+                )
             }
-            Self::Postgres { source: sqlx::Error::Database(error), .. } => {
-                error.code().is_some_and(|code| SESSION_ENDED.contains(&code.as_ref()))
-            }
+            Self::Postgres {
+                source: sqlx::Error::Database(error),
+                ..
+            } => error
+                .code()
+                .is_some_and(|code| SESSION_ENDED.contains(&code.as_ref())),
             _ => false,
         }
     }
@@ -139,13 +177,24 @@ impl Outage {
     /// The cause in one or two words of a closed set, for open probes and labels: no address and no text of a server.
     pub fn word(&self) -> &'static str {
         match self {
-            Self::Postgres { source: sqlx::Error::Io(error), .. } => match error.kind() {
-                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => "connection refused",
+            Self::Postgres {
+                source: sqlx::Error::Io(error),
+                ..
+            } => match error.kind() {
+                std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound => {
+                    "connection refused"
+                }
                 std::io::ErrorKind::TimedOut => "no answer in time",
                 _ => "connection lost",
             },
-            Self::Postgres { source: sqlx::Error::Database(error), .. } => postgres_word(error.code().as_deref().unwrap_or_default()),
-            Self::Postgres { source: sqlx::Error::PoolTimedOut, .. } => "no connection in time",
+            Self::Postgres {
+                source: sqlx::Error::Database(error),
+                ..
+            } => postgres_word(error.code().as_deref().unwrap_or_default()),
+            Self::Postgres {
+                source: sqlx::Error::PoolTimedOut,
+                ..
+            } => "no connection in time",
             Self::Postgres { .. } => "connection lost",
             Self::PostgresTimeout { .. } | Self::RedisTimeout { .. } => "no answer in time",
             Self::Redis { source, .. } => crate::stream::remedy::Remedy::of(source).1,
@@ -166,14 +215,17 @@ const OF_EVERYBODY: [&str; 3] = ["3D", "3F", "42"];
 
 /// SQLSTATEs with which a session ends: an administrator or a restart, a crash of another session, `idle_session_timeout`,
 /// `idle_in_transaction_session_timeout`, and what a pooler says when it has lost its server.
-const SESSION_ENDED: [&str; 7] = ["57P01", "57P02", "57P05", "25P03", "08000", "08003", "08006"];
+const SESSION_ENDED: [&str; 7] = [
+    "57P01", "57P02", "57P05", "25P03", "08000", "08003", "08006",
+];
 
 /// An error of the driver cannot be cloned. What is asked of one is kept: its kind, and the code and words of the server.
 fn copied(source: &sqlx::Error) -> sqlx::Error {
     match source {
-        sqlx::Error::Database(e) => {
-            sqlx::Error::Database(Box::new(Said { code: e.code().unwrap_or_default().into_owned(), message: e.message().to_owned() }))
-        }
+        sqlx::Error::Database(e) => sqlx::Error::Database(Box::new(Said {
+            code: e.code().unwrap_or_default().into_owned(),
+            message: e.message().to_owned(),
+        })),
         sqlx::Error::Io(e) => sqlx::Error::Io(std::io::Error::new(e.kind(), e.to_string())),
         sqlx::Error::PoolTimedOut => sqlx::Error::PoolTimedOut,
         other => sqlx::Error::Protocol(other.to_string()),

@@ -12,7 +12,10 @@ use crate::{
 };
 
 /// Those of `jobs` that are held at this moment. Waits for nobody. Inside a transaction the others are the caller's until it ends.
-pub async fn held(conn: &mut PgConnection, jobs: impl IntoIterator<Item = JobId>) -> Result<HashSet<JobId>, sqlx::Error> {
+pub async fn held(
+    conn: &mut PgConnection,
+    jobs: impl IntoIterator<Item = JobId>,
+) -> Result<HashSet<JobId>, sqlx::Error> {
     let jobs: Vec<JobId> = jobs.into_iter().collect();
     if jobs.is_empty() {
         return Ok(HashSet::new());
@@ -28,7 +31,10 @@ pub async fn held(conn: &mut PgConnection, jobs: impl IntoIterator<Item = JobId>
 }
 
 /// The same, for a caller without a connection. Nothing is locked when it returns.
-pub async fn held_now(pg: &Pg, jobs: impl IntoIterator<Item = JobId>) -> Result<HashSet<JobId>, Outage> {
+pub async fn held_now(
+    pg: &Pg,
+    jobs: impl IntoIterator<Item = JobId>,
+) -> Result<HashSet<JobId>, Outage> {
     let op = "asking for held rows";
     let mut lent = pg.hot(op).await?;
     let held = within(op, held(lent.conn(), jobs)).await?;

@@ -34,7 +34,10 @@ pub fn new_job_ids(count: usize) -> impl Iterator<Item = JobId> {
 }
 
 /// 64 random bits, for jitter.
-#[expect(clippy::disallowed_methods, reason = "the one place that asks for randomness")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place that asks for randomness"
+)]
 pub fn entropy() -> u64 {
     rand::random()
 }

@@ -24,7 +24,19 @@ const ID_AHEAD_MAX: TimeDelta = TimeDelta::days(1);
 const TRACE_BYTES_MAX: usize = 512;
 
 /// How urgent a job is. The numbers are those of `millstream.job.priority`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+)]
 #[serde(rename_all = "snake_case")]
 #[repr(i16)]
 pub enum Priority {
@@ -74,7 +86,11 @@ impl FromStr for Priority {
         Self::ALL
             .into_iter()
             .find(|p| p.name() == text)
-            .ok_or_else(|| Refusal::Invalid(format!("unknown priority \"{text}\": use high, medium or low")))
+            .ok_or_else(|| {
+                Refusal::Invalid(format!(
+                    "unknown priority \"{text}\": use high, medium or low"
+                ))
+            })
     }
 }
 
@@ -139,16 +155,27 @@ impl NewJob {
         if let Some(key) = &self.idempotency_key
             && (key.is_empty() || key.chars().count() > KEY_CHARS_MAX || key.contains('\0'))
         {
-            return Err(Refusal::Invalid(format!("an idempotency key has 1 to {KEY_CHARS_MAX} characters, none of them NUL")));
+            return Err(Refusal::Invalid(format!(
+                "an idempotency key has 1 to {KEY_CHARS_MAX} characters, none of them NUL"
+            )));
         }
         if let Some(max) = self.max_attempts {
             check_max_attempts(i64::from(max))?;
         }
-        if self.trace.as_ref().is_some_and(|trace| trace.len() > TRACE_BYTES_MAX || trace.contains('\0')) {
-            return Err(Refusal::Invalid(format!("trace is a W3C traceparent: at most {TRACE_BYTES_MAX} bytes, none of them NUL")));
+        if self
+            .trace
+            .as_ref()
+            .is_some_and(|trace| trace.len() > TRACE_BYTES_MAX || trace.contains('\0'))
+        {
+            return Err(Refusal::Invalid(format!(
+                "trace is a W3C traceparent: at most {TRACE_BYTES_MAX} bytes, none of them NUL"
+            )));
         }
         if self.version < 1 {
-            return Err(Refusal::Invalid(format!("the payload's version must be 1 or more, not {}", self.version)));
+            return Err(Refusal::Invalid(format!(
+                "the payload's version must be 1 or more, not {}",
+                self.version
+            )));
         }
         if self.kind.starts_with("document.") {
             return Err(Refusal::Invalid(format!(
@@ -164,17 +191,24 @@ impl NewJob {
         let now = crate::clock::now();
         if let Some(at) = self.run_at {
             if at > now + RUN_AT_AHEAD_MAX {
-                return Err(Refusal::Invalid("run_at lies more than 100 years ahead".into()));
+                return Err(Refusal::Invalid(
+                    "run_at lies more than 100 years ahead".into(),
+                ));
             }
             if at.year() < RUN_AT_YEAR_MIN {
-                return Err(Refusal::Invalid(format!("run_at lies before the year {RUN_AT_YEAR_MIN}")));
+                return Err(Refusal::Invalid(format!(
+                    "run_at lies before the year {RUN_AT_YEAR_MIN}"
+                )));
             }
         }
         if self.id.get_version_num() != 7 {
             return Err(Refusal::Invalid(format!("job id {} is no UUIDv7", self.id)));
         }
         if (self.id.as_u128() >> 80) as i64 > (now + ID_AHEAD_MAX).timestamp_millis() {
-            return Err(Refusal::Invalid(format!("job id {} lies more than a day in the future", self.id)));
+            return Err(Refusal::Invalid(format!(
+                "job id {} lies more than a day in the future",
+                self.id
+            )));
         }
         Ok(())
     }
@@ -182,8 +216,14 @@ impl NewJob {
 
 /// Refuses a number of counted tries that no job can have.
 pub fn check_max_attempts(wanted: i64) -> Result<i16, Refusal> {
-    let attempts = i16::try_from(wanted).ok().filter(|max| (1..=1000).contains(max));
-    attempts.ok_or_else(|| Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {wanted}")))
+    let attempts = i16::try_from(wanted)
+        .ok()
+        .filter(|max| (1..=1000).contains(max));
+    attempts.ok_or_else(|| {
+        Refusal::Invalid(format!(
+            "max_attempts must be between 1 and 1000, not {wanted}"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -196,9 +236,14 @@ mod tests {
     fn bad_payloads_are_refused_by_name() {
         // F8
         assert!(NewJob::new("echo", "{\"a\":1}").check().is_ok());
-        assert!(matches!(NewJob::new("echo", "{").check(), Err(Refusal::Invalid(m)) if m.contains("payload")));
+        assert!(
+            matches!(NewJob::new("echo", "{").check(), Err(Refusal::Invalid(m)) if m.contains("payload"))
+        );
         let large = format!("\"{}\"", "x".repeat(PAYLOAD_BYTES_MAX));
-        assert!(matches!(NewJob::new("echo", large).check(), Err(Refusal::TooLarge { .. })));
+        assert!(matches!(
+            NewJob::new("echo", large).check(),
+            Err(Refusal::TooLarge { .. })
+        ));
         for bad in ["\"\\u0000\"", "\"\\ud800\"", "1e999999", &"[".repeat(5000)] {
             assert!(NewJob::new("echo", bad).check().is_err(), "{bad}");
         }
@@ -211,11 +256,23 @@ mod tests {
             job.run_at = Some(text.parse().unwrap());
             job.check()
         };
-        for good in ["0001-01-01T00:00:00Z", "1969-12-31T23:59:59Z", "2026-12-31T23:59:60Z"] {
+        for good in [
+            "0001-01-01T00:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-12-31T23:59:60Z",
+        ] {
             assert_eq!(at(good), Ok(()), "{good}");
         }
-        for bad in ["-9999-01-01T00:00:00Z", "0000-12-31T23:59:59Z", "-262143-01-01T00:00:00Z", "9999-01-01T00:00:00Z"] {
-            assert!(matches!(at(bad), Err(Refusal::Invalid(m)) if m.starts_with("run_at")), "{bad}");
+        for bad in [
+            "-9999-01-01T00:00:00Z",
+            "0000-12-31T23:59:59Z",
+            "-262143-01-01T00:00:00Z",
+            "9999-01-01T00:00:00Z",
+        ] {
+            assert!(
+                matches!(at(bad), Err(Refusal::Invalid(m)) if m.starts_with("run_at")),
+                "{bad}"
+            );
         }
     }
 

@@ -10,7 +10,9 @@ use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
     error::Refusal,
-    limits::{JSON_DEPTH_MAX, JSON_FRACTION_DIGITS_MAX, JSON_WHOLE_DIGITS_MAX, PAYLOAD_BYTES_MAX, bounded},
+    limits::{
+        JSON_DEPTH_MAX, JSON_FRACTION_DIGITS_MAX, JSON_WHOLE_DIGITS_MAX, PAYLOAD_BYTES_MAX, bounded,
+    },
 };
 
 /// Postgres reads no exponent beyond this, not even that of a zero.
@@ -23,13 +25,30 @@ const SHOWN_BYTES_MAX: usize = 40;
 /// A number counts as long as it is when it is written out, as `jsonb` does, so that a short text cannot become a huge one in Postgres.
 pub fn check(what: &str, text: &str) -> Result<(), Refusal> {
     if text.len() > PAYLOAD_BYTES_MAX {
-        return Err(Refusal::TooLarge { what: what.into(), bytes: text.len() });
+        return Err(Refusal::TooLarge {
+            what: what.into(),
+            bytes: text.len(),
+        });
     }
     // The syntax alone, without a value in memory.
-    serde_json::from_str::<IgnoredAny>(text).map_err(|e| Refusal::Invalid(format!("the {what} is no JSON: {e}")))?;
-    let bytes = Scan { text, at: 0, depth: 0, bytes: text.len() }.run();
+    serde_json::from_str::<IgnoredAny>(text)
+        .map_err(|e| Refusal::Invalid(format!("the {what} is no JSON: {e}")))?;
+    let bytes = Scan {
+        text,
+        at: 0,
+        depth: 0,
+        bytes: text.len(),
+    }
+    .run();
     let bytes = bytes.map_err(|why| Refusal::Invalid(format!("the {what} {why}")))?;
-    if bytes > PAYLOAD_BYTES_MAX { Err(Refusal::TooLarge { what: format!("{what}, its numbers written out,"), bytes }) } else { Ok(()) }
+    if bytes > PAYLOAD_BYTES_MAX {
+        Err(Refusal::TooLarge {
+            what: format!("{what}, its numbers written out,"),
+            bytes,
+        })
+    } else {
+        Ok(())
+    }
 }
 
 /// A pass over text that is known to be JSON.
@@ -82,7 +101,11 @@ impl Scan<'_> {
             0 => Err("contains the NUL character \\u0000, which Postgres cannot store".into()),
             0xd800..=0xdbff if self.text[self.at..].starts_with("\\u") => {
                 self.at += 2;
-                if (0xdc00..=0xdfff).contains(&self.hex()) { Ok(()) } else { Err(half()) }
+                if (0xdc00..=0xdfff).contains(&self.hex()) {
+                    Ok(())
+                } else {
+                    Err(half())
+                }
             }
             0xd800..=0xdfff => Err(half()),
             _ => Ok(()),
@@ -98,7 +121,10 @@ impl Scan<'_> {
     fn number(&mut self) -> Result<(), String> {
         let from = self.at - 1;
         let rest = &self.text.as_bytes()[from..];
-        let length = rest.iter().position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E')).unwrap_or(rest.len());
+        let length = rest
+            .iter()
+            .position(|b| !matches!(b, b'0'..=b'9' | b'-' | b'+' | b'.' | b'e' | b'E'))
+            .unwrap_or(rest.len());
         self.at = from + length;
         let literal = &self.text[from..self.at];
         let written = written_out(literal).ok_or_else(|| {
@@ -125,16 +151,25 @@ fn written_out(literal: &str) -> Option<usize> {
         return Some(literal.len());
     }
     // An exponent that does not fit into an i64 is out of range too.
-    let exponent: i64 = exponent.parse().ok().filter(|e: &i64| e.abs() <= EXPONENT_MAX)?;
+    let exponent: i64 = exponent
+        .parse()
+        .ok()
+        .filter(|e: &i64| e.abs() <= EXPONENT_MAX)?;
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let after_point = (fraction.len() as i64 - exponent).max(0);
     if after_point > JSON_FRACTION_DIGITS_MAX as i64 {
         return None;
     }
-    let zeros = whole.bytes().chain(fraction.bytes()).position(|digit| digit != b'0');
+    let zeros = whole
+        .bytes()
+        .chain(fraction.bytes())
+        .position(|digit| digit != b'0');
     // A zero has one digit, wherever its point is moved.
-    let before_point = zeros.map_or(1, |zeros| (whole.len() as i64 - zeros as i64 + exponent).max(1));
-    (before_point <= JSON_WHOLE_DIGITS_MAX as i64).then_some((before_point + after_point + 1) as usize)
+    let before_point = zeros.map_or(1, |zeros| {
+        (whole.len() as i64 - zeros as i64 + exponent).max(1)
+    });
+    (before_point <= JSON_WHOLE_DIGITS_MAX as i64)
+        .then_some((before_point + after_point + 1) as usize)
 }
 
 /// Why a text did not become a value.
@@ -154,16 +189,23 @@ pub fn decode<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, Misfit> {
 
 fn misfit<'de, T: Deserialize<'de>>(text: &'de [u8], error: &serde_json::Error) -> Misfit {
     let is_json = error.is_data();
-    let path = match serde_path_to_error::deserialize::<_, T>(&mut serde_json::Deserializer::from_slice(text)) {
+    let path = match serde_path_to_error::deserialize::<_, T>(
+        &mut serde_json::Deserializer::from_slice(text),
+    ) {
         Err(e) if is_json && e.path().iter().len() > 0 => format!("{}: ", e.path()),
         _ => String::new(),
     };
-    Misfit { is_json, text: path + &in_plain_words(&error.to_string()) }
+    Misfit {
+        is_json,
+        text: path + &in_plain_words(&error.to_string()),
+    }
 }
 
 /// Names of Rust types say nothing to whoever wrote the JSON.
 fn in_plain_words(message: &str) -> String {
-    let Some((said, wanted)) = message.rsplit_once("expected ") else { return message.to_owned() };
+    let Some((said, wanted)) = message.rsplit_once("expected ") else {
+        return message.to_owned();
+    };
     let (kind, rest) = wanted.split_once(' ').unwrap_or((wanted, ""));
     let plain = match kind {
         "struct" => "an object",
@@ -173,8 +215,14 @@ fn in_plain_words(message: &str) -> String {
         _ => return message.to_owned(),
     };
     // After `struct` comes its name.
-    let rest = if kind == "struct" { rest.split_once(' ').map_or("", |(_, rest)| rest) } else { rest };
-    format!("{said}expected {plain} {rest}").trim_end().to_owned()
+    let rest = if kind == "struct" {
+        rest.split_once(' ').map_or("", |(_, rest)| rest)
+    } else {
+        rest
+    };
+    format!("{said}expected {plain} {rest}")
+        .trim_end()
+        .to_owned()
 }
 
 #[cfg(test)]

@@ -69,23 +69,32 @@ pub enum Ids {
 
 /// Whether [`persist`] has failed because an id that should be new is there already, or twice among the jobs.
 pub fn are_taken(outage: &Outage) -> bool {
-    let Outage::Postgres { source, .. } = outage else { return false };
-    source.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+    let Outage::Postgres { source, .. } = outage else {
+        return false;
+    };
+    source
+        .as_database_error()
+        .is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
 /// The refusal of a job, if [`persist`] has failed because of what one of its jobs is: its id is of a day that is being dropped
 /// (`millstream.refuse_sealed`), or it has a value that Postgres does not take and [`NewJob::check`] did not know of.
 pub fn refused(outage: &Outage) -> Option<Refusal> {
-    let Outage::Postgres { source, .. } = outage else { return None };
+    let Outage::Postgres { source, .. } = outage else {
+        return None;
+    };
     match source {
-        sqlx::Error::Encode(e) => {
-            Some(Refusal::Invalid(format!("the job cannot be written: {}", bounded(&e.to_string(), REASON_BYTES_MAX))))
-        }
+        sqlx::Error::Encode(e) => Some(Refusal::Invalid(format!(
+            "the job cannot be written: {}",
+            bounded(&e.to_string(), REASON_BYTES_MAX)
+        ))),
         sqlx::Error::Database(e) => {
             let message = bounded(e.message(), REASON_BYTES_MAX);
             match e.code().as_deref() {
                 Some("55000") => Some(Refusal::Conflict(message)),
-                _ if outage.is_about_the_data() => Some(Refusal::Invalid(format!("Postgres does not take the job: {message}"))),
+                _ if outage.is_about_the_data() => Some(Refusal::Invalid(format!(
+                    "Postgres does not take the job: {message}"
+                ))),
                 _ => None,
             }
         }
@@ -101,16 +110,30 @@ pub fn is_held(outage: &Outage) -> bool {
 /// Whether what is held is a row: then a statement about other rows would not wait. The server tells the place of the row, in every language. A
 /// table that is locked is held for all jobs alike. A copy of the outage does not know.
 pub fn is_row_held(outage: &Outage) -> bool {
-    let Outage::Postgres { source: sqlx::Error::Database(error), .. } = outage else { return false };
-    let context = error.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::r#where);
+    let Outage::Postgres {
+        source: sqlx::Error::Database(error),
+        ..
+    } = outage
+    else {
+        return false;
+    };
+    let context = error
+        .try_downcast_ref::<PgDatabaseError>()
+        .and_then(PgDatabaseError::r#where);
     is_held(outage) && context.is_some_and(names_a_row)
 }
 
 /// Whether a text has `(BLOCK,NUMBER)` in it. Of the statements that are quoted there none has.
 fn names_a_row(context: &str) -> bool {
     let is_place = |text: &str| {
-        let place = text.split_once(')').and_then(|(place, _)| place.split_once(','));
-        place.is_some_and(|(block, number)| [block, number].iter().all(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit())))
+        let place = text
+            .split_once(')')
+            .and_then(|(place, _)| place.split_once(','));
+        place.is_some_and(|(block, number)| {
+            [block, number]
+                .iter()
+                .all(|n| !n.is_empty() && n.bytes().all(|byte| byte.is_ascii_digit()))
+        })
     };
     context.split('(').skip(1).any(is_place)
 }
@@ -127,7 +150,12 @@ pub enum Patience {
 
 /// Writes up to `PARCEL_JOBS_MAX` checked jobs with their resolved names. `publish`: the caller promises to publish the parcels
 /// after COMMIT; otherwise the dispatch duty does within 50 ms.
-pub async fn persist(conn: &mut PgConnection, jobs: &[(NewJob, JobNames)], publish: bool, ids: Ids) -> Result<Persisted, sqlx::Error> {
+pub async fn persist(
+    conn: &mut PgConnection,
+    jobs: &[(NewJob, JobNames)],
+    publish: bool,
+    ids: Ids,
+) -> Result<Persisted, sqlx::Error> {
     persist_within(conn, jobs, publish, ids, Patience::Session).await
 }
 
@@ -145,7 +173,11 @@ pub async fn persist_within(
     for row in &rows {
         let ids: Vec<JobId> = row.try_get("ids")?;
         // Jobs without a parcel are due later.
-        let state = if row.try_get::<Option<i64>, _>("parcel_id")?.is_some() { State::Available } else { State::Scheduled };
+        let state = if row.try_get::<Option<i64>, _>("parcel_id")?.is_some() {
+            State::Available
+        } else {
+            State::Scheduled
+        };
         inserted.extend(ids.iter().map(|id| (*id, state)));
         if row.try_get::<bool, _>("publishing")? {
             parcels.push(parcel(row, ids)?);
@@ -182,7 +214,8 @@ async fn insert(
     ids: Ids,
     patience: Patience,
 ) -> Result<Vec<PgRow>, sqlx::Error> {
-    let column = |f: fn(&JobNames) -> i32| -> Vec<i32> { jobs.iter().map(|(_, names)| f(names)).collect() };
+    let column =
+        |f: fn(&JobNames) -> i32| -> Vec<i32> { jobs.iter().map(|(_, names)| f(names)).collect() };
     // Columns that no job of the batch uses travel as one null: most batches have neither keys nor metadata.
     let keys: Option<Vec<Option<&str>>> = optional(jobs, |job| job.idempotency_key.as_deref());
     let metadata: Option<Vec<Option<&str>>> = optional(jobs, |job| job.metadata.as_deref());
@@ -190,7 +223,8 @@ async fn insert(
     let stages: Option<Vec<Option<i64>>> = optional(jobs, |job| job.stage_id);
     let attempts: Option<Vec<Option<i16>>> = optional(jobs, |job| job.max_attempts);
     let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at);
-    let versions: Option<Vec<Option<i16>>> = optional(jobs, |job| (job.version > 1).then_some(job.version));
+    let versions: Option<Vec<Option<i16>>> =
+        optional(jobs, |job| (job.version > 1).then_some(job.version));
     let statement = match (ids, patience) {
         (Ids::New, Patience::Session) => persisting!("millstream.persist_fresh"),
         (Ids::New, Patience::Short) => persisting!("millstream.persist_fresh", within),
@@ -202,8 +236,16 @@ async fn insert(
         .bind(column(|names| names.queue))
         .bind(column(|names| names.kind))
         .bind(column(|names| names.tenant))
-        .bind(jobs.iter().map(|(job, _)| job.priority.number()).collect::<Vec<_>>())
-        .bind(jobs.iter().map(|(job, _)| job.payload.as_str()).collect::<Vec<_>>())
+        .bind(
+            jobs.iter()
+                .map(|(job, _)| job.priority.number())
+                .collect::<Vec<_>>(),
+        )
+        .bind(
+            jobs.iter()
+                .map(|(job, _)| job.payload.as_str())
+                .collect::<Vec<_>>(),
+        )
         .bind(attempts)
         .bind(ready)
         .bind(keys)
@@ -214,11 +256,19 @@ async fn insert(
         .bind(versions);
     match patience {
         Patience::Session => query.fetch_all(conn).await,
-        Patience::Short => query.bind(HELD_ROW_WAIT_MS.to_string()).fetch_all(conn).await,
+        Patience::Short => {
+            query
+                .bind(HELD_ROW_WAIT_MS.to_string())
+                .fetch_all(conn)
+                .await
+        }
     }
 }
 
-fn optional<'a, T>(jobs: &'a [(NewJob, JobNames)], field: impl Fn(&'a NewJob) -> Option<T>) -> Option<Vec<Option<T>>> {
+fn optional<'a, T>(
+    jobs: &'a [(NewJob, JobNames)],
+    field: impl Fn(&'a NewJob) -> Option<T>,
+) -> Option<Vec<Option<T>>> {
     let values: Vec<Option<T>> = jobs.iter().map(|(job, _)| field(job)).collect();
     values.iter().any(Option::is_some).then_some(values)
 }
@@ -240,18 +290,38 @@ async fn answer(
 ) -> Result<Vec<Result<Enqueued, Refusal>>, sqlx::Error> {
     let mut written = HashSet::new();
     // Two requests of one batch with the same new id: the second one is the duplicate.
-    let new: Vec<bool> = jobs.iter().map(|(job, _)| inserted.contains_key(&job.id) && written.insert(job.id)).collect();
-    let mut existing = if new.iter().all(|new| *new) { HashMap::new() } else { existing(conn, jobs, &new).await? };
+    let new: Vec<bool> = jobs
+        .iter()
+        .map(|(job, _)| inserted.contains_key(&job.id) && written.insert(job.id))
+        .collect();
+    let mut existing = if new.iter().all(|new| *new) {
+        HashMap::new()
+    } else {
+        existing(conn, jobs, &new).await?
+    };
     let answers = jobs.iter().enumerate().map(|(nth, (job, _))| {
         if new[nth] {
             let state = inserted.get(&job.id).copied().unwrap_or(State::Available);
-            return Ok(Enqueued { id: job.id, state, duplicate: false });
+            return Ok(Enqueued {
+                id: job.id,
+                state,
+                duplicate: false,
+            });
         }
         match existing.remove(&nth) {
-            Some((id, state, true)) => Ok(Enqueued { id, state, duplicate: true }),
-            Some((id, _, false)) => Err(Refusal::Conflict(format!("job {id} was enqueued with another kind or payload"))),
+            Some((id, state, true)) => Ok(Enqueued {
+                id,
+                state,
+                duplicate: true,
+            }),
+            Some((id, _, false)) => Err(Refusal::Conflict(format!(
+                "job {id} was enqueued with another kind or payload"
+            ))),
             // Its job was removed while this call was looking at it.
-            None => Err(Refusal::Conflict("the job that has this id or idempotency key is being removed; enqueue it again".to_owned())),
+            None => Err(Refusal::Conflict(
+                "the job that has this id or idempotency key is being removed; enqueue it again"
+                    .to_owned(),
+            )),
         }
     });
     Ok(answers.collect())
@@ -263,7 +333,11 @@ async fn existing(
     jobs: &[(NewJob, JobNames)],
     new: &[bool],
 ) -> Result<HashMap<usize, (JobId, State, bool)>, sqlx::Error> {
-    let old: Vec<(usize, &(NewJob, JobNames))> = jobs.iter().enumerate().filter(|(nth, _)| !new[*nth]).collect();
+    let old: Vec<(usize, &(NewJob, JobNames))> = jobs
+        .iter()
+        .enumerate()
+        .filter(|(nth, _)| !new[*nth])
+        .collect();
     let rows = sqlx::query(
         "SELECT a.nth, j.id, j.state, j.kind_id = a.kind_id AND CASE
                   WHEN k.payload_hash IS NOT NULL THEN k.payload_hash = sha256(convert_to(a.payload::jsonb::text, 'UTF8'))
@@ -285,7 +359,10 @@ async fn existing(
     rows.iter()
         .map(|row| {
             let state = State::from_number(row.try_get("state")?).unwrap_or(State::Available);
-            Ok((row.try_get::<i64, _>("nth")? as usize, (row.try_get("id")?, state, row.try_get("same")?)))
+            Ok((
+                row.try_get::<i64, _>("nth")? as usize,
+                (row.try_get("id")?, state, row.try_get("same")?),
+            ))
         })
         .collect()
 }
@@ -303,7 +380,10 @@ mod tests {
             "while inserting index tuple (0,5) in relation \"job_default_pkey\"",
             "beim Sperren von Tupel (12,107) in Relation \"job_key\"",
         ] {
-            assert!(names_a_row(place) && names_a_row(&format!("{place}\n{function}")), "{place}");
+            assert!(
+                names_a_row(place) && names_a_row(&format!("{place}\n{function}")),
+                "{place}"
+            );
         }
         assert!(!names_a_row(function) && !names_a_row("") && !names_a_row("(,) (1,) (1,2"));
     }

@@ -28,7 +28,10 @@ pub fn printable_lines(text: &str) -> String {
 pub fn printable_json(json: &str) -> String {
     escaped(json, |out, c| match c {
         '\n' | '\r' | '\t' => out.push(' '),
-        c => c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| _ = write!(out, "\\u{unit:04x}")),
+        c => c
+            .encode_utf16(&mut [0; 2])
+            .iter()
+            .for_each(|unit| _ = write!(out, "\\u{unit:04x}")),
     })
 }
 
@@ -43,7 +46,11 @@ fn shown(text: &str, kept: fn(char) -> bool) -> String {
 fn escaped(text: &str, escape: impl Fn(&mut String, char)) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_hidden(c) { escape(&mut out, c) } else { out.push(c) }
+        if is_hidden(c) {
+            escape(&mut out, c)
+        } else {
+            out.push(c)
+        }
     }
     out
 }
@@ -61,7 +68,10 @@ mod tests {
             ("\u{9b}31m", "\\u{9b}31m"),
             ("a\u{2066}b\u{2069}", "a\\u{2066}b\\u{2069}"),
             ("a\u{e0041}", "a\\u{e0041}"),
-            ("שלום عربي 漢字 é — 👩\u{200d}👧", "שלום عربي 漢字 é — 👩\u{200d}👧"),
+            (
+                "שלום عربي 漢字 é — 👩\u{200d}👧",
+                "שלום عربي 漢字 é — 👩\u{200d}👧",
+            ),
         ];
         for (text, told) in table {
             assert_eq!(printable(text), told);
@@ -73,8 +83,14 @@ mod tests {
     // X72
     #[test]
     fn json_means_the_same_when_it_is_shown() {
-        let all: String = (0..=0x000e_00ff_u32).filter_map(char::from_u32).filter(|c| is_hidden(*c)).collect();
-        let json = format!("{{\"a\":\n {}}}", serde_json::to_string(&all).unwrap_or_default());
+        let all: String = (0..=0x000e_00ff_u32)
+            .filter_map(char::from_u32)
+            .filter(|c| is_hidden(*c))
+            .collect();
+        let json = format!(
+            "{{\"a\":\n {}}}",
+            serde_json::to_string(&all).unwrap_or_default()
+        );
         let told = printable_json(&json);
         assert!(!told.chars().any(is_hidden), "{told}");
         let read: serde_json::Value = serde_json::from_str(&told).unwrap_or_default();

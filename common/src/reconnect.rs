@@ -49,23 +49,35 @@ mod tests {
     /// The delay before this try.
     fn delay(tries: usize) -> Duration {
         let mut reconnect = Reconnect::default();
-        (0..tries).map(|_| reconnect.next_delay()).last().unwrap_or_default()
+        (0..tries)
+            .map(|_| reconnect.next_delay())
+            .last()
+            .unwrap_or_default()
     }
 
     // rule 7
     #[test]
     fn no_delay_is_below_the_floor_or_above_the_end() {
         for tries in [1, 2, 5, 30] {
-            assert!((0..200).map(|_| delay(tries)).all(|d| d >= FLOOR && d <= FLOOR + MIDDLE_LAST * 2 + Duration::from_millis(1)));
+            assert!(
+                (0..200)
+                    .map(|_| delay(tries))
+                    .all(|d| d >= FLOOR && d <= FLOOR + MIDDLE_LAST * 2 + Duration::from_millis(1))
+            );
         }
-        assert!((0..200).all(|_| delay(1) <= FLOOR * 2 + Duration::from_millis(1)), "the first delay is short");
+        assert!(
+            (0..200).all(|_| delay(1) <= FLOOR * 2 + Duration::from_millis(1)),
+            "the first delay is short"
+        );
     }
 
     // rule 30
     #[test]
     fn two_hundred_processes_do_not_come_back_in_the_same_second() {
         let mut seconds = [0; 6];
-        (0..200).map(|_| delay(30)).for_each(|d| seconds[d.as_secs().min(5) as usize] += 1);
+        (0..200)
+            .map(|_| delay(30))
+            .for_each(|d| seconds[d.as_secs().min(5) as usize] += 1);
         // 40 on average; 75 is six standard deviations away.
         assert!(seconds.iter().all(|n| *n < 75), "{seconds:?}");
     }

@@ -21,13 +21,25 @@ const SECRET_BYTES: usize = 2 * 1024;
 /// Shapes, and what replaces them. A first group is kept, so that a reader sees what was there.
 const SHAPES: [(&str, &str); 9] = [
     // A private key in PEM, also one that was cut off.
-    (r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)", MARK),
+    (
+        r"(?s)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
+        MARK,
+    ),
     // A JSON Web Token.
-    (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?", MARK),
+    (
+        r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]*)?",
+        MARK,
+    ),
     // Authorization schemes.
-    (r"(?i)\b((?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}", "${1}[redacted]"),
+    (
+        r"(?i)\b((?:bearer|basic)\s+)[a-z0-9._~+/=-]{8,}",
+        "${1}[redacted]",
+    ),
     // Keys with a vendor's prefix, and those of the cloud whose prefix has no separator.
-    (r"\b(?:(?:sk|pk|rk|ms|whsec|ghp|gho|ghs|github_pat|xox[abprs]|hf|glpat)[-_][A-Za-z0-9_-]{8,}|A[KS]IA[0-9A-Z]{16})", MARK),
+    (
+        r"\b(?:(?:sk|pk|rk|ms|whsec|ghp|gho|ghs|github_pat|xox[abprs]|hf|glpat)[-_][A-Za-z0-9_-]{8,}|A[KS]IA[0-9A-Z]{16})",
+        MARK,
+    ),
     // A quoted value may hold anything but its quote: `"password": "two words, and a comma"`.
     (
         r#"(?i)((?:passw(?:or)?d|pwd|secret|api[_-]?key|access[_-]?key|private[_-]?key|(?:access|refresh|auth|id|session)[_-]?token|authorization)\\?["']?\s*[:=]\s*\\?")[^"\\]{3,}"#,
@@ -41,14 +53,28 @@ const SHAPES: [(&str, &str); 9] = [
     // A token in the query of a URL: elsewhere the word means a piece of text.
     (r"(?i)([?&]token=)[^&\s#]{3,}", "${1}[redacted]"),
     // Name and password in the URL of a server. The password may hold what should have been encoded, so the last `@` of the word counts.
-    (r"(?i)\b((?:postgres(?:ql)?|rediss?|mysql|amqps?|mongodb(?:\+srv)?)://)\S*@", "${1}[redacted]@"),
+    (
+        r"(?i)\b((?:postgres(?:ql)?|rediss?|mysql|amqps?|mongodb(?:\+srv)?)://)\S*@",
+        "${1}[redacted]@",
+    ),
     // Name and password in any other URL.
     (r"(://)[^/\s?#]+@", "${1}[redacted]@"),
 ];
 
-#[expect(clippy::expect_used, reason = "the patterns are constants, and every test of this file compiles them")]
+#[expect(
+    clippy::expect_used,
+    reason = "the patterns are constants, and every test of this file compiles them"
+)]
 static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
-    SHAPES.iter().map(|(shape, replacement)| (Regex::new(shape).expect("a constant pattern compiles"), *replacement)).collect()
+    SHAPES
+        .iter()
+        .map(|(shape, replacement)| {
+            (
+                Regex::new(shape).expect("a constant pattern compiles"),
+                *replacement,
+            )
+        })
+        .collect()
 });
 
 /// The text with everything that looks like a credential replaced by `[redacted]`.
@@ -66,14 +92,23 @@ pub fn redact(text: &str) -> String {
 pub fn stored(text: &str, bytes_max: usize) -> String {
     let clean: String = beginning(text, bytes_max.saturating_mul(LOOKED_AT))
         .chars()
-        .map(|c| if c.is_control() && !matches!(c, '\n' | '\t') { ' ' } else { c })
+        .map(|c| {
+            if c.is_control() && !matches!(c, '\n' | '\t') {
+                ' '
+            } else {
+                c
+            }
+        })
         .collect();
     bounded(&redact(&clean), bytes_max)
 }
 
 /// One such line, fit for an error text: a server cannot forge log lines through it.
 pub fn error_line(text: &str, bytes_max: usize) -> String {
-    let line: String = stored(text, bytes_max).chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = stored(text, bytes_max)
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     line.trim().to_owned()
 }
 

@@ -20,7 +20,12 @@ pub struct RetryPolicy {
 impl Default for RetryPolicy {
     /// 1 s, doubling, at most 10 minutes, 3 attempts.
     fn default() -> Self {
-        Self { base: Duration::from_secs(1), factor: 2.0, cap: Duration::from_mins(10), max_attempts: 3 }
+        Self {
+            base: Duration::from_secs(1),
+            factor: 2.0,
+            cap: Duration::from_mins(10),
+            max_attempts: 3,
+        }
     }
 }
 
@@ -28,7 +33,8 @@ impl RetryPolicy {
     /// The delay after failed attempt number `attempt` (1, 2, …). `dice` is uniform in [0, 1).
     pub fn delay(&self, attempt: i16, dice: f64) -> Duration {
         let exponent = f64::from(attempt.max(1) - 1);
-        let ceiling = (self.base.as_secs_f64() * self.factor.max(1.0).powf(exponent)).min(self.cap.as_secs_f64());
+        let ceiling = (self.base.as_secs_f64() * self.factor.max(1.0).powf(exponent))
+            .min(self.cap.as_secs_f64());
         Duration::from_secs_f64(ceiling * dice.clamp(0.0, 1.0))
     }
 }

@@ -40,7 +40,10 @@ impl Seldom {
             return None;
         }
         let kept_back = last.map_or(0, |spoken| spoken.kept_back);
-        *last = Some(Spoken { at: now, kept_back: 0 });
+        *last = Some(Spoken {
+            at: now,
+            kept_back: 0,
+        });
         Some(kept_back)
     }
 }
@@ -53,8 +56,11 @@ mod tests {
     #[test]
     fn a_loop_that_fails_600_times_a_second_says_one_line_a_second_and_counts_the_rest() {
         let (seldom, start) = (Seldom::new(), Instant::now());
-        let said: Vec<u64> =
-            (0..1800_u64).filter_map(|i| seldom.may_speak_at(start + Duration::from_nanos(i * 1_000_000_000 / 600))).collect();
+        let said: Vec<u64> = (0..1800_u64)
+            .filter_map(|i| {
+                seldom.may_speak_at(start + Duration::from_nanos(i * 1_000_000_000 / 600))
+            })
+            .collect();
         assert_eq!(said, [0, 599, 599]);
     }
 

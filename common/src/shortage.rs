@@ -31,14 +31,18 @@ pub fn shortage(error: &(dyn Error + 'static)) -> Option<&'static str> {
 /// The same for an error of the operating system.
 pub fn of_io(error: &io::Error) -> Option<&'static str> {
     match (error.raw_os_error(), error.kind()) {
-        (Some(EMFILE), _) => Some("this process has no file descriptor left: raise its limit (ulimit -n)"),
+        (Some(EMFILE), _) => {
+            Some("this process has no file descriptor left: raise its limit (ulimit -n)")
+        }
         (Some(ENFILE), _) => Some("this machine has no file descriptor left"),
         (_, ErrorKind::StorageFull) => Some("the disk is full"),
         (_, ErrorKind::QuotaExceeded) => Some("the disk quota is used up"),
         (_, ErrorKind::ReadOnlyFilesystem) => Some("the disk is read-only"),
         (_, ErrorKind::OutOfMemory) => Some("this machine has no memory left"),
         // What files and programs say when no process or thread can be made (ulimit -u); none of ours is asked not to block.
-        (Some(_), ErrorKind::WouldBlock) => Some("this machine can start no more processes (ulimit -u)"),
+        (Some(_), ErrorKind::WouldBlock) => {
+            Some("this machine can start no more processes (ulimit -u)")
+        }
         _ => None,
     }
 }
@@ -63,7 +67,11 @@ mod tests {
         }
         // Not there, not allowed, is a folder, input or output failed, broken pipe.
         for code in [2, 13, 21, 5, 32] {
-            assert_eq!(shortage(&io::Error::from_raw_os_error(code)), None, "{code}");
+            assert_eq!(
+                shortage(&io::Error::from_raw_os_error(code)),
+                None,
+                "{code}"
+            );
         }
         assert_eq!(shortage(&io::Error::from(ErrorKind::UnexpectedEof)), None);
     }

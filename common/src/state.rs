@@ -75,10 +75,28 @@ impl State {
 
     /// The states that may follow this one. Every other change is refused.
     pub fn next(self) -> &'static [Self] {
-        use State::{Available, Cancelled, Completed, Dead, RateLimited, Retryable, Running, Scheduled};
+        use State::{
+            Available, Cancelled, Completed, Dead, RateLimited, Retryable, Running, Scheduled,
+        };
         match self {
-            Self::Available => &[Running, Completed, Scheduled, Retryable, RateLimited, Cancelled, Dead],
-            Self::Running => &[Available, Completed, Scheduled, Retryable, RateLimited, Cancelled, Dead],
+            Self::Available => &[
+                Running,
+                Completed,
+                Scheduled,
+                Retryable,
+                RateLimited,
+                Cancelled,
+                Dead,
+            ],
+            Self::Running => &[
+                Available,
+                Completed,
+                Scheduled,
+                Retryable,
+                RateLimited,
+                Cancelled,
+                Dead,
+            ],
             Self::Scheduled | Self::Retryable | Self::RateLimited => &[Available, Cancelled],
             Self::Waiting => &[Available, Scheduled, Cancelled],
             Self::Dead => &[Available],
@@ -102,10 +120,13 @@ impl FromStr for State {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|s| s.name() == text).ok_or_else(|| {
-            let known: Vec<_> = Self::ALL.iter().map(|s| s.name()).collect();
-            format!("unknown state \"{text}\": use one of {}", known.join(", "))
-        })
+        Self::ALL
+            .into_iter()
+            .find(|s| s.name() == text)
+            .ok_or_else(|| {
+                let known: Vec<_> = Self::ALL.iter().map(|s| s.name()).collect();
+                format!("unknown state \"{text}\": use one of {}", known.join(", "))
+            })
     }
 }
 

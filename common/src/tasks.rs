@@ -24,7 +24,10 @@ impl Tasks {
     }
 
     /// Runs `task` until it ends by itself.
-    #[expect(clippy::disallowed_methods, reason = "the one place that spawns: tracked")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that spawns: tracked"
+    )]
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -37,6 +40,8 @@ impl Tasks {
     pub async fn stop(&self, grace: Duration) -> bool {
         self.stop.cancel();
         self.tracker.close();
-        tokio::time::timeout(grace, self.tracker.wait()).await.is_ok()
+        tokio::time::timeout(grace, self.tracker.wait())
+            .await
+            .is_ok()
     }
 }

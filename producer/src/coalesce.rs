@@ -45,12 +45,18 @@ type Answers = Vec<oneshot::Sender<Result<Enqueued, Error>>>;
 
 /// The jobs, and where their answers go.
 fn unzip(batch: Vec<Request>) -> (Vec<(NewJob, JobNames)>, Answers) {
-    batch.into_iter().map(|r| ((r.job, r.names), r.answer)).unzip()
+    batch
+        .into_iter()
+        .map(|r| ((r.job, r.names), r.answer))
+        .unzip()
 }
 
 /// A caller that no longer listens has given up on the answer, not on the job.
 fn tell(answers: Answers, results: impl IntoIterator<Item = Result<Enqueued, Error>>) {
-    answers.into_iter().zip(results).for_each(|(to, result)| drop(to.send(result)));
+    answers
+        .into_iter()
+        .zip(results)
+        .for_each(|(to, result)| drop(to.send(result)));
 }
 
 /// The flusher's front: cheap to clone.
@@ -63,7 +69,11 @@ impl Coalescer {
     pub(crate) fn start(parts: &Parts, writer: Writer, tasks: &Tasks) -> Self {
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
         let aside = Aside::new(parts.clone(), writer.clone(), tasks.clone());
-        let flusher = Flusher { parts: parts.clone(), writer, aside };
+        let flusher = Flusher {
+            parts: parts.clone(),
+            writer,
+            aside,
+        };
         tasks.spawn(flusher.run(waiting, tasks.stop_token()));
         Self { requests }
     }
@@ -72,7 +82,10 @@ impl Coalescer {
     pub(crate) async fn enqueue(&self, job: NewJob, names: JobNames) -> Result<Enqueued, Error> {
         let gone = || Error::Outage(Outage::PostgresTimeout { op: "enqueuing" });
         let (answer, answered) = oneshot::channel();
-        self.requests.send(Request { job, names, answer }).await.map_err(|_| gone())?;
+        self.requests
+            .send(Request { job, names, answer })
+            .await
+            .map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
 }
@@ -84,7 +97,11 @@ struct Flusher {
 }
 
 impl Flusher {
-    async fn run(self, mut waiting: mpsc::Receiver<Request>, stop: tokio_util::sync::CancellationToken) {
+    async fn run(
+        self,
+        mut waiting: mpsc::Receiver<Request>,
+        stop: tokio_util::sync::CancellationToken,
+    ) {
         let mut batch = Vec::with_capacity(PARCEL_JOBS_MAX);
         loop {
             tokio::select! {
@@ -108,20 +125,32 @@ impl Flusher {
         match self.writer.write(&jobs).await {
             Ok(results) => {
                 count_answers(&self.parts, jobs.iter().map(|(job, _)| job).zip(&results));
-                tell(answers, results.into_iter().map(|result| result.map_err(Error::from)));
+                tell(
+                    answers,
+                    results
+                        .into_iter()
+                        .map(|result| result.map_err(Error::from)),
+                );
             }
             Err(outage) if may_be_divided(&outage) => self.flush_apart(jobs, answers).await,
             Err(outage) => {
                 self.parts.metrics.counters.postgres_failed("enqueue");
-                tell(answers, std::iter::repeat_with(|| Err(Error::Outage(outage.copy()))));
+                tell(
+                    answers,
+                    std::iter::repeat_with(|| Err(Error::Outage(outage.copy()))),
+                );
             }
         }
     }
 
     /// Who has a key may have to wait, and does so elsewhere. The others are written here and now.
     async fn flush_apart(&self, jobs: Vec<(NewJob, JobNames)>, answers: Answers) {
-        let requests = jobs.into_iter().zip(answers).map(|((job, names), answer)| Request { job, names, answer });
-        let (keyed, plain): (Vec<_>, Vec<_>) = requests.partition(|request| request.job.idempotency_key.is_some());
+        let requests = jobs
+            .into_iter()
+            .zip(answers)
+            .map(|((job, names), answer)| Request { job, names, answer });
+        let (keyed, plain): (Vec<_>, Vec<_>) =
+            requests.partition(|request| request.job.idempotency_key.is_some());
         self.aside.write(keyed);
         if !plain.is_empty() {
             self.aside.write_each(plain, SEARCH).await;

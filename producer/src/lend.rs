@@ -42,7 +42,10 @@ struct Look {
 
 impl Lender {
     pub(crate) fn new(pg: Pg) -> Self {
-        Self { pg, last: Arc::default() }
+        Self {
+            pg,
+            last: Arc::default(),
+        }
     }
 
     /// Borrows from the hot pool, as long as somebody may answer.
@@ -73,10 +76,19 @@ impl Lender {
         if let Some(look) = last.filter(|look| look.at.elapsed() < LOOK_EVERY) {
             return look;
         }
-        let refused = self.pg.connect(op).await.is_err_and(|outage| is_refused(&outage));
+        let refused = self
+            .pg
+            .connect(op)
+            .await
+            .is_err_and(|outage| is_refused(&outage));
         let at = Instant::now();
-        let before = last.filter(|look| at - look.at < LOOKS_APART_MAX).and_then(|look| look.refused_since);
-        let look = Look { at, refused_since: refused.then(|| before.unwrap_or(at)) };
+        let before = last
+            .filter(|look| at - look.at < LOOKS_APART_MAX)
+            .and_then(|look| look.refused_since);
+        let look = Look {
+            at,
+            refused_since: refused.then(|| before.unwrap_or(at)),
+        };
         *last = Some(look);
         look
     }

@@ -43,17 +43,32 @@ impl Producer {
         require_schema(database_url).await?;
         let pg = Pg::new(database_url, 10)?;
         let redis = Redis::new(redis_url, Keys::new("ms", mark(&pg).await?))?;
-        let metrics = Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| Outage::Schema(e.to_string()))?;
-        Ok(Self::new(Parts { catalog: Catalog::new(pg.clone()), pg, redis, metrics, source: EnqueueSource::Library }))
+        let metrics =
+            Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| Outage::Schema(e.to_string()))?;
+        Ok(Self::new(Parts {
+            catalog: Catalog::new(pg.clone()),
+            pg,
+            redis,
+            metrics,
+            source: EnqueueSource::Library,
+        }))
     }
 
     /// Starts the producer's background tasks on the current runtime.
     pub fn new(parts: Parts) -> Self {
         let tasks = Arc::new(Tasks::new());
         let publisher = Publisher::start(&parts, &tasks);
-        let writer = Writer { publisher, lender: Lender::new(parts.pg.clone()) };
+        let writer = Writer {
+            publisher,
+            lender: Lender::new(parts.pg.clone()),
+        };
         let coalescer = Coalescer::start(&parts, writer.clone(), &tasks);
-        Self { parts, coalescer, writer, tasks }
+        Self {
+            parts,
+            coalescer,
+            writer,
+            tasks,
+        }
     }
 
     /// Postgres, Redis, names and counters of this producer.
@@ -63,6 +78,8 @@ impl Producer {
 
     /// Publishes what is still in hand and ends the background tasks.
     pub async fn close(&self) {
-        self.tasks.stop(millstream_common::limits::STATEMENT_DEADLINE).await;
+        self.tasks
+            .stop(millstream_common::limits::STATEMENT_DEADLINE)
+            .await;
     }
 }

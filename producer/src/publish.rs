@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use millstream_common::{job::Priority, persist::Parcel, pg::within, reconnect::Reconnect, stream::publish::publish, tasks::Tasks};
+use millstream_common::{
+    job::Priority, persist::Parcel, pg::within, reconnect::Reconnect, stream::publish::publish,
+    tasks::Tasks,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::Parts;
@@ -40,7 +43,12 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) fn start(parts: &Parts, tasks: &Tasks) -> Self {
         let (parcels, waiting) = mpsc::channel(WAITING_MAX);
-        let publisher = Self { parcels, parts: parts.clone(), started: Instant::now(), full_until_ms: Arc::default() };
+        let publisher = Self {
+            parcels,
+            parts: parts.clone(),
+            started: Instant::now(),
+            full_until_ms: Arc::default(),
+        };
         tasks.spawn(publisher.clone().run(waiting, tasks.stop_token()));
         publisher
     }
@@ -48,7 +56,9 @@ impl Publisher {
     /// Whether it makes sense to promise publishing.
     pub(crate) fn has_room(&self) -> bool {
         let now_ms = self.started.elapsed().as_millis() as u64;
-        !self.parts.redis.refuses_work() && now_ms >= self.full_until_ms.load(Ordering::Relaxed) && self.parcels.capacity() > BATCH_MAX
+        !self.parts.redis.refuses_work()
+            && now_ms >= self.full_until_ms.load(Ordering::Relaxed)
+            && self.parcels.capacity() > BATCH_MAX
     }
 
     /// Takes over committed parcels. Never waits.
@@ -59,7 +69,11 @@ impl Publisher {
         }
     }
 
-    async fn run(self, mut waiting: mpsc::Receiver<(Instant, Parcel)>, stop: tokio_util::sync::CancellationToken) {
+    async fn run(
+        self,
+        mut waiting: mpsc::Receiver<(Instant, Parcel)>,
+        stop: tokio_util::sync::CancellationToken,
+    ) {
         let mut batch = Vec::with_capacity(BATCH_MAX);
         let (mut reconnect, mut delay) = (Reconnect::default(), PROBE_FIRST);
         loop {
@@ -81,10 +95,16 @@ impl Publisher {
     }
 
     async fn publish_batch(&self, batch: Vec<(Instant, Parcel)>) {
-        let mut fresh: Vec<Parcel> = batch.into_iter().filter(|(since, _)| since.elapsed() < STALE_AFTER).map(|(_, p)| p).collect();
+        let mut fresh: Vec<Parcel> = batch
+            .into_iter()
+            .filter(|(since, _)| since.elapsed() < STALE_AFTER)
+            .map(|(_, p)| p)
+            .collect();
         fresh.sort_by_key(|p| (p.queue, p.priority, p.id));
         for same in fresh.chunk_by(|a, b| (a.queue, a.priority) == (b.queue, b.priority)) {
-            let Some(queue) = self.parts.catalog.queue_name(same[0].queue) else { continue };
+            let Some(queue) = self.parts.catalog.queue_name(same[0].queue) else {
+                continue;
+            };
             self.publish_stream(&queue, same[0].priority, same).await;
         }
     }
@@ -93,10 +113,15 @@ impl Publisher {
         match publish(&self.parts.redis, queue, priority, parcels).await {
             Ok(accepted) => {
                 let jobs: usize = parcels[..accepted].iter().map(|p| p.jobs.len()).sum();
-                self.parts.metrics.queue(queue).published.inc_by(jobs as u64);
+                self.parts
+                    .metrics
+                    .queue(queue)
+                    .published
+                    .inc_by(jobs as u64);
                 if accepted < parcels.len() {
                     let until = self.started.elapsed() + FULL_FOR;
-                    self.full_until_ms.store(until.as_millis() as u64, Ordering::Relaxed);
+                    self.full_until_ms
+                        .store(until.as_millis() as u64, Ordering::Relaxed);
                     self.put_off(&parcels[accepted..]).await;
                 }
             }

@@ -19,8 +19,12 @@ pub trait JobKind: Serialize {
 
     /// The job for this payload, to be adjusted and enqueued.
     fn to_job(&self) -> Result<NewJob, Error> {
-        let payload =
-            serde_json::to_string(self).map_err(|e| Refusal::Invalid(format!("the payload of {} does not serialise: {e}", Self::KIND)))?;
+        let payload = serde_json::to_string(self).map_err(|e| {
+            Refusal::Invalid(format!(
+                "the payload of {} does not serialise: {e}",
+                Self::KIND
+            ))
+        })?;
         let mut job = NewJob::new(Self::KIND, payload);
         job.queue = Self::QUEUE.into();
         job.version = Self::VERSION;

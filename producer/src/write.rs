@@ -14,7 +14,10 @@ use millstream_common::{
     id::JobId,
     job::NewJob,
     limits::{PARCEL_JOBS_MAX, STATEMENT_DEADLINE},
-    persist::{Enqueued, Ids, Patience, Persisted, are_taken, is_held, is_row_held, persist_within, refused},
+    persist::{
+        Enqueued, Ids, Patience, Persisted, are_taken, is_held, is_row_held, persist_within,
+        refused,
+    },
     pg::within,
     reconnect::Reconnect,
 };
@@ -49,29 +52,49 @@ pub(crate) fn may_be_divided(outage: &Outage) -> bool {
 impl Writer {
     /// Writes all that can be written. The answers are in the order of the jobs. `search`: how long is looked for those whose rows are held;
     /// each that is found costs several short waits, and what is not told apart by then is refused.
-    pub(crate) async fn write_each(&self, jobs: &[Named], search: Duration) -> Vec<Result<Enqueued, Error>> {
+    pub(crate) async fn write_each(
+        &self,
+        jobs: &[Named],
+        search: Duration,
+    ) -> Vec<Result<Enqueued, Error>> {
         let began = Instant::now();
-        let may_go_on = |held: bool| began.elapsed() < if held { search } else { STATEMENT_DEADLINE };
+        let may_go_on =
+            |held: bool| began.elapsed() < if held { search } else { STATEMENT_DEADLINE };
         let mut answers: Vec<_> = std::iter::repeat_with(|| None).take(jobs.len()).collect();
         let mut parts: Vec<Part> = vec![(0..jobs.len()).collect()];
         while let Some(part) = parts.pop() {
             match self.write(&of_part(jobs, &part)).await {
-                Ok(written) => part.into_iter().zip(written).for_each(|(place, answer)| answers[place] = Some(answer.map_err(Error::from))),
-                Err(outage) if may_be_divided(&outage) && may_go_on(is_held(&outage)) => match divided(part, jobs, is_held(&outage)) {
-                    Ok(smaller) => parts.extend(smaller),
-                    Err(guilty) => guilty.into_iter().for_each(|place| answers[place] = Some(Err(guilt(&outage)))),
-                },
-                Err(outage) => part.into_iter().for_each(|place| answers[place] = Some(Err(Error::Outage(outage.copy())))),
+                Ok(written) => part
+                    .into_iter()
+                    .zip(written)
+                    .for_each(|(place, answer)| answers[place] = Some(answer.map_err(Error::from))),
+                Err(outage) if may_be_divided(&outage) && may_go_on(is_held(&outage)) => {
+                    match divided(part, jobs, is_held(&outage)) {
+                        Ok(smaller) => parts.extend(smaller),
+                        Err(guilty) => guilty
+                            .into_iter()
+                            .for_each(|place| answers[place] = Some(Err(guilt(&outage)))),
+                    }
+                }
+                Err(outage) => part
+                    .into_iter()
+                    .for_each(|place| answers[place] = Some(Err(Error::Outage(outage.copy())))),
             }
         }
         // Every place was in one part, and every part is answered or divided.
         let lost = || Err(Error::Outage(Outage::PostgresTimeout { op: OP }));
-        answers.into_iter().map(|answer| answer.unwrap_or_else(lost)).collect()
+        answers
+            .into_iter()
+            .map(|answer| answer.unwrap_or_else(lost))
+            .collect()
     }
 
     /// Writes all or none, again if the connection broke: then rows that exist are our own. Many callers wait for this, so whoever has a
     /// key or an id that an open transaction holds does not keep it long. A locked table is waited for: it is locked for all of them.
-    pub(crate) async fn write(&self, jobs: &[Named]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+    pub(crate) async fn write(
+        &self,
+        jobs: &[Named],
+    ) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let mut patience = Patience::Short;
         let deadline = Instant::now() + RETRY_FOR.min(STATEMENT_DEADLINE);
         let mut reconnect = Reconnect::default();
@@ -80,11 +103,18 @@ impl Writer {
             match self.write_once(jobs, patience).await {
                 Ok(mut answers) => {
                     if repeated {
-                        answers.iter_mut().zip(jobs).for_each(|(answer, (job, _))| own(answer, job));
+                        answers
+                            .iter_mut()
+                            .zip(jobs)
+                            .for_each(|(answer, (job, _))| own(answer, job));
                     }
                     return Ok(answers);
                 }
-                Err(outage) if patience == Patience::Short && is_held(&outage) && !is_row_held(&outage) => patience = Patience::Session,
+                Err(outage)
+                    if patience == Patience::Short && is_held(&outage) && !is_row_held(&outage) =>
+                {
+                    patience = Patience::Session
+                }
                 Err(outage) if Instant::now() < deadline && is_broken_connection(&outage) => {
                     tracing::debug!(error = %in_full(&outage), "enqueue is repeated with the same ids");
                     // Who holds them may be our own first try, which the server has not given up yet.
@@ -97,11 +127,17 @@ impl Writer {
     }
 
     /// Writes all or none. A session that had ended while nobody used it is replaced, and the ids make the second try safe.
-    pub(crate) async fn write_whole(&self, jobs: &[Named]) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+    pub(crate) async fn write_whole(
+        &self,
+        jobs: &[Named],
+    ) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         match self.write_once(jobs, Patience::Session).await {
             Err(outage) if outage.is_connection_gone() => {
                 let mut answers = self.write_once(jobs, Patience::Session).await?;
-                answers.iter_mut().zip(jobs).for_each(|(answer, (job, _))| own(answer, job));
+                answers
+                    .iter_mut()
+                    .zip(jobs)
+                    .for_each(|(answer, (job, _))| own(answer, job));
                 Ok(answers)
             }
             done => done,
@@ -109,7 +145,11 @@ impl Writer {
     }
 
     /// Writes all or none, without a second try.
-    async fn write_once(&self, jobs: &[Named], patience: Patience) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
+    async fn write_once(
+        &self,
+        jobs: &[Named],
+        patience: Patience,
+    ) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let publish = self.publisher.has_room();
         let mut lent = self.lender.lend(OP).await?;
         let done = write(lent.conn(), jobs, publish, patience).await?;
@@ -125,7 +165,11 @@ type Part = Vec<usize>;
 
 /// All of them nearly always, and then none is copied.
 fn of_part<'a>(jobs: &'a [Named], part: &[usize]) -> Cow<'a, [Named]> {
-    if part.len() == jobs.len() { Cow::Borrowed(jobs) } else { Cow::Owned(part.iter().map(|place| jobs[*place].clone()).collect()) }
+    if part.len() == jobs.len() {
+        Cow::Borrowed(jobs)
+    } else {
+        Cow::Owned(part.iter().map(|place| jobs[*place].clone()).collect())
+    }
 }
 
 /// What a job may wait for: its idempotency key, which is one of its tenant, or its id if it has none.
@@ -137,7 +181,9 @@ pub(crate) enum Awaited<'a> {
 
 impl<'a> Awaited<'a> {
     pub(crate) fn by(job: &'a NewJob, names: &JobNames) -> Self {
-        job.idempotency_key.as_deref().map_or(Self::Id(job.id), |key| Self::Key(names.tenant, key.into()))
+        job.idempotency_key
+            .as_deref()
+            .map_or(Self::Id(job.id), |key| Self::Key(names.tenant, key.into()))
     }
 
     /// To be kept for longer than the job.
@@ -159,11 +205,17 @@ fn divided(mut part: Part, jobs: &[Named], held: bool) -> Result<[Part; 2], Part
         let plain = part.partition_point(|place| matches!(of(place), Awaited::Id(_)));
         // Else the place nearest the middle at which one key or id ends and the next begins, if there are two.
         let ends = (1..part.len()).filter(|at| of(&part[at - 1]) != of(&part[*at]));
-        if (1..part.len()).contains(&plain) { Some(plain) } else { ends.min_by_key(|at| at.abs_diff(half)) }
+        if (1..part.len()).contains(&plain) {
+            Some(plain)
+        } else {
+            ends.min_by_key(|at| at.abs_diff(half))
+        }
     } else {
         (half > 0).then_some(half)
     };
-    let Some(middle) = middle else { return Err(part) };
+    let Some(middle) = middle else {
+        return Err(part);
+    };
     let rest = part.split_off(middle);
     Ok([rest, part])
 }
@@ -187,23 +239,42 @@ fn is_broken_connection(outage: &Outage) -> bool {
     match outage {
         refused if is_refused(refused) => false,
         gone if gone.is_connection_gone() => true,
-        Outage::Postgres { source: sqlx::Error::Encode(_), .. } => false,
-        Outage::Postgres { source, .. } => {
-            source.as_database_error().is_none_or(|e| matches!(e.code().as_deref(), Some("57P03" | "40P01" | "40001" | "53300")))
-        }
+        Outage::Postgres {
+            source: sqlx::Error::Encode(_),
+            ..
+        } => false,
+        Outage::Postgres { source, .. } => source.as_database_error().is_none_or(|e| {
+            matches!(
+                e.code().as_deref(),
+                Some("57P03" | "40P01" | "40001" | "53300")
+            )
+        }),
         _ => false,
     }
 }
 
 /// Writes all jobs or none. Ids are nearly always new; if one is not, nothing was written, and the same connection is asked again.
-async fn write(conn: &mut PgConnection, jobs: &[Named], publish: bool, patience: Patience) -> Result<Persisted, Outage> {
+async fn write(
+    conn: &mut PgConnection,
+    jobs: &[Named],
+    publish: bool,
+    patience: Patience,
+) -> Result<Persisted, Outage> {
     match write_as(conn, jobs, publish, Ids::New, patience).await {
-        Err(outage) if are_taken(&outage) => write_as(conn, jobs, publish, Ids::MayExist, patience).await,
+        Err(outage) if are_taken(&outage) => {
+            write_as(conn, jobs, publish, Ids::MayExist, patience).await
+        }
         done => done,
     }
 }
 
-async fn write_as(conn: &mut PgConnection, jobs: &[Named], publish: bool, ids: Ids, patience: Patience) -> Result<Persisted, Outage> {
+async fn write_as(
+    conn: &mut PgConnection,
+    jobs: &[Named],
+    publish: bool,
+    ids: Ids,
+    patience: Patience,
+) -> Result<Persisted, Outage> {
     if jobs.len() <= PARCEL_JOBS_MAX {
         return within(OP, persist_within(conn, jobs, publish, ids, patience)).await;
     }
@@ -224,26 +295,55 @@ mod tests {
 
     /// The parts by the places of their jobs, the first one first; one part: those who are guilty.
     fn parts(keys: &[Option<&str>], held: bool) -> Vec<Vec<usize>> {
-        let names = JobNames { queue: 1, kind: 1, tenant: 1 };
-        let job = |key: Option<&str>| (NewJob { idempotency_key: key.map(str::to_owned), ..NewJob::new("noop", "{}") }, names);
+        let names = JobNames {
+            queue: 1,
+            kind: 1,
+            tenant: 1,
+        };
+        let job = |key: Option<&str>| {
+            (
+                NewJob {
+                    idempotency_key: key.map(str::to_owned),
+                    ..NewJob::new("noop", "{}")
+                },
+                names,
+            )
+        };
         let jobs: Vec<Named> = keys.iter().copied().map(job).collect();
-        divided((0..keys.len()).collect(), &jobs, held).map_or_else(|guilty| vec![guilty], |[second, first]| vec![first, second])
+        divided((0..keys.len()).collect(), &jobs, held)
+            .map_or_else(|guilty| vec![guilty], |[second, first]| vec![first, second])
     }
 
     // X01
     #[test]
     fn a_batch_is_halved_until_the_guilty_one_stands_alone() {
-        assert_eq!(parts(&[None, Some("a"), None], false), [vec![0], vec![1, 2]]);
+        assert_eq!(
+            parts(&[None, Some("a"), None], false),
+            [vec![0], vec![1, 2]]
+        );
         assert_eq!(parts(&[None], false), [vec![0]]);
     }
 
     // X63
     #[test]
     fn whoever_waits_for_nothing_held_goes_first_and_callers_of_one_key_stay_together() {
-        assert_eq!(parts(&[Some("a"), None, Some("b"), None], true), [vec![1, 3], vec![0, 2]]);
-        assert_eq!(parts(&[Some("b"), Some("a"), Some("b"), Some("a"), Some("b")], true), [vec![1, 3], vec![0, 2, 4]]);
+        assert_eq!(
+            parts(&[Some("a"), None, Some("b"), None], true),
+            [vec![1, 3], vec![0, 2]]
+        );
+        assert_eq!(
+            parts(
+                &[Some("b"), Some("a"), Some("b"), Some("a"), Some("b")],
+                true
+            ),
+            [vec![1, 3], vec![0, 2, 4]]
+        );
         assert_eq!(parts(&[Some("a"), Some("a")], true), [vec![0, 1]]);
-        assert_eq!(parts(&[None, None, None], true), [vec![0], vec![1, 2]], "each has an id of its own");
+        assert_eq!(
+            parts(&[None, None, None], true),
+            [vec![0], vec![1, 2]],
+            "each has an id of its own"
+        );
         assert_eq!(parts(&[None], true), [vec![0]]);
     }
 }

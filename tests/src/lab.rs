@@ -44,13 +44,22 @@ pub struct Lab {
 impl Lab {
     /// A fresh installation. The lease is 2 s, the shortest that is allowed.
     pub async fn new() -> Self {
-        let servers = tokio::task::spawn_blocking(servers).await.expect("the servers start");
+        let servers = tokio::task::spawn_blocking(servers)
+            .await
+            .expect("the servers start");
         let database = format!("t_{}", new_job_id().simple());
         let url = create_database(&servers.database_url, &database).await;
         let folder = tempfile::tempdir().expect("a temporary folder");
         let config = config(&url, &servers.redis_url, &database, folder.path());
         let pool = connect(&url).await;
-        Self { mark: mark(&pool).await, pool, config, services: None, folder, database: Some(database) }
+        Self {
+            mark: mark(&pool).await,
+            pool,
+            config,
+            services: None,
+            folder,
+            database: Some(database),
+        }
     }
 
     /// An installation with a Postgres and a Redis of its own, for tests that stop, kill or empty a server.
@@ -61,24 +70,49 @@ impl Lab {
     /// The same, with something in the environment of the servers, such as a clock of their own.
     pub async fn private_with(durability: Durability, env: ServerEnv) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let options = Options { dir: folder.path().join("services"), durability, fresh: true, env };
-        let services = LocalServices::start(options).await.expect("the private servers start");
+        let options = Options {
+            dir: folder.path().join("services"),
+            durability,
+            fresh: true,
+            env,
+        };
+        let services = LocalServices::start(options)
+            .await
+            .expect("the private servers start");
         let url = services.database_url.clone();
         migrate_up(&url).await.expect("the migrations run");
         let config = config(&url, &services.redis_url, "private", folder.path());
         let pool = connect(&url).await;
-        Self { mark: mark(&pool).await, pool, config, services: Some(Arc::new(services)), folder, database: None }
+        Self {
+            mark: mark(&pool).await,
+            pool,
+            config,
+            services: Some(Arc::new(services)),
+            folder,
+            database: None,
+        }
     }
 
     /// Does something to the servers of a private lab, on a thread that may block.
-    pub async fn harm(&self, harm: impl FnOnce(&LocalServices) -> anyhow::Result<()> + Send + 'static) {
-        let services = self.services.clone().expect("only a private lab's servers may be harmed");
-        tokio::task::spawn_blocking(move || harm(&services)).await.expect("the harm ends").expect("the harm is done");
+    pub async fn harm(
+        &self,
+        harm: impl FnOnce(&LocalServices) -> anyhow::Result<()> + Send + 'static,
+    ) {
+        let services = self
+            .services
+            .clone()
+            .expect("only a private lab's servers may be harmed");
+        tokio::task::spawn_blocking(move || harm(&services))
+            .await
+            .expect("the harm ends")
+            .expect("the harm is done");
     }
 
     /// The servers of a private lab.
     pub fn servers(&self) -> &LocalServices {
-        self.services.as_ref().expect("only a private lab's servers may be harmed")
+        self.services
+            .as_ref()
+            .expect("only a private lab's servers may be harmed")
     }
 
     /// A folder of this test's own.
@@ -94,7 +128,10 @@ impl Lab {
     /// A connection of the test's own.
     pub async fn redis(&self) -> MultiplexedConnection {
         let client = redis::Client::open(self.config.redis.url.expose()).expect("a Redis URL");
-        client.get_multiplexed_async_connection().await.expect("Redis answers")
+        client
+            .get_multiplexed_async_connection()
+            .await
+            .expect("Redis answers")
     }
 
     /// A producer as a service would hold it.
@@ -128,9 +165,13 @@ impl Lab {
     pub async fn worker_in(&self, config: &Config, more: Vec<Handler>) -> Worker {
         let mut all = handlers::built_in(config).expect("built-in handlers");
         all.extend(more);
-        Worker::start(Parts { config: config.clone(), metrics: Metrics::new("test").expect("metrics"), handlers: all })
-            .await
-            .expect("the worker starts")
+        Worker::start(Parts {
+            config: config.clone(),
+            metrics: Metrics::new("test").expect("metrics"),
+            handlers: all,
+        })
+        .await
+        .expect("the worker starts")
     }
 
     /// Jobs in a state, by the table itself.
@@ -157,7 +198,11 @@ impl Lab {
         let mut conn = self.redis().await;
         let mut total = 0;
         for priority in millstream_common::job::Priority::ALL {
-            let length: usize = redis::cmd("XLEN").arg(self.keys().stream(queue, priority)).query_async(&mut conn).await.expect("XLEN");
+            let length: usize = redis::cmd("XLEN")
+                .arg(self.keys().stream(queue, priority))
+                .query_async(&mut conn)
+                .await
+                .expect("XLEN");
             total += length;
         }
         total
@@ -166,7 +211,10 @@ impl Lab {
     /// Waits until the streams of a queue and the parcels are empty.
     pub async fn await_drained(&self, queue: &str) {
         crate::eventually("streams and parcels are empty", async || {
-            let parcels: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.parcel").fetch_one(&self.pool).await.expect("a count");
+            let parcels: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.parcel")
+                .fetch_one(&self.pool)
+                .await
+                .expect("a count");
             (parcels == 0 && self.stream_length(queue).await == 0).then_some(())
         })
         .await;
@@ -175,7 +223,9 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let Some(database) = self.database.take() else { return };
+        let Some(database) = self.database.take() else {
+            return;
+        };
         // By a process that nobody waits for. Postgres drops no database before every connection that is being made anywhere is past its
         // password, and a worker of this test may be in the middle of that, on the very thread that would wait.
         let dropping = Command::new(built("drop_database"))
@@ -208,13 +258,19 @@ async fn connect(url: &str) -> PgPool {
 }
 
 async fn mark(pool: &PgPool) -> String {
-    sqlx::query_scalar("SELECT millstream.mark()").fetch_one(pool).await.expect("the database has a mark")
+    sqlx::query_scalar("SELECT millstream.mark()")
+        .fetch_one(pool)
+        .await
+        .expect("the database has a mark")
 }
 
 /// `TEST_LOG=debug` shows what the parts in this process say.
 fn show_logs() {
     if let Ok(filter) = std::env::var("TEST_LOG") {
-        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
+        let _ = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_test_writer()
+            .try_init();
     }
 }
 
@@ -226,30 +282,60 @@ fn install_tls() {
 /// Copies the migrated template, which the first test makes.
 async fn create_database(admin_url: &str, name: &str) -> String {
     static TEMPLATE: OnceLock<String> = OnceLock::new();
-    let template = TEMPLATE.get_or_init(|| format!("millstream_template_{}", env!("MIGRATIONS_HASH")));
-    let mut admin = PgConnectOptions::from_str(admin_url).expect("a Postgres URL").connect().await.expect("Postgres answers");
-    sqlx::query("SELECT pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut admin).await.expect("the template lock");
-    let known: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)")
-        .bind(template)
-        .fetch_one(&mut admin)
+    let template =
+        TEMPLATE.get_or_init(|| format!("millstream_template_{}", env!("MIGRATIONS_HASH")));
+    let mut admin = PgConnectOptions::from_str(admin_url)
+        .expect("a Postgres URL")
+        .connect()
         .await
-        .expect("a look");
+        .expect("Postgres answers");
+    sqlx::query("SELECT pg_advisory_lock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(&mut admin)
+        .await
+        .expect("the template lock");
+    let known: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM pg_database WHERE datname = $1)")
+            .bind(template)
+            .fetch_one(&mut admin)
+            .await
+            .expect("a look");
     if !known {
         let making = format!("{template}_making");
-        run(&mut admin, format!("DROP DATABASE IF EXISTS {making} WITH (FORCE)")).await;
+        run(
+            &mut admin,
+            format!("DROP DATABASE IF EXISTS {making} WITH (FORCE)"),
+        )
+        .await;
         run(&mut admin, format!("CREATE DATABASE {making}")).await;
-        migrate_up(&with_database(admin_url, &making)).await.expect("the migrations run");
+        migrate_up(&with_database(admin_url, &making))
+            .await
+            .expect("the migrations run");
         rename_when_idle(&mut admin, &making, template).await;
     }
-    run(&mut admin, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-    sqlx::query("SELECT pg_advisory_unlock($1)").bind(TEMPLATE_LOCK).execute(&mut admin).await.expect("the template lock");
+    run(
+        &mut admin,
+        format!("CREATE DATABASE {name} TEMPLATE {template}"),
+    )
+    .await;
+    sqlx::query("SELECT pg_advisory_unlock($1)")
+        .bind(TEMPLATE_LOCK)
+        .execute(&mut admin)
+        .await
+        .expect("the template lock");
     with_database(admin_url, name)
 }
 
 /// The migration's connection may take a moment to go.
 async fn rename_when_idle(admin: &mut sqlx::PgConnection, from: &str, to: &str) {
     for _ in 0..200 {
-        if admin.execute(sqlx::AssertSqlSafe(format!("ALTER DATABASE {from} RENAME TO {to}"))).await.is_ok() {
+        if admin
+            .execute(sqlx::AssertSqlSafe(format!(
+                "ALTER DATABASE {from} RENAME TO {to}"
+            )))
+            .await
+            .is_ok()
+        {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -258,7 +344,10 @@ async fn rename_when_idle(admin: &mut sqlx::PgConnection, from: &str, to: &str) 
 }
 
 async fn run(admin: &mut sqlx::PgConnection, sql: String) {
-    admin.execute(sqlx::AssertSqlSafe(sql.clone())).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    admin
+        .execute(sqlx::AssertSqlSafe(sql.clone()))
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
 }
 
 /// The same server, another database.

@@ -18,7 +18,11 @@ pub struct Process(Child);
 impl Process {
     /// Starts `millstream ARGS…` against the lab.
     pub fn start(lab: &Lab, args: &[&str]) -> Self {
-        let child = command(lab, args).stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts");
+        let child = command(lab, args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .expect("the command starts");
         Self(child)
     }
 
@@ -26,14 +30,24 @@ impl Process {
     pub fn start_in(config: &Config, args: &[&str], env: &[(String, String)]) -> Self {
         let mut command = command_in(config, args);
         command.envs(env.iter().map(|(name, value)| (name, value)));
-        Self(command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().expect("the command starts"))
+        Self(
+            command
+                .stdout(Stdio::null())
+                .stderr(Stdio::inherit())
+                .spawn()
+                .expect("the command starts"),
+        )
     }
 
     /// The same with what it says in a file.
     pub fn start_logging(lab: &Lab, args: &[&str], log: &Path) -> Self {
         let file = File::create(log).expect("a log file");
-        let child =
-            command(lab, args).env("MILLSTREAM_LOG", "info").stdout(Stdio::null()).stderr(file).spawn().expect("the command starts");
+        let child = command(lab, args)
+            .env("MILLSTREAM_LOG", "info")
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .expect("the command starts");
         Self(child)
     }
 
@@ -51,12 +65,19 @@ impl Process {
 
     /// Whether it has ended by itself.
     pub fn has_ended(&mut self) -> bool {
-        self.0.try_wait().expect("a child can be waited for").is_some()
+        self.0
+            .try_wait()
+            .expect("a child can be waited for")
+            .is_some()
     }
 
     /// Waits for the end and returns the exit code.
     pub async fn exit_code(&mut self) -> Option<i32> {
-        crate::eventually("the process ends", async || self.0.try_wait().expect("a child can be waited for")).await.code()
+        crate::eventually("the process ends", async || {
+            self.0.try_wait().expect("a child can be waited for")
+        })
+        .await
+        .code()
     }
 
     /// Its process id.
@@ -66,9 +87,17 @@ impl Process {
 
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
-        let line = status.lines().find(|l| l.starts_with("VmRSS:")).unwrap_or_default();
-        line.split_whitespace().nth(1).and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status
+            .lines()
+            .find(|l| l.starts_with("VmRSS:"))
+            .unwrap_or_default();
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|kb| kb.parse::<u64>().ok())
+            .unwrap_or(0)
+            * 1024
     }
 }
 
@@ -86,8 +115,16 @@ pub async fn run(lab: &Lab, args: &[&str]) -> Output {
 /// The same with other settings than a lab's.
 pub async fn run_in(config: &Config, args: &[&str]) -> Output {
     let mut command = tokio::process::Command::from(command_in(config, args));
-    let running = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).output();
-    tokio::time::timeout(Duration::from_mins(2), running).await.expect("the command ends").expect("the command starts")
+    let running = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .output();
+    tokio::time::timeout(Duration::from_mins(2), running)
+        .await
+        .expect("the command ends")
+        .expect("the command starts")
 }
 
 /// The command with this lab's settings in its environment and nothing else of ours.
@@ -105,9 +142,18 @@ fn command_in(config: &Config, args: &[&str]) -> Command {
         .env("MILLSTREAM_REDIS__PREFIX", &config.redis.prefix)
         .env("MILLSTREAM_OBJECTS__URL", &config.objects.url)
         .env("MILLSTREAM_API__TOKEN", config.api.token.expose())
-        .env("MILLSTREAM_WORKER__LEASE_MS", config.worker.lease_ms.to_string())
-        .env("MILLSTREAM_WORKER__GRACE_MS", config.worker.grace_ms.to_string())
+        .env(
+            "MILLSTREAM_WORKER__LEASE_MS",
+            config.worker.lease_ms.to_string(),
+        )
+        .env(
+            "MILLSTREAM_WORKER__GRACE_MS",
+            config.worker.grace_ms.to_string(),
+        )
         .env("MILLSTREAM_DIAGNOSTICS", config.diagnostics.to_string())
-        .env("MILLSTREAM_LOG", std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".into()));
+        .env(
+            "MILLSTREAM_LOG",
+            std::env::var("TEST_LOG").unwrap_or_else(|_| "warn".into()),
+        );
     command
 }

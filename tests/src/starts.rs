@@ -51,15 +51,18 @@ impl Starts {
     /// A handler that waits until the gate is opened (its token cancelled).
     pub fn gated(&self, kind: &str, gate: &CancellationToken) -> Handler {
         let (starts, gate) = (self.clone(), gate.clone());
-        Handler::new(kind, move |context: millstream_worker::Context, _: serde_json::Value| {
-            let run = starts.run(context.job_id);
-            let gate = gate.clone();
-            async move {
-                gate.cancelled().await;
-                drop(run);
-                Ok(Success::new())
-            }
-        })
+        Handler::new(
+            kind,
+            move |context: millstream_worker::Context, _: serde_json::Value| {
+                let run = starts.run(context.job_id);
+                let gate = gate.clone();
+                async move {
+                    gate.cancelled().await;
+                    drop(run);
+                    Ok(Success::new())
+                }
+            },
+        )
     }
 
     /// Counts one start of a run whose end is not watched.
@@ -74,16 +77,29 @@ impl Starts {
             runs.now += 1;
             runs.at_once_max = runs.at_once_max.max(runs.now);
         });
-        Run { starts: self.clone(), id }
+        Run {
+            starts: self.clone(),
+            id,
+        }
     }
 
     fn change(&self, id: Uuid, change: impl FnOnce(&mut Runs)) {
-        change(self.0.lock().expect("no handler panics here").entry(id).or_default());
+        change(
+            self.0
+                .lock()
+                .expect("no handler panics here")
+                .entry(id)
+                .or_default(),
+        );
     }
 
     /// Starts of one job.
     pub fn of(&self, id: Uuid) -> usize {
-        self.0.lock().expect("no handler panics here").get(&id).map_or(0, |runs| runs.started)
+        self.0
+            .lock()
+            .expect("no handler panics here")
+            .get(&id)
+            .map_or(0, |runs| runs.started)
     }
 
     /// Jobs that were started more than once.
@@ -102,7 +118,13 @@ impl Starts {
     }
 
     fn of_which(&self, is_wanted: impl Fn(&Runs) -> bool) -> Vec<Uuid> {
-        self.0.lock().expect("no handler panics here").iter().filter(|(_, runs)| is_wanted(runs)).map(|(id, _)| *id).collect()
+        self.0
+            .lock()
+            .expect("no handler panics here")
+            .iter()
+            .filter(|(_, runs)| is_wanted(runs))
+            .map(|(id, _)| *id)
+            .collect()
     }
 
     /// Jobs that were started at all.

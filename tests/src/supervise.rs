@@ -6,7 +6,11 @@ use crate::{Process, eventually};
 const DEATHS_MAX: usize = 40;
 
 /// Restarts the workers with `start` whenever they die, until `over`; returns the deaths.
-pub async fn supervise(workers: &mut [Process], start: impl Fn() -> Process, mut over: impl AsyncFnMut() -> bool) -> usize {
+pub async fn supervise(
+    workers: &mut [Process],
+    start: impl Fn() -> Process,
+    mut over: impl AsyncFnMut() -> bool,
+) -> usize {
     let mut deaths = 0;
     eventually("what the supervisor waits for", async || {
         for worker in workers.iter_mut() {

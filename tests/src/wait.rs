@@ -14,7 +14,11 @@ pub async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>)
         if let Some(found) = look().await {
             return found;
         }
-        assert!(start.elapsed() < BOUND, "not within {} s: {what}", BOUND.as_secs());
+        assert!(
+            start.elapsed() < BOUND,
+            "not within {} s: {what}",
+            BOUND.as_secs()
+        );
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -44,7 +44,10 @@ fn configuration_files(folder: &Path) -> Result<Vec<PathBuf>> {
         let path = entry?.path();
         if path.is_dir() {
             found.extend(configuration_files(&path)?);
-        } else if path.extension().is_some_and(|ext| ["json", "yml", "yaml"].iter().any(|e| ext == *e)) {
+        } else if path
+            .extension()
+            .is_some_and(|ext| ["json", "yml", "yaml"].iter().any(|e| ext == *e))
+        {
             found.push(path);
         }
     }
@@ -54,7 +57,9 @@ fn configuration_files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// The words of `text` that look like a metric of ours. Capitals are environment variables.
 fn metric_names(text: &str) -> BTreeSet<&str> {
     let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
-    words.filter(|word| word.starts_with("millstream_")).collect()
+    words
+        .filter(|word| word.starts_with("millstream_"))
+        .collect()
 }
 
 /// Every name that a query may use: histograms appear as three series each.
@@ -63,7 +68,9 @@ fn queryable() -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     for described in metrics.describe() {
         if described.kind == MetricKind::Histogram {
-            names.extend(["_bucket", "_sum", "_count"].map(|suffix| described.name.clone() + suffix));
+            names.extend(
+                ["_bucket", "_sum", "_count"].map(|suffix| described.name.clone() + suffix),
+            );
         } else {
             names.insert(described.name.clone());
         }
@@ -86,11 +93,18 @@ fn every_metric_that_deploy_names_is_exported() -> Result<()> {
     for path in files {
         let text = fs::read_to_string(&path)?;
         for name in metric_names(&text) {
-            ensure!(queryable.contains(name), "{} names {name}, which nobody exports", path.display());
+            ensure!(
+                queryable.contains(name),
+                "{} names {name}, which nobody exports",
+                path.display()
+            );
             used += 1;
         }
     }
-    ensure!(used > 0, "no metric is named anywhere: the search looks in the wrong place");
+    ensure!(
+        used > 0,
+        "no metric is named anywhere: the search looks in the wrong place"
+    );
     Ok(())
 }
 
@@ -99,8 +113,15 @@ fn every_metric_that_deploy_names_is_exported() -> Result<()> {
 fn every_exported_metric_is_on_the_dashboard() -> Result<()> {
     let text = read(DASHBOARD)?;
     let shown = metric_names(&text);
-    for name in Metrics::new("test")?.names().iter().filter(|name| name.starts_with("millstream_")) {
-        ensure!(shown.iter().any(|series| series.starts_with(name.as_str())), "{name} is on no panel");
+    for name in Metrics::new("test")?
+        .names()
+        .iter()
+        .filter(|name| name.starts_with("millstream_"))
+    {
+        ensure!(
+            shown.iter().any(|series| series.starts_with(name.as_str())),
+            "{name} is on no panel"
+        );
     }
     Ok(())
 }
@@ -114,9 +135,17 @@ fn the_dashboard_can_be_provisioned_and_linked_to() -> Result<()> {
     assert_eq!(dashboard["refresh"], "30s");
     assert_eq!(dashboard["editable"], false);
     ensure!(dashboard["schemaVersion"].is_u64() && dashboard["tags"][0].is_string());
-    let variables = dashboard["templating"]["list"].as_array().context("no variables")?;
-    let source = variables.iter().find(|v| v["name"] == "datasource").context("no data source variable")?;
-    assert_eq!((&source["type"], &source["query"]), (&json!("datasource"), &json!("prometheus")));
+    let variables = dashboard["templating"]["list"]
+        .as_array()
+        .context("no variables")?;
+    let source = variables
+        .iter()
+        .find(|v| v["name"] == "datasource")
+        .context("no data source variable")?;
+    assert_eq!(
+        (&source["type"], &source["query"]),
+        (&json!("datasource"), &json!("prometheus"))
+    );
     Ok(())
 }
 
@@ -125,14 +154,26 @@ fn the_dashboard_can_be_provisioned_and_linked_to() -> Result<()> {
 fn every_panel_is_explained_has_a_unit_and_an_id_of_its_own() -> Result<()> {
     let dashboard = dashboard()?;
     let all = dashboard["panels"].as_array().context("no panels")?;
-    let ids: BTreeSet<_> = all.iter().filter_map(|panel| panel["id"].as_u64()).collect();
+    let ids: BTreeSet<_> = all
+        .iter()
+        .filter_map(|panel| panel["id"].as_u64())
+        .collect();
     assert_eq!(ids.len(), all.len(), "ids are there and unique");
     for panel in panels(&dashboard) {
         let title = panel["title"].as_str().context("a panel without a title")?;
-        for text in [&panel["description"], &panel["fieldConfig"]["defaults"]["unit"]] {
-            ensure!(text.as_str().is_some_and(|t| !t.is_empty()), "{title} lacks a description or unit");
+        for text in [
+            &panel["description"],
+            &panel["fieldConfig"]["defaults"]["unit"],
+        ] {
+            ensure!(
+                text.as_str().is_some_and(|t| !t.is_empty()),
+                "{title} lacks a description or unit"
+            );
         }
-        for target in panel["targets"].as_array().with_context(|| format!("{title} asks nothing"))? {
+        for target in panel["targets"]
+            .as_array()
+            .with_context(|| format!("{title} asks nothing"))?
+        {
             ensure!(target["expr"].is_string(), "{title} asks nothing");
             assert_eq!(target["datasource"]["uid"], "${datasource}", "{title}");
         }
@@ -146,16 +187,33 @@ fn every_panel_is_explained_has_a_unit_and_an_id_of_its_own() -> Result<()> {
 fn the_table_in_the_operations_guide_equals_the_exported_metrics() -> Result<()> {
     let guide = read(OPERATIONS)?;
     let mut documented = BTreeMap::new();
-    for row in guide.lines().filter(|line| line.starts_with("| `millstream_")) {
+    for row in guide
+        .lines()
+        .filter(|line| line.starts_with("| `millstream_"))
+    {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
-        let [_, name, kind, labels, meaning, _] = cells[..] else { anyhow::bail!("not four cells: {row}") };
+        let [_, name, kind, labels, meaning, _] = cells[..] else {
+            anyhow::bail!("not four cells: {row}")
+        };
         let told = (kind.to_owned(), labels.replace('`', ""), meaning.to_owned());
         let earlier = documented.insert(name.replace('`', ""), told);
         ensure!(earlier.is_none(), "{name} stands there twice");
     }
     let metrics = Metrics::new("test")?;
-    let exported = metrics.describe().iter().filter(|d| d.name.starts_with("millstream_"));
-    let told = exported.map(|d| (d.name.clone(), (d.kind.as_str().to_owned(), d.labels.join(" "), d.help.clone())));
+    let exported = metrics
+        .describe()
+        .iter()
+        .filter(|d| d.name.starts_with("millstream_"));
+    let told = exported.map(|d| {
+        (
+            d.name.clone(),
+            (
+                d.kind.as_str().to_owned(),
+                d.labels.join(" "),
+                d.help.clone(),
+            ),
+        )
+    });
     assert_eq!(documented, told.collect());
     Ok(())
 }
@@ -167,14 +225,26 @@ fn every_alert_has_a_severity_a_summary_and_a_runbook_that_exists() -> Result<()
     let names = values_of(&alerts, "- alert:");
     ensure!(!names.is_empty(), "no alerts found");
     let runbooks = values_of(&alerts, "runbook_url:");
-    let expected = names.iter().map(|name| format!("{OPERATIONS}#{}", name.to_lowercase()));
+    let expected = names
+        .iter()
+        .map(|name| format!("{OPERATIONS}#{}", name.to_lowercase()));
     assert_eq!(runbooks, expected.collect::<Vec<_>>());
     for name in &names {
-        ensure!(guide.contains(&format!("\n### {name}\n")), "{name} has no runbook");
+        ensure!(
+            guide.contains(&format!("\n### {name}\n")),
+            "{name} has no runbook"
+        );
     }
     let severities = values_of(&alerts, "severity:");
-    ensure!(severities.iter().all(|severity| ["critical", "warning"].contains(severity)));
-    assert_eq!((severities.len(), values_of(&alerts, "summary:").len()), (names.len(), names.len()));
+    ensure!(
+        severities
+            .iter()
+            .all(|severity| ["critical", "warning"].contains(severity))
+    );
+    assert_eq!(
+        (severities.len(), values_of(&alerts, "summary:").len()),
+        (names.len(), names.len())
+    );
     Ok(())
 }
 
@@ -184,7 +254,10 @@ fn every_alert_is_tested_firing_and_keeping_quiet() -> Result<()> {
     let (alerts, tests) = (read(ALERTS)?, read(ALERT_TESTS)?);
     for name in values_of(&alerts, "- alert:") {
         for behaviour in ["fires\"", "keeps quiet:"] {
-            ensure!(tests.contains(&format!("- name: \"{name} {behaviour}")), "{name} {behaviour} is not tested");
+            ensure!(
+                tests.contains(&format!("- name: \"{name} {behaviour}")),
+                "{name} {behaviour} is not tested"
+            );
         }
     }
     Ok(())
@@ -193,24 +266,43 @@ fn every_alert_is_tested_firing_and_keeping_quiet() -> Result<()> {
 /// Runs `promtool` with `input` on its standard input. On a machine without it, says so and succeeds.
 fn promtool(arguments: &[&str], input: &str) -> Result<()> {
     let mut command = Command::new("promtool");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = match command.spawn() {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            eprintln!("skipped `promtool {}`: promtool is not installed", arguments.join(" "));
+            eprintln!(
+                "skipped `promtool {}`: promtool is not installed",
+                arguments.join(" ")
+            );
             return Ok(());
         }
         started => started?,
     };
     // Taken, so that it is closed when written: promtool reads to the end.
-    let written = child.stdin.take().context("no standard input")?.write_all(input.as_bytes());
+    let written = child
+        .stdin
+        .take()
+        .context("no standard input")?
+        .write_all(input.as_bytes());
     let output = child.wait_with_output()?;
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "promtool {}:\n{stdout}{stderr}", arguments.join(" "));
+    let (stdout, stderr) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    ensure!(
+        output.status.success(),
+        "promtool {}:\n{stdout}{stderr}",
+        arguments.join(" ")
+    );
     Ok(written?)
 }
 
 fn text_of(path: &Path) -> Result<&str> {
-    path.to_str().context("the path of the repository is not UTF-8")
+    path.to_str()
+        .context("the path of the repository is not UTF-8")
 }
 
 // F52
@@ -230,13 +322,24 @@ fn promtool_finds_nothing_to_lint_in_a_fresh_process() -> Result<()> {
 #[test]
 fn promtool_parses_every_query_of_the_dashboard() -> Result<()> {
     let dashboard = dashboard()?;
-    let targets = panels(&dashboard).flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
+    let targets =
+        panels(&dashboard).flat_map(|panel| panel["targets"].as_array().into_iter().flatten());
     let queries = targets.filter_map(|target| target["expr"].as_str());
-    let plain = queries.map(|query| query.replace("$__rate_interval", "5m").replace("$queue", ".+"));
-    let rules: Vec<Value> = plain.enumerate().map(|(i, expr)| json!({"record": format!("dashboard:query:{i}"), "expr": expr})).collect();
+    let plain = queries.map(|query| {
+        query
+            .replace("$__rate_interval", "5m")
+            .replace("$queue", ".+")
+    });
+    let rules: Vec<Value> = plain
+        .enumerate()
+        .map(|(i, expr)| json!({"record": format!("dashboard:query:{i}"), "expr": expr}))
+        .collect();
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("dashboard.yml");
     // JSON is YAML.
-    fs::write(&file, json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string())?;
+    fs::write(
+        &file,
+        json!({"groups": [{"name": "dashboard", "rules": rules}]}).to_string(),
+    )?;
     promtool(&["check", "rules", text_of(&file)?], "")
 }

@@ -16,28 +16,42 @@ async fn lab_after_an_earlier_hand_out(gate: &CancellationToken, handler: Handle
     let mut lab = Lab::new().await;
     // Far between: no beat tells the worker what it has lost.
     lab.config.worker.lease_ms = 60_000;
-    sqlx::query("CREATE TABLE written (n int)").execute(&lab.pool).await.unwrap();
+    sqlx::query("CREATE TABLE written (n int)")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let worker = lab.worker_with(vec![handler]).await;
     let id = send(&lab.producer(), "gated", "1", 1).await[0];
     lab.await_state(id, "running").await;
-    sqlx::query("UPDATE millstream.job SET epoch = epoch + 1 WHERE id = $1").bind(id).execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.job SET epoch = epoch + 1 WHERE id = $1")
+        .bind(id)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     gate.cancel();
     // Returns when all outcomes are settled.
     worker.drain(CancellationToken::new()).await;
-    assert_eq!(lab.state(id).await, "running", "the run of the newer hand-out goes on");
+    assert_eq!(
+        lab.state(id).await,
+        "running",
+        "the run of the newer hand-out goes on"
+    );
     lab
 }
 
 /// Ends, in its own way, when the gate is opened.
 fn gated(gate: &CancellationToken, outcome: fn() -> Outcome) -> Handler {
     let gate = gate.clone();
-    Handler::new("gated", move |_: millstream_worker::Context, _: serde_json::Value| {
-        let gate = gate.clone();
-        async move {
-            gate.cancelled().await;
-            outcome()
-        }
-    })
+    Handler::new(
+        "gated",
+        move |_: millstream_worker::Context, _: serde_json::Value| {
+            let gate = gate.clone();
+            async move {
+                gate.cancelled().await;
+                outcome()
+            }
+        },
+    )
 }
 
 // rule 18, I3
@@ -53,19 +67,34 @@ async fn an_outcome_with_writes_of_an_earlier_hand_out_is_refused() {
     let gate = CancellationToken::new();
     let writing = || {
         Ok(Success::new().and_write(Box::new(|conn| {
-            Box::pin(async move { sqlx::query("INSERT INTO written VALUES (1)").execute(conn).await.map(drop) })
+            Box::pin(async move {
+                sqlx::query("INSERT INTO written VALUES (1)")
+                    .execute(conn)
+                    .await
+                    .map(drop)
+            })
         })))
     };
     let lab = lab_after_an_earlier_hand_out(&gate, gated(&gate, writing)).await;
-    assert_eq!(lab.number("SELECT count(*) FROM written").await, 0, "an effect is written with its outcome or not at all");
+    assert_eq!(
+        lab.number("SELECT count(*) FROM written").await,
+        0,
+        "an effect is written with its outcome or not at all"
+    );
 }
 
 // rule 18, I3
 #[tokio::test]
 async fn a_failure_of_an_earlier_hand_out_is_refused() {
     let gate = CancellationToken::new();
-    let lab = lab_after_an_earlier_hand_out(&gate, gated(&gate, || Err(Failure::permanent("no")))).await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job_error").await, 0, "its error is none of the job's");
+    let lab =
+        lab_after_an_earlier_hand_out(&gate, gated(&gate, || Err(Failure::permanent("no")))).await;
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job_error")
+            .await,
+        0,
+        "its error is none of the job's"
+    );
 }
 
 // rule 2, I8: nobody trims a work stream
@@ -76,17 +105,26 @@ async fn a_full_window_keeps_every_entry() {
     // Kinds are known once a worker has registered them.
     lab.worker().await.drain(CancellationToken::new()).await;
     let jobs = send(&producer, "sleep", r#"{"ms":1}"#, ENTRIES).await;
-    eventually("everything is published", async || (lab.entries().await.len() >= ENTRIES.div_ceil(25)).then_some(())).await;
+    eventually("everything is published", async || {
+        (lab.entries().await.len() >= ENTRIES.div_ceil(25)).then_some(())
+    })
+    .await;
     for _ in 0..ENTRIES {
         send(&producer, "sleep", r#"{"ms":1}"#, 1).await;
     }
     let entries = eventually("an entry for each job", async || {
         let length = lab.entries().await.len();
-        (lab.number("SELECT count(*) FROM millstream.parcel WHERE publishing_since IS NULL").await > 0 || length > ENTRIES)
+        (lab.number("SELECT count(*) FROM millstream.parcel WHERE publishing_since IS NULL")
+            .await
+            > 0
+            || length > ENTRIES)
             .then_some(length)
     })
     .await;
-    assert!(entries > ENTRIES, "{entries} entries are left of more than {ENTRIES}");
+    assert!(
+        entries > ENTRIES,
+        "{entries} entries are left of more than {ENTRIES}"
+    );
     assert_eq!(jobs.len(), ENTRIES);
 }
 
@@ -96,12 +134,24 @@ async fn a_connection_cut_short_inside_a_transaction_is_not_lent_again() {
     let lab = Lab::new().await;
     let pg = Pg::new(lab.config.database.url.expose(), 1).unwrap();
     let mut cut = pg.main("test").await.unwrap();
-    within("test", sqlx::query("BEGIN").execute(cut.conn())).await.unwrap();
+    within("test", sqlx::query("BEGIN").execute(cut.conn()))
+        .await
+        .unwrap();
     drop(cut);
     let mut next = pg.main("test").await.unwrap();
-    within("test", sqlx::query("INSERT INTO millstream.queue (name) VALUES ('k')").execute(next.conn())).await.unwrap();
+    within(
+        "test",
+        sqlx::query("INSERT INTO millstream.queue (name) VALUES ('k')").execute(next.conn()),
+    )
+    .await
+    .unwrap();
     next.done();
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.queue WHERE name = 'k'").await, 1, "the write is there for everybody");
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.queue WHERE name = 'k'")
+            .await,
+        1,
+        "the write is there for everybody"
+    );
 }
 
 // rule 13
@@ -109,18 +159,34 @@ async fn a_connection_cut_short_inside_a_transaction_is_not_lent_again() {
 async fn an_entry_leaves_a_redis_that_is_full() {
     let lab = Lab::private(Durability::None).await;
     let url = lab.config.redis.url.expose().to_owned();
-    let filling = Handler::new("filling", move |_: millstream_worker::Context, _: serde_json::Value| {
-        let client = redis::Client::open(url.as_str()).unwrap();
-        async move {
-            let mut conn = client.get_multiplexed_async_connection().await.unwrap();
-            redis::cmd("CONFIG").arg(&["SET", "maxmemory", "1"]).exec_async(&mut conn).await.unwrap();
-            Ok(Success::new())
-        }
-    });
+    let filling = Handler::new(
+        "filling",
+        move |_: millstream_worker::Context, _: serde_json::Value| {
+            let client = redis::Client::open(url.as_str()).unwrap();
+            async move {
+                let mut conn = client.get_multiplexed_async_connection().await.unwrap();
+                redis::cmd("CONFIG")
+                    .arg(&["SET", "maxmemory", "1"])
+                    .exec_async(&mut conn)
+                    .await
+                    .unwrap();
+                Ok(Success::new())
+            }
+        },
+    );
     let _worker = lab.worker_with(vec![filling]).await;
     let id = send(&lab.producer(), "filling", "1", 1).await[0];
     lab.await_state(id, "completed").await;
-    let refused: Result<(), redis::RedisError> = redis::cmd("SET").arg(&["k", "v"]).exec_async(&mut lab.redis().await).await;
-    assert!(refused.unwrap_err().to_string().contains("OOM"), "Redis is full");
-    eventually("the entry is gone all the same", async || lab.entries().await.is_empty().then_some(())).await;
+    let refused: Result<(), redis::RedisError> = redis::cmd("SET")
+        .arg(&["k", "v"])
+        .exec_async(&mut lab.redis().await)
+        .await;
+    assert!(
+        refused.unwrap_err().to_string().contains("OOM"),
+        "Redis is full"
+    );
+    eventually("the entry is gone all the same", async || {
+        lab.entries().await.is_empty().then_some(())
+    })
+    .await;
 }

@@ -13,24 +13,48 @@ struct Api {
 impl Api {
     async fn start(lab: &Lab) -> Self {
         // Bound and given up again: the command binds it a moment later.
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let address = format!("127.0.0.1:{port}");
         let process = Process::start(lab, &["api", "--listen", &address]);
-        let api = Self { client: Client::new(), base: format!("http://{address}"), _process: process };
+        let api = Self {
+            client: Client::new(),
+            base: format!("http://{address}"),
+            _process: process,
+        };
         eventually("the API is ready", async || {
-            api.client.get(format!("{}/readyz", api.base)).send().await.ok().filter(|r| r.status().is_success())
+            api.client
+                .get(format!("{}/readyz", api.base))
+                .send()
+                .await
+                .ok()
+                .filter(|r| r.status().is_success())
         })
         .await;
         api
     }
 
     async fn post(&self, path: &str, body: &Value) -> (StatusCode, Value) {
-        let reply = self.client.post(format!("{}{path}", self.base)).json(body).send().await.unwrap();
+        let reply = self
+            .client
+            .post(format!("{}{path}", self.base))
+            .json(body)
+            .send()
+            .await
+            .unwrap();
         (reply.status(), reply.json().await.unwrap())
     }
 
     async fn get(&self, path: &str) -> (StatusCode, Value) {
-        let reply = self.client.get(format!("{}{path}", self.base)).send().await.unwrap();
+        let reply = self
+            .client
+            .get(format!("{}{path}", self.base))
+            .send()
+            .await
+            .unwrap();
         (reply.status(), reply.json().await.unwrap())
     }
 }
@@ -41,10 +65,27 @@ async fn a_job_posted_is_run_and_awaited() {
     let lab = Lab::new().await;
     let api = Api::start(&lab).await;
     let _worker = lab.worker().await;
-    let (status, enqueued) = api.post("/v1/jobs", &json!({"kind": "echo", "payload": {"a": 1}, "priority": "high"})).await;
-    assert_eq!((status, &enqueued["duplicate"]), (StatusCode::ACCEPTED, &json!(false)), "{enqueued}");
-    let (status, job) = api.get(&format!("/v1/jobs/{}/wait?timeout_s=30", enqueued["id"].as_str().unwrap())).await;
-    assert_eq!((status, &job["state"], &job["result"]), (StatusCode::OK, &json!("completed"), &json!({"a": 1})));
+    let (status, enqueued) = api
+        .post(
+            "/v1/jobs",
+            &json!({"kind": "echo", "payload": {"a": 1}, "priority": "high"}),
+        )
+        .await;
+    assert_eq!(
+        (status, &enqueued["duplicate"]),
+        (StatusCode::ACCEPTED, &json!(false)),
+        "{enqueued}"
+    );
+    let (status, job) = api
+        .get(&format!(
+            "/v1/jobs/{}/wait?timeout_s=30",
+            enqueued["id"].as_str().unwrap()
+        ))
+        .await;
+    assert_eq!(
+        (status, &job["state"], &job["result"]),
+        (StatusCode::OK, &json!("completed"), &json!({"a": 1}))
+    );
     assert!(job["errors"].as_array().unwrap().is_empty());
 }
 
@@ -54,26 +95,69 @@ async fn bad_requests_are_problems_and_write_nothing() {
     let lab = Lab::new().await;
     let api = Api::start(&lab).await;
     let cases = [
-        (json!({"kind": "nonesuch"}), StatusCode::UNPROCESSABLE_ENTITY),
-        (json!({"kind": "echo", "queue": "nowhere"}), StatusCode::UNPROCESSABLE_ENTITY),
-        (json!({"kind": "echo", "priority": "urgent"}), StatusCode::UNPROCESSABLE_ENTITY),
-        (json!({"kind": "echo", "payload": "x".repeat(70_000)}), StatusCode::PAYLOAD_TOO_LARGE),
+        (
+            json!({"kind": "nonesuch"}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({"kind": "echo", "queue": "nowhere"}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({"kind": "echo", "priority": "urgent"}),
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            json!({"kind": "echo", "payload": "x".repeat(70_000)}),
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
     ];
     for (body, expected) in cases {
         let (status, problem) = api.post("/v1/jobs", &body).await;
         assert_eq!(status, expected, "{problem}");
-        assert!(problem["detail"].is_string() && problem["status"] == expected.as_u16(), "{problem}");
+        assert!(
+            problem["detail"].is_string() && problem["status"] == expected.as_u16(),
+            "{problem}"
+        );
     }
-    let reply = api.client.post(format!("{}/v1/jobs", api.base)).header("content-type", "application/json").body("{").send().await.unwrap();
+    let reply = api
+        .client
+        .post(format!("{}/v1/jobs", api.base))
+        .header("content-type", "application/json")
+        .body("{")
+        .send()
+        .await
+        .unwrap();
     assert_eq!(reply.status(), StatusCode::BAD_REQUEST);
     assert_eq!(reply.headers()["content-type"], "application/problem+json");
-    let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job").fetch_one(&lab.pool).await.unwrap();
+    let jobs: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job")
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
     assert_eq!(jobs, 0);
-    let (_, first) = api.post("/v1/jobs", &json!({"kind": "echo", "payload": 1, "idempotency_key": "k"})).await;
-    let (status, _) = api.post("/v1/jobs", &json!({"kind": "echo", "payload": 2, "idempotency_key": "k"})).await;
+    let (_, first) = api
+        .post(
+            "/v1/jobs",
+            &json!({"kind": "echo", "payload": 1, "idempotency_key": "k"}),
+        )
+        .await;
+    let (status, _) = api
+        .post(
+            "/v1/jobs",
+            &json!({"kind": "echo", "payload": 2, "idempotency_key": "k"}),
+        )
+        .await;
     assert_eq!(status, StatusCode::CONFLICT);
-    let (_, again) = api.post("/v1/jobs", &json!({"kind": "echo", "payload": 1, "idempotency_key": "k"})).await;
-    assert_eq!((&again["id"], &again["duplicate"]), (&first["id"], &json!(true)));
+    let (_, again) = api
+        .post(
+            "/v1/jobs",
+            &json!({"kind": "echo", "payload": 1, "idempotency_key": "k"}),
+        )
+        .await;
+    assert_eq!(
+        (&again["id"], &again["duplicate"]),
+        (&first["id"], &json!(true))
+    );
 }
 
 // P1, P2: upload, stages, progress
@@ -84,20 +168,44 @@ async fn an_uploaded_document_goes_through_all_stages() {
     let _worker = Process::start(&lab, &["worker"]);
     let samples = millstream_admin::samples::write_to(lab.folder()).unwrap();
     let letter = samples.iter().find(|p| p.ends_with("letter.pdf")).unwrap();
-    let form = multipart::Form::new().part("file", multipart::Part::bytes(std::fs::read(letter).unwrap()).file_name("letter.pdf"));
-    let reply = api.client.post(format!("{}/v1/documents", api.base)).multipart(form).send().await.unwrap();
+    let form = multipart::Form::new().part(
+        "file",
+        multipart::Part::bytes(std::fs::read(letter).unwrap()).file_name("letter.pdf"),
+    );
+    let reply = api
+        .client
+        .post(format!("{}/v1/documents", api.base))
+        .multipart(form)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(reply.status(), StatusCode::ACCEPTED);
-    let id = reply.json::<Value>().await.unwrap()["id"].as_str().unwrap().to_owned();
+    let id = reply.json::<Value>().await.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let done = eventually("the document is completed", async || {
         let (_, document) = api.get(&format!("/v1/documents/{id}")).await;
         (document["state"] == "completed").then_some(document)
     })
     .await;
     assert_eq!(done["progress"], 100.0, "{done}");
-    let stages: Vec<_> = done["stages"].as_array().unwrap().iter().map(|s| s["stage"].as_str().unwrap().to_owned()).collect();
-    assert_eq!(stages, ["extraction", "images", "chunking", "analysis", "products"]);
+    let stages: Vec<_> = done["stages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["stage"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(
+        stages,
+        ["extraction", "images", "chunking", "analysis", "products"]
+    );
     assert!(
-        done["stages"].as_array().unwrap().iter().all(|s| s["completed_items"] == s["total_items"] && s["failed_items"] == 0),
+        done["stages"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|s| s["completed_items"] == s["total_items"] && s["failed_items"] == 0),
         "{done}"
     );
 }
@@ -107,13 +215,39 @@ async fn an_uploaded_document_goes_through_all_stages() {
 async fn probes_and_metrics_answer() {
     let lab = Lab::new().await;
     let api = Api::start(&lab).await;
-    for path in ["/livez", "/readyz", "/v1/queues", "/v1/workers", "/v1/stats", "/v1/health", "/openapi.json"] {
-        let reply = api.client.get(format!("{}{path}", api.base)).send().await.unwrap();
+    for path in [
+        "/livez",
+        "/readyz",
+        "/v1/queues",
+        "/v1/workers",
+        "/v1/stats",
+        "/v1/health",
+        "/openapi.json",
+    ] {
+        let reply = api
+            .client
+            .get(format!("{}{path}", api.base))
+            .send()
+            .await
+            .unwrap();
         assert_eq!(reply.status(), StatusCode::OK, "{path}");
     }
     api.post("/v1/jobs", &json!({"kind": "echo"})).await;
-    let metrics = api.client.get(format!("{}/metrics", api.base)).send().await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("millstream_jobs_enqueued_total{kind=\"echo\",queue=\"default\",source=\"http\"} 1"), "{metrics}");
+    let metrics = api
+        .client
+        .get(format!("{}/metrics", api.base))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        metrics.contains(
+            "millstream_jobs_enqueued_total{kind=\"echo\",queue=\"default\",source=\"http\"} 1"
+        ),
+        "{metrics}"
+    );
 }
 
 // S01: beyond this machine only with a token; S02: with a token, none without
@@ -121,5 +255,10 @@ async fn probes_and_metrics_answer() {
 async fn the_api_is_not_open_to_others_without_a_token() {
     let lab = Lab::new().await;
     let refused = millstream_tests::process::run(&lab, &["api", "--listen", "0.0.0.0:0"]).await;
-    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert_eq!(
+        refused.status.code(),
+        Some(2),
+        "{}",
+        String::from_utf8_lossy(&refused.stderr)
+    );
 }

@@ -14,13 +14,29 @@ use millstream_tests::{Lab, Process, eventually};
 use uuid::Uuid;
 
 /// Pictures in each sample.
-const IMAGES: [(&str, i64); 4] = [("article.pdf", 0), ("catalogue.pdf", 3), ("gallery.pdf", 12), ("letter.pdf", 0)];
+const IMAGES: [(&str, i64); 4] = [
+    ("article.pdf", 0),
+    ("catalogue.pdf", 3),
+    ("gallery.pdf", 12),
+    ("letter.pdf", 0),
+];
 
 /// The real tools, or a failure that says what to do.
 fn require_tools() {
-    for (program, option) in [("pdftotext", "-v"), ("pdfimages", "-v"), ("tesseract", "--version")] {
-        let found = Command::new(program).arg(option).stdout(Stdio::null()).stderr(Stdio::null()).status();
-        assert!(found.is_ok(), "{program} is missing: `make setup` installs poppler and Tesseract");
+    for (program, option) in [
+        ("pdftotext", "-v"),
+        ("pdfimages", "-v"),
+        ("tesseract", "--version"),
+    ] {
+        let found = Command::new(program)
+            .arg(option)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        assert!(
+            found.is_ok(),
+            "{program} is missing: `make setup` installs poppler and Tesseract"
+        );
     }
 }
 
@@ -31,27 +47,48 @@ async fn add_samples(lab: &Lab) {
     let objects = open_store(&lab.config.objects.url).unwrap();
     for path in write_to(&lab.folder().join("samples")).unwrap() {
         let name = path.file_name().unwrap().to_str().unwrap();
-        let upload = Upload { name, tenant: "default", bytes_max: 100_000_000 };
-        add_file(&parts.pg, &parts.catalog, &objects, &path, &upload).await.unwrap();
+        let upload = Upload {
+            name,
+            tenant: "default",
+            bytes_max: 100_000_000,
+        };
+        add_file(&parts.pg, &parts.catalog, &objects, &path, &upload)
+            .await
+            .unwrap();
     }
 }
 
 /// Follows all documents to their ends.
 async fn watch(lab: &Lab) {
     let mut seen: HashMap<Uuid, f32> = HashMap::new();
-    eventually("all documents have ended", async || (look(lab, &mut seen).await == 0).then_some(())).await;
+    eventually("all documents have ended", async || {
+        (look(lab, &mut seen).await == 0).then_some(())
+    })
+    .await;
 }
 
 /// One look at the progress: it may not fall, and 100 is said of completed documents only. Returns how many are not final.
 async fn look(lab: &Lab, seen: &mut HashMap<Uuid, f32>) -> usize {
     let rows: Vec<(Uuid, String, String, f32)> =
-        sqlx::query_as("SELECT id, name, state, progress FROM millstream.document").fetch_all(&lab.pool).await.unwrap();
+        sqlx::query_as("SELECT id, name, state, progress FROM millstream.document")
+            .fetch_all(&lab.pool)
+            .await
+            .unwrap();
     for (id, name, state, progress) in &rows {
         let before = seen.insert(*id, *progress).unwrap_or(0.0);
-        assert!(*progress >= before, "{name} fell from {before} to {progress}");
-        assert_eq!(*progress >= 100.0, state == "completed", "{name} is {state} at {progress}");
+        assert!(
+            *progress >= before,
+            "{name} fell from {before} to {progress}"
+        );
+        assert_eq!(
+            *progress >= 100.0,
+            state == "completed",
+            "{name} is {state} at {progress}"
+        );
     }
-    rows.iter().filter(|(_, _, state, _)| state == "running").count()
+    rows.iter()
+        .filter(|(_, _, state, _)| state == "running")
+        .count()
 }
 
 /// What every run must yield, whatever happened on the way.
@@ -64,16 +101,33 @@ async fn assert_yield(lab: &Lab) {
     .await
     .unwrap();
     assert_eq!(images, IMAGES.map(|(name, count)| (name.to_owned(), count)));
-    assert_eq!(lab.number("SELECT count(DISTINCT object_key) FROM millstream.image").await, 15, "one row and one object per picture");
+    assert_eq!(
+        lab.number("SELECT count(DISTINCT object_key) FROM millstream.image")
+            .await,
+        15,
+        "one row and one object per picture"
+    );
     let (state, error): (String, String) =
-        sqlx::query_as("SELECT state, error FROM millstream.document WHERE name = $1").bind(DAMAGED).fetch_one(&lab.pool).await.unwrap();
+        sqlx::query_as("SELECT state, error FROM millstream.document WHERE name = $1")
+            .bind(DAMAGED)
+            .fetch_one(&lab.pool)
+            .await
+            .unwrap();
     assert!(state == "failed" && error.len() > 10, "{state}: {error}");
     let uneven = "SELECT count(*) FROM millstream.stage s JOIN millstream.document d ON d.id = s.document_id WHERE d.state = 'completed'
       AND (s.state <> 'completed' OR s.completed_items + s.failed_items <> s.total_items OR s.jobs_finished <> s.jobs_total OR s.jobs_failed > 0)";
-    assert_eq!(lab.number(uneven).await, 0, "every stage has counted every job once");
+    assert_eq!(
+        lab.number(uneven).await,
+        0,
+        "every stage has counted every job once"
+    );
     assert_rows(lab).await;
     let others = "SELECT count(*) FROM millstream.job WHERE state <> 2 AND NOT (state = 8 AND kind_id = (SELECT id FROM millstream.kind WHERE name = 'document.extract'))";
-    assert_eq!(lab.number(others).await, 0, "no job is left over, and only the damaged file's is dead");
+    assert_eq!(
+        lab.number(others).await,
+        0,
+        "no job is left over, and only the damaged file's is dead"
+    );
     lab.await_drained("documents").await;
 }
 
@@ -82,17 +136,32 @@ async fn assert_rows(lab: &Lab) {
     let bare = "SELECT count(*) FROM millstream.chunk c WHERE
       (SELECT count(*) FROM millstream.chunk_analysis a WHERE a.document_id = c.document_id AND a.ordinal = c.ordinal) <> 3
       OR (SELECT count(*) FROM millstream.embedding e WHERE e.document_id = c.document_id AND e.ordinal = c.ordinal AND e.source = 'chunk') <> 1";
-    assert_eq!(lab.number(bare).await, 0, "every chunk has three analyses and a vector");
-    assert_eq!(lab.number("SELECT count(DISTINCT document_id) FROM millstream.chunk").await, 4);
+    assert_eq!(
+        lab.number(bare).await,
+        0,
+        "every chunk has three analyses and a vector"
+    );
+    assert_eq!(
+        lab.number("SELECT count(DISTINCT document_id) FROM millstream.chunk")
+            .await,
+        4
+    );
     let oak = "SELECT count(*) FROM millstream.product p JOIN millstream.document d ON d.id = p.document_id WHERE d.name = 'catalogue.pdf' AND p.name ILIKE '%oak table%'";
-    assert_eq!(lab.number(oak).await, 1, "the catalogue's oak table is one product");
+    assert_eq!(
+        lab.number(oak).await,
+        1,
+        "the catalogue's oak table is one product"
+    );
     let found = "SELECT count(DISTINCT document_id) FROM millstream.chunk WHERE search @@ to_tsquery('simple', 'oak & table')";
     assert!(lab.number(found).await >= 1, "the text can be searched");
 }
 
 /// Two worker processes in the middle of the pictures.
 async fn half_done(lab: &Lab) -> [Process; 2] {
-    let workers = [Process::start(lab, &["worker", "--concurrency", "2"]), Process::start(lab, &["worker", "--concurrency", "2"])];
+    let workers = [
+        Process::start(lab, &["worker", "--concurrency", "2"]),
+        Process::start(lab, &["worker", "--concurrency", "2"]),
+    ];
     lab.await_workers(2).await;
     add_samples(lab).await;
     let partly = "SELECT count(*) FROM millstream.stage WHERE name = 'images' AND state = 'running' AND completed_items > 0 AND completed_items < total_items";
@@ -104,7 +173,10 @@ async fn half_done(lab: &Lab) -> [Process; 2] {
 #[tokio::test]
 async fn documents_finish_with_all_that_is_in_them() {
     let lab = Lab::new().await;
-    let _workers = [Process::start(&lab, &["worker"]), Process::start(&lab, &["worker"])];
+    let _workers = [
+        Process::start(&lab, &["worker"]),
+        Process::start(&lab, &["worker"]),
+    ];
     add_samples(&lab).await;
     watch(&lab).await;
     assert_yield(&lab).await;

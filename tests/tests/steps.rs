@@ -27,16 +27,21 @@ fn dying_at(step: &str) -> Vec<(String, String)> {
 }
 
 async fn await_death(process: &mut Process) {
-    eventually("the process dies at its failpoint", async || process.has_ended().then_some(())).await;
+    eventually("the process dies at its failpoint", async || {
+        process.has_ended().then_some(())
+    })
+    .await;
 }
 
 /// Epoch and counted attempts of a completed job.
 async fn told(lab: &Lab, id: Uuid) -> (i32, i32) {
-    sqlx::query_as("SELECT epoch, attempt FROM millstream.job_view WHERE id = $1 AND state = 'completed'")
-        .bind(id)
-        .fetch_one(&lab.pool)
-        .await
-        .expect("a completed job")
+    sqlx::query_as(
+        "SELECT epoch, attempt FROM millstream.job_view WHERE id = $1 AND state = 'completed'",
+    )
+    .bind(id)
+    .fetch_one(&lab.pool)
+    .await
+    .expect("a completed job")
 }
 
 /// One worker dies at the step, the next one finds what is left. `epoch`: hand-outs that this costs.
@@ -49,7 +54,11 @@ async fn worker_dies_at(step: &str, epoch: i32) {
     let _next = Process::start(&lab, &["worker"]);
     lab.await_state(id, "completed").await;
     lab.await_drained("default").await;
-    assert_eq!(told(&lab, id).await, (epoch, 1), "{step}: one hand-out more only if the first one was lost, one accepted outcome");
+    assert_eq!(
+        told(&lab, id).await,
+        (epoch, 1),
+        "{step}: one hand-out more only if the first one was lost, one accepted outcome"
+    );
     assert_eq!(lab.number("SELECT count(*) FROM millstream.lease").await, 0);
 }
 
@@ -99,7 +108,10 @@ async fn dispatcher_dies_at(step: &str) -> i32 {
     lab.await_workers(1).await;
     first.signal(rustix::process::Signal::TERM);
     first.exit_code().await;
-    let id: Uuid = sqlx::query_scalar("SELECT millstream.enqueue('echo', '1')").fetch_one(&lab.pool).await.expect("an id");
+    let id: Uuid = sqlx::query_scalar("SELECT millstream.enqueue('echo', '1')")
+        .fetch_one(&lab.pool)
+        .await
+        .expect("an id");
     let mut dying = Process::start_in(&lab.config, &["worker", "--kinds", "echo"], &dying_at(step));
     await_death(&mut dying).await;
     let _next = Process::start(&lab, &["worker"]);
@@ -113,7 +125,11 @@ async fn dispatcher_dies_at(step: &str) -> i32 {
 // F04: marked as publishing, never published
 #[tokio::test]
 async fn a_dispatcher_that_dies_before_the_stream_has_its_entries_loses_no_job() {
-    assert_eq!(dispatcher_dies_at("dispatch.marked").await, 1, "the entry never existed");
+    assert_eq!(
+        dispatcher_dies_at("dispatch.marked").await,
+        1,
+        "the entry never existed"
+    );
 }
 
 // F04
@@ -126,12 +142,18 @@ async fn a_dispatcher_that_dies_after_the_stream_has_its_entries_makes_nothing_r
 // F03, rule 68
 #[tokio::test]
 async fn producers_killed_between_commit_and_publish_lose_no_job() {
-    let kills: usize = std::env::var("KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(KILLS_DEFAULT);
+    let kills: usize = std::env::var("KILLS")
+        .ok()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(KILLS_DEFAULT);
     let lab = Lab::new().await;
     let _worker = lab.worker().await;
     let env = dying_at("enqueue.committed");
     for batch in (0..kills).collect::<Vec<_>>().chunks(AT_A_TIME) {
-        let mut dying: Vec<_> = batch.iter().map(|_| Process::start_in(&lab.config, &["enqueue", "noop"], &env)).collect();
+        let mut dying: Vec<_> = batch
+            .iter()
+            .map(|_| Process::start_in(&lab.config, &["enqueue", "noop"], &env))
+            .collect();
         for process in &mut dying {
             assert_eq!(process.exit_code().await, None, "it ends by a signal");
         }

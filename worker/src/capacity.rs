@@ -73,14 +73,20 @@ impl Capacity {
     /// Of those, how many were there at a crash before and have not run for long enough since.
     pub(crate) fn watched(&self) -> usize {
         let now = Instant::now();
-        self.watched_until().iter().filter(|until| **until > now).count()
+        self.watched_until()
+            .iter()
+            .filter(|until| **until > now)
+            .count()
     }
 
     /// One of them runs, until the guard is dropped, and counts for so long.
     pub(crate) fn watch(self: &Arc<Self>, time: Duration) -> Watched {
         let until = Instant::now() + time;
         self.watched_until().push(until);
-        Watched { capacity: self.clone(), until }
+        Watched {
+            capacity: self.clone(),
+            until,
+        }
     }
 
     fn watched_until(&self) -> MutexGuard<'_, Vec<Instant>> {
@@ -97,7 +103,8 @@ impl Capacity {
         if self.is_closed() {
             return 0;
         }
-        let budget = (self.slots as u64 * SLOT_WEIGHT).saturating_sub(self.weight.load(Ordering::Relaxed));
+        let budget =
+            (self.slots as u64 * SLOT_WEIGHT).saturating_sub(self.weight.load(Ordering::Relaxed));
         let jobs = self.jobs_max().saturating_sub(self.jobs());
         if jobs < REFILL_MIN {
             return 0;
@@ -134,8 +141,15 @@ impl Capacity {
     /// The lane of suspects. With a seat its turn is waited for; without, `None` if another suspect has it.
     pub(crate) async fn lane(self: &Arc<Self>, has_seat: bool) -> Option<Lane> {
         let lane = self.lane.clone();
-        let held = if has_seat { lane.acquire_owned().await.ok() } else { lane.try_acquire_owned().ok() };
-        Some(Lane { capacity: self.clone(), _held: held? })
+        let held = if has_seat {
+            lane.acquire_owned().await.ok()
+        } else {
+            lane.try_acquire_owned().ok()
+        };
+        Some(Lane {
+            capacity: self.clone(),
+            _held: held?,
+        })
     }
 
     /// Takes on so many jobs of that weight; the guard gives it back.
@@ -143,7 +157,11 @@ impl Capacity {
         let weight = weight * jobs as u64;
         self.weight.fetch_add(weight, Ordering::Relaxed);
         self.jobs.fetch_add(jobs, Ordering::Relaxed);
-        Taken { capacity: self.clone(), jobs, weight }
+        Taken {
+            capacity: self.clone(),
+            jobs,
+            weight,
+        }
     }
 
     /// A slot to run in that is free now.
@@ -166,7 +184,9 @@ pub(crate) struct Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.capacity.weight.fetch_sub(self.weight, Ordering::Relaxed);
+        self.capacity
+            .weight
+            .fetch_sub(self.weight, Ordering::Relaxed);
         let left = self.capacity.jobs.fetch_sub(self.jobs, Ordering::Relaxed) - self.jobs;
         if left + REFILL_MIN <= self.capacity.jobs_max() {
             self.capacity.freed.notify_one();

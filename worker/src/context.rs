@@ -48,7 +48,8 @@ impl Context {
     /// One log line, visible from now on, with its time and the try that wrote it. What looks like a secret is left out, and what is beyond
     /// `LOG_LINE_BYTES_MAX`.
     pub fn log(&self, line: impl AsRef<str>) {
-        self.reporter.log(self, stored(line.as_ref(), LOG_LINE_BYTES_MAX));
+        self.reporter
+            .log(self, stored(line.as_ref(), LOG_LINE_BYTES_MAX));
     }
 
     /// Postgres, for a handler's own statements: a pool of the handlers of this process, beside those of the worker.

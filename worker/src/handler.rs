@@ -50,13 +50,14 @@ impl Handler {
         F: Fn(Context, P) -> R + Send + Sync + 'static,
         R: Future<Output = Outcome> + Send + 'static,
     {
-        let function = move |context: Context, payload: &str| match json::decode::<P>(payload.as_bytes()) {
-            Ok(payload) => function(context, payload).boxed(),
-            Err(e) => {
-                let text = format!("the payload is not what the kind expects: {}", e.text);
-                futures::future::ready(Err(Failure::Undecodable(text))).boxed()
-            }
-        };
+        let function =
+            move |context: Context, payload: &str| match json::decode::<P>(payload.as_bytes()) {
+                Ok(payload) => function(context, payload).boxed(),
+                Err(e) => {
+                    let text = format!("the payload is not what the kind expects: {}", e.text);
+                    futures::future::ready(Err(Failure::Undecodable(text))).boxed()
+                }
+            };
         Self {
             kind: kind.into(),
             retry: RetryPolicy::default(),

@@ -12,7 +12,10 @@ pub struct Health(pub(crate) Arc<Shared>);
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, serde::Serialize)]
-#[expect(clippy::struct_excessive_bools, reason = "the JSON of a probe: independent facts")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "the JSON of a probe: independent facts"
+)]
 pub struct Readiness {
     /// Whether traffic (a rollout) may count on this worker.
     pub ready: bool,
@@ -62,14 +65,25 @@ impl Health {
         let streams_mending = self.0.redis.mending().is_under_way();
         let pauses_known = self.0.pauses.are_known();
         Readiness {
-            ready: postgres && !draining && redis_policy != Policy::Evicts && !streams_mending && pauses_known,
+            ready: postgres
+                && !draining
+                && redis_policy != Policy::Evicts
+                && !streams_mending
+                && pauses_known,
             pauses_known,
             redis_lacks: self.0.redis.lacks(),
             streams_mending,
             redis_policy,
             postgres,
-            redis: if self.0.redis.refuses_work() { "down" } else { "up" },
-            breakers: Breakers { postgres: self.0.postgres.state(), redis: self.0.redis.breaker().state() },
+            redis: if self.0.redis.refuses_work() {
+                "down"
+            } else {
+                "up"
+            },
+            breakers: Breakers {
+                postgres: self.0.postgres.state(),
+                redis: self.0.redis.breaker().state(),
+            },
             draining,
             paused: self.0.paused.load(Ordering::Relaxed),
         }
@@ -81,14 +95,26 @@ impl Health {
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
         gauges.worker_closed.set(self.0.capacity.is_closed().into());
         gauges.redis_up.set(i64::from(!self.0.redis.refuses_work()));
-        gauges.redis_policy_ok.set(i64::from(self.0.redis.policy() == Policy::Keeps));
-        gauges.redis_breaker_open.set(i64::from(self.0.redis.refuses_work()));
-        gauges.pauses_unknown.set(i64::from(!self.0.pauses.are_known()));
+        gauges
+            .redis_policy_ok
+            .set(i64::from(self.0.redis.policy() == Policy::Keeps));
+        gauges
+            .redis_breaker_open
+            .set(i64::from(self.0.redis.refuses_work()));
+        gauges
+            .pauses_unknown
+            .set(i64::from(!self.0.pauses.are_known()));
         let counters = &self.0.metrics.counters;
         counters.set_degraded(Degraded::PostgresAway, self.0.postgres.toll());
         counters.set_degraded(Degraded::RedisAway, self.0.redis.breaker().toll());
         let (open, idle) = self.0.handlers_pg.usage();
-        for (pool, open, idle) in self.0.pg.usage().into_iter().chain([("handlers", open, idle)]) {
+        for (pool, open, idle) in self
+            .0
+            .pg
+            .usage()
+            .into_iter()
+            .chain([("handlers", open, idle)])
+        {
             gauges.set_pool(pool, open - idle.min(open), open);
         }
         self.0.metrics.render()

@@ -48,23 +48,38 @@ pub(crate) fn death_silence(lease: Duration) -> Duration {
 pub(crate) fn breaker() -> Breaker {
     Breaker::new(
         1,
-        Lines { begins: "no heartbeat: Postgres is out of reach, nothing new is claimed", ends: "Postgres answers the heartbeat again" },
+        Lines {
+            begins: "no heartbeat: Postgres is out of reach, nothing new is claimed",
+            ends: "Postgres answers the heartbeat again",
+        },
     )
 }
 
 /// Starts the thread; it ends when `stop` fires.
-pub(crate) fn start(shared: Arc<Shared>, stop: CancellationToken) -> std::io::Result<JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub(crate) fn start(
+    shared: Arc<Shared>,
+    stop: CancellationToken,
+) -> std::io::Result<JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let thread = std::thread::Builder::new().name("heartbeat".into());
     thread.spawn(move || runtime.block_on(beat_until(shared, stop)))
 }
 
 async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
     let fence = Fence::new(shared.clone());
-    let mut heart = Heart { connection: None, unknown: HashMap::new(), shared: shared.clone() };
+    let mut heart = Heart {
+        connection: None,
+        unknown: HashMap::new(),
+        shared: shared.clone(),
+    };
     let mut reconnect = Reconnect::default();
     while !stop.is_cancelled() {
-        shared.pulses.turn("heartbeat", shared.lease * SILENCE_LEASES_MAX + Duration::from_secs(15));
+        shared.pulses.turn(
+            "heartbeat",
+            shared.lease * SILENCE_LEASES_MAX + Duration::from_secs(15),
+        );
         let pause = match fence.during(heart.beat()).await {
             Ok(()) => {
                 reconnect.reset();
@@ -92,7 +107,9 @@ impl Heart {
         match self.connection.take() {
             Some(kept) => match self.beat_over(kept).await {
                 // Its session ended between two beats, which says nothing of the server: a new one is asked.
-                Err(outage) if outage.is_connection_gone() => self.beat_over(connect(&self.shared).await?).await,
+                Err(outage) if outage.is_connection_gone() => {
+                    self.beat_over(connect(&self.shared).await?).await
+                }
                 done => done,
             },
             None => self.beat_over(connect(&self.shared).await?).await,
@@ -108,11 +125,16 @@ impl Heart {
         self.shared.beating.store(true, Ordering::Relaxed);
         self.shared.postgres.note_success();
         self.shared.metrics.gauges.postgres_up.set(1);
-        self.shared.paused.store(state == "paused", Ordering::Relaxed);
+        self.shared
+            .paused
+            .store(state == "paused", Ordering::Relaxed);
         if state == "draining" {
             self.shared.draining.cancel();
         }
-        let lost: Vec<_> = believed.iter().filter(|h| leases.get(&h.id) != Some(&h.epoch)).collect();
+        let lost: Vec<_> = believed
+            .iter()
+            .filter(|h| leases.get(&h.id) != Some(&h.epoch))
+            .collect();
         for hold in lost {
             hold.lose();
         }
@@ -122,14 +144,37 @@ impl Heart {
         Ok(())
     }
 
-    async fn return_unknown(&mut self, conn: &mut PgConnection, leases: HashMap<JobId, i32>) -> Result<(), Outage> {
-        let held: HashSet<(JobId, i32)> = self.shared.held.all().iter().map(|h| (h.id, h.epoch)).collect();
-        let unknown: HashMap<_, _> = leases.into_iter().filter(|lease| !held.contains(lease)).collect();
-        let twice: Vec<_> =
-            unknown.iter().filter(|(id, epoch)| self.unknown.get(id) == Some(epoch)).map(|(id, epoch)| (*id, *epoch)).collect();
+    async fn return_unknown(
+        &mut self,
+        conn: &mut PgConnection,
+        leases: HashMap<JobId, i32>,
+    ) -> Result<(), Outage> {
+        let held: HashSet<(JobId, i32)> = self
+            .shared
+            .held
+            .all()
+            .iter()
+            .map(|h| (h.id, h.epoch))
+            .collect();
+        let unknown: HashMap<_, _> = leases
+            .into_iter()
+            .filter(|lease| !held.contains(lease))
+            .collect();
+        let twice: Vec<_> = unknown
+            .iter()
+            .filter(|(id, epoch)| self.unknown.get(id) == Some(epoch))
+            .map(|(id, epoch)| (*id, *epoch))
+            .collect();
         if !twice.is_empty() {
-            tracing::info!(jobs = twice.len(), "leases without a run here are handed back");
-            within("handing leases back", rehand(conn, &twice, Reason::Lost, Reach::Leased, None)).await?;
+            tracing::info!(
+                jobs = twice.len(),
+                "leases without a run here are handed back"
+            );
+            within(
+                "handing leases back",
+                rehand(conn, &twice, Reason::Lost, Reach::Leased, None),
+            )
+            .await?;
             within("forgetting leases", forget_stale(conn, &twice)).await?;
         }
         self.unknown = unknown;
@@ -154,7 +199,8 @@ pub(crate) fn heart_name(worker: i64) -> String {
 
 async fn connect(shared: &Shared) -> Result<PgConnection, Outage> {
     let op = "connecting the heartbeat";
-    let options = connect_options(&shared.database_url)?.application_name(&heart_name(shared.worker_id));
+    let options =
+        connect_options(&shared.database_url)?.application_name(&heart_name(shared.worker_id));
     tokio::time::timeout(shared.lease / 3, options.connect())
         .await
         .map_err(|_| Outage::PostgresTimeout { op })?
@@ -162,7 +208,10 @@ async fn connect(shared: &Shared) -> Result<PgConnection, Outage> {
 }
 
 /// One beat: moves the counter and brings back what Postgres thinks this worker is doing.
-async fn ask(conn: &mut PgConnection, shared: &Shared) -> Result<(String, HashMap<JobId, i32>), sqlx::Error> {
+async fn ask(
+    conn: &mut PgConnection,
+    shared: &Shared,
+) -> Result<(String, HashMap<JobId, i32>), sqlx::Error> {
     sqlx::query("UPDATE millstream.worker_beat SET beat = beat + 1, beat_at = now(), busy = $2, finished = $3, memory_bytes = $4 WHERE worker_id = $1")
         .bind(shared.worker_id)
         .bind(shared.capacity.busy() as i32)
@@ -186,9 +235,14 @@ async fn ask(conn: &mut PgConnection, shared: &Shared) -> Result<(String, HashMa
     .bind(before)
     .fetch_one(&mut *conn)
     .await?;
-    let rows =
-        sqlx::query("SELECT job_id, epoch FROM millstream.lease WHERE worker_id = $1").bind(shared.worker_id).fetch_all(conn).await?;
-    Ok((state.unwrap_or_default(), rows.iter().map(|row| (row.get(0), row.get(1))).collect()))
+    let rows = sqlx::query("SELECT job_id, epoch FROM millstream.lease WHERE worker_id = $1")
+        .bind(shared.worker_id)
+        .fetch_all(conn)
+        .await?;
+    Ok((
+        state.unwrap_or_default(),
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect(),
+    ))
 }
 
 /// Leases that were written while their job was handed out again, and were not seen by that. They bind nobody.

@@ -22,7 +22,10 @@ impl Held {
             Entry::Occupied(_) => None,
             Entry::Vacant(place) => {
                 place.insert(hold.clone());
-                Some(InHand { held: self.clone(), id: hold.id })
+                Some(InHand {
+                    held: self.clone(),
+                    id: hold.id,
+                })
             }
         }
     }
@@ -33,12 +36,18 @@ impl Held {
 
     /// Whether that very hold, not only one of the same job, is in hand.
     pub(crate) fn has(&self, hold: &Arc<Hold>) -> bool {
-        self.lock().get(&hold.id).is_some_and(|held| Arc::ptr_eq(held, hold))
+        self.lock()
+            .get(&hold.id)
+            .is_some_and(|held| Arc::ptr_eq(held, hold))
     }
 
     /// The holds that Postgres has a lease for.
     pub(crate) fn leased(&self) -> Vec<Arc<Hold>> {
-        self.lock().values().filter(|h| h.is_leased()).cloned().collect()
+        self.lock()
+            .values()
+            .filter(|h| h.is_leased())
+            .cloned()
+            .collect()
     }
 
     /// Every hold.
@@ -48,7 +57,10 @@ impl Held {
 
     /// How many handlers have been at work for at least so long.
     pub(crate) fn running_for(&self, at_least: Duration) -> usize {
-        self.lock().values().filter(|h| h.has_run().is_some_and(|ran| ran >= at_least)).count()
+        self.lock()
+            .values()
+            .filter(|h| h.has_run().is_some_and(|ran| ran >= at_least))
+            .count()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Hold>>> {

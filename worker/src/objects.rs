@@ -12,7 +12,9 @@ use std::{
 
 use futures::{Stream, StreamExt, TryStreamExt};
 use millstream_common::{id::new_job_id, shortage::shortage};
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path};
+use object_store::{
+    ObjectStore, ObjectStoreExt, PutPayload, WriteMultipart, local::LocalFileSystem, path::Path,
+};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;
 
@@ -68,9 +70,12 @@ impl Objects {
     /// Opens `file:///folder` (created if missing) or `s3://bucket/prefix` (credentials from the `AWS_*` variables).
     pub fn open(url: &str) -> Result<Self, ObjectsError> {
         if let Some(folder) = url.strip_prefix("file://") {
-            std::fs::create_dir_all(folder).map_err(|e| ObjectsError::Config(format!("the folder {folder} cannot be made: {e}")))?;
-            let store =
-                LocalFileSystem::new_with_prefix(folder).map_err(|e| ObjectsError::Config(e.to_string()))?.with_automatic_cleanup(true);
+            std::fs::create_dir_all(folder).map_err(|e| {
+                ObjectsError::Config(format!("the folder {folder} cannot be made: {e}"))
+            })?;
+            let store = LocalFileSystem::new_with_prefix(folder)
+                .map_err(|e| ObjectsError::Config(e.to_string()))?
+                .with_automatic_cleanup(true);
             return Ok(Self {
                 store: Arc::new(store),
                 prefix: String::new(),
@@ -79,14 +84,21 @@ impl Objects {
             });
         }
         let Some(rest) = url.strip_prefix("s3://") else {
-            return Err(ObjectsError::Config(format!("{url}: use file:///folder or s3://bucket/prefix")));
+            return Err(ObjectsError::Config(format!(
+                "{url}: use file:///folder or s3://bucket/prefix"
+            )));
         };
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let store = object_store::aws::AmazonS3Builder::from_env()
             .with_bucket_name(bucket)
             .build()
             .map_err(|e| ObjectsError::Config(e.to_string()))?;
-        Ok(Self { store: Arc::new(store), prefix: prefix.trim_matches('/').to_owned(), place: url.to_owned(), folder: None })
+        Ok(Self {
+            store: Arc::new(store),
+            prefix: prefix.trim_matches('/').to_owned(),
+            place: url.to_owned(),
+            folder: None,
+        })
     }
 
     /// Which store it is: as the configuration says, without credentials. Two folders of one path, on two machines, are two stores.
@@ -95,19 +107,31 @@ impl Objects {
     }
 
     fn path(&self, key: &str) -> Path {
-        if self.prefix.is_empty() { Path::from(key) } else { Path::from(format!("{}/{key}", self.prefix)) }
+        if self.prefix.is_empty() {
+            Path::from(key)
+        } else {
+            Path::from(format!("{}/{key}", self.prefix))
+        }
     }
 
     /// Stores a small object.
     pub async fn put_bytes(&self, key: &str, bytes: Vec<u8>) -> Result<Stored, ObjectsError> {
-        let stored = Stored { bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(&bytes)) };
-        self.store.put(&self.path(key), PutPayload::from(bytes)).await.map_err(|e| failed(key, &e))?;
+        let stored = Stored {
+            bytes: bytes.len() as u64,
+            sha256: hex::encode(Sha256::digest(&bytes)),
+        };
+        self.store
+            .put(&self.path(key), PutPayload::from(bytes))
+            .await
+            .map_err(|e| failed(key, &e))?;
         Ok(stored)
     }
 
     /// Stores a file without holding it in memory.
     pub async fn put_file(&self, key: &str, path: &FsPath) -> Result<Stored, ObjectsError> {
-        let file = tokio::fs::File::open(path).await.map_err(|e| local("read", &e))?;
+        let file = tokio::fs::File::open(path)
+            .await
+            .map_err(|e| local("read", &e))?;
         let reader = tokio_util::io::ReaderStream::with_capacity(file, READ_BYTES);
         self.put_stream(key, reader, u64::MAX).await
     }
@@ -119,7 +143,11 @@ impl Objects {
         stream: impl Stream<Item = Result<B, E>>,
         bytes_max: u64,
     ) -> Result<Stored, ObjectsError> {
-        let upload = self.store.put_multipart(&self.path(key)).await.map_err(|e| failed(key, &e))?;
+        let upload = self
+            .store
+            .put_multipart(&self.path(key))
+            .await
+            .map_err(|e| failed(key, &e))?;
         let mut writer = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
         match copy(&mut writer, stream, bytes_max).await {
             Ok(stored) => {
@@ -136,11 +164,20 @@ impl Objects {
 
     /// Copies an object into a local file, for tools that want one.
     pub async fn fetch(&self, key: &str, to: &FsPath) -> Result<(), ObjectsError> {
-        let mut body = self.store.get(&self.path(key)).await.map_err(|e| failed(key, &e))?.into_stream();
-        let mut file = tokio::fs::File::create(to).await.map_err(|e| local("written", &e))?;
+        let mut body = self
+            .store
+            .get(&self.path(key))
+            .await
+            .map_err(|e| failed(key, &e))?
+            .into_stream();
+        let mut file = tokio::fs::File::create(to)
+            .await
+            .map_err(|e| local("written", &e))?;
         while let Some(bytes) = body.next().await {
             let bytes = bytes.map_err(|e| failed(key, &e))?;
-            file.write_all(&bytes).await.map_err(|e| local("written", &e))?;
+            file.write_all(&bytes)
+                .await
+                .map_err(|e| local("written", &e))?;
         }
         file.flush().await.map_err(|e| local("written", &e))
     }
@@ -159,14 +196,19 @@ impl Objects {
         if let Some(folder) = &self.folder {
             // A store of files lists no file that is still being written.
             return match tokio::fs::remove_dir_all(folder.join(key)).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(ObjectsError::Failed(error.to_string())),
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(ObjectsError::Failed(error.to_string()))
+                }
                 _ => Ok(()),
             };
         }
         let path = self.path(key);
         let mut found = self.store.list(Some(&path));
         while let Some(object) = found.try_next().await.map_err(|e| failed(key, &e))? {
-            self.store.delete(&object.location).await.map_err(|e| failed(key, &e))?;
+            self.store
+                .delete(&object.location)
+                .await
+                .map_err(|e| failed(key, &e))?;
         }
         Ok(())
     }
@@ -182,7 +224,9 @@ fn mark(folder: &FsPath) -> std::io::Result<String> {
     let path = folder.join(MARK);
     if !path.exists() {
         // Readable for those who may read the folder.
-        let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
+        let mut file = tempfile::Builder::new()
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(folder)?;
         file.write_all(new_job_id().to_string().as_bytes())?;
         // If somebody was quicker, theirs counts.
         drop(file.persist_noclobber(&path));
@@ -206,10 +250,16 @@ async fn copy<B: AsRef<[u8]>, E: std::fmt::Display>(
             return Err(ObjectsError::TooLarge(bytes_max));
         }
         hash.update(piece);
-        writer.wait_for_capacity(2).await.map_err(|e| failed("", &e))?;
+        writer
+            .wait_for_capacity(2)
+            .await
+            .map_err(|e| failed("", &e))?;
         writer.write(piece);
     }
-    Ok(Stored { bytes: total, sha256: hex::encode(hash.finalize()) })
+    Ok(Stored {
+        bytes: total,
+        sha256: hex::encode(hash.finalize()),
+    })
 }
 
 fn failed(key: &str, error: &object_store::Error) -> ObjectsError {
@@ -221,7 +271,10 @@ fn failed(key: &str, error: &object_store::Error) -> ObjectsError {
 }
 
 fn local(what: &str, error: &std::io::Error) -> ObjectsError {
-    ObjectsError::Local(format!("a temporary file could not be {what}: {}", with_shortage(error)))
+    ObjectsError::Local(format!(
+        "a temporary file could not be {what}: {}",
+        with_shortage(error)
+    ))
 }
 
 /// The error, and what this machine is short of if that is its reason.
@@ -239,14 +292,20 @@ mod tests {
     async fn what_is_below_a_key_goes_with_what_was_half_written() {
         let folder = tempfile::tempdir().unwrap();
         let objects = Objects::open(&format!("file://{}", folder.path().display())).unwrap();
-        for key in ["documents/1/original", "documents/1/images/a", "documents/2/original"] {
+        for key in [
+            "documents/1/original",
+            "documents/1/images/a",
+            "documents/2/original",
+        ] {
             objects.put_bytes(key, b"x".to_vec()).await.unwrap();
         }
         // As the store names a file that is being written.
         std::fs::write(folder.path().join("documents/1/original#1"), b"half").unwrap();
         objects.discard("documents/1").await.unwrap();
         objects.discard("documents/3").await.unwrap();
-        let left = std::fs::read_dir(folder.path().join("documents")).unwrap().map(|entry| entry.unwrap().file_name());
+        let left = std::fs::read_dir(folder.path().join("documents"))
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name());
         assert_eq!(left.collect::<Vec<_>>(), ["2"]);
     }
 
@@ -255,7 +314,12 @@ mod tests {
     fn two_folders_of_one_path_are_two_stores_and_one_folder_is_one() {
         let folder = tempfile::tempdir().unwrap();
         let (here, away) = (folder.path().join("objects"), folder.path().join("away"));
-        let place = || Objects::open(&format!("file://{}", here.display())).unwrap().place().to_owned();
+        let place = || {
+            Objects::open(&format!("file://{}", here.display()))
+                .unwrap()
+                .place()
+                .to_owned()
+        };
         let one = place();
         assert_eq!(place(), one);
         std::fs::rename(&here, &away).unwrap();

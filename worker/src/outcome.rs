@@ -6,7 +6,11 @@ use futures::future::BoxFuture;
 use sqlx::PgConnection;
 
 /// Writes that belong to a success: they commit together with the settling of this attempt, or neither does (G1).
-pub type Effect = Box<dyn for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send + Sync>;
+pub type Effect = Box<
+    dyn for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), sqlx::Error>>
+        + Send
+        + Sync,
+>;
 
 /// The job is done.
 #[derive(Default)]
@@ -27,8 +31,12 @@ impl Success {
 
     /// Done, with a result.
     pub fn with_result(result: &impl serde::Serialize) -> Result<Self, Failure> {
-        let text = serde_json::to_string(result).map_err(|e| Failure::permanent(format!("the result does not serialise: {e}")))?;
-        Ok(Self { result: Some(text), ..Self::default() })
+        let text = serde_json::to_string(result)
+            .map_err(|e| Failure::permanent(format!("the result does not serialise: {e}")))?;
+        Ok(Self {
+            result: Some(text),
+            ..Self::default()
+        })
     }
 
     /// Done once `effect` has committed too.

@@ -72,8 +72,14 @@ fn names(job: &ClaimedJob) -> Names {
 
 impl Pauses {
     pub(crate) fn new() -> Self {
-        let look = Look { asked_at: Instant::now(), closed: Closed::default() };
-        Self { look: watch::Sender::new(look), known: Breaker::new(LATE_TO_TELL, LINES) }
+        let look = Look {
+            asked_at: Instant::now(),
+            closed: Closed::default(),
+        };
+        Self {
+            look: watch::Sender::new(look),
+            known: Breaker::new(LATE_TO_TELL, LINES),
+        }
     }
 
     /// What Postgres has answered to a question asked then. Who waits is woken only if it is something else than before.
@@ -102,7 +108,9 @@ impl Pauses {
 
     /// For a job that has a slot.
     pub(crate) fn leave(&self, job: &ClaimedJob) -> Leave {
-        self.look.borrow().leave(job.asked_at, names(job), Instant::now())
+        self.look
+            .borrow()
+            .leave(job.asked_at, names(job), Instant::now())
     }
 
     /// Waits until a job that waits for its slot may not have it.
@@ -112,7 +120,12 @@ impl Pauses {
 
     async fn closes_names(&self, asked_at: Instant, names: Names) {
         // An error would say that the sender is gone, which is here.
-        drop(self.look.subscribe().wait_for(|look| look.closes(asked_at, names)).await);
+        drop(
+            self.look
+                .subscribe()
+                .wait_for(|look| look.closes(asked_at, names))
+                .await,
+        );
     }
 }
 
@@ -128,16 +141,32 @@ mod tests {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let leave = |looked, closed: bool, claimed, now| {
-            let closed = if closed { Closed::of(&[], &[NAMES.1], &[]) } else { Closed::default() };
-            Look { asked_at: at(looked), closed }.leave(at(claimed), NAMES, at(now))
+            let closed = if closed {
+                Closed::of(&[], &[NAMES.1], &[])
+            } else {
+                Closed::default()
+            };
+            Look {
+                asked_at: at(looked),
+                closed,
+            }
+            .leave(at(claimed), NAMES, at(now))
         };
         assert_eq!(leave(1_000, false, 0, 1_100), Leave::Granted);
         assert_eq!(leave(1_000, true, 500, 1_100), Leave::Refused);
-        assert_eq!(leave(1_000, true, 1_050, 1_100), Leave::Granted, "resumed since");
+        assert_eq!(
+            leave(1_000, true, 1_050, 1_100),
+            Leave::Granted,
+            "resumed since"
+        );
         assert_eq!(leave(1_000, true, 500, 9_000), Leave::Refused);
         for (looked, claimed) in [(1_000, 0), (0, 1_000), (1_000, 1_000)] {
             assert_eq!(leave(looked, false, claimed, 2_500), Leave::Granted);
-            assert_eq!(leave(looked, false, claimed, 2_501), Leave::Unknown, "it may have been paused meanwhile");
+            assert_eq!(
+                leave(looked, false, claimed, 2_501),
+                Leave::Unknown,
+                "it may have been paused meanwhile"
+            );
         }
     }
 
@@ -145,7 +174,9 @@ mod tests {
     #[test]
     fn x71_looks_that_come_too_late_are_told_until_one_comes_in_time() {
         let pauses = Pauses::new();
-        let Some(late) = Instant::now().checked_sub(KNOWN_MAX * 2) else { return };
+        let Some(late) = Instant::now().checked_sub(KNOWN_MAX * 2) else {
+            return;
+        };
         for known in [true, true, false] {
             pauses.note(late, Closed::default());
             assert_eq!(pauses.are_known(), known, "one late look is no news");

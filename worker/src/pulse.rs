@@ -27,13 +27,19 @@ impl Pulses {
 
     /// A loop has ended on purpose.
     pub(crate) fn end(&self, name: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
     }
 
     /// The loops that have been silent too long.
     pub(crate) fn stuck(&self) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().filter(|(_, (at, max))| at.elapsed() > *max).map(|(name, _)| name.clone()).collect()
+        all.iter()
+            .filter(|(_, (at, max))| at.elapsed() > *max)
+            .map(|(name, _)| name.clone())
+            .collect()
     }
 }
 

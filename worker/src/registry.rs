@@ -29,8 +29,17 @@ pub(crate) struct Registered {
 impl Registered {
     /// Adds one run to the mean. Lost updates of racing threads do not matter.
     pub(crate) fn learn(&self, ran: Duration) {
-        let (old, new) = (self.mean_us.load(Ordering::Relaxed), (ran.as_micros() as u64).max(1));
-        let mean = if old == 0 { new } else { (old as f64).mul_add(1.0 - NEWEST_SHARE, new as f64 * NEWEST_SHARE).ceil() as u64 };
+        let (old, new) = (
+            self.mean_us.load(Ordering::Relaxed),
+            (ran.as_micros() as u64).max(1),
+        );
+        let mean = if old == 0 {
+            new
+        } else {
+            (old as f64)
+                .mul_add(1.0 - NEWEST_SHARE, new as f64 * NEWEST_SHARE)
+                .ceil() as u64
+        };
         self.mean_us.store(mean, Ordering::Relaxed);
     }
 
@@ -64,8 +73,19 @@ pub(crate) struct Registry {
 impl Registry {
     /// `handlers` with the numbers of their kinds and the mean run times that their chunk sizes stand for.
     pub(crate) fn new(handlers: impl IntoIterator<Item = (i32, Handler)>) -> Self {
-        let registered = |(kind_id, handler)| (kind_id, Arc::new(Registered { kind_id, handler, mean_us: AtomicU64::new(0) }));
-        Self { by_id: handlers.into_iter().map(registered).collect() }
+        let registered = |(kind_id, handler)| {
+            (
+                kind_id,
+                Arc::new(Registered {
+                    kind_id,
+                    handler,
+                    mean_us: AtomicU64::new(0),
+                }),
+            )
+        };
+        Self {
+            by_id: handlers.into_iter().map(registered).collect(),
+        }
     }
 
     pub(crate) fn get(&self, kind_id: i32) -> Option<&Arc<Registered>> {
@@ -74,7 +94,8 @@ impl Registry {
 
     /// Whether this process can run jobs of that kind and payload version.
     pub(crate) fn knows(&self, kind_id: i32, version: i16) -> bool {
-        self.get(kind_id).is_some_and(|kind| version <= kind.handler.version_max)
+        self.get(kind_id)
+            .is_some_and(|kind| version <= kind.handler.version_max)
     }
 
     pub(crate) fn kind_ids(&self) -> Vec<i32> {
@@ -85,7 +106,10 @@ impl Registry {
 
     /// Counted tries as the handlers have them, in the order of [`Registry::kind_ids`].
     pub(crate) fn tries(&self) -> Vec<i16> {
-        self.kind_ids().iter().filter_map(|id| Some(self.get(*id)?.handler.retry.max_attempts)).collect()
+        self.kind_ids()
+            .iter()
+            .filter_map(|id| Some(self.get(*id)?.handler.retry.max_attempts))
+            .collect()
     }
 
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Registered>> {

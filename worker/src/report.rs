@@ -64,11 +64,23 @@ impl Reporter {
     pub(crate) fn new() -> (Self, Reports) {
         let (sender, lines) = mpsc::channel(LINES_MAX);
         let dropped = Arc::new(AtomicU64::new(0));
-        (Self { lines: sender, dropped: dropped.clone() }, Reports { lines, dropped })
+        (
+            Self {
+                lines: sender,
+                dropped: dropped.clone(),
+            },
+            Reports { lines, dropped },
+        )
     }
 
     pub(crate) fn log(&self, context: &Context, text: String) {
-        let line = Line { job: context.job_id, epoch: context.epoch, attempt: context.attempt, at: clock::now(), text };
+        let line = Line {
+            job: context.job_id,
+            epoch: context.epoch,
+            attempt: context.attempt,
+            at: clock::now(),
+            text,
+        };
         if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
@@ -106,7 +118,10 @@ impl Reports {
         }
         if self.dropped.load(Relaxed) > 0 && DROPPED_LINES.may_speak().is_some() {
             let lines = self.dropped.swap(0, Relaxed);
-            tracing::warn!(lines, "log lines of jobs were lost: they came faster than Postgres took them");
+            tracing::warn!(
+                lines,
+                "log lines of jobs were lost: they came faster than Postgres took them"
+            );
         }
     }
 
@@ -131,12 +146,17 @@ fn tell_failure(written: Result<(), Outage>) {
 type Told = (JobId, i32, (f32, String));
 
 async fn write_progress(shared: &Shared) -> Result<(), Outage> {
-    let mut told: Vec<Told> =
-        shared.held.leased().into_iter().filter_map(|hold| Some((hold.id, hold.epoch, hold.take_report()?))).collect();
+    let mut told: Vec<Told> = shared
+        .held
+        .leased()
+        .into_iter()
+        .filter_map(|hold| Some((hold.id, hold.epoch, hold.take_report()?)))
+        .collect();
     if told.is_empty() {
         return Ok(());
     }
-    told.iter_mut().for_each(|told| told.2.1 = stored(&told.2.1, NOTE_BYTES_MAX));
+    told.iter_mut()
+        .for_each(|told| told.2.1 = stored(&told.2.1, NOTE_BYTES_MAX));
     let op = "writing the progress of jobs";
     match within_a_loan(shared, op, async |conn| update(conn, &told).await).await {
         // A text that this database cannot store must not cost the others theirs.
@@ -152,7 +172,9 @@ async fn write_lines(shared: &Shared, lines: &mut [Line]) -> Result<(), Outage> 
     let op = "writing log lines of jobs";
     match within_a_loan(shared, op, async |conn| insert(conn, lines).await).await {
         Err(outage) if outage.is_about_the_data() => {
-            lines.iter_mut().for_each(|line| line.text = plain(&line.text));
+            lines
+                .iter_mut()
+                .for_each(|line| line.text = plain(&line.text));
             within_a_loan(shared, op, async |conn| insert(conn, lines).await).await
         }
         written => written,

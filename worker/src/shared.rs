@@ -49,7 +49,10 @@ impl Queues {
 
     /// As they are now.
     pub(crate) fn all(&self) -> Arc<[Queue]> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn ids(&self) -> Vec<i32> {
@@ -135,16 +138,24 @@ pub(crate) struct Meters {
 
 impl Meters {
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { metrics, jobs: Mutex::default(), queues: Mutex::default() }
+        Self {
+            metrics,
+            jobs: Mutex::default(),
+            queues: Mutex::default(),
+        }
     }
 
     pub(crate) fn job(&self, queue: &Queue, kind_id: i32, kind: &str) -> JobMeters {
         let mut all = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry((queue.id, kind_id)).or_insert_with(|| self.metrics.job(&queue.name, kind)).clone()
+        all.entry((queue.id, kind_id))
+            .or_insert_with(|| self.metrics.job(&queue.name, kind))
+            .clone()
     }
 
     pub(crate) fn queue(&self, queue: &Queue) -> QueueMeters {
         let mut all = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(queue.id).or_insert_with(|| self.metrics.queue(&queue.name)).clone()
+        all.entry(queue.id)
+            .or_insert_with(|| self.metrics.queue(&queue.name))
+            .clone()
     }
 }

@@ -112,20 +112,41 @@ impl Worker {
     fn spawn_loops(&mut self, channels: Channels) -> Result<(), Error> {
         let shared = &self.shared;
         let thread = heartbeat::start(shared.clone(), self.heart.clone());
-        self.heart_thread = Some(thread.map_err(|e| Refusal::State(format!("the heartbeat thread could not start: {e}")))?);
+        self.heart_thread =
+            Some(thread.map_err(|e| {
+                Refusal::State(format!("the heartbeat thread could not start: {e}"))
+            })?);
         let stop = self.settling.stop_token();
-        self.settling.spawn(settle::run(shared.clone(), channels.outcomes, stop.clone()));
-        self.settling.spawn(lessor::run(shared.clone(), channels.fresh, stop));
+        self.settling
+            .spawn(settle::run(shared.clone(), channels.outcomes, stop.clone()));
+        self.settling
+            .spawn(lessor::run(shared.clone(), channels.fresh, stop));
         // Ends after the settler, with its last counts.
-        self.acknowledging.spawn(parcels::run(shared.clone(), self.acknowledging.stop_token()));
-        self.acknowledging.spawn(ack::acknowledge(shared.redis.clone(), channels.acks, self.acknowledging.stop_token()));
-        self.keeping.spawn(report::run(shared.clone(), channels.reports, self.keeping.stop_token()));
+        self.acknowledging.spawn(parcels::run(
+            shared.clone(),
+            self.acknowledging.stop_token(),
+        ));
+        self.acknowledging.spawn(ack::acknowledge(
+            shared.redis.clone(),
+            channels.acks,
+            self.acknowledging.stop_token(),
+        ));
+        self.keeping.spawn(report::run(
+            shared.clone(),
+            channels.reports,
+            self.keeping.stop_token(),
+        ));
         duties::start(shared, &self.keeping);
         self.claiming.spawn(direct::run(shared.clone()));
         for queue in shared.queues.all().iter() {
-            self.claiming.spawn(Reader::new(shared.clone(), queue.clone()).run());
+            self.claiming
+                .spawn(Reader::new(shared.clone(), queue.clone()).run());
         }
-        self.claiming.spawn(added::run(shared.clone(), self.claiming.clone(), self.reads_all));
+        self.claiming.spawn(added::run(
+            shared.clone(),
+            self.claiming.clone(),
+            self.reads_all,
+        ));
         Ok(())
     }
 
@@ -146,7 +167,11 @@ impl Worker {
 
     /// Ends in order. `hurry` cuts the grace period short (a second signal).
     pub async fn drain(mut self, hurry: CancellationToken) {
-        tracing::info!(running = self.shared.capacity.jobs(), grace_ms = self.grace.as_millis() as u64, "draining: nothing new is claimed");
+        tracing::info!(
+            running = self.shared.capacity.jobs(),
+            grace_ms = self.grace.as_millis() as u64,
+            "draining: nothing new is claimed"
+        );
         self.shared.draining.cancel();
         self.mark("draining").await;
         let _ = self.claiming.stop(LEAVE_MAX).await;
@@ -198,17 +223,28 @@ impl Worker {
 }
 
 async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Channels), Error> {
-    let Parts { config, metrics, handlers } = parts;
+    let Parts {
+        config,
+        metrics,
+        handlers,
+    } = parts;
     let pg = Pg::new(&database_url, config.database.connections_max)?;
     let catalog = Catalog::new(pg.clone());
     let handlers = registered(&catalog, chosen(handlers, &config.worker.kinds)?).await?;
     let queues = queues(&catalog, &config.worker.queues).await?;
-    let registry = Registry::new(handlers.into_iter().filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))));
+    let registry = Registry::new(
+        handlers
+            .into_iter()
+            .filter_map(|h| Some((catalog.kind_id(&h.kind)?, h))),
+    );
     let slots = slots(config.worker.concurrency);
     let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
     let (senders, channels) = channels();
     let shared = Shared {
-        redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone(), mark(&pg).await?))?,
+        redis: Redis::new(
+            config.redis.url.expose(),
+            Keys::new(config.redis.prefix.clone(), mark(&pg).await?),
+        )?,
         pg,
         handlers_pg: GuardedPool::for_handlers(&database_url, config.database.connections_max)?,
         database_url,
@@ -248,49 +284,96 @@ fn channels() -> (Senders, Channels) {
     let (fresh, fresh_out) = mpsc::unbounded_channel();
     let (acks, acks_out) = mpsc::unbounded_channel();
     let (reporter, reports) = Reporter::new();
-    (Senders { outcomes, fresh, acks, reporter }, Channels { outcomes: outcomes_out, fresh: fresh_out, acks: acks_out, reports })
+    (
+        Senders {
+            outcomes,
+            fresh,
+            acks,
+            reporter,
+        },
+        Channels {
+            outcomes: outcomes_out,
+            fresh: fresh_out,
+            acks: acks_out,
+            reports,
+        },
+    )
 }
 
 /// The handlers to serve: all, or those whose kinds are named. Each kind has one: which of two should run a job, nobody could say.
 fn chosen(handlers: Vec<Handler>, kinds: &[String]) -> Result<Vec<Handler>, Refusal> {
     let mut known: HashSet<&str> = HashSet::new();
     if let Some(twice) = handlers.iter().find(|h| !known.insert(&h.kind)) {
-        return Err(Refusal::Invalid(format!("two handlers are for kind \"{}\": leave one out, or name them differently", twice.kind)));
+        return Err(Refusal::Invalid(format!(
+            "two handlers are for kind \"{}\": leave one out, or name them differently",
+            twice.kind
+        )));
     }
     if let Some(unknown) = kinds.iter().find(|kind| !known.contains(kind.as_str())) {
-        return Err(Refusal::Unknown { what: "kind", name: unknown.clone(), hint: "this worker has no handler for it" });
+        return Err(Refusal::Unknown {
+            what: "kind",
+            name: unknown.clone(),
+            hint: "this worker has no handler for it",
+        });
     }
-    Ok(handlers.into_iter().filter(|h| kinds.is_empty() || kinds.contains(&h.kind)).collect())
+    Ok(handlers
+        .into_iter()
+        .filter(|h| kinds.is_empty() || kinds.contains(&h.kind))
+        .collect())
 }
 
 /// The same handlers, with their kinds made known.
 async fn registered(catalog: &Catalog, handlers: Vec<Handler>) -> Result<Vec<Handler>, Error> {
-    let kinds: Vec<(&str, i16)> = handlers.iter().map(|h| (h.kind.as_str(), h.retry.max_attempts)).collect();
+    let kinds: Vec<(&str, i16)> = handlers
+        .iter()
+        .map(|h| (h.kind.as_str(), h.retry.max_attempts))
+        .collect();
     catalog.register_kinds(&kinds).await?;
     Ok(handlers)
 }
 
 async fn queues(catalog: &Catalog, names: &[String]) -> Result<Vec<Queue>, Error> {
     if names.is_empty() {
-        return Ok(catalog.queues().into_iter().map(|(id, name)| Queue { id, name }).collect());
+        return Ok(catalog
+            .queues()
+            .into_iter()
+            .map(|(id, name)| Queue { id, name })
+            .collect());
     }
     let mut queues = Vec::with_capacity(names.len());
     for name in names {
-        queues.push(Queue { id: catalog.queue(name).await?, name: name.as_str().into() });
+        queues.push(Queue {
+            id: catalog.queue(name).await?,
+            name: name.as_str().into(),
+        });
     }
     Ok(queues)
 }
 
 fn slots(configured: usize) -> usize {
     let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    if configured == 0 { (4 * cores).max(8) } else { configured }
+    if configured == 0 {
+        (4 * cores).max(8)
+    } else {
+        configured
+    }
 }
 
-async fn register(pg: &Pg, config: &Config, queues: &[Queue], registry: &Registry, slots: usize) -> Result<i64, Outage> {
+async fn register(
+    pg: &Pg,
+    config: &Config,
+    queues: &[Queue],
+    registry: &Registry,
+    slots: usize,
+) -> Result<i64, Outage> {
     let op = "registering the worker";
     let host = crate::host::name();
     let pid = std::process::id() as i32;
-    let name = if config.worker.name.is_empty() { format!("{host}-{pid}") } else { config.worker.name.clone() };
+    let name = if config.worker.name.is_empty() {
+        format!("{host}-{pid}")
+    } else {
+        config.worker.name.clone()
+    };
     let mut lent = pg.main(op).await?;
     let insert = sqlx::query_scalar(
         "WITH w AS (INSERT INTO millstream.worker (name, host, pid, version, queues, kinds, slots, state, listen, lease_ms, max_attempts)
@@ -320,7 +403,8 @@ async fn tell_differing_tries(pg: &Pg, worker_id: i64) -> Result<(), Outage> {
     let query = sqlx::query_as(
         "SELECT kind, max_attempts, max_attempts_fixed, worker_id, worker, worker_says FROM millstream.tries_differ ORDER BY kind, worker_id",
     );
-    let differing: Vec<(String, i16, bool, i64, String, i16)> = within(op, query.fetch_all(lent.conn())).await?;
+    let differing: Vec<(String, i16, bool, i64, String, i16)> =
+        within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
     for (kind, tries, fixed, id, worker, says) in differing {
         if id == worker_id {

@@ -24,14 +24,29 @@ impl Token {
 
     fn is(&self, guess: &str) -> bool {
         let guess: [u8; 32] = Sha256::digest(guess).into();
-        self.0.iter().zip(guess).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+        self.0
+            .iter()
+            .zip(guess)
+            .fold(0, |different, (a, b)| different | (a ^ b))
+            == 0
     }
 }
 
-pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
-    let Some(token) = &api.0.token else { return Ok(next.run(request).await) };
-    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let guess = header.and_then(|text| text.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+pub(super) async fn check(
+    State(api): State<Api>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let Some(token) = &api.0.token else {
+        return Ok(next.run(request).await);
+    };
+    let header = request
+        .headers()
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let guess = header
+        .and_then(|text| text.split_once(' '))
+        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
     let known = guess.is_some_and(|(_, guess)| token.is(guess.trim()));
     if known || OPEN.contains(&request.uri().path()) {
         return Ok(next.run(request).await);

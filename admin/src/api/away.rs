@@ -11,7 +11,11 @@ use axum::{
 
 use super::{Api, problem::Problem};
 
-pub(super) async fn check(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Problem> {
+pub(super) async fn check(
+    State(api): State<Api>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
     if api.0.watch.postgres.is_open() {
         return Err(Problem::database_away());
     }

@@ -22,16 +22,33 @@ use super::{
 pub(super) const KIBIBYTES_MAX: usize = 64 * 1024;
 
 /// The slowest line that is served sends half a megabit a second. Who sends nothing gives the room back after this long.
-const PACE: Pace = Pace { piece: Duration::from_secs(5), bytes_per_s: 64 * 1024 };
+const PACE: Pace = Pace {
+    piece: Duration::from_secs(5),
+    bytes_per_s: 64 * 1024,
+};
 
 /// Lets a request through when there is room for its body. `bytes_max` is what its address takes.
-pub(super) async fn admit(State((api, bytes_max)): State<(Api, usize)>, request: Request, next: Next) -> Result<Response, Problem> {
-    let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+pub(super) async fn admit(
+    State((api, bytes_max)): State<(Api, usize)>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let announced = request
+        .headers()
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|bytes| bytes > bytes_max as u64) {
-        return Err(Problem::too_large("the body is larger than this request may be"));
+        return Err(Problem::too_large(
+            "the body is larger than this request may be",
+        ));
     }
     let bytes = announced.map_or(bytes_max, |bytes| bytes as usize);
     // The deadline of the request bounds the waiting. Nobody closes the semaphore.
-    let _room = api.0.large_bodies.acquire_many(bytes.div_ceil(1024) as u32).await.map_err(|_| Problem::internal())?;
+    let _room = api
+        .0
+        .large_bodies
+        .acquire_many(bytes.div_ceil(1024) as u32)
+        .await
+        .map_err(|_| Problem::internal())?;
     Ok(next.run(request.map(|body| paced(body, PACE))).await)
 }

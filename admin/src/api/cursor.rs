@@ -18,14 +18,21 @@ pub(super) struct Page<T> {
 
 impl<T> Page<T> {
     pub(super) fn new(items: Vec<T>, next: Option<Uuid>) -> Self {
-        Self { items, next_cursor: next.map(write) }
+        Self {
+            items,
+            next_cursor: next.map(write),
+        }
     }
 }
 
 /// The id that a cursor stands for.
 pub(super) fn read(text: &str) -> Result<Uuid, Problem> {
-    let id = text.strip_prefix(VERSION).and_then(|hex| Uuid::try_parse(hex).ok());
-    id.ok_or_else(|| Problem::malformed("this cursor was not given out by this API; begin again without one"))
+    let id = text
+        .strip_prefix(VERSION)
+        .and_then(|hex| Uuid::try_parse(hex).ok());
+    id.ok_or_else(|| {
+        Problem::malformed("this cursor was not given out by this API; begin again without one")
+    })
 }
 
 fn write(id: Uuid) -> String {
@@ -35,10 +42,17 @@ fn write(id: Uuid) -> String {
 /// The `Link` header to the next page of the same listing, if there is one.
 pub(super) fn link(uri: &Uri, next: Option<Uuid>) -> Option<[(HeaderName, String); 1]> {
     let cursor = write(next?);
-    let kept = uri.query().unwrap_or("").split('&').filter(|part| !part.is_empty() && !part.starts_with("cursor="));
+    let kept = uri
+        .query()
+        .unwrap_or("")
+        .split('&')
+        .filter(|part| !part.is_empty() && !part.starts_with("cursor="));
     let last = format!("cursor={cursor}");
     let query: Vec<&str> = kept.chain([last.as_str()]).collect();
-    Some([(header::LINK, format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&")))])
+    Some([(
+        header::LINK,
+        format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&")),
+    )])
 }
 
 #[cfg(test)]
@@ -57,6 +71,12 @@ mod tests {
     fn the_link_keeps_the_filters_and_replaces_the_cursor() {
         let uri: Uri = "/v1/jobs?state=dead&cursor=1old&limit=5".parse().unwrap();
         let [(_, link)] = link(&uri, Some(Uuid::nil())).unwrap();
-        assert_eq!(link, format!("</v1/jobs?state=dead&limit=5&cursor=1{}>; rel=\"next\"", Uuid::nil().simple()));
+        assert_eq!(
+            link,
+            format!(
+                "</v1/jobs?state=dead&limit=5&cursor=1{}>; rel=\"next\"",
+                Uuid::nil().simple()
+            )
+        );
     }
 }

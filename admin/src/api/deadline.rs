@@ -17,6 +17,12 @@ pub(super) const WAITING: Duration = Duration::from_secs(75);
 /// For uploads; each piece of the body has a deadline of its own.
 pub(super) const UPLOAD: Duration = Duration::from_hours(1);
 
-pub(super) async fn check(State(limit): State<Duration>, request: Request, next: Next) -> Result<Response, Problem> {
-    tokio::time::timeout(limit, next.run(request)).await.map_err(|_| Problem::late())
+pub(super) async fn check(
+    State(limit): State<Duration>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    tokio::time::timeout(limit, next.run(request))
+        .await
+        .map_err(|_| Problem::late())
 }

@@ -18,7 +18,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for ApiJson<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        ApiBytes::from_request(request, state).await.and_then(|body| parse(&body.0)).map(Self)
+        ApiBytes::from_request(request, state)
+            .await
+            .and_then(|body| parse(&body.0))
+            .map(Self)
     }
 }
 
@@ -29,9 +32,17 @@ impl<S: Send + Sync> FromRequest<S> for ApiBytes {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+        let kind = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or("");
         // What a form of another site can send without asking is not JSON; what says it is JSON had to be asked for.
-        if !kind.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json")) {
+        if !kind
+            .split(';')
+            .next()
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+        {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "not_json",
@@ -40,7 +51,9 @@ impl<S: Send + Sync> FromRequest<S> for ApiBytes {
         }
         match Bytes::from_request(request, state).await {
             Ok(bytes) => Ok(Self(bytes)),
-            Err(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large("the body is larger than this request may be")),
+            Err(e) if e.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large(
+                "the body is larger than this request may be",
+            )),
             Err(e) if is_too_slow(&e) => Err(Problem::too_slow()),
             Err(_) => Err(Problem::malformed("the body broke off")),
         }
@@ -51,7 +64,11 @@ impl<S: Send + Sync> FromRequest<S> for ApiBytes {
 pub(super) fn parse<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, Problem> {
     json::decode(text).map_err(|misfit| {
         let detail = bounded(&misfit.text, 300);
-        if misfit.is_json { Problem::invalid(detail) } else { Problem::malformed(format!("the body is no JSON: {detail}")) }
+        if misfit.is_json {
+            Problem::invalid(detail)
+        } else {
+            Problem::malformed(format!("the body is no JSON: {detail}"))
+        }
     })
 }
 
@@ -62,8 +79,13 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for ApiQuery<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let wrong = |e: axum::extract::rejection::QueryRejection| Problem::malformed(bounded(&e.body_text(), 300));
-        Query::from_request_parts(parts, state).await.map(|Query(value)| Self(value)).map_err(wrong)
+        let wrong = |e: axum::extract::rejection::QueryRejection| {
+            Problem::malformed(bounded(&e.body_text(), 300))
+        };
+        Query::from_request_parts(parts, state)
+            .await
+            .map(|Query(value)| Self(value))
+            .map_err(wrong)
     }
 }
 
@@ -74,7 +96,12 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let text = Path::<String>::from_request_parts(parts, state).await.map(|Path(text)| text).unwrap_or_default();
-        text.parse().map(Self).map_err(|_| Problem::malformed("the id in the path is no UUID"))
+        let text = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map(|Path(text)| text)
+            .unwrap_or_default();
+        text.parse()
+            .map(Self)
+            .map_err(|_| Problem::malformed("the id in the path is no UUID"))
     }
 }

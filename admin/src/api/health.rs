@@ -46,14 +46,22 @@ pub(super) async fn livez() -> &'static str {
 /// This process can do its work.
 pub(super) async fn readyz(State(api): State<Api>) -> Response {
     let readiness = readiness(&api);
-    let status = if matches!(readiness.status, "ready" | "degraded") { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if matches!(readiness.status, "ready" | "degraded") {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(readiness)).into_response()
 }
 
 /// The same for people, with the fleet; always 200 while this process answers.
 pub(super) async fn health(State(api): State<Api>) -> Response {
     let readiness = readiness(&api);
-    let workers = if readiness.reading.schema { stats::workers(api.pg()).await.ok() } else { None };
+    let workers = if readiness.reading.schema {
+        stats::workers(api.pg()).await.ok()
+    } else {
+        None
+    };
     Json(Health { readiness, workers }).into_response()
 }
 
@@ -63,15 +71,30 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let (gauges, counters) = (&parts.metrics.gauges, &parts.metrics.counters);
     gauges.postgres_up.set(reading.postgres.into());
     gauges.redis_up.set(reading.redis.into());
-    gauges.redis_policy_ok.set((reading.redis_policy == Policy::Keeps).into());
-    gauges.redis_breaker_open.set(parts.redis.refuses_work().into());
+    gauges
+        .redis_policy_ok
+        .set((reading.redis_policy == Policy::Keeps).into());
+    gauges
+        .redis_breaker_open
+        .set(parts.redis.refuses_work().into());
     counters.set_degraded(Degraded::PostgresAway, api.0.watch.postgres.toll());
     counters.set_degraded(Degraded::RedisAway, parts.redis.breaker().toll());
     for (pool, open, idle) in parts.pg.usage() {
-        let limit = if pool == "main" { api.0.connections_max as usize } else { open };
+        let limit = if pool == "main" {
+            api.0.connections_max as usize
+        } else {
+            open
+        };
         gauges.set_pool(pool, open.saturating_sub(idle), limit);
     }
-    ([(header::CONTENT_TYPE, millstream_common::metrics::CONTENT_TYPE)], parts.metrics.render()).into_response()
+    (
+        [(
+            header::CONTENT_TYPE,
+            millstream_common::metrics::CONTENT_TYPE,
+        )],
+        parts.metrics.render(),
+    )
+        .into_response()
 }
 
 fn readiness(api: &Api) -> Readiness {
@@ -79,10 +102,23 @@ fn readiness(api: &Api) -> Readiness {
     let (redis_lacks, streams_mending) = (redis.lacks(), redis.mending().is_under_way());
     let status = match reading {
         _ if api.0.stop.is_cancelled() => "stopping",
-        Reading { postgres: false, .. } | Reading { schema: false, .. } => "not_ready",
-        Reading { redis: false, .. } | Reading { redis_policy: Policy::Evicts, .. } => "degraded",
+        Reading {
+            postgres: false, ..
+        }
+        | Reading { schema: false, .. } => "not_ready",
+        Reading { redis: false, .. }
+        | Reading {
+            redis_policy: Policy::Evicts,
+            ..
+        } => "degraded",
         _ if redis_lacks.is_some() || streams_mending => "degraded",
         Reading { .. } => "ready",
     };
-    Readiness { status, reading, breakers: api.0.watch.breakers(redis), redis_lacks, streams_mending }
+    Readiness {
+        status,
+        reading,
+        breakers: api.0.watch.breakers(redis),
+        redis_lacks,
+        streams_mending,
+    }
 }

@@ -110,7 +110,16 @@ impl Api {
 
     async fn watch(&self, stop: &CancellationToken) {
         let parts = self.0.producer.parts();
-        self.0.watch.run(&parts.pg, &parts.redis, &parts.catalog, self.0.schema_wanted, stop).await;
+        self.0
+            .watch
+            .run(
+                &parts.pg,
+                &parts.redis,
+                &parts.catalog,
+                self.0.schema_wanted,
+                stop,
+            )
+            .await;
     }
 
     fn pg(&self) -> &millstream_common::pg::Pg {
@@ -124,10 +133,22 @@ pub async fn serve(api: Api, listener: TcpListener) {
     let tasks = Tasks::new();
     let (watching, watched) = (api.clone(), stop.clone());
     tasks.spawn(async move { watching.watch(&watched).await });
-    tasks.spawn(keep_swept(api.pg().clone(), api.0.objects.clone(), stop.clone()));
-    let limits = Limits { connections: CONNECTIONS_MAX, share: CONNECTIONS_SHARE, drain: DRAIN };
+    tasks.spawn(keep_swept(
+        api.pg().clone(),
+        api.0.objects.clone(),
+        stop.clone(),
+    ));
+    let limits = Limits {
+        connections: CONNECTIONS_MAX,
+        share: CONNECTIONS_SHARE,
+        drain: DRAIN,
+    };
     let cut_off = crate::listen::serve(listener, routes::router(api), limits, stop).await;
     if cut_off > 0 {
-        tracing::warn!(cut_off, "requests were cut off: they took longer than {} s after the signal to stop", DRAIN.as_secs());
+        tracing::warn!(
+            cut_off,
+            "requests were cut off: they took longer than {} s after the signal to stop",
+            DRAIN.as_secs()
+        );
     }
 }

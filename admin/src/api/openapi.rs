@@ -23,9 +23,19 @@ mod tests {
         // F51
         let document: Value = serde_json::from_str(DOCUMENT).unwrap();
         let paths = document["paths"].as_object().unwrap();
-        let told: BTreeSet<_> =
-            paths.iter().flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |method| format!("{method} {path}"))).collect();
-        let real: BTreeSet<_> = routes().iter().map(|route| format!("{} {}", route.method, route.path)).collect();
+        let told: BTreeSet<_> = paths
+            .iter()
+            .flat_map(|(path, item)| {
+                item.as_object()
+                    .unwrap()
+                    .keys()
+                    .map(move |method| format!("{method} {path}"))
+            })
+            .collect();
+        let real: BTreeSet<_> = routes()
+            .iter()
+            .map(|route| format!("{} {}", route.method, route.path))
+            .collect();
         assert_eq!(told, real);
     }
 
@@ -35,9 +45,20 @@ mod tests {
         let mut names = BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for operation in item.as_object().unwrap().values() {
-                assert!(names.insert(operation["operationId"].as_str().unwrap().to_owned()), "{path}: the name is used twice");
-                assert!(operation["tags"][0].is_string() && operation["summary"].is_string(), "{path}");
-                assert!(path == "/livez" || path == "/readyz" || operation["responses"]["401"].is_object(), "{path}");
+                assert!(
+                    names.insert(operation["operationId"].as_str().unwrap().to_owned()),
+                    "{path}: the name is used twice"
+                );
+                assert!(
+                    operation["tags"][0].is_string() && operation["summary"].is_string(),
+                    "{path}"
+                );
+                assert!(
+                    path == "/livez"
+                        || path == "/readyz"
+                        || operation["responses"]["401"].is_object(),
+                    "{path}"
+                );
             }
         }
     }

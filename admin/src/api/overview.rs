@@ -21,14 +21,18 @@ pub(super) struct WorkersQuery {
 }
 
 pub(super) async fn queues(State(api): State<Api>) -> Result<Json<Items<queues::Queue>>, Problem> {
-    Ok(Json(Items { items: queues::list(api.pg()).await? }))
+    Ok(Json(Items {
+        items: queues::list(api.pg()).await?,
+    }))
 }
 
 pub(super) async fn workers(
     State(api): State<Api>,
     ApiQuery(query): ApiQuery<WorkersQuery>,
 ) -> Result<Json<Items<workers::Worker>>, Problem> {
-    Ok(Json(Items { items: workers::list(api.pg(), query.all).await? }))
+    Ok(Json(Items {
+        items: workers::list(api.pg(), query.all).await?,
+    }))
 }
 
 pub(super) async fn stats(State(api): State<Api>) -> Result<Json<stats::Stats>, Problem> {

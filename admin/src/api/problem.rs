@@ -45,7 +45,12 @@ pub(super) struct Document {
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), retry: false }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            retry: false,
+        }
     }
 
     pub(super) fn malformed(detail: impl Into<String>) -> Self {
@@ -65,19 +70,36 @@ impl Problem {
     }
 
     pub(super) fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "send the token of this API as \"Authorization: Bearer TOKEN\"")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "send the token of this API as \"Authorization: Bearer TOKEN\"",
+        )
     }
 
     pub(super) fn misdirected() -> Self {
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", "this API serves requests to its own machine only, by the name localhost")
+        Self::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "wrong_host",
+            "this API serves requests to its own machine only, by the name localhost",
+        )
     }
 
     pub(super) fn cross_site() -> Self {
-        Self::new(StatusCode::FORBIDDEN, "cross_site", "changes are not accepted from the pages of other sites")
+        Self::new(
+            StatusCode::FORBIDDEN,
+            "cross_site",
+            "changes are not accepted from the pages of other sites",
+        )
     }
 
     pub(super) fn too_slow() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "too_slow", "the body of the request came too slowly").retrying()
+        Self::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "too_slow",
+            "the body of the request came too slowly",
+        )
+        .retrying()
     }
 
     /// This server's own deadline: the request may have been carried out, so this is no error of the client's.
@@ -95,7 +117,9 @@ impl Problem {
     }
 
     pub(super) fn database_away() -> Self {
-        Self::unavailable("the database is out of reach; repeat the request with the same id or idempotency key, which is safe")
+        Self::unavailable(
+            "the database is out of reach; repeat the request with the same id or idempotency key, which is safe",
+        )
     }
 
     /// Nobody is away: an open transaction of somebody else has what is needed, and may keep it.
@@ -107,7 +131,11 @@ impl Problem {
     }
 
     pub(super) fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong here; the log has it under this trace_id")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "something went wrong here; the log has it under this trace_id",
+        )
     }
 
     /// The status, for answers that carry many.
@@ -138,7 +166,10 @@ impl IntoResponse for Problem {
         let (status, retry) = (self.status, self.retry);
         let mut response = (status, Json(self.document())).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if retry {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER_S));
         }
@@ -192,9 +223,17 @@ impl From<Outage> for Problem {
 /// The database is there and does not like what it was asked: repeating will not help.
 fn is_our_fault(outage: &Outage) -> bool {
     match outage {
-        Outage::Postgres { source: sqlx::Error::Database(_), .. } => !outage.is_passing(),
+        Outage::Postgres {
+            source: sqlx::Error::Database(_),
+            ..
+        } => !outage.is_passing(),
         Outage::Postgres { source, .. } => {
-            matches!(source, sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_))
+            matches!(
+                source,
+                sqlx::Error::Decode(_)
+                    | sqlx::Error::ColumnDecode { .. }
+                    | sqlx::Error::ColumnNotFound(_)
+            )
         }
         _ => false,
     }
@@ -212,7 +251,9 @@ impl From<Error> for Problem {
 impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         match error {
-            UploadError::TooLarge(max) => Self::too_large(format!("the file has more than {max} bytes")),
+            UploadError::TooLarge(max) => {
+                Self::too_large(format!("the file has more than {max} bytes"))
+            }
             UploadError::Source(text) => Self::malformed(format!("the upload broke off: {text}")),
             UploadError::Config(text) | UploadError::Store(text) => {
                 tracing::warn!(request_id = %request_id::current(), error = %text, "the object store did not take an upload");
@@ -231,17 +272,41 @@ mod tests {
     #[test]
     fn a_problem_says_nothing_of_the_inside() {
         // S19
-        let source = sqlx::Error::Io(std::io::Error::other("connect to postgres://u:canary@10.0.0.1/x"));
-        let problem = Problem::from(Outage::Postgres { op: "reading jobs", source });
+        let source = sqlx::Error::Io(std::io::Error::other(
+            "connect to postgres://u:canary@10.0.0.1/x",
+        ));
+        let problem = Problem::from(Outage::Postgres {
+            op: "reading jobs",
+            source,
+        });
         assert_eq!(problem.status(), 503);
         assert!(!problem.detail.contains("canary") && !problem.detail.contains("10.0.0.1"));
     }
 
     #[test]
     fn refusals_have_their_statuses() {
-        let unknown = Refusal::Unknown { what: "kind", name: "x".into(), hint: "" };
-        assert_eq!((Problem::from(unknown).status(), Problem::from(Refusal::Conflict(String::new())).status()), (422, 409));
-        let large = Refusal::TooLarge { what: "payload".into(), bytes: 1 };
-        assert_eq!((Problem::from(large).status(), Problem::from(Refusal::NotFound(String::new())).status()), (413, 404));
+        let unknown = Refusal::Unknown {
+            what: "kind",
+            name: "x".into(),
+            hint: "",
+        };
+        assert_eq!(
+            (
+                Problem::from(unknown).status(),
+                Problem::from(Refusal::Conflict(String::new())).status()
+            ),
+            (422, 409)
+        );
+        let large = Refusal::TooLarge {
+            what: "payload".into(),
+            bytes: 1,
+        };
+        assert_eq!(
+            (
+                Problem::from(large).status(),
+                Problem::from(Refusal::NotFound(String::new())).status()
+            ),
+            (413, 404)
+        );
     }
 }

@@ -19,9 +19,17 @@ pub(super) fn current() -> String {
 }
 
 pub(super) async fn assign(request: Request, next: Next) -> Response {
-    let given = request.headers().get(HEADER).and_then(|value| value.to_str().ok()).filter(|id| is_decent(id));
+    let given = request
+        .headers()
+        .get(HEADER)
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| is_decent(id));
     let id = given.map_or_else(|| new_job_id().to_string(), str::to_owned);
-    let (method, path, started) = (request.method().clone(), request.uri().path().to_owned(), Instant::now());
+    let (method, path, started) = (
+        request.method().clone(),
+        request.uri().path().to_owned(),
+        Instant::now(),
+    );
     let mut response = ID.scope(id.clone(), next.run(request)).await;
     tracing::debug!(request_id = %id, %method, %path, status = response.status().as_u16(), ms = started.elapsed().as_millis() as u64, "request");
     if let Ok(value) = HeaderValue::from_str(&id) {
@@ -31,7 +39,10 @@ pub(super) async fn assign(request: Request, next: Next) -> Response {
 }
 
 fn is_decent(id: &str) -> bool {
-    (1..=CHARS_MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    (1..=CHARS_MAX).contains(&id.len())
+        && id
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 #[cfg(test)]
@@ -42,6 +53,11 @@ mod tests {
     fn a_callers_id_cannot_write_into_the_log() {
         // S35
         assert!(is_decent("0198-abc_D.1"));
-        assert!(!is_decent("") && !is_decent("a b") && !is_decent("a\u{1b}[31m") && !is_decent(&"x".repeat(65)));
+        assert!(
+            !is_decent("")
+                && !is_decent("a b")
+                && !is_decent("a\u{1b}[31m")
+                && !is_decent(&"x".repeat(65))
+        );
     }
 }

@@ -28,7 +28,13 @@ const BULK_BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// One endpoint.
 pub(super) struct Route {
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by the test that holds openapi.json to the routes"))]
+    #[cfg_attr(
+        not(test),
+        expect(
+            dead_code,
+            reason = "read by the test that holds openapi.json to the routes"
+        )
+    )]
     pub(super) method: &'static str,
     pub(super) path: &'static str,
     handler: MethodRouter<Api>,
@@ -77,13 +83,21 @@ pub(super) fn router(api: Api) -> Router {
         })
         // The inner limit of a route, where it has one, wins over this one.
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-        .fallback(async || Problem::not_found("there is no such address; /openapi.json lists those that exist"))
+        .fallback(async || {
+            Problem::not_found("there is no such address; /openapi.json lists those that exist")
+        })
         .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "this address does not take this method")
+            Problem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method",
+                "this address does not take this method",
+            )
         })
         .layer(from_fn_with_state(api.clone(), auth::check))
         .layer(from_fn_with_state(api.clone(), guard::check))
-        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| panicked(panic.as_ref())))
+        .layer(CatchPanicLayer::custom(
+            |panic: Box<dyn std::any::Any + Send>| panicked(panic.as_ref()),
+        ))
         .layer(from_fn(request_id::assign))
         .with_state(api)
 }
@@ -97,12 +111,27 @@ fn post<H: Handler<T, Api>, T: 'static>(path: &'static str, handler: H, limit: D
 }
 
 impl Route {
-    fn new(method: &'static str, path: &'static str, handler: MethodRouter<Api>, limit: Duration) -> Self {
-        Self { method, path, handler, limit, without_postgres: false, large_bytes_max: None }
+    fn new(
+        method: &'static str,
+        path: &'static str,
+        handler: MethodRouter<Api>,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            method,
+            path,
+            handler,
+            limit,
+            without_postgres: false,
+            large_bytes_max: None,
+        }
     }
 
     fn without_postgres(self) -> Self {
-        Self { without_postgres: true, ..self }
+        Self {
+            without_postgres: true,
+            ..self
+        }
     }
 
     /// The handler with what stands before it alone. The last layer is the first to see a request.
@@ -120,16 +149,27 @@ impl Route {
 
     fn large_body(self, bytes_max: usize) -> Self {
         let handler = self.handler.layer(DefaultBodyLimit::max(bytes_max));
-        Self { handler, large_bytes_max: Some(bytes_max), ..self }
+        Self {
+            handler,
+            large_bytes_max: Some(bytes_max),
+            ..self
+        }
     }
 
     fn endless_body(self) -> Self {
-        Self { handler: self.handler.layer(DefaultBodyLimit::disable()), ..self }
+        Self {
+            handler: self.handler.layer(DefaultBodyLimit::disable()),
+            ..self
+        }
     }
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> Response {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no text");
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no text");
     tracing::error!(request_id = %request_id::current(), panic = text, "a request panicked");
     Problem::internal().into_response()
 }

@@ -60,8 +60,16 @@ pub(super) struct Watch {
 
 impl Default for Watch {
     fn default() -> Self {
-        let nothing = Reading { postgres: false, schema: false, redis: false, redis_policy: Policy::Unknown };
-        Self { postgres: Breaker::new(FAILURES_TO_OPEN, LINES), reading: Mutex::new(nothing) }
+        let nothing = Reading {
+            postgres: false,
+            schema: false,
+            redis: false,
+            redis_policy: Policy::Unknown,
+        };
+        Self {
+            postgres: Breaker::new(FAILURES_TO_OPEN, LINES),
+            reading: Mutex::new(nothing),
+        }
     }
 }
 
@@ -73,14 +81,26 @@ impl Watch {
 
     /// For `/readyz`.
     pub(super) fn breakers(&self, redis: &Redis) -> Breakers {
-        Breakers { postgres: self.postgres.state(), redis: redis.breaker().state() }
+        Breakers {
+            postgres: self.postgres.state(),
+            redis: redis.breaker().state(),
+        }
     }
 
     /// Looks until told to stop.
-    pub(super) async fn run(&self, pg: &Pg, redis: &Redis, catalog: &Catalog, schema_wanted: i64, stop: &CancellationToken) {
+    pub(super) async fn run(
+        &self,
+        pg: &Pg,
+        redis: &Redis,
+        catalog: &Catalog,
+        schema_wanted: i64,
+        stop: &CancellationToken,
+    ) {
         let (mut connection, mut reconnect) = (None, Reconnect::default());
         loop {
-            let all_well = self.look(&mut connection, pg, (redis, catalog), schema_wanted).await;
+            let all_well = self
+                .look(&mut connection, pg, (redis, catalog), schema_wanted)
+                .await;
             let pause = if all_well {
                 reconnect.reset();
                 EVERY
@@ -92,17 +112,28 @@ impl Watch {
     }
 
     /// One look at both servers. Returns whether both did as they were asked.
-    async fn look(&self, connection: &mut Option<PgConnection>, pg: &Pg, (redis, catalog): (&Redis, &Catalog), schema_wanted: i64) -> bool {
+    async fn look(
+        &self,
+        connection: &mut Option<PgConnection>,
+        pg: &Pg,
+        (redis, catalog): (&Redis, &Catalog),
+        schema_wanted: i64,
+    ) -> bool {
         let queues: Vec<_> = catalog.queues().into_iter().map(|(_, name)| name).collect();
         let asked = async { redis.probe(&queues).await.and(redis.look_at_policy().await) };
-        let (applied, alive) = tokio::join!(applied_soon(connection, pg), tokio::time::timeout(DEADLINE, asked));
+        let (applied, alive) = tokio::join!(
+            applied_soon(connection, pg),
+            tokio::time::timeout(DEADLINE, asked)
+        );
         match &applied {
             Ok(_) => self.postgres.note_success(),
             Err(outage) => _ = self.postgres.note_failure(why(outage)),
         }
         let reading = Reading {
             postgres: applied.is_ok(),
-            schema: applied.as_ref().is_ok_and(|version| *version >= schema_wanted),
+            schema: applied
+                .as_ref()
+                .is_ok_and(|version| *version >= schema_wanted),
             // Work that was refused behind the probe's back keeps the breaker open.
             redis: matches!(alive, Ok(Ok(_))) && redis.lacks().is_none(),
             redis_policy: redis.policy(),
@@ -113,11 +144,17 @@ impl Watch {
 }
 
 fn why(outage: &Outage) -> &'static str {
-    if matches!(outage, Outage::Schema(_)) { "takes no writes" } else { outage.word() }
+    if matches!(outage, Outage::Schema(_)) {
+        "takes no writes"
+    } else {
+        outage.word()
+    }
 }
 
 async fn applied_soon(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, Outage> {
-    tokio::time::timeout(DEADLINE, applied(connection, pg)).await.unwrap_or(Err(Outage::PostgresTimeout { op: "probing" }))
+    tokio::time::timeout(DEADLINE, applied(connection, pg))
+        .await
+        .unwrap_or(Err(Outage::PostgresTimeout { op: "probing" }))
 }
 
 /// The newest migration in the database, 0 if there is none. A kept connection that has ended is no news of the server: a new one is asked.
@@ -134,19 +171,39 @@ async fn applied(connection: &mut Option<PgConnection>, pg: &Pg) -> Result<i64, 
 
 async fn ask(mut conn: PgConnection, keep: &mut Option<PgConnection>) -> Result<i64, Outage> {
     // A primary on which transactions are read-only takes no jobs either.
-    let takes_none =
-        sqlx::query_scalar("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean").fetch_one(&mut conn).await;
-    if takes_none.map_err(|source| Outage::Postgres { op: "probing", source })? {
+    let takes_none = sqlx::query_scalar(
+        "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean",
+    )
+    .fetch_one(&mut conn)
+    .await;
+    if takes_none.map_err(|source| Outage::Postgres {
+        op: "probing",
+        source,
+    })? {
         // The primary of a moment ago, or a wrong address: what it says may be old, and it takes no jobs.
         return Err(Outage::Schema("Postgres takes no writes".to_owned()));
     }
-    let query = sqlx::query_scalar("SELECT COALESCE(max(version), 0) FROM millstream._migrations WHERE success");
+    let query = sqlx::query_scalar(
+        "SELECT COALESCE(max(version), 0) FROM millstream._migrations WHERE success",
+    );
     let version = match query.fetch_one(&mut conn).await {
         Ok(version) => version,
         // Postgres answers, and the table is gone: reachable, without the schema. A server that is shutting down also answers
         // with an error, and is not reachable.
-        Err(sqlx::Error::Database(error)) if matches!(error.code().as_deref(), Some(UNDEFINED_TABLE | UNDEFINED_SCHEMA)) => 0,
-        Err(source) => return Err(Outage::Postgres { op: "probing", source }),
+        Err(sqlx::Error::Database(error))
+            if matches!(
+                error.code().as_deref(),
+                Some(UNDEFINED_TABLE | UNDEFINED_SCHEMA)
+            ) =>
+        {
+            0
+        }
+        Err(source) => {
+            return Err(Outage::Postgres {
+                op: "probing",
+                source,
+            });
+        }
     };
     *keep = Some(conn);
     Ok(version)

@@ -43,10 +43,12 @@ pub(super) async fn run(args: ApiArgs, context: &Context) -> Outcome {
 
 /// Binds the address of the API; refuses one that other machines can reach unless a token is set.
 pub async fn listen(context: &Context, address: &str) -> Result<TcpListener, Failure> {
-    api::listen(address, !context.config.api.token.is_empty()).await.map_err(|error| match error {
-        ListenError::Wrong(text) => Failure::usage(text),
-        ListenError::Refused(text) => Failure::failed(text),
-    })
+    api::listen(address, !context.config.api.token.is_empty())
+        .await
+        .map_err(|error| match error {
+            ListenError::Wrong(text) => Failure::usage(text),
+            ListenError::Refused(text) => Failure::failed(text),
+        })
 }
 
 /// The API on the servers of this context.
@@ -66,7 +68,10 @@ pub async fn open(context: &Context, stop: CancellationToken) -> Result<Api, Fai
 
 /// Comes back at SIGTERM or SIGINT.
 async fn ended() -> Result<(), Failure> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}

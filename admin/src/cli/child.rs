@@ -15,7 +15,10 @@ pub(super) fn this_program_as_a_worker(config: &Config) -> std::io::Result<Comma
         .env("MILLSTREAM_OBJECTS__URL", &config.objects.url)
         .env("MILLSTREAM_REDIS__PREFIX", &config.redis.prefix)
         // What it may delete is not for its own configuration to say.
-        .env("MILLSTREAM_RETENTION__KEEP_DAYS", config.retention.keep_days.to_string())
+        .env(
+            "MILLSTREAM_RETENTION__KEEP_DAYS",
+            config.retention.keep_days.to_string(),
+        )
         .stdin(Stdio::null())
         .kill_on_drop(true);
     Ok(command)

@@ -38,7 +38,15 @@ pub struct Context {
 impl Context {
     /// Connects to nothing yet.
     pub fn new(config: Config, json: bool, quiet: bool) -> Self {
-        Self { config, json, quiet, pg: OnceCell::new(), redis: OnceCell::new(), catalog: OnceCell::new(), metrics: OnceCell::new() }
+        Self {
+            config,
+            json,
+            quiet,
+            pg: OnceCell::new(),
+            redis: OnceCell::new(),
+            catalog: OnceCell::new(),
+            metrics: OnceCell::new(),
+        }
     }
 
     /// The URL of Postgres, seen to be one.
@@ -99,7 +107,10 @@ impl Context {
     }
 
     fn redis_with(&self, mark: String) -> Result<Redis, Failure> {
-        Ok(Redis::new(self.redis_url()?, Keys::new(self.config.redis.prefix.as_str(), mark))?)
+        Ok(Redis::new(
+            self.redis_url()?,
+            Keys::new(self.config.redis.prefix.as_str(), mark),
+        )?)
     }
 
     /// Names and numbers, read once before the first use: whoever asks first, asks alone.
@@ -115,7 +126,10 @@ impl Context {
 
     /// The metrics of this process.
     pub async fn metrics(&self) -> Result<&Metrics, Failure> {
-        let make = async || Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| Failure::failed(millstream_common::error::in_full(&e)));
+        let make = async || {
+            Metrics::new(env!("CARGO_PKG_VERSION"))
+                .map_err(|e| Failure::failed(millstream_common::error::in_full(&e)))
+        };
         self.metrics.get_or_try_init(make).await
     }
 
@@ -159,6 +173,11 @@ impl Context {
 fn user() -> String {
     let uid = rustix::process::getuid().as_raw().to_string();
     let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let named = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
-    named.filter(|parts| parts.get(2) == Some(&uid.as_str())).find_map(|parts| parts.first().map(|&name| name.to_owned())).unwrap_or(uid)
+    let named = accounts
+        .lines()
+        .map(|line| line.split(':').collect::<Vec<_>>());
+    named
+        .filter(|parts| parts.get(2) == Some(&uid.as_str()))
+        .find_map(|parts| parts.first().map(|&name| name.to_owned()))
+        .unwrap_or(uid)
 }

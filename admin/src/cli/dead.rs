@@ -68,7 +68,12 @@ pub(super) async fn run(args: DeadArgs, context: &Context) -> Outcome {
 
 async fn list(filter: &Filter, page: &PageArgs, context: &Context) -> Outcome {
     let found = dead::list(context.pg().await?, filter, page.limit, page.cursor).await?;
-    table::list(context, &found.items, &["id", "kind", "queue", "tenant", "reason", "died", "error"], cells)?;
+    table::list(
+        context,
+        &found.items,
+        &["id", "kind", "queue", "tenant", "reason", "died", "error"],
+        cells,
+    )?;
     if let Some(next) = found.next {
         context.hint(&format!("more: --cursor {next}"));
     }
@@ -90,11 +95,19 @@ fn cells(letter: &DeadLetter) -> Vec<String> {
 impl ManyArgs {
     /// The filter, if one was given or all are meant.
     fn filter(&self) -> Result<Filter, Failure> {
-        let filter = Filter { states: Vec::new(), ..self.names.clone().into_filter() };
+        let filter = Filter {
+            states: Vec::new(),
+            ..self.names.clone().into_filter()
+        };
         if filter.is_empty() && !self.all {
-            return Err(Failure::usage("say which dead jobs: ids, --all, or one of --queue --kind --tenant --since"));
+            return Err(Failure::usage(
+                "say which dead jobs: ids, --all, or one of --queue --kind --tenant --since",
+            ));
         }
-        Ok(Filter { states: vec![State::Dead], ..filter })
+        Ok(Filter {
+            states: vec![State::Dead],
+            ..filter
+        })
     }
 }
 
@@ -104,8 +117,14 @@ async fn redrive(args: ManyArgs, context: &Context) -> Outcome {
     }
     let letters = dead::letters(context.pg().await?, &args.ids).await?;
     // A job that is only put off is retried, not redriven.
-    if let Some(id) = args.ids.iter().find(|id| !letters.iter().any(|letter| letter.id == **id)) {
-        return Err(Failure::not_found(format!("job {id} is not among the dead; \"millstream dead list\" shows those that are")));
+    if let Some(id) = args
+        .ids
+        .iter()
+        .find(|id| !letters.iter().any(|letter| letter.id == **id))
+    {
+        return Err(Failure::not_found(format!(
+            "job {id} is not among the dead; \"millstream dead list\" shows those that are"
+        )));
     }
     jobs::move_each(Move::Retry, &args.ids, context).await
 }
@@ -124,7 +143,10 @@ async fn purge(args: ManyArgs, context: &Context) -> Outcome {
         return told(
             context,
             &answer,
-            &format!("{more}{} would be deleted for good; repeat with --yes to do it", table::count(jobs.into(), "dead job")),
+            &format!(
+                "{more}{} would be deleted for good; repeat with --yes to do it",
+                table::count(jobs.into(), "dead job")
+            ),
         );
     }
     let purged = if args.ids.is_empty() {
@@ -132,9 +154,16 @@ async fn purge(args: ManyArgs, context: &Context) -> Outcome {
     } else {
         let purged = dead::purge(pg, &args.ids, &actor).await?;
         if let Some(id) = args.ids.iter().find(|id| !purged.contains(id)) {
-            return Err(Failure::not_found(format!("job {id} is not among the dead; {} others were deleted", purged.len())));
+            return Err(Failure::not_found(format!(
+                "job {id} is not among the dead; {} others were deleted",
+                purged.len()
+            )));
         }
         purged.len() as u64
     };
-    told(context, &serde_json::json!({"purged": purged}), &format!("{} deleted", table::count(purged, "dead job")))
+    told(
+        context,
+        &serde_json::json!({"purged": purged}),
+        &format!("{} deleted", table::count(purged, "dead job")),
+    )
 }

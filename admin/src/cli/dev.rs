@@ -86,7 +86,10 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
     context.hint("stopping …");
     // If the guard is just starting a server, its thread has the services too, and stops them when it lets go of them.
     if let Some(services) = Arc::into_inner(services) {
-        services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")))?;
+        services
+            .stop()
+            .await
+            .map_err(|e| Failure::failed(format!("{e:#}")))?;
     }
     worked
 }
@@ -107,16 +110,28 @@ fn input(args: &DevArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
     let found = documents::files_of(&args.input);
     found.passed_over.iter().for_each(|line| context.warn(line));
     if found.files.is_empty() && !args.input.is_empty() {
-        return Err(Failure::not_found("there is no file to put through the pipeline"));
+        return Err(Failure::not_found(
+            "there is no file to put through the pipeline",
+        ));
     }
     Ok(found.files)
 }
 
 async fn start_services(config: &Config, data_dir: &Path) -> Result<LocalServices, Failure> {
     let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
-    let urls = GivenUrls { database_url: given(&config.database.url), redis_url: given(&config.redis.url) };
-    let options = Options { dir: data_dir.join("services"), durability: Durability::Full, fresh: false, env: ServerEnv::default() };
-    LocalServices::given_or_start(urls, options).await.map_err(|e| Failure::failed(format!("{e:#}")))
+    let urls = GivenUrls {
+        database_url: given(&config.database.url),
+        redis_url: given(&config.redis.url),
+    };
+    let options = Options {
+        dir: data_dir.join("services"),
+        durability: Durability::Full,
+        fresh: false,
+        env: ServerEnv::default(),
+    };
+    LocalServices::given_or_start(urls, options)
+        .await
+        .map_err(|e| Failure::failed(format!("{e:#}")))
 }
 
 /// The settings of everything that runs here.
@@ -128,7 +143,13 @@ fn private_config(config: &Config, services: &LocalServices, data_dir: &Path) ->
     private
 }
 
-async fn work(args: &DevArgs, mut files: Vec<PathBuf>, context: &Context, data_dir: &Path, given: Given) -> Outcome {
+async fn work(
+    args: &DevArgs,
+    mut files: Vec<PathBuf>,
+    context: &Context,
+    data_dir: &Path,
+    given: Given,
+) -> Outcome {
     let (tasks, stop) = (Tasks::new(), CancellationToken::new());
     let logs = private_dir(data_dir.join("logs"))?;
     private_dir(data_dir.join("objects"))?;
@@ -151,13 +172,33 @@ async fn work(args: &DevArgs, mut files: Vec<PathBuf>, context: &Context, data_d
     worked
 }
 
-async fn tell_who_works(context: &Context, given: Given, api: SocketAddr, crew: &Crew, logs: &Path, scrape: &Scrape) {
+async fn tell_who_works(
+    context: &Context,
+    given: Given,
+    api: SocketAddr,
+    crew: &Crew,
+    logs: &Path,
+    scrape: &Scrape,
+) {
     let workers = crew.addresses().await;
     let names: Vec<_> = workers.iter().map(|(name, _)| name.as_str()).collect();
-    context.hint(&format!("API on http://{api}, {}, logs in {}", given.crew(&names), logs.display()));
-    let metrics: Vec<_> = workers.iter().map(|(name, address)| format!("{name} http://{address}/metrics")).collect();
-    context.hint(&format!("metrics: API http://{api}/metrics, {}", metrics.join(", ")));
-    context.hint(&format!("  all of them: prometheus --config.file={}", scrape.config().display()));
+    context.hint(&format!(
+        "API on http://{api}, {}, logs in {}",
+        given.crew(&names),
+        logs.display()
+    ));
+    let metrics: Vec<_> = workers
+        .iter()
+        .map(|(name, address)| format!("{name} http://{address}/metrics"))
+        .collect();
+    context.hint(&format!(
+        "metrics: API http://{api}/metrics, {}",
+        metrics.join(", ")
+    ));
+    context.hint(&format!(
+        "  all of them: prometheus --config.file={}",
+        scrape.config().display()
+    ));
 }
 
 /// Somebody else on the usual port must not stop a demonstration; an address that was asked for is taken or refused.
@@ -181,7 +222,10 @@ async fn show(args: &DevArgs, files: &[PathBuf], context: &Context, given: Given
     }
     if !args.exit_when_done {
         context.hint("everything goes on until Ctrl-C. In another terminal:");
-        given.exports(context).iter().for_each(|line| context.hint(line));
+        given
+            .exports(context)
+            .iter()
+            .for_each(|line| context.hint(line));
         std::future::pending::<()>().await;
     }
     Ok(Exit::Done)

@@ -42,15 +42,30 @@ struct Check {
 
 impl Check {
     fn ok(name: &'static str, detail: impl Into<String>) -> Self {
-        Self { name, level: Level::Ok, detail: detail.into(), advice: None }
+        Self {
+            name,
+            level: Level::Ok,
+            detail: detail.into(),
+            advice: None,
+        }
     }
 
     fn warn(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, level: Level::Warn, detail: detail.into(), advice: Some(advice.into()) }
+        Self {
+            name,
+            level: Level::Warn,
+            detail: detail.into(),
+            advice: Some(advice.into()),
+        }
     }
 
     fn fail(name: &'static str, detail: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { name, level: Level::Fail, detail: detail.into(), advice: Some(advice.into()) }
+        Self {
+            name,
+            level: Level::Fail,
+            detail: detail.into(),
+            advice: Some(advice.into()),
+        }
     }
 
     /// A server that cannot be asked: the failure's own line says why and what to do.
@@ -61,19 +76,35 @@ impl Check {
             Exit::Usage => Level::Wrong,
             _ => Level::Fail,
         };
-        Self { name, level, detail: line.unwrap_or_default(), advice: None }
+        Self {
+            name,
+            level,
+            detail: line.unwrap_or_default(),
+            advice: None,
+        }
     }
 
     /// `good`, or a warning with advice.
-    fn warn_unless(good: bool, name: &'static str, detail: impl Into<String>, advice: &str) -> Self {
-        if good { Self::ok(name, detail) } else { Self::warn(name, detail, advice) }
+    fn warn_unless(
+        good: bool,
+        name: &'static str,
+        detail: impl Into<String>,
+        advice: &str,
+    ) -> Self {
+        if good {
+            Self::ok(name, detail)
+        } else {
+            Self::warn(name, detail, advice)
+        }
     }
 }
 
 pub(super) async fn run(_args: DoctorArgs, context: &Context) -> Outcome {
     let mut checks = postgres::check(context).await;
     // Without the tables there is no fleet to look at, and the check above has said why.
-    let schema_is_there = checks.iter().any(|c| c.name == "schema" && c.level == Level::Ok);
+    let schema_is_there = checks
+        .iter()
+        .any(|c| c.name == "schema" && c.level == Level::Ok);
     checks.extend(redis::check(context, schema_is_there).await);
     if schema_is_there {
         checks.extend(fleet::check(context).await);
@@ -103,8 +134,16 @@ fn print(context: &Context, checks: &[Check]) -> Result<(), Failure> {
             Level::Warn => "warn",
             Level::Fail | Level::Down | Level::Wrong => "FAIL",
         };
-        let advice = check.advice.as_ref().map(|advice| format!(": {advice}")).unwrap_or_default();
-        table::line(&format!("{word}  {:24} {}", check.name, table::printable(&format!("{}{advice}", check.detail))))?;
+        let advice = check
+            .advice
+            .as_ref()
+            .map(|advice| format!(": {advice}"))
+            .unwrap_or_default();
+        table::line(&format!(
+            "{word}  {:24} {}",
+            check.name,
+            table::printable(&format!("{}{advice}", check.detail))
+        ))?;
     }
     Ok(())
 }
@@ -119,8 +158,16 @@ mod tests {
         let ok = || Check::ok("a", "");
         assert_eq!(verdict(&[ok(), Check::warn("b", "", "")]), Exit::Done);
         assert_eq!(verdict(&[Check::fail("b", "", ""), ok()]), Exit::Failed);
-        let at = |level| Check { name: "c", level, detail: String::new(), advice: None };
-        assert_eq!(verdict(&[at(Level::Down), Check::fail("b", "", "")]), Exit::Unreachable);
+        let at = |level| Check {
+            name: "c",
+            level,
+            detail: String::new(),
+            advice: None,
+        };
+        assert_eq!(
+            verdict(&[at(Level::Down), Check::fail("b", "", "")]),
+            Exit::Unreachable
+        );
         // X37: what is configured wrongly has to be mended first.
         assert_eq!(verdict(&[at(Level::Wrong), at(Level::Down)]), Exit::Usage);
     }

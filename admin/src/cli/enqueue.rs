@@ -23,7 +23,12 @@ pub(super) struct EnqueueArgs {
     /// Name of the handler, for example echo
     kind: String,
     /// What the handler gets: JSON, @FILE, or - for stdin
-    #[arg(long, value_name = "JSON|@FILE|-", default_value = "{}", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "JSON|@FILE|-",
+        default_value = "{}",
+        allow_hyphen_values = true
+    )]
     payload: String,
     /// Name of the queue
     #[arg(long, default_value = "default")]
@@ -78,7 +83,11 @@ fn template(args: &EnqueueArgs) -> Result<NewJob, Failure> {
         run_at: args.run_at,
         idempotency_key: args.key.clone(),
         tenant: Some(args.tenant.clone()),
-        metadata: args.metadata.as_deref().map(|text| request::json("metadata", text)).transpose()?,
+        metadata: args
+            .metadata
+            .as_deref()
+            .map(|text| request::json("metadata", text))
+            .transpose()?,
         max_attempts: args.max_attempts,
         id: None,
     };
@@ -87,8 +96,16 @@ fn template(args: &EnqueueArgs) -> Result<NewJob, Failure> {
     Ok(job)
 }
 
-async fn few(args: &EnqueueArgs, template: &NewJob, producer: &Producer, context: &Context) -> Outcome {
-    let jobs = new_job_ids(args.count as usize).map(|id| NewJob { id, ..template.clone() });
+async fn few(
+    args: &EnqueueArgs,
+    template: &NewJob,
+    producer: &Producer,
+    context: &Context,
+) -> Outcome {
+    let jobs = new_job_ids(args.count as usize).map(|id| NewJob {
+        id,
+        ..template.clone()
+    });
     let answers = many::send(producer, jobs.collect()).await?;
     let enqueued = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
     if args.wait {
@@ -100,10 +117,15 @@ async fn few(args: &EnqueueArgs, template: &NewJob, producer: &Producer, context
 
 fn print(job: &Enqueued, context: &Context) -> Result<(), Failure> {
     if context.json {
-        return table::json(&serde_json::json!({"id": job.id, "state": job.state, "duplicate": job.duplicate}));
+        return table::json(
+            &serde_json::json!({"id": job.id, "state": job.state, "duplicate": job.duplicate}),
+        );
     }
     if job.duplicate {
-        context.hint(&format!("the key belongs to job {} already, which is {}", job.id, job.state));
+        context.hint(&format!(
+            "the key belongs to job {} already, which is {}",
+            job.id, job.state
+        ));
     }
     table::line(&job.id.to_string())
 }

@@ -94,7 +94,10 @@ impl Failure {
 
 /// Errors may hold the texts of servers and files: line ends and other control characters become spaces.
 fn one_line(text: &str) -> String {
-    let words = text.split(|c: char| c.is_control()).map(str::trim).filter(|word| !word.is_empty());
+    let words = text
+        .split(|c: char| c.is_control())
+        .map(str::trim)
+        .filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -135,13 +138,17 @@ impl From<Error> for Failure {
 impl From<UploadError> for Failure {
     fn from(error: UploadError) -> Self {
         match error {
-            UploadError::TooLarge(max) => {
-                Self::usage(format!("the file has more than {max} bytes: raise MILLSTREAM_API__UPLOAD_BYTES_MAX, or split it"))
-            }
+            UploadError::TooLarge(max) => Self::usage(format!(
+                "the file has more than {max} bytes: raise MILLSTREAM_API__UPLOAD_BYTES_MAX, or split it"
+            )),
             UploadError::Source(text) => Self::failed(format!("the file cannot be read: {text}")),
-            UploadError::Config(text) => Self::usage(format!("{text}: set MILLSTREAM_OBJECTS__URL")),
+            UploadError::Config(text) => {
+                Self::usage(format!("{text}: set MILLSTREAM_OBJECTS__URL"))
+            }
             UploadError::Store(text) => Self::failed(text),
-            UploadError::GivenUp => Self::failed("the upload stood still for an hour and was given up"),
+            UploadError::GivenUp => {
+                Self::failed("the upload stood still for an hour and was given up")
+            }
             UploadError::Door(error) => error.into(),
         }
     }
@@ -149,7 +156,11 @@ impl From<UploadError> for Failure {
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        if error.kind() == std::io::ErrorKind::BrokenPipe { Self::deaf() } else { Self::failed(error.to_string()) }
+        if error.kind() == std::io::ErrorKind::BrokenPipe {
+            Self::deaf()
+        } else {
+            Self::failed(error.to_string())
+        }
     }
 }
 
@@ -184,7 +195,13 @@ mod tests {
         // F51
         let cases = [
             (Refusal::Invalid("x".into()), 2),
-            (Refusal::TooLarge { what: "payload".into(), bytes: 70_000 }, 2),
+            (
+                Refusal::TooLarge {
+                    what: "payload".into(),
+                    bytes: 70_000,
+                },
+                2,
+            ),
             (Refusal::NotFound("job".into()), 3),
             (Refusal::Conflict("key".into()), 4),
             (Refusal::State("final".into()), 4),

@@ -47,12 +47,21 @@ pub(super) struct PageArgs {
 
 impl FilterArgs {
     pub(super) fn into_filter(self) -> Filter {
-        Filter { states: self.state, ..self.names.into_filter() }
+        Filter {
+            states: self.state,
+            ..self.names.into_filter()
+        }
     }
 }
 
 impl NameArgs {
     pub(super) fn into_filter(self) -> Filter {
-        Filter { states: Vec::new(), queue: self.queue, kind: self.kind, tenant: self.tenant, since: self.since }
+        Filter {
+            states: Vec::new(),
+            queue: self.queue,
+            kind: self.kind,
+            tenant: self.tenant,
+            since: self.since,
+        }
     }
 }

@@ -57,20 +57,38 @@ fn tries(text: &str) -> Result<Tries, String> {
         return Ok(Tries(None));
     }
     let number = text.parse().ok().filter(|n| (1..=1000).contains(n));
-    number.map(|n| Tries(Some(n))).ok_or_else(|| "use a number from 1 to 1000, or handler".to_owned())
+    number
+        .map(|n| Tries(Some(n)))
+        .ok_or_else(|| "use a number from 1 to 1000, or handler".to_owned())
 }
 
 pub(super) async fn run(args: KindsArgs, context: &Context) -> Outcome {
     match args.act {
         Act::List => list(context).await,
         Act::Add { name, max_attempts } => {
-            let new = kinds::add(context.pg().await?, &name, max_attempts, &context.actor()).await?;
-            names::tell(Thing::Kind, &name, if new { "added" } else { "exists already" }, new, context)?;
+            let new =
+                kinds::add(context.pg().await?, &name, max_attempts, &context.actor()).await?;
+            names::tell(
+                Thing::Kind,
+                &name,
+                if new { "added" } else { "exists already" },
+                new,
+                context,
+            )?;
             Ok(Exit::Done)
         }
-        Act::Set { name, max_attempts: Tries(max) } => {
+        Act::Set {
+            name,
+            max_attempts: Tries(max),
+        } => {
             let tries = kinds::set_tries(context.pg().await?, &name, max, &context.actor()).await?;
-            names::tell(Thing::Kind, &name, &format!("jobs enqueued from now on get {tries} tries"), true, context)?;
+            names::tell(
+                Thing::Kind,
+                &name,
+                &format!("jobs enqueued from now on get {tries} tries"),
+                true,
+                context,
+            )?;
             Ok(Exit::Done)
         }
         Act::Pause { names } => names::set_paused(Thing::Kind, &names, true, context).await,
@@ -80,7 +98,12 @@ pub(super) async fn run(args: KindsArgs, context: &Context) -> Outcome {
 
 async fn list(context: &Context) -> Outcome {
     let kinds = kinds::list(context.pg().await?).await?;
-    table::list(context, &kinds, &["kind", "paused", "tries", "chunk", "workers"], cells)?;
+    table::list(
+        context,
+        &kinds,
+        &["kind", "paused", "tries", "chunk", "workers"],
+        cells,
+    )?;
     Ok(Exit::Done)
 }
 
@@ -96,10 +119,18 @@ fn cells(kind: &Kind) -> Vec<String> {
 
 /// The number, who says so, and whether live workers say otherwise.
 fn tries_cell(kind: &Kind) -> String {
-    let set = if kind.max_attempts_fixed { " (set)" } else { "" };
+    let set = if kind.max_attempts_fixed {
+        " (set)"
+    } else {
+        ""
+    };
     if kind.handlers_say.is_empty() {
         return format!("{}{set}", kind.max_attempts);
     }
     let others: Vec<String> = kind.handlers_say.iter().map(ToString::to_string).collect();
-    format!("{}{set}, workers say {}", kind.max_attempts, others.join(", "))
+    format!(
+        "{}{set}, workers say {}",
+        kind.max_attempts,
+        others.join(", ")
+    )
 }

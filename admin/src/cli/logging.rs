@@ -8,7 +8,9 @@ use std::{
     fmt::Debug,
 };
 
-use millstream_common::{config::Config, limits::ERROR_BYTES_MAX, printable::printable, redact::stored};
+use millstream_common::{
+    config::Config, limits::ERROR_BYTES_MAX, printable::printable, redact::stored,
+};
 use tracing::field::Field;
 use tracing_subscriber::{
     EnvFilter,
@@ -40,27 +42,51 @@ pub struct Volume {
 /// Installs the log of this process. A second call changes nothing.
 pub fn init(config: &Config, volume: Volume) -> Result<(), Failure> {
     let text = filter(&config.log, volume);
-    let filter = EnvFilter::try_new(&text)
-        .map_err(|e| Failure::usage(format!("MILLSTREAM_LOG is no log filter ({e}): use for example info or millstream=debug")))?;
+    let filter = EnvFilter::try_new(&text).map_err(|e| {
+        Failure::usage(format!(
+            "MILLSTREAM_LOG is no log filter ({e}): use for example info or millstream=debug"
+        ))
+    })?;
     std::panic::set_hook(Box::new(tell_panic));
     let registry = tracing_subscriber::registry().with(filter);
     // An error means that there is a log already, as in tests that run two commands.
     let _ = if config.log_format == "json" {
-        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .json()
+                    .flatten_event(true)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     } else {
         use std::io::IsTerminal;
         let colours = std::io::stderr().is_terminal();
-        registry.with(fmt::layer().fmt_fields(fields()).with_ansi(colours).with_writer(std::io::stderr)).try_init()
+        registry
+            .with(
+                fmt::layer()
+                    .fmt_fields(fields())
+                    .with_ansi(colours)
+                    .with_writer(std::io::stderr),
+            )
+            .try_init()
     };
     Ok(())
 }
 
 /// Of the word `panicked` and the place. Whose panic it was says the line of who caught it.
 fn tell_panic(panic: &std::panic::PanicHookInfo<'_>) {
-    let text = stored(panic.payload_as_str().unwrap_or("no message"), ERROR_BYTES_MAX);
-    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let text = stored(
+        panic.payload_as_str().unwrap_or("no message"),
+        ERROR_BYTES_MAX,
+    );
+    let place = panic
+        .location()
+        .map(ToString::to_string)
+        .unwrap_or_default();
     let backtrace = Backtrace::capture();
-    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    let backtrace =
+        (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
     tracing::error!(place, panic = text, backtrace, "panicked");
 }
 
@@ -74,7 +100,9 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> std
     let text = printable(&format!("{value:?}"));
     match field.name() {
         "message" => writer.write_str(&text),
-        name if writer.has_ansi_escapes() => write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{text}"),
+        name if writer.has_ansi_escapes() => {
+            write!(writer, "\u{1b}[3m{name}\u{1b}[0m\u{1b}[2m=\u{1b}[0m{text}")
+        }
         name => write!(writer, "{name}={text}"),
     }
 }
@@ -122,7 +150,11 @@ mod tests {
     fn logged(value: &'static str, colours: bool) -> String {
         let kept = Kept::default();
         let writer = kept.clone();
-        let layer = fmt::layer().fmt_fields(fields()).with_ansi(colours).without_time().with_writer(move || writer.clone());
+        let layer = fmt::layer()
+            .fmt_fields(fields())
+            .with_ansi(colours)
+            .without_time()
+            .with_writer(move || writer.clone());
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             let _span = tracing::error_span!("span", shown = %value).entered();
             tracing::error!(shown = %value, text = value, error = &io::Error::other(value) as &(dyn std::error::Error + 'static), "{value}");
@@ -137,15 +169,32 @@ mod tests {
         let hostile = "a\nERROR forged\r\u{1b}[2J\u{8}\u{9b}31m\u{202e}z";
         let line = logged(hostile, false);
         assert_eq!(line.matches('\n').count(), 1, "{line:?}");
-        assert!(!line.trim_end_matches('\n').chars().any(is_hidden), "{line:?}");
-        assert_eq!(line.matches("a ERROR forged \\u{1b}[2J\\u{8}\\u{9b}31m\\u{202e}z").count(), 4, "{line:?}");
+        assert!(
+            !line.trim_end_matches('\n').chars().any(is_hidden),
+            "{line:?}"
+        );
+        assert_eq!(
+            line.matches("a ERROR forged \\u{1b}[2J\\u{8}\\u{9b}31m\\u{202e}z")
+                .count(),
+            4,
+            "{line:?}"
+        );
         let coloured = logged(hostile, true);
         let colours = coloured.split('\u{1b}').skip(1);
         assert!(
-            colours.clone().count() > 0 && colours.clone().all(|colour| colour.starts_with('[') && !colour.starts_with("[2J")),
+            colours.clone().count() > 0
+                && colours
+                    .clone()
+                    .all(|colour| colour.starts_with('[') && !colour.starts_with("[2J")),
             "{coloured:?}"
         );
-        assert!(!coloured.trim_end_matches('\n').chars().any(|c| c != '\u{1b}' && is_hidden(c)), "{coloured:?}");
+        assert!(
+            !coloured
+                .trim_end_matches('\n')
+                .chars()
+                .any(|c| c != '\u{1b}' && is_hidden(c)),
+            "{coloured:?}"
+        );
     }
 
     // X72
@@ -159,11 +208,42 @@ mod tests {
 
     #[test]
     fn a_short_command_is_silent_unless_asked() {
-        let volume = Volume { service: false, quiet: false, verbose: 0 };
+        let volume = Volume {
+            service: false,
+            quiet: false,
+            verbose: 0,
+        };
         assert_eq!(filter("info", volume), "warn");
         assert_eq!(filter("trace", volume), "trace");
-        assert_eq!(filter("info", Volume { service: true, ..volume }), "info");
-        assert_eq!(filter("info", Volume { quiet: true, ..volume }), "error");
-        assert!(filter("info", Volume { verbose: 1, ..volume }).contains("millstream_worker=debug"));
+        assert_eq!(
+            filter(
+                "info",
+                Volume {
+                    service: true,
+                    ..volume
+                }
+            ),
+            "info"
+        );
+        assert_eq!(
+            filter(
+                "info",
+                Volume {
+                    quiet: true,
+                    ..volume
+                }
+            ),
+            "error"
+        );
+        assert!(
+            filter(
+                "info",
+                Volume {
+                    verbose: 1,
+                    ..volume
+                }
+            )
+            .contains("millstream_worker=debug")
+        );
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::{Args, Subcommand};
-use millstream_common::pg::{Pg, Reverted, SchemaStatus, migrate_down, migrate_up, schema_status, would_revert};
+use millstream_common::pg::{
+    Pg, Reverted, SchemaStatus, migrate_down, migrate_up, schema_status, would_revert,
+};
 use serde::Serialize;
 
 use super::{Context, Exit, Failure, Outcome, table};
@@ -41,7 +43,10 @@ pub(super) async fn run(args: MigrateArgs, context: &Context) -> Outcome {
             tell(context, &after)?;
             context.hint(&match after.applied - before.applied {
                 0 => "nothing to do: the schema is up to date".to_owned(),
-                _ => format!("the schema went from version {} to {}", before.applied, after.applied),
+                _ => format!(
+                    "the schema went from version {} to {}",
+                    before.applied, after.applied
+                ),
             });
         }
         Act::Down { to, yes: true } => tell(context, &migrate_down(url, to).await?)?,
@@ -55,12 +60,18 @@ fn tell(context: &Context, status: &SchemaStatus) -> Result<(), Failure> {
     if context.json {
         return table::json(status);
     }
-    let rows = status
-        .migrations
-        .iter()
-        .map(|(version, name, applied)| vec![version.to_string(), name.clone(), if *applied { "applied" } else { "missing" }.to_owned()]);
+    let rows = status.migrations.iter().map(|(version, name, applied)| {
+        vec![
+            version.to_string(),
+            name.clone(),
+            if *applied { "applied" } else { "missing" }.to_owned(),
+        ]
+    });
     table::line(&table::render(&["version", "migration", "state"], rows))?;
-    table::line(&format!("at version {} of {}", status.applied, status.wanted))
+    table::line(&format!(
+        "at version {} of {}",
+        status.applied, status.wanted
+    ))
 }
 
 /// One step as it is told: what goes, and about how many rows.
@@ -75,17 +86,36 @@ struct Step {
 async fn dry_run(context: &Context, url: &str, to: i64) -> Result<(), Failure> {
     let status = schema_status(url).await?;
     let rows = estimates(&Pg::new(url, 1)?).await?;
-    let steps: Vec<_> = would_revert(&status, to).into_iter().map(|reverted| step(reverted, &rows)).collect();
+    let steps: Vec<_> = would_revert(&status, to)
+        .into_iter()
+        .map(|reverted| step(reverted, &rows))
+        .collect();
     if context.json {
-        let names: Vec<_> = steps.iter().map(|step| format!("{} {}", step.reverted.version, step.reverted.name)).collect();
-        return table::json(&serde_json::json!({"dry_run": true, "to": to, "would_revert": names, "steps": steps}));
+        let names: Vec<_> = steps
+            .iter()
+            .map(|step| format!("{} {}", step.reverted.version, step.reverted.name))
+            .collect();
+        return table::json(
+            &serde_json::json!({"dry_run": true, "to": to, "would_revert": names, "steps": steps}),
+        );
     }
     if steps.is_empty() {
-        return table::line(&format!("nothing to do: the schema is at version {}", status.applied));
+        return table::line(&format!(
+            "nothing to do: the schema is at version {}",
+            status.applied
+        ));
     }
-    table::line(&format!("would take back {}:", table::count(steps.len() as u64, "migration")))?;
+    table::line(&format!(
+        "would take back {}:",
+        table::count(steps.len() as u64, "migration")
+    ))?;
     for step in &steps {
-        table::line(&format!("  {} {}: {}", step.reverted.version, step.reverted.name, told(step)))?;
+        table::line(&format!(
+            "  {} {}: {}",
+            step.reverted.version,
+            step.reverted.name,
+            told(step)
+        ))?;
     }
     context.hint("nothing was changed; repeat with --yes to do it");
     Ok(())
@@ -93,7 +123,10 @@ async fn dry_run(context: &Context, url: &str, to: i64) -> Result<(), Failure> {
 
 fn step(reverted: Reverted, rows: &BTreeMap<String, i64>) -> Step {
     let estimated = |table: &String| Some((table.clone(), *rows.get(table)?));
-    Step { rows_estimated: reverted.tables.iter().filter_map(estimated).collect(), reverted }
+    Step {
+        rows_estimated: reverted.tables.iter().filter_map(estimated).collect(),
+        reverted,
+    }
 }
 
 fn told(step: &Step) -> String {
@@ -106,7 +139,14 @@ fn told(step: &Step) -> String {
     };
     let mut parts = Vec::new();
     for (what, names) in [
-        ("the tables go with all rows:", step.reverted.tables.iter().map(with_rows).collect::<Vec<_>>()),
+        (
+            "the tables go with all rows:",
+            step.reverted
+                .tables
+                .iter()
+                .map(with_rows)
+                .collect::<Vec<_>>(),
+        ),
         ("the columns go:", step.reverted.columns.clone()),
         ("some rows go of:", step.reverted.rows_of.clone()),
     ] {
@@ -125,7 +165,10 @@ async fn estimates(pg: &Pg) -> Result<BTreeMap<String, i64>, Failure> {
          LEFT JOIN pg_inherits i ON i.inhrelid = c.oid LEFT JOIN pg_class p ON p.oid = i.inhparent
          WHERE n.nspname = 'millstream' AND c.relkind = 'r' GROUP BY 1",
     );
-    Ok(rows(pg, "estimating rows", query).await?.into_iter().collect())
+    Ok(rows(pg, "estimating rows", query)
+        .await?
+        .into_iter()
+        .collect())
 }
 
 #[cfg(test)]
@@ -137,11 +180,19 @@ mod tests {
     fn x32_a_step_that_resets_a_statistic_threatens_no_jobs() {
         let rows = BTreeMap::from([("job".to_owned(), 100_010), ("swept".to_owned(), 0)]);
         let tell = |down| told(&step(Reverted::read(15, "x", down), &rows));
-        assert_eq!(tell("ALTER TABLE millstream.job ALTER kind_id RESET (n_distinct);"), "no table, column or row goes");
         assert_eq!(
-            tell("DROP TABLE millstream.swept;\nALTER TABLE millstream.tenant DROP keep_days, DROP keep_days_set_at;"),
+            tell("ALTER TABLE millstream.job ALTER kind_id RESET (n_distinct);"),
+            "no table, column or row goes"
+        );
+        assert_eq!(
+            tell(
+                "DROP TABLE millstream.swept;\nALTER TABLE millstream.tenant DROP keep_days, DROP keep_days_set_at;"
+            ),
             "the tables go with all rows: swept; the columns go: tenant.keep_days, tenant.keep_days_set_at"
         );
-        assert_eq!(tell("DROP TABLE millstream.job;"), "the tables go with all rows: job (about 100010 rows)");
+        assert_eq!(
+            tell("DROP TABLE millstream.job;"),
+            "the tables go with all rows: job (about 100010 rows)"
+        );
     }
 }

@@ -139,7 +139,9 @@ pub fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => {
             let service = cli.command.is_service();
-            run(&cli.global, service, async |context| dispatch(cli.command, context).await)
+            run(&cli.global, service, async |context| {
+                dispatch(cli.command, context).await
+            })
         }
         Err(error) => usage::tell(&error),
     }
@@ -153,7 +155,9 @@ pub fn worker_main(handlers: Vec<millstream_worker::Handler>) -> ExitCode {
         return end;
     }
     match OwnWorker::try_parse() {
-        Ok(own) => run(&own.global, true, async |context| worker::run_with(own.args, handlers, context).await),
+        Ok(own) => run(&own.global, true, async |context| {
+            worker::run_with(own.args, handlers, context).await
+        }),
         Err(error) => usage::tell(&error),
     }
 }
@@ -183,10 +187,24 @@ fn configure(global: &Global) -> Result<Config, Failure> {
     Ok(config)
 }
 
-fn start(global: &Global, service: bool, config: Config, command: impl AsyncFnOnce(&Context) -> Outcome) -> Outcome {
-    logging::init(&config, Volume { service, quiet: global.quiet, verbose: global.verbose })?;
+fn start(
+    global: &Global,
+    service: bool,
+    config: Config,
+    command: impl AsyncFnOnce(&Context) -> Outcome,
+) -> Outcome {
+    logging::init(
+        &config,
+        Volume {
+            service,
+            quiet: global.quiet,
+            verbose: global.verbose,
+        },
+    )?;
     let context = Context::new(config, global.json, global.quiet);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(command(&context));
     runtime.shutdown_timeout(RUNTIME_GRACE);
     outcome

@@ -27,7 +27,10 @@ pub struct Places {
 impl Places {
     /// Out of the configured URLs.
     pub fn of(config: &Config) -> Self {
-        Self { postgres: postgres_place(config.database.url.expose()), redis: redis_place(config.redis.url.expose()) }
+        Self {
+            postgres: postgres_place(config.database.url.expose()),
+            redis: redis_place(config.redis.url.expose()),
+        }
     }
 
     /// Host and port of Postgres.
@@ -54,14 +57,20 @@ pub(super) fn postgres_place(url: &str) -> Option<String> {
 }
 
 fn host_and_port(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 /// Host and port of a Redis URL; `None` if it is none.
 pub(super) fn redis_place(url: &str) -> Option<String> {
     url::check(url).ok()?;
     Some(match url.into_connection_info().ok()?.addr() {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => host_and_port(host, *port),
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            host_and_port(host, *port)
+        }
         other => other.to_string(),
     })
 }
@@ -73,38 +82,68 @@ pub fn describe(outage: &Outage, places: &Places) -> (Exit, String) {
         Outage::Postgres { op, source } => postgres(op, source, places),
         Outage::PostgresTimeout { op } => (
             Exit::Unreachable,
-            format!("Postgres at {} did not answer in time while {op}: is it running? DATABASE_URL says where it is", places.postgres()),
+            format!(
+                "Postgres at {} did not answer in time while {op}: is it running? DATABASE_URL says where it is",
+                places.postgres()
+            ),
         ),
         Outage::Redis { op, source } => redis_failed(op, source, places),
         Outage::RedisTimeout { op } => (
             Exit::Unreachable,
-            format!("Redis at {} did not answer in time while {op}: is it running? REDIS_URL says where it is", places.redis()),
+            format!(
+                "Redis at {} did not answer in time while {op}: is it running? REDIS_URL says where it is",
+                places.redis()
+            ),
         ),
     }
 }
 
 /// What to do about a `DATABASE_URL` that cannot be read. Nothing of it is printed: it may be the password.
 pub(super) fn no_postgres_url(fault: Option<UrlFault>) -> String {
-    no_url("DATABASE_URL is no Postgres URL", fault, "set it to postgres://USER:PASSWORD@HOST:PORT/NAME")
+    no_url(
+        "DATABASE_URL is no Postgres URL",
+        fault,
+        "set it to postgres://USER:PASSWORD@HOST:PORT/NAME",
+    )
 }
 
 /// The same of a `REDIS_URL`.
 pub(super) fn no_redis_url(fault: Option<UrlFault>) -> String {
-    no_url("REDIS_URL is no Redis URL", fault, "set it to redis://USER:PASSWORD@HOST:PORT/DB")
+    no_url(
+        "REDIS_URL is no Redis URL",
+        fault,
+        "set it to redis://USER:PASSWORD@HOST:PORT/DB",
+    )
 }
 
 fn no_url(what: &str, fault: Option<UrlFault>, advice: &str) -> String {
-    fault.map_or_else(|| format!("{what}: {advice}"), |fault| format!("{what}: {fault}; {advice}"))
+    fault.map_or_else(
+        || format!("{what}: {advice}"),
+        |fault| format!("{what}: {fault}; {advice}"),
+    )
 }
 
 fn postgres(op: &str, source: &sqlx::Error, places: &Places) -> (Exit, String) {
     let place = places.postgres();
     match source {
-        sqlx::Error::Database(e) => postgres_said(op, e.code().as_deref().unwrap_or_default(), e.message(), place),
-        sqlx::Error::Configuration(e) => (Exit::Usage, no_postgres_url(e.downcast_ref::<UrlFault>().copied())),
-        sqlx::Error::RowNotFound | sqlx::Error::ColumnNotFound(_) | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => (
+        sqlx::Error::Database(e) => postgres_said(
+            op,
+            e.code().as_deref().unwrap_or_default(),
+            e.message(),
+            place,
+        ),
+        sqlx::Error::Configuration(e) => (
+            Exit::Usage,
+            no_postgres_url(e.downcast_ref::<UrlFault>().copied()),
+        ),
+        sqlx::Error::RowNotFound
+        | sqlx::Error::ColumnNotFound(_)
+        | sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::Decode(_) => (
             Exit::Failed,
-            format!("Postgres answered in a form that this program does not know while {op}: is the schema newer? ({source})"),
+            format!(
+                "Postgres answered in a form that this program does not know while {op}: is the schema newer? ({source})"
+            ),
         ),
         other => {
             // The driver's own text has the cause of a failed handshake in it.
@@ -116,7 +155,12 @@ fn postgres(op: &str, source: &sqlx::Error, places: &Places) -> (Exit, String) {
                 sqlx::Error::PoolTimedOut => "no connection in time".into(),
                 e => e.to_string(),
             };
-            (Exit::Unreachable, format!("Postgres is out of reach at {place} ({reason}): is it running? DATABASE_URL says where it is"))
+            (
+                Exit::Unreachable,
+                format!(
+                    "Postgres is out of reach at {place} ({reason}): is it running? DATABASE_URL says where it is"
+                ),
+            )
         }
     }
 }
@@ -124,13 +168,24 @@ fn postgres(op: &str, source: &sqlx::Error, places: &Places) -> (Exit, String) {
 /// An answer of the server that is an error, by the classes of Postgres' appendix A.
 fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, String) {
     match code {
-        "28000" | "28P01" => {
-            (Exit::Unreachable, format!("Postgres at {place} refused the login ({message}): check user and password in DATABASE_URL"))
-        }
-        "3D000" => (Exit::Unreachable, format!("Postgres at {place} has no such database ({message}): create it, or change DATABASE_URL")),
-        "42P01" | "3F000" | "42883" | "42703" => {
-            (Exit::Refused, format!("the database schema is not the one this program needs ({message}): run \"millstream migrate up\""))
-        }
+        "28000" | "28P01" => (
+            Exit::Unreachable,
+            format!(
+                "Postgres at {place} refused the login ({message}): check user and password in DATABASE_URL"
+            ),
+        ),
+        "3D000" => (
+            Exit::Unreachable,
+            format!(
+                "Postgres at {place} has no such database ({message}): create it, or change DATABASE_URL"
+            ),
+        ),
+        "42P01" | "3F000" | "42883" | "42703" => (
+            Exit::Refused,
+            format!(
+                "the database schema is not the one this program needs ({message}): run \"millstream migrate up\""
+            ),
+        ),
         "42501" => (
             Exit::Refused,
             format!(
@@ -139,12 +194,22 @@ fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, Str
         ),
         "53300" => (
             Exit::Unreachable,
-            format!("Postgres at {place} has no connection left ({message}): raise max_connections, or lower database.connections_max"),
+            format!(
+                "Postgres at {place} has no connection left ({message}): raise max_connections, or lower database.connections_max"
+            ),
         ),
-        "25006" => (Exit::Unreachable, format!("Postgres at {place} takes no writes ({message}): DATABASE_URL must name the primary")),
-        "57014" | "55P03" => {
-            (Exit::Unreachable, format!("Postgres at {place} was too slow while {op} ({message}): repeat it, or narrow the filter"))
-        }
+        "25006" => (
+            Exit::Unreachable,
+            format!(
+                "Postgres at {place} takes no writes ({message}): DATABASE_URL must name the primary"
+            ),
+        ),
+        "57014" | "55P03" => (
+            Exit::Unreachable,
+            format!(
+                "Postgres at {place} was too slow while {op} ({message}): repeat it, or narrow the filter"
+            ),
+        ),
         "08P01" => (Exit::Unreachable, pooler_said(message, place)),
         // What a pooler that gives every transaction another session says of statements that were prepared in the last one.
         "26000" | "42P05" => (
@@ -153,10 +218,16 @@ fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, Str
                 "Postgres at {place} forgets prepared statements ({message}): a pooler in transaction mode must keep them: PgBouncer 1.21 or newer with max_prepared_statements = 200, or session mode"
             ),
         ),
-        _ if code.starts_with("57P") || code.starts_with("08") => {
-            (Exit::Unreachable, format!("Postgres at {place} is not taking work ({message}): wait until it has started"))
-        }
-        _ => (Exit::Failed, format!("Postgres failed while {op}: {message}")),
+        _ if code.starts_with("57P") || code.starts_with("08") => (
+            Exit::Unreachable,
+            format!(
+                "Postgres at {place} is not taking work ({message}): wait until it has started"
+            ),
+        ),
+        _ => (
+            Exit::Failed,
+            format!("Postgres failed while {op}: {message}"),
+        ),
     }
 }
 
@@ -231,10 +302,14 @@ fn tls_advice(text: &str, variable: &str) -> Option<String> {
             }
         ),
         _ if text.contains("invalid peer certificate") => {
-            format!("shows a certificate that is not good for it ({text}): {variable} must name the host that the certificate is for")
+            format!(
+                "shows a certificate that is not good for it ({text}): {variable} must name the host that the certificate is for"
+            )
         }
         _ if text.contains("InvalidContentType") || text.contains("does not support TLS") => {
-            format!("does not speak TLS on this port ({text}): change the port or the scheme in {variable}")
+            format!(
+                "does not speak TLS on this port ({text}): change the port or the scheme in {variable}"
+            )
         }
         _ => return None,
     };
@@ -244,11 +319,18 @@ fn tls_advice(text: &str, variable: &str) -> Option<String> {
 /// A file with certificates that a URL names and that cannot be read, as a line for people.
 pub(super) fn ca_fault(variable: &str, url: &str) -> Option<String> {
     let (_, query) = url.split_once('?')?;
-    let (_, path) = query.split(['&', '#']).filter_map(|part| part.split_once('=')).find(|(name, _)| *name == CA_PARAMETER)?;
+    let (_, path) = query
+        .split(['&', '#'])
+        .filter_map(|part| part.split_once('='))
+        .find(|(name, _)| *name == CA_PARAMETER)?;
     // A path with a percent sign in it is left to the driver.
-    let error = std::fs::File::open(path).err().filter(|_| !path.contains('%'));
+    let error = std::fs::File::open(path)
+        .err()
+        .filter(|_| !path.contains('%'));
     if let Some(error) = error {
-        return Some(format!("the file {path} that {variable} names as {CA_PARAMETER} cannot be read: {error}"));
+        return Some(format!(
+            "the file {path} that {variable} names as {CA_PARAMETER} cannot be read: {error}"
+        ));
     }
     (url.starts_with("redis://"))
         .then(|| format!("{variable} names a {CA_PARAMETER} and begins with redis://, which is without TLS: use rediss://"))
@@ -270,14 +352,36 @@ mod tests {
     #[test]
     fn a_place_has_no_password() {
         // F64
-        assert_eq!(postgres_place("postgres://u:canary@db:6000/x").as_deref(), Some("db:6000"));
-        assert_eq!(redis_place("redis://u:canary@cache:6380/1").as_deref(), Some("cache:6380"));
+        assert_eq!(
+            postgres_place("postgres://u:canary@db:6000/x").as_deref(),
+            Some("db:6000")
+        );
+        assert_eq!(
+            redis_place("redis://u:canary@cache:6380/1").as_deref(),
+            Some("cache:6380")
+        );
         assert_eq!(postgres_place("mysql://h/x"), None);
         // X26, X27
-        assert_eq!(postgres_place("postgres://u:canary@[::1]:6000/x").as_deref(), Some("[::1]:6000"));
-        assert_eq!(redis_place("redis://:canary@[::1]:6380/1").as_deref(), Some("[::1]:6380"));
-        for odd in ["u:12/canary@db", "u:12#canary@db", "u:12?canary@db", "u:ca@nary@db", "canary/@db"] {
-            assert_eq!(postgres_place(&format!("postgres://{odd}/x")), None, "{odd}");
+        assert_eq!(
+            postgres_place("postgres://u:canary@[::1]:6000/x").as_deref(),
+            Some("[::1]:6000")
+        );
+        assert_eq!(
+            redis_place("redis://:canary@[::1]:6380/1").as_deref(),
+            Some("[::1]:6380")
+        );
+        for odd in [
+            "u:12/canary@db",
+            "u:12#canary@db",
+            "u:12?canary@db",
+            "u:ca@nary@db",
+            "canary/@db",
+        ] {
+            assert_eq!(
+                postgres_place(&format!("postgres://{odd}/x")),
+                None,
+                "{odd}"
+            );
             assert_eq!(redis_place(&format!("redis://{odd}/1")), None, "{odd}");
         }
     }
@@ -285,52 +389,143 @@ mod tests {
     // X29, X38: what a server says is told as what it means, and "is it running?" is asked of nobody who has answered.
     #[test]
     fn every_refusal_of_redis_has_its_true_sentence() {
-        let places = Places { postgres: None, redis: Some("cache:6379".into()) };
-        let answered = |line: &str| redis::parse_redis_value(format!("-{line}\r\n").as_bytes()).and_then(redis::Value::extract_error);
+        let places = Places {
+            postgres: None,
+            redis: Some("cache:6379".into()),
+        };
+        let answered = |line: &str| {
+            redis::parse_redis_value(format!("-{line}\r\n").as_bytes())
+                .and_then(redis::Value::extract_error)
+        };
         for (line, part) in [
             ("NOAUTH Authentication required.", "asks for a password"),
-            ("WRONGPASS invalid username-password pair or user is disabled.", "refused the login"),
-            ("NOPERM this user has no permissions to run the 'info' command", "names the missing right"),
-            ("ERR The user executing the script can't run this command or subcommand", "names the missing right"),
+            (
+                "WRONGPASS invalid username-password pair or user is disabled.",
+                "refused the login",
+            ),
+            (
+                "NOPERM this user has no permissions to run the 'info' command",
+                "names the missing right",
+            ),
+            (
+                "ERR The user executing the script can't run this command or subcommand",
+                "names the missing right",
+            ),
             ("ERR unknown command 'XADD'", "lacks a command"),
-            ("READONLY You can't write against a read only replica.", "must name the primary"),
-            ("OOM command not allowed when used memory > 'maxmemory'.", "is full"),
-            ("MISCONF Errors writing to the AOF file: No space left on device", "cannot save"),
-            ("LOADING Redis is loading the dataset in memory", "wait until it does"),
+            (
+                "READONLY You can't write against a read only replica.",
+                "must name the primary",
+            ),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                "is full",
+            ),
+            (
+                "MISCONF Errors writing to the AOF file: No space left on device",
+                "cannot save",
+            ),
+            (
+                "LOADING Redis is loading the dataset in memory",
+                "wait until it does",
+            ),
             ("CLUSTERDOWN The cluster is down", "wait until it does"),
-            ("WRONGTYPE Operation against a key holding the wrong kind of value", "failed while working"),
+            (
+                "WRONGTYPE Operation against a key holding the wrong kind of value",
+                "failed while working",
+            ),
         ] {
-            let Err(source) = answered(line) else { panic!("{line} is an error") };
-            let (_, text) = describe(&Outage::Redis { op: "working", source }, &places);
-            assert!(text.contains(part) && text.contains("cache:6379") && !text.contains("is it running"), "{line}: {text}");
+            let Err(source) = answered(line) else {
+                panic!("{line} is an error")
+            };
+            let (_, text) = describe(
+                &Outage::Redis {
+                    op: "working",
+                    source,
+                },
+                &places,
+            );
+            assert!(
+                text.contains(part)
+                    && text.contains("cache:6379")
+                    && !text.contains("is it running"),
+                "{line}: {text}"
+            );
         }
-        let login: redis::RedisError = (redis::ErrorKind::AuthenticationFailed, "Password authentication failed").into();
-        assert!(describe(&Outage::Redis { op: "working", source: login }, &places).1.contains("refused the login"));
+        let login: redis::RedisError = (
+            redis::ErrorKind::AuthenticationFailed,
+            "Password authentication failed",
+        )
+            .into();
+        assert!(
+            describe(
+                &Outage::Redis {
+                    op: "working",
+                    source: login
+                },
+                &places
+            )
+            .1
+            .contains("refused the login")
+        );
         let gone: redis::RedisError = std::io::Error::from(ErrorKind::ConnectionRefused).into();
-        assert!(describe(&Outage::Redis { op: "working", source: gone }, &places).1.contains("is it running"));
+        assert!(
+            describe(
+                &Outage::Redis {
+                    op: "working",
+                    source: gone
+                },
+                &places
+            )
+            .1
+            .contains("is it running")
+        );
     }
 
     // X38
     #[test]
     fn a_certificate_of_an_unknown_authority_says_how_to_name_it() {
-        let places = Places { postgres: Some("db:5432".into()), redis: Some("cache:6379".into()) };
+        let places = Places {
+            postgres: Some("db:5432".into()),
+            redis: Some("cache:6379".into()),
+        };
         let text = "invalid peer certificate: UnknownIssuer";
         let source: redis::RedisError = std::io::Error::other(text).into();
         let redis = describe(&Outage::Redis { op: "x", source }, &places).1;
-        let postgres = describe(&Outage::Postgres { op: "x", source: sqlx::Error::Tls(text.into()) }, &places).1;
+        let postgres = describe(
+            &Outage::Postgres {
+                op: "x",
+                source: sqlx::Error::Tls(text.into()),
+            },
+            &places,
+        )
+        .1;
         for (told, url) in [(&redis, "REDIS_URL"), (&postgres, "DATABASE_URL")] {
-            assert!(told.contains("sslrootcert=/path/ca.pem") && told.contains(url) && !told.contains("is it running"), "{told}");
+            assert!(
+                told.contains("sslrootcert=/path/ca.pem")
+                    && told.contains(url)
+                    && !told.contains("is it running"),
+                "{told}"
+            );
         }
-        assert!(ca_fault("REDIS_URL", "rediss://h/0?sslrootcert=/nowhere/ca.pem").is_some_and(|told| told.contains("/nowhere/ca.pem")));
+        assert!(
+            ca_fault("REDIS_URL", "rediss://h/0?sslrootcert=/nowhere/ca.pem")
+                .is_some_and(|told| told.contains("/nowhere/ca.pem"))
+        );
         assert_eq!(ca_fault("REDIS_URL", "rediss://h/0"), None);
     }
 
     #[test]
     fn a_refused_connection_says_where_and_what_to_do() {
-        let places = Places { postgres: Some("127.0.0.1:5432".into()), redis: None };
+        let places = Places {
+            postgres: Some("127.0.0.1:5432".into()),
+            redis: None,
+        };
         let source = sqlx::Error::Io(ErrorKind::ConnectionRefused.into());
         let (exit, text) = describe(&Outage::Postgres { op: "x", source }, &places);
         assert_eq!(exit, Exit::Unreachable);
-        assert_eq!(text, "Postgres is out of reach at 127.0.0.1:5432 (connection refused): is it running? DATABASE_URL says where it is");
+        assert_eq!(
+            text,
+            "Postgres is out of reach at 127.0.0.1:5432 (connection refused): is it running? DATABASE_URL says where it is"
+        );
     }
 }

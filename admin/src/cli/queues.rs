@@ -49,14 +49,20 @@ pub(super) async fn run(args: QueuesArgs, context: &Context) -> Outcome {
 
 async fn list(context: &Context) -> Outcome {
     let queues = queues::list(context.pg().await?).await?;
-    let header = ["queue", "paused", "backlog", "leased", "put off", "dead", "oldest", "counted"];
+    let header = [
+        "queue", "paused", "backlog", "leased", "put off", "dead", "oldest", "counted",
+    ];
     table::list(context, &queues, &header, cells)?;
     Ok(Exit::Done)
 }
 
 fn cells(queue: &Queue) -> Vec<String> {
     let jobs = |states: &[&str]| match queue.counted_at {
-        Some(_) => states.iter().filter_map(|state| queue.jobs.get(*state)).sum::<i64>().to_string(),
+        Some(_) => states
+            .iter()
+            .filter_map(|state| queue.jobs.get(*state))
+            .sum::<i64>()
+            .to_string(),
         None => "-".into(),
     };
     vec![

@@ -5,11 +5,21 @@ use crate::ops::retention::{self, Day};
 
 pub(super) async fn run(context: &Context) -> Outcome {
     let days = retention::days(context.pg().await?, context.config.retention.days()).await?;
-    table::list(context, &days, &["day", "jobs (estimated)", "MB", "goes on"], cells)?;
+    table::list(
+        context,
+        &days,
+        &["day", "jobs (estimated)", "MB", "goes on"],
+        cells,
+    )?;
     Ok(Exit::Done)
 }
 
 fn cells(day: &Day) -> Vec<String> {
     let mb = day.bytes as f64 / 1e6;
-    vec![day.day.to_string(), day.jobs_estimated.to_string(), format!("{mb:.1}"), table::maybe(day.goes_on.map(|day| day.to_string()))]
+    vec![
+        day.day.to_string(),
+        day.jobs_estimated.to_string(),
+        format!("{mb:.1}"),
+        table::maybe(day.goes_on.map(|day| day.to_string())),
+    ]
 }

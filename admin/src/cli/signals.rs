@@ -13,7 +13,10 @@ pub(super) struct Signals {
 impl Signals {
     /// From here on the signals no longer end the process by themselves.
     pub(super) fn new() -> Result<Self, Failure> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Waits for the next one.

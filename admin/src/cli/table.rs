@@ -17,7 +17,8 @@ use super::{context::Context, exit::Failure};
 const CELL_CHARS_MAX: usize = 60;
 
 /// One line below the header; the rest is space, so that a row is one line for `grep` and `cut`.
-const STYLE: TableStyle = TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Prints a line of the answer, or several.
 pub fn line(text: &str) -> Result<(), Failure> {
@@ -32,13 +33,19 @@ pub fn say(text: &str) {
 
 /// Prints one JSON document on one line.
 pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
-    let text = serde_json::to_string(value).map_err(|e| Failure::failed(format!("the answer cannot be written as JSON: {e}")))?;
+    let text = serde_json::to_string(value)
+        .map_err(|e| Failure::failed(format!("the answer cannot be written as JSON: {e}")))?;
     // Payloads are kept as they were written, and may have line ends between their parts; inside a string there can be none.
     line(&printable_json(&text))
 }
 
 /// Prints a list: one JSON object per line, or a table.
-pub fn list<T: Serialize>(context: &Context, items: &[T], header: &[&str], cells: impl Fn(&T) -> Vec<String>) -> Result<(), Failure> {
+pub fn list<T: Serialize>(
+    context: &Context,
+    items: &[T],
+    header: &[&str],
+    cells: impl Fn(&T) -> Vec<String>,
+) -> Result<(), Failure> {
     if context.json {
         return items.iter().try_for_each(json);
     }
@@ -46,19 +53,28 @@ pub fn list<T: Serialize>(context: &Context, items: &[T], header: &[&str], cells
 }
 
 /// Prints one thing: one JSON document, or a line per field.
-pub fn one<T: Serialize>(context: &Context, item: &T, fields: impl Fn(&T) -> Vec<(&'static str, String)>) -> Result<(), Failure> {
+pub fn one<T: Serialize>(
+    context: &Context,
+    item: &T,
+    fields: impl Fn(&T) -> Vec<(&'static str, String)>,
+) -> Result<(), Failure> {
     if context.json {
         return json(item);
     }
     let fields = fields(item);
     let width = fields.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    fields.iter().try_for_each(|(name, value)| line(&format!("{name:width$}  {}", printable(value))))
+    fields
+        .iter()
+        .try_for_each(|(name, value)| line(&format!("{name:width$}  {}", printable(value))))
 }
 
 /// A table as text.
 pub fn render(header: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let mut table = Table::new();
-    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Disabled).set_header(header.to_vec());
+    table
+        .load_style(STYLE)
+        .set_content_arrangement(ContentArrangement::Disabled)
+        .set_header(header.to_vec());
     for row in rows {
         table.add_row(row.iter().map(|cell| short(cell)).collect::<Vec<_>>());
     }
@@ -91,7 +107,11 @@ pub fn maybe<T: ToString>(value: Option<T>) -> String {
 
 /// `1 job`, `2 jobs`.
 pub fn count(number: u64, thing: &str) -> String {
-    if number == 1 { format!("1 {thing}") } else { format!("{number} {thing}s") }
+    if number == 1 {
+        format!("1 {thing}")
+    } else {
+        format!("{number} {thing}s")
+    }
 }
 
 /// A duration for people.
@@ -106,7 +126,11 @@ pub fn seconds(seconds: f64) -> String {
 /// A size for people.
 pub fn bytes(bytes: i64) -> String {
     let mib = bytes as f64 / f64::from(1 << 20);
-    if mib < 0.1 { format!("{:.1} KiB", bytes as f64 / 1024.0) } else { format!("{mib:.1} MiB") }
+    if mib < 0.1 {
+        format!("{:.1} KiB", bytes as f64 / 1024.0)
+    } else {
+        format!("{mib:.1} MiB")
+    }
 }
 
 #[cfg(test)]
@@ -116,7 +140,10 @@ mod tests {
     #[test]
     fn a_hostile_name_cannot_reach_the_terminal() {
         // S07
-        let table = render(&["name"], std::iter::once(vec!["\u{1b}[2Jx\ny\u{202e}z".to_owned()]));
+        let table = render(
+            &["name"],
+            std::iter::once(vec!["\u{1b}[2Jx\ny\u{202e}z".to_owned()]),
+        );
         assert!(table.contains(r"\u{1b}[2Jx y\u{202e}z"), "{table}");
     }
 

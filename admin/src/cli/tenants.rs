@@ -58,7 +58,10 @@ impl FromStr for Rule {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "default" => Ok(Self(None)),
-            days => days.parse().map(|days| Self(Some(days))).map_err(|_| "give a number of days, or `default`".into()),
+            days => days
+                .parse()
+                .map(|days| Self(Some(days)))
+                .map_err(|_| "give a number of days, or `default`".into()),
         }
     }
 }
@@ -69,27 +72,47 @@ pub(super) async fn run(args: TenantsArgs, context: &Context) -> Outcome {
         Act::Add { names } => names::add(Thing::Tenant, &names, context).await,
         Act::Pause { names } => names::set_paused(Thing::Tenant, &names, true, context).await,
         Act::Resume { names } => names::set_paused(Thing::Tenant, &names, false, context).await,
-        Act::Keep { name, days: Rule(days) } => keep(&name, days, context).await,
+        Act::Keep {
+            name,
+            days: Rule(days),
+        } => keep(&name, days, context).await,
     }
 }
 
 async fn keep(name: &str, days: Option<u32>, context: &Context) -> Outcome {
     retention::keep(context.pg().await?, name, days, &context.actor()).await?;
-    let text = days.map_or("keeps its finished jobs as configured for all".into(), |days| {
-        format!("keeps its finished jobs for {days} day{}", if days == 1 { "" } else { "s" })
-    });
+    let text = days.map_or(
+        "keeps its finished jobs as configured for all".into(),
+        |days| {
+            format!(
+                "keeps its finished jobs for {days} day{}",
+                if days == 1 { "" } else { "s" }
+            )
+        },
+    );
     names::tell(Thing::Tenant, name, &text, true, context)?;
     Ok(Exit::Done)
 }
 
 async fn list(context: &Context) -> Outcome {
     let tenants = tenants::list(context.pg().await?).await?;
-    table::list(context, &tenants, &["tenant", "paused", "backlog", "keeps days", "created"], cells)?;
+    table::list(
+        context,
+        &tenants,
+        &["tenant", "paused", "backlog", "keeps days", "created"],
+        cells,
+    )?;
     Ok(Exit::Done)
 }
 
 fn cells(tenant: &Tenant) -> Vec<String> {
     let paused = if tenant.paused { "paused" } else { "-" };
     let keeps = table::maybe(tenant.keep_days.map(|days| days.to_string()));
-    vec![tenant.name.clone(), paused.into(), tenant.backlog.to_string(), keeps, table::time(tenant.created_at)]
+    vec![
+        tenant.name.clone(),
+        paused.into(),
+        tenant.backlog.to_string(),
+        keeps,
+        table::time(tenant.created_at),
+    ]
 }

@@ -16,8 +16,11 @@ pub(super) fn ago(text: &str) -> Result<DateTime<Utc>, String> {
 
 fn parse(text: &str, from_now: fn(Duration) -> Duration) -> Result<DateTime<Utc>, String> {
     match distance(text) {
-        Some(distance) => times::away(from_now(distance)).ok_or_else(|| "that is too far away".into()),
-        None => times::parse(text).map_err(|why| format!("{why}, or a distance such as 90s, 15m, 2h, 7d")),
+        Some(distance) => {
+            times::away(from_now(distance)).ok_or_else(|| "that is too far away".into())
+        }
+        None => times::parse(text)
+            .map_err(|why| format!("{why}, or a distance such as 90s, 15m, 2h, 7d")),
     }
 }
 
@@ -42,10 +45,23 @@ mod tests {
 
     #[test]
     fn times_are_rfc_3339_or_distances() {
-        assert_eq!(ahead("2030-01-31T12:00:00Z").unwrap().timestamp(), 1_896_091_200);
+        assert_eq!(
+            ahead("2030-01-31T12:00:00Z").unwrap().timestamp(),
+            1_896_091_200
+        );
         assert!(ahead("15m").unwrap() > clock::now() + Duration::minutes(14));
         assert!(ago("2h").unwrap() < clock::now() - Duration::minutes(119));
-        for wrong in ["", "m", "soon", "-5m", "1é", "99999999999999999999d", "9223372036854775807d", "4000000d", "-9999-01-01T00:00:00Z"] {
+        for wrong in [
+            "",
+            "m",
+            "soon",
+            "-5m",
+            "1é",
+            "99999999999999999999d",
+            "9223372036854775807d",
+            "4000000d",
+            "-9999-01-01T00:00:00Z",
+        ] {
             assert!(ahead(wrong).is_err(), "{wrong}");
         }
     }

@@ -22,24 +22,36 @@ pub(super) fn tell(error: &clap::Error) -> ExitCode {
 fn one_line(text: &str) -> String {
     let mut paragraphs = text.split("\n\n");
     let mut line = joined(paragraphs.next().unwrap_or_default());
-    for tip in text.lines().map(str::trim).filter(|line| line.starts_with("tip:")) {
+    for tip in text
+        .lines()
+        .map(str::trim)
+        .filter(|line| line.starts_with("tip:"))
+    {
         line = format!("{line}; {tip}");
     }
-    match text.lines().find_map(|line| line.trim().strip_prefix("Usage: ")) {
+    match text
+        .lines()
+        .find_map(|line| line.trim().strip_prefix("Usage: "))
+    {
         Some(usage) => format!("{line}; see \"{} --help\"", command_of(usage)),
         None => format!("{line}; see \"millstream --help\""),
     }
 }
 
 fn joined(paragraph: &str) -> String {
-    let parts: Vec<_> = paragraph.lines().map(|part| printable(part.trim())).filter(|part| !part.is_empty()).collect();
+    let parts: Vec<_> = paragraph
+        .lines()
+        .map(|part| printable(part.trim()))
+        .filter(|part| !part.is_empty())
+        .collect();
     parts.join(" ")
 }
 
 /// `millstream jobs list [OPTIONS] <ID>` is the command `millstream jobs list`.
 fn command_of(usage: &str) -> String {
-    let words =
-        usage.split_whitespace().take_while(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-'));
+    let words = usage.split_whitespace().take_while(|word| {
+        word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+    });
     words.collect::<Vec<_>>().join(" ")
 }
 
@@ -59,6 +71,9 @@ mod tests {
     #[test]
     fn a_missing_argument_is_named_on_the_same_line() {
         let text = "error: the following required arguments were not provided:\n  <KIND>\n\nUsage: millstream enqueue <KIND>\n";
-        assert_eq!(one_line(text), "error: the following required arguments were not provided: <KIND>; see \"millstream enqueue --help\"");
+        assert_eq!(
+            one_line(text),
+            "error: the following required arguments were not provided: <KIND>; see \"millstream enqueue --help\""
+        );
     }
 }

@@ -69,13 +69,21 @@ pub(super) async fn run_with(args: WorkerArgs, more: Vec<Handler>, context: &Con
     let listener = listen(&config.worker.listen).await?;
     let mut handlers = all_handlers(&config)?;
     handlers.extend(more);
-    let parts = Parts { handlers, metrics: context.metrics().await?.clone(), config };
+    let parts = Parts {
+        handlers,
+        metrics: context.metrics().await?.clone(),
+        config,
+    };
     // Before the port answers: what can fail at a start must not end a worker that works.
-    let (pg, store) = (context.pg().await?.clone(), open_store(&context.config.objects.url)?);
+    let (pg, store) = (
+        context.pg().await?.clone(),
+        open_store(&context.config.objects.url)?,
+    );
     let worker = Worker::start(parts).await?;
     let tasks = Tasks::new();
     let probes_end = CancellationToken::new();
-    let probes = listener.map(|listener| tasks.spawn(serve(listener, worker.health(), probes_end.clone())));
+    let probes =
+        listener.map(|listener| tasks.spawn(serve(listener, worker.health(), probes_end.clone())));
     tasks.spawn(keep_swept(pg, store, probes_end.clone()));
     tracing::info!(worker = worker.id(), "working");
     tokio::select! {
@@ -134,43 +142,73 @@ fn private_work_dir() -> Result<PathBuf, Failure> {
     let usual = std::env::temp_dir().join(format!("millstream-{uid}"));
     // An error here shows in the look below: the folder is there, and ours, or it is not.
     let _ = DirBuilder::new().mode(0o700).create(&usual);
-    let ours =
-        std::fs::symlink_metadata(&usual).is_ok_and(|m| m.is_dir() && m.uid() == uid && m.permissions().mode().is_multiple_of(0o100));
+    let ours = std::fs::symlink_metadata(&usual).is_ok_and(|m| {
+        m.is_dir() && m.uid() == uid && m.permissions().mode().is_multiple_of(0o100)
+    });
     if ours {
         return Ok(usual);
     }
-    Ok(tempfile::Builder::new().prefix("millstream-").tempdir()?.keep())
+    Ok(tempfile::Builder::new()
+        .prefix("millstream-")
+        .tempdir()?
+        .keep())
 }
 
 async fn listen(address: &str) -> Result<Option<TcpListener>, Failure> {
     if address.is_empty() {
         return Ok(None);
     }
-    let address: SocketAddr = address
-        .parse()
-        .map_err(|_| Failure::usage(format!("{address} is no address to listen on: use HOST:PORT, for example 127.0.0.1:9090")))?;
-    let listener = TcpListener::bind(address).await.map_err(|e| Failure::failed(format!("cannot listen on {address}: {e}")))?;
+    let address: SocketAddr = address.parse().map_err(|_| {
+        Failure::usage(format!(
+            "{address} is no address to listen on: use HOST:PORT, for example 127.0.0.1:9090"
+        ))
+    })?;
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|e| Failure::failed(format!("cannot listen on {address}: {e}")))?;
     Ok(Some(listener))
 }
 
 async fn serve(listener: TcpListener, health: Health, end: CancellationToken) {
-    let router = Router::new().route("/metrics", get(metrics)).route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(health);
-    let limits = Limits { connections: PROBES_MAX, share: PROBES_SHARE, drain: PROBES_DRAIN };
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(health);
+    let limits = Limits {
+        connections: PROBES_MAX,
+        share: PROBES_SHARE,
+        drain: PROBES_DRAIN,
+    };
     crate::listen::serve(listener, router, limits, end).await;
 }
 
 async fn metrics(State(health): State<Health>) -> impl IntoResponse {
-    ([("content-type", millstream_common::metrics::CONTENT_TYPE)], health.metrics())
+    (
+        [("content-type", millstream_common::metrics::CONTENT_TYPE)],
+        health.metrics(),
+    )
 }
 
 async fn livez(State(health): State<Health>) -> (StatusCode, Json<serde_json::Value>) {
     let stuck = health.stuck_loops();
-    let status = if stuck.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(serde_json::json!({ "alive": stuck.is_empty(), "stuck_loops": stuck })))
+    let status = if stuck.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (
+        status,
+        Json(serde_json::json!({ "alive": stuck.is_empty(), "stuck_loops": stuck })),
+    )
 }
 
 async fn readyz(State(health): State<Health>) -> (StatusCode, Json<millstream_worker::Readiness>) {
     let readiness = health.readiness();
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let status = if readiness.ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
     (status, Json(readiness))
 }

@@ -24,7 +24,10 @@ enum Act {
 pub(super) async fn run(args: WorkersArgs, context: &Context) -> Outcome {
     let Act::List { all } = args.act;
     let workers = workers::list(context.pg().await?, all).await?;
-    let header = ["id", "name", "state", "host", "pid", "busy", "finished", "memory", "queues", "started", "beat"];
+    let header = [
+        "id", "name", "state", "host", "pid", "busy", "finished", "memory", "queues", "started",
+        "beat",
+    ];
     table::list(context, &workers, &header, cells)?;
     Ok(Exit::Done)
 }

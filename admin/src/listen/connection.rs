@@ -33,7 +33,11 @@ pub(super) struct Closing {
 
 impl Closing {
     pub(super) fn new(drain: Duration) -> Self {
-        Self { drain, since: watch::Sender::new(None), cut_off: Arc::default() }
+        Self {
+            drain,
+            since: watch::Sender::new(None),
+            cut_off: Arc::default(),
+        }
     }
 
     /// Requests in progress may go on for a while from now; everything else ends.
@@ -55,16 +59,29 @@ impl Closing {
 pub(super) async fn serve(socket: TcpStream, router: Router, place: Place, closing: Closing) {
     // Small answers leave at once; it fails only on a socket that is gone already.
     drop(socket.set_nodelay(true));
-    let io = TokioIo::new(Watched { socket, standing: place.standing().clone() });
-    let asked = Asked { router: TowerToHyperService::new(router), standing: place.standing().clone() };
+    let io = TokioIo::new(Watched {
+        socket,
+        standing: place.standing().clone(),
+    });
+    let asked = Asked {
+        router: TowerToHyperService::new(router),
+        standing: place.standing().clone(),
+    };
     let mut http = http1::Builder::new();
     // Deadlines are this module's own: hyper has one for heads, and none for idle clients or for answers that are not taken.
-    let mut talk = pin!(http.header_read_timeout(None).max_buf_size(BUFFER_BYTES_MAX).serve_connection(io, asked));
+    let mut talk = pin!(
+        http.header_read_timeout(None)
+            .max_buf_size(BUFFER_BYTES_MAX)
+            .serve_connection(io, asked)
+    );
     let mut stopping = closing.since.subscribe();
     let mut is_closing = false;
     loop {
         let look = Instant::now() + LOOK;
-        let deadline = place.standing().deadline(closing.began()).map_or(look, |at| at.min(look));
+        let deadline = place
+            .standing()
+            .deadline(closing.began())
+            .map_or(look, |at| at.min(look));
         tokio::select! {
             // However it ended, there is nobody to tell.
             _ = talk.as_mut() => return,

@@ -52,7 +52,12 @@ pub(super) struct Place {
 
 impl Places {
     pub(super) fn new(limits: Limits) -> Self {
-        Self { limits, taken: Mutex::default(), freed: Notify::new(), told: AtomicBool::new(false) }
+        Self {
+            limits,
+            taken: Mutex::default(),
+            freed: Notify::new(),
+            told: AtomicBool::new(false),
+        }
     }
 
     /// Waits until there is a place, and makes one if anybody is only waiting.
@@ -63,7 +68,10 @@ impl Places {
                 return;
             }
             if self.is_news() {
-                tracing::warn!(connections = most, "all connections of a port are taken: clients that ask for nothing are closed");
+                tracing::warn!(
+                    connections = most,
+                    "all connections of a port are taken: clients that ask for nothing are closed"
+                );
             }
             self.make_room();
             // Whoever gives way takes a moment to go.
@@ -73,7 +81,10 @@ impl Places {
 
     /// The place of a client that has just been accepted.
     pub(super) fn take(self: Arc<Self>) -> Place {
-        let client = Client { standing: Arc::new(Standing::new(Instant::now())), give_way: CancellationToken::new() };
+        let client = Client {
+            standing: Arc::new(Standing::new(Instant::now())),
+            give_way: CancellationToken::new(),
+        };
         let number = {
             let mut taken = self.taken();
             taken.next += 1;
@@ -81,7 +92,11 @@ impl Places {
             taken.clients.insert(number, client.clone());
             number
         };
-        Place { places: self, number, client }
+        Place {
+            places: self,
+            number,
+            client,
+        }
     }
 
     /// The system had no descriptor for a client. Those of waiting ones are the best to be had.
@@ -94,8 +109,13 @@ impl Places {
 
     fn make_room(&self) {
         let taken = self.taken();
-        let waiting = taken.clients.values().filter(|client| !client.give_way.is_cancelled());
-        let first = waiting.filter_map(|client| Some((client.standing.waiting()?, client))).min_by_key(|(waiting, _)| *waiting);
+        let waiting = taken
+            .clients
+            .values()
+            .filter(|client| !client.give_way.is_cancelled());
+        let first = waiting
+            .filter_map(|client| Some((client.standing.waiting()?, client)))
+            .min_by_key(|(waiting, _)| *waiting);
         if let Some((_, client)) = first {
             client.give_way.cancel();
         }
@@ -147,20 +167,41 @@ mod tests {
     #[tokio::test]
     async fn who_never_asked_gives_way_first_and_who_is_served_never_does() {
         // X24
-        let places = Arc::new(Places::new(Limits { connections: 4, share: 1, drain: Duration::ZERO }));
+        let places = Arc::new(Places::new(Limits {
+            connections: 4,
+            share: 1,
+            drain: Duration::ZERO,
+        }));
         let taken: Vec<Place> = (0..4).map(|_| places.clone().take()).collect();
         taken[0].standing().begin(Instant::now());
         taken[1].standing().begin(Instant::now());
         taken[1].standing().end(Instant::now());
-        let given_way = || taken.iter().map(|place| place.give_way().is_cancelled()).collect::<Vec<_>>();
+        let given_way = || {
+            taken
+                .iter()
+                .map(|place| place.give_way().is_cancelled())
+                .collect::<Vec<_>>()
+        };
         places.make_room();
-        assert_eq!(given_way(), [false, false, true, false], "it has been silent for longest");
+        assert_eq!(
+            given_way(),
+            [false, false, true, false],
+            "it has been silent for longest"
+        );
         places.make_room();
         assert_eq!(given_way(), [false, false, true, true]);
         places.make_room();
-        assert_eq!(given_way(), [false, true, true, true], "then who was answered");
+        assert_eq!(
+            given_way(),
+            [false, true, true, true],
+            "then who was answered"
+        );
         places.make_room();
-        assert_eq!(given_way(), [false, true, true, true], "never who is served");
+        assert_eq!(
+            given_way(),
+            [false, true, true, true],
+            "never who is served"
+        );
         let mut room = Box::pin(places.room());
         assert!(futures::poll!(&mut room).is_pending());
         drop(taken);

@@ -48,16 +48,28 @@ impl Limits {
     /// Connections at most, under the limit of descriptors as it is now.
     fn connections_now(&self) -> usize {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-        self.connections.min((descriptors / self.share) as usize).max(1)
+        self.connections
+            .min((descriptors / self.share) as usize)
+            .max(1)
     }
 }
 
 /// Serves until `stop`, and then until the requests in progress are answered or their time is over. Returns how many were cut off.
-pub(crate) async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: CancellationToken) -> usize {
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: CancellationToken,
+) -> usize {
     let (tasks, places) = (Tasks::new(), Arc::new(Places::new(limits)));
     let closing = Closing::new(limits.drain);
     let accepting = accept(&listener, &places, |stream| {
-        tasks.spawn(connection::serve(stream, router.clone(), places.clone().take(), closing.clone()));
+        tasks.spawn(connection::serve(
+            stream,
+            router.clone(),
+            places.clone().take(),
+            closing.clone(),
+        ));
     });
     tokio::select! { () = accepting => {}, () = stop.cancelled() => {} }
     // From here on clients are refused, and go elsewhere.
@@ -85,5 +97,10 @@ async fn accept(listener: &TcpListener, places: &Places, serve: impl Fn(TcpStrea
 
 /// It has gone before it was accepted.
 fn is_of_the_client(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused)
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
 }

@@ -44,7 +44,11 @@ enum Phase {
 impl Standing {
     /// A connection that has just been accepted.
     pub(super) fn new(now: Instant) -> Self {
-        Self(Mutex::new(Now { phase: Phase::Head, since: now, stalled_since: None }))
+        Self(Mutex::new(Now {
+            phase: Phase::Head,
+            since: now,
+            stalled_since: None,
+        }))
     }
 
     /// A whole head has arrived.
@@ -121,13 +125,25 @@ mod tests {
         let t = Instant::now();
         let standing = Standing::new(t);
         standing.heard(t + 9 * S);
-        assert_eq!(standing.deadline(None), Some(t + HEAD), "bytes of a head do not prolong it");
+        assert_eq!(
+            standing.deadline(None),
+            Some(t + HEAD),
+            "bytes of a head do not prolong it"
+        );
         standing.begin(t + 9 * S);
-        assert_eq!(standing.deadline(None), None, "a request has deadlines of its own");
+        assert_eq!(
+            standing.deadline(None),
+            None,
+            "a request has deadlines of its own"
+        );
         standing.end(t + 20 * S);
         assert_eq!(standing.deadline(None), Some(t + 20 * S + IDLE));
         standing.heard(t + 30 * S);
-        assert_eq!(standing.deadline(None), Some(t + 30 * S + HEAD), "half of the next head");
+        assert_eq!(
+            standing.deadline(None),
+            Some(t + 30 * S + HEAD),
+            "half of the next head"
+        );
     }
 
     #[test]
@@ -138,7 +154,11 @@ mod tests {
         standing.begin(t);
         standing.written(false, t + S);
         standing.written(false, t + 20 * S);
-        assert_eq!(standing.deadline(None), Some(t + S + STALLED), "also while the next request waits");
+        assert_eq!(
+            standing.deadline(None),
+            Some(t + S + STALLED),
+            "also while the next request waits"
+        );
         standing.written(true, t + 25 * S);
         assert_eq!(standing.deadline(None), None);
     }
@@ -148,10 +168,17 @@ mod tests {
         // X23
         let (t, drain) = (Instant::now(), 20 * S);
         let standing = Standing::new(t);
-        assert_eq!(standing.deadline(Some((t + S, drain))), Some(t + S + FAREWELL));
+        assert_eq!(
+            standing.deadline(Some((t + S, drain))),
+            Some(t + S + FAREWELL)
+        );
         standing.begin(t + S);
         assert_eq!(standing.deadline(Some((t + S, drain))), Some(t + S + drain));
         standing.end(t + 5 * S);
-        assert_eq!(standing.deadline(Some((t + S, drain))), Some(t + 5 * S + FAREWELL), "its answer is still written");
+        assert_eq!(
+            standing.deadline(Some((t + S, drain))),
+            Some(t + 5 * S + FAREWELL),
+            "its answer is still written"
+        );
     }
 }

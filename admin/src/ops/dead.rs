@@ -36,13 +36,24 @@ pub struct DeadPage {
 }
 
 /// One page of dead letters. The states of the filter are not looked at.
-pub async fn list(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) -> Result<DeadPage, Error> {
+pub async fn list(
+    pg: &Pg,
+    filter: &Filter,
+    limit: u32,
+    cursor: Option<JobId>,
+) -> Result<DeadPage, Error> {
     let limit = limit.clamp(1, PAGE_ROWS_MAX);
-    let dead = Filter { states: vec![State::Dead], ..filter.clone() };
+    let dead = Filter {
+        states: vec![State::Dead],
+        ..filter.clone()
+    };
     let mut ids = jobs::ids(pg, &dead, limit + 1, cursor).await?;
     let more = ids.len() > limit as usize;
     ids.truncate(limit as usize);
-    Ok(DeadPage { next: ids.last().copied().filter(|_| more), items: letters(pg, &ids).await? })
+    Ok(DeadPage {
+        next: ids.last().copied().filter(|_| more),
+        items: letters(pg, &ids).await?,
+    })
 }
 
 /// The letters of these jobs, newest job first.
@@ -62,18 +73,28 @@ pub async fn purge(pg: &Pg, ids: &[JobId], actor: &str) -> Result<Vec<JobId>, Ou
     let mut purged = Vec::new();
     for step in ids.chunks(STEP_JOBS as usize) {
         let query = sqlx::query_as::<_, (JobId,)>(PURGE).bind(step).bind(actor);
-        purged.extend(rows(pg, "purging dead jobs", query).await?.into_iter().map(|(id,)| id));
+        purged.extend(
+            rows(pg, "purging dead jobs", query)
+                .await?
+                .into_iter()
+                .map(|(id,)| id),
+        );
     }
     Ok(purged)
 }
 
 /// Deletes all dead jobs that the filter means. Returns how many.
 pub async fn purge_all(pg: &Pg, filter: &Filter, actor: &str) -> Result<u64, Error> {
-    let dead = Filter { states: vec![State::Dead], ..filter.clone() };
+    let dead = Filter {
+        states: vec![State::Dead],
+        ..filter.clone()
+    };
     let (mut done, mut cursor) = (0, None);
     loop {
         let ids = jobs::ids(pg, &dead, STEP_JOBS, cursor).await?;
-        let Some(last) = ids.last() else { return Ok(done) };
+        let Some(last) = ids.last() else {
+            return Ok(done);
+        };
         cursor = Some(*last);
         done += purge(pg, &ids, actor).await?.len() as u64;
     }

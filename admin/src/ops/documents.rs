@@ -67,7 +67,10 @@ impl Document {
 
     /// The stage that is at work, or the last one that was.
     pub fn current_stage(&self) -> Option<&Stage> {
-        self.stages.iter().find(|s| s.state != "completed").or(self.stages.last())
+        self.stages
+            .iter()
+            .find(|s| s.state != "completed")
+            .or(self.stages.last())
     }
 }
 
@@ -135,28 +138,44 @@ pub struct DocumentPage {
 
 /// The documents with these ids that exist, in the order of their ids.
 pub async fn show(pg: &Pg, ids: &[Uuid]) -> Result<Vec<Document>, Outage> {
-    let query = sqlx::query_as(concat!(columns!(), " WHERE d.id = ANY($1) ORDER BY d.id")).bind(ids);
+    let query =
+        sqlx::query_as(concat!(columns!(), " WHERE d.id = ANY($1) ORDER BY d.id")).bind(ids);
     with_stages(pg, rows(pg, "reading documents", query).await?).await
 }
 
 /// One document with its report from page `from` on, if it exists.
 pub async fn one(pg: &Pg, id: Uuid, from: i32) -> Result<Option<Document>, Outage> {
-    let Some(mut document) = show(pg, &[id]).await?.pop() else { return Ok(None) };
+    let Some(mut document) = show(pg, &[id]).await?.pop() else {
+        return Ok(None);
+    };
     document.report = Some(report(pg, id, from).await?);
     Ok(Some(document))
 }
 
 /// One page of documents, newest first; ids are `UUIDv7`, so their order is that of time.
-pub async fn list(pg: &Pg, state: Option<&str>, limit: u32, cursor: Option<Uuid>) -> Result<DocumentPage, Outage> {
+pub async fn list(
+    pg: &Pg,
+    state: Option<&str>,
+    limit: u32,
+    cursor: Option<Uuid>,
+) -> Result<DocumentPage, Outage> {
     let limit = limit.clamp(1, PAGE_ROWS_MAX);
-    let sql =
-        concat!(columns!(), " WHERE ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.state = $2) ORDER BY d.id DESC LIMIT $3");
-    let query = sqlx::query_as(sql).bind(cursor).bind(state).bind(i64::from(limit) + 1);
+    let sql = concat!(
+        columns!(),
+        " WHERE ($1::uuid IS NULL OR d.id < $1) AND ($2::text IS NULL OR d.state = $2) ORDER BY d.id DESC LIMIT $3"
+    );
+    let query = sqlx::query_as(sql)
+        .bind(cursor)
+        .bind(state)
+        .bind(i64::from(limit) + 1);
     let mut items: Vec<Document> = rows(pg, "listing documents", query).await?;
     let more = items.len() > limit as usize;
     items.truncate(limit as usize);
     let next = items.last().map(|d| d.id).filter(|_| more);
-    Ok(DocumentPage { items: with_stages(pg, items).await?, next })
+    Ok(DocumentPage {
+        items: with_stages(pg, items).await?,
+        next,
+    })
 }
 
 /// What documents have yielded, in the order of their ids.

@@ -60,8 +60,12 @@ struct Facts {
 
 /// The explanation, or `None` if there is no such job.
 pub async fn explain(pg: &Pg, id: JobId) -> Result<Option<Explanation>, Outage> {
-    let query = sqlx::query_as::<_, Facts>(FACTS).bind(id).bind(SILENT_AFTER.as_secs_f64());
-    Ok(row(pg, "explaining a job", query).await?.map(|facts| judge(id, &facts)))
+    let query = sqlx::query_as::<_, Facts>(FACTS)
+        .bind(id)
+        .bind(SILENT_AFTER.as_secs_f64());
+    Ok(row(pg, "explaining a job", query)
+        .await?
+        .map(|facts| judge(id, &facts)))
 }
 
 /// `$2`: a worker without a beat for so many seconds is not live.
@@ -103,11 +107,25 @@ fn judge(id: JobId, facts: &Facts) -> Explanation {
         State::Running => running(facts),
         State::Scheduled | State::Retryable | State::RateLimited => put_off(state, facts),
         State::Waiting => ("waiting", "It waits for other jobs to end.".into(), None),
-        State::Completed => ("final", format!("It completed at {}.", time(facts.finished_at)), None),
-        State::Cancelled => ("final", format!("It was cancelled at {}.", time(facts.finished_at)), None),
+        State::Completed => (
+            "final",
+            format!("It completed at {}.", time(facts.finished_at)),
+            None,
+        ),
+        State::Cancelled => (
+            "final",
+            format!("It was cancelled at {}.", time(facts.finished_at)),
+            None,
+        ),
         State::Dead => dead(facts),
     };
-    Explanation { id, state: state.name().into(), reason, text, advice }
+    Explanation {
+        id,
+        state: state.name().into(),
+        reason,
+        text,
+        advice,
+    }
 }
 
 fn paused(facts: &Facts) -> Option<Verdict> {
@@ -117,7 +135,11 @@ fn paused(facts: &Facts) -> Option<Verdict> {
         (.., true) => ("tenant", &facts.tenant),
         _ => return None,
     };
-    Some(("paused", format!("The {what} \"{name}\" is paused."), Some(format!("millstream {what}s resume {name}"))))
+    Some((
+        "paused",
+        format!("The {what} \"{name}\" is paused."),
+        Some(format!("millstream {what}s resume {name}")),
+    ))
 }
 
 fn available(facts: &Facts) -> Verdict {
@@ -125,7 +147,10 @@ fn available(facts: &Facts) -> Verdict {
         return verdict;
     }
     if facts.live_workers == 0 {
-        let text = format!("No live worker reads queue \"{}\" and runs kind \"{}\".", facts.queue, facts.kind);
+        let text = format!(
+            "No live worker reads queue \"{}\" and runs kind \"{}\".",
+            facts.queue, facts.kind
+        );
         return ("no_worker", text, Some(whom_to_start(facts)));
     }
     listed(facts)
@@ -140,10 +165,14 @@ fn whom_to_start(facts: &Facts) -> String {
         );
     }
     match (in_the_box(kind), kind.as_str(), &facts.last_worker) {
-        (true, ..) => "start one: millstream worker; \"millstream workers list\" shows what lives".into(),
+        (true, ..) => {
+            "start one: millstream worker; \"millstream workers list\" shows what lives".into()
+        }
         (_, "crash", _) => "start one: MILLSTREAM_DIAGNOSTICS=1 millstream worker".into(),
         (.., Some(worker)) => {
-            format!("start your program that has a handler for \"{kind}\", as worker \"{worker}\" had: millstream worker itself has none")
+            format!(
+                "start your program that has a handler for \"{kind}\", as worker \"{worker}\" had: millstream worker itself has none"
+            )
         }
         _ => format!(
             "start your program that has a handler for \"{kind}\": millstream worker itself has none, and no worker has had one yet"
@@ -153,11 +182,19 @@ fn whom_to_start(facts: &Facts) -> String {
 
 fn listed(facts: &Facts) -> Verdict {
     let Some(parcel) = facts.parcel_id else {
-        let text = "A worker has taken it, or it is being handed out again; no parcel lists it now.".into();
+        let text =
+            "A worker has taken it, or it is being handed out again; no parcel lists it now."
+                .into();
         return ("unlisted", text, Some("ask again in a few seconds".into()));
     };
-    if let Some(not_before) = facts.not_before.filter(|_| facts.publishing_since.is_none()) {
-        let text = format!("A worker gave it back unstarted; parcel {parcel} offers it again from {}.", time(Some(not_before)));
+    if let Some(not_before) = facts
+        .not_before
+        .filter(|_| facts.publishing_since.is_none())
+    {
+        let text = format!(
+            "A worker gave it back unstarted; parcel {parcel} offers it again from {}.",
+            time(Some(not_before))
+        );
         return ("put_back", text, None);
     }
     let sooner = Some("more workers or slots start it sooner".into());
@@ -165,12 +202,20 @@ fn listed(facts: &Facts) -> Verdict {
         let (queue, since) = (&facts.queue, time(Some(since)));
         return (
             "in_stream",
-            format!("Its hint went to the stream of queue \"{queue}\" at {since} (parcel {parcel}); it runs when a slot is free."),
+            format!(
+                "Its hint went to the stream of queue \"{queue}\" at {since} (parcel {parcel}); it runs when a slot is free."
+            ),
             sooner,
         );
     }
     let ahead = facts.jobs_ahead.unwrap_or(0);
-    ("backlog", format!("It waits in parcel {parcel} with {ahead} jobs of its queue and priority before it."), sooner)
+    (
+        "backlog",
+        format!(
+            "It waits in parcel {parcel} with {ahead} jobs of its queue and priority before it."
+        ),
+        sooner,
+    )
 }
 
 fn running(facts: &Facts) -> Verdict {
@@ -178,14 +223,29 @@ fn running(facts: &Facts) -> Verdict {
     let since = time(facts.leased_at);
     if facts.lease_silent == Some(true) {
         let text = format!("Worker \"{worker}\" has it since {since} and has stopped beating.");
-        return ("worker_silent", text, Some("it is handed out again once the lease has run out, if any worker lives".into()));
+        return (
+            "worker_silent",
+            text,
+            Some("it is handed out again once the lease has run out, if any worker lives".into()),
+        );
     }
-    ("running", format!("Worker \"{worker}\" runs it since {since}, try {} of {}.", facts.attempt + 1, facts.max_attempts), None)
+    (
+        "running",
+        format!(
+            "Worker \"{worker}\" runs it since {since}, try {} of {}.",
+            facts.attempt + 1,
+            facts.max_attempts
+        ),
+        None,
+    )
 }
 
 fn put_off(state: State, facts: &Facts) -> Verdict {
     let why = match state {
-        State::Retryable if facts.last_class.as_deref() == Some("unavailable") && !facts.last_counted.unwrap_or(true) => {
+        State::Retryable
+            if facts.last_class.as_deref() == Some("unavailable")
+                && !facts.last_counted.unwrap_or(true) =>
+        {
             format!(
                 "Something it needs could not be reached, which costs it nothing: it is at try {} of {}",
                 facts.attempt + 1,
@@ -196,8 +256,14 @@ fn put_off(state: State, facts: &Facts) -> Verdict {
         State::RateLimited => "A rate limit refused it".to_owned(),
         _ => "It is scheduled".to_owned(),
     };
-    let advice = paused(facts).and_then(|(.., advice)| advice).unwrap_or_else(|| "millstream jobs retry ID runs it at once".into());
-    ("put_off", format!("{why}; it is due at {}.", time(facts.ready_at)), Some(advice))
+    let advice = paused(facts)
+        .and_then(|(.., advice)| advice)
+        .unwrap_or_else(|| "millstream jobs retry ID runs it at once".into());
+    (
+        "put_off",
+        format!("{why}; it is due at {}.", time(facts.ready_at)),
+        Some(advice),
+    )
 }
 
 fn dead(facts: &Facts) -> Verdict {
@@ -209,12 +275,23 @@ fn dead(facts: &Facts) -> Verdict {
         Some("deadline") => "Its deadline passed".to_owned(),
         _ => "It failed for good".to_owned(),
     };
-    let error = facts.error.as_deref().map(|e| format!(": {}", millstream_common::limits::bounded(e, 300))).unwrap_or_default();
-    ("dead", format!("{reason}{error}"), Some("mend the cause, then: millstream dead redrive ID".into()))
+    let error = facts
+        .error
+        .as_deref()
+        .map(|e| format!(": {}", millstream_common::limits::bounded(e, 300)))
+        .unwrap_or_default();
+    (
+        "dead",
+        format!("{reason}{error}"),
+        Some("mend the cause, then: millstream dead redrive ID".into()),
+    )
 }
 
 fn time(at: Option<DateTime<Utc>>) -> String {
-    at.map_or_else(|| "an unknown time".into(), |at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
+    at.map_or_else(
+        || "an unknown time".into(),
+        |at| at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+    )
 }
 
 #[cfg(test)]
@@ -239,12 +316,32 @@ mod tests {
     #[test]
     fn what_stands_in_the_way_first_is_named() {
         // F29
-        let paused = Facts { queue_paused: true, live_workers: 0, ..facts(State::Available) };
+        let paused = Facts {
+            queue_paused: true,
+            live_workers: 0,
+            ..facts(State::Available)
+        };
         assert_eq!(reason(&paused), "paused");
-        assert_eq!(reason(&Facts { live_workers: 0, ..facts(State::Available) }), "no_worker");
-        assert_eq!(reason(&Facts { parcel_id: Some(1), ..facts(State::Available) }), "backlog");
         assert_eq!(
-            reason(&Facts { parcel_id: Some(1), publishing_since: Some(DateTime::UNIX_EPOCH), ..facts(State::Available) }),
+            reason(&Facts {
+                live_workers: 0,
+                ..facts(State::Available)
+            }),
+            "no_worker"
+        );
+        assert_eq!(
+            reason(&Facts {
+                parcel_id: Some(1),
+                ..facts(State::Available)
+            }),
+            "backlog"
+        );
+        assert_eq!(
+            reason(&Facts {
+                parcel_id: Some(1),
+                publishing_since: Some(DateTime::UNIX_EPOCH),
+                ..facts(State::Available)
+            }),
             "in_stream"
         );
         assert_eq!(reason(&facts(State::Available)), "unlisted");
@@ -254,16 +351,26 @@ mod tests {
     #[test]
     fn x33_advice_is_to_start_what_has_the_handler() {
         let advice = |facts: Facts| judge(JobId::nil(), &facts).advice.unwrap_or_default();
-        let nobody = |kind: &str| Facts { kind: kind.into(), live_workers: 0, ..facts(State::Available) };
+        let nobody = |kind: &str| Facts {
+            kind: kind.into(),
+            live_workers: 0,
+            ..facts(State::Available)
+        };
         assert!(advice(nobody("echo")).starts_with("start one: millstream worker;"));
         assert!(advice(nobody("document.embed")).starts_with("start one: millstream worker;"));
         assert!(advice(nobody("crash")).contains("MILLSTREAM_DIAGNOSTICS=1"));
-        assert!(
-            advice(nobody("mail")).starts_with("start your program that has a handler for \"mail\": millstream worker itself has none")
-        );
-        let before = Facts { last_worker: Some("mailer".into()), ..nobody("mail") };
+        assert!(advice(nobody("mail")).starts_with(
+            "start your program that has a handler for \"mail\": millstream worker itself has none"
+        ));
+        let before = Facts {
+            last_worker: Some("mailer".into()),
+            ..nobody("mail")
+        };
         assert!(advice(before).contains("as worker \"mailer\" had"));
-        let elsewhere = Facts { kind_workers: 2, ..nobody("mail") };
+        let elsewhere = Facts {
+            kind_workers: 2,
+            ..nobody("mail")
+        };
         assert!(advice(elsewhere).contains("but in other queues"));
     }
 
@@ -274,6 +381,12 @@ mod tests {
             assert_eq!(told.state, state.name());
             assert!(!told.text.is_empty());
         }
-        assert_eq!(reason(&Facts { lease_silent: Some(true), ..facts(State::Running) }), "worker_silent");
+        assert_eq!(
+            reason(&Facts {
+                lease_silent: Some(true),
+                ..facts(State::Running)
+            }),
+            "worker_silent"
+        );
     }
 }

@@ -107,7 +107,11 @@ pub struct Filter {
 impl Filter {
     /// Says nothing: every job is meant.
     pub fn is_empty(&self) -> bool {
-        self.states.is_empty() && self.queue.is_none() && self.kind.is_none() && self.tenant.is_none() && self.since.is_none()
+        self.states.is_empty()
+            && self.queue.is_none()
+            && self.kind.is_none()
+            && self.tenant.is_none()
+            && self.since.is_none()
     }
 }
 
@@ -130,7 +134,12 @@ pub async fn show(pg: &Pg, ids: &[JobId]) -> Result<Vec<Job>, Outage> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let mut jobs: Vec<Job> = rows(pg, "reading jobs", sqlx::query_as(COLUMNS_FROM_VIEW).bind(ids)).await?;
+    let mut jobs: Vec<Job> = rows(
+        pg,
+        "reading jobs",
+        sqlx::query_as(COLUMNS_FROM_VIEW).bind(ids),
+    )
+    .await?;
     for error in errors(pg, ids).await? {
         if let Some(job) = jobs.iter_mut().find(|job| job.id == error.job_id) {
             job.errors.push(error);
@@ -145,25 +154,43 @@ pub async fn one(pg: &Pg, id: JobId) -> Result<Option<Job>, Outage> {
 }
 
 /// One page of jobs: as many as asked for, or as fit (see [`page::PAGE_BYTES_MAX`]).
-pub async fn list(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) -> Result<JobPage, Error> {
+pub async fn list(
+    pg: &Pg,
+    filter: &Filter,
+    limit: u32,
+    cursor: Option<JobId>,
+) -> Result<JobPage, Error> {
     let limit = limit.clamp(1, PAGE_ROWS_MAX);
     // One row more than asked tells whether there is a next page.
     let mut ids = ids(pg, filter, limit + 1, cursor).await?;
     let asked = ids.len().min(limit as usize);
     // Jobs that are gone by now do not count, and never empty a page that has a next one.
-    let fitting = if asked > 1 { page::fitting(pg, &ids[..asked]).await?.max(1) } else { asked };
+    let fitting = if asked > 1 {
+        page::fitting(pg, &ids[..asked]).await?.max(1)
+    } else {
+        asked
+    };
     let more = ids.len() > fitting;
     ids.truncate(fitting);
     let next = ids.last().copied().filter(|_| more);
-    Ok(JobPage { items: show(pg, &ids).await?, next })
+    Ok(JobPage {
+        items: show(pg, &ids).await?,
+        next,
+    })
 }
 
 /// The ids of the jobs meant, newest first, below `cursor`.
-pub async fn ids(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) -> Result<Vec<JobId>, Error> {
+pub async fn ids(
+    pg: &Pg,
+    filter: &Filter,
+    limit: u32,
+    cursor: Option<JobId>,
+) -> Result<Vec<JobId>, Error> {
     let queue = number(pg, Thing::Queue, filter.queue.as_deref()).await?;
     let kind = number(pg, Thing::Kind, filter.kind.as_deref()).await?;
     let tenant = number(pg, Thing::Tenant, filter.tenant.as_deref()).await?;
-    let states: Option<Vec<i16>> = (!filter.states.is_empty()).then(|| filter.states.iter().map(|s| s.number()).collect());
+    let states: Option<Vec<i16>> =
+        (!filter.states.is_empty()).then(|| filter.states.iter().map(|s| s.number()).collect());
     let query = sqlx::query_as::<_, (JobId,)>(source(&filter.states))
         .bind(cursor)
         .bind(states)
@@ -172,7 +199,11 @@ pub async fn ids(pg: &Pg, filter: &Filter, limit: u32, cursor: Option<JobId>) ->
         .bind(tenant)
         .bind(filter.since)
         .bind(i64::from(limit));
-    Ok(rows(pg, "listing jobs", query).await?.into_iter().map(|(id,)| id).collect())
+    Ok(rows(pg, "listing jobs", query)
+        .await?
+        .into_iter()
+        .map(|(id,)| id)
+        .collect())
 }
 
 async fn errors(pg: &Pg, ids: &[JobId]) -> Result<Vec<JobError>, Outage> {
@@ -209,9 +240,17 @@ macro_rules! ids_from {
 fn source(states: &[State]) -> &'static str {
     let put_off = |s: &State| matches!(s, State::Scheduled | State::Retryable | State::RateLimited);
     match states {
-        [State::Dead] => ids_from!("millstream.dead_letter d JOIN millstream.job j ON j.id = d.job_id", ""),
-        [State::Running] => ids_from!("millstream.lease l JOIN millstream.job j ON j.id = l.job_id", ""),
-        states if !states.is_empty() && states.iter().all(put_off) => ids_from!("millstream.job j", "j.ready_at IS NOT NULL AND "),
+        [State::Dead] => ids_from!(
+            "millstream.dead_letter d JOIN millstream.job j ON j.id = d.job_id",
+            ""
+        ),
+        [State::Running] => ids_from!(
+            "millstream.lease l JOIN millstream.job j ON j.id = l.job_id",
+            ""
+        ),
+        states if !states.is_empty() && states.iter().all(put_off) => {
+            ids_from!("millstream.job j", "j.ready_at IS NOT NULL AND ")
+        }
         _ => ids_from!("millstream.job j", ""),
     }
 }

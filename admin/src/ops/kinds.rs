@@ -37,12 +37,22 @@ pub async fn list(pg: &Pg) -> Result<Vec<Kind>, Outage> {
                  WHERE w.ended_at IS NULL AND k.id = ANY(w.kinds) AND b.beat_at > now() - make_interval(secs => $1)) AS workers
          FROM millstream.kind k ORDER BY k.name",
     );
-    rows(pg, "listing kinds", query.bind(super::workers::SILENT_AFTER.as_secs_f64())).await
+    rows(
+        pg,
+        "listing kinds",
+        query.bind(super::workers::SILENT_AFTER.as_secs_f64()),
+    )
+    .await
 }
 
 /// Makes a kind known before a worker registers it. Returns whether it is new; an existing one is left as it is. Tries that are not given
 /// here are those of the handler, once one is registered.
-pub async fn add(pg: &Pg, name: &str, max_attempts: Option<i16>, actor: &str) -> Result<bool, Error> {
+pub async fn add(
+    pg: &Pg,
+    name: &str,
+    max_attempts: Option<i16>,
+    actor: &str,
+) -> Result<bool, Error> {
     max_attempts.map_or(Ok(()), check_tries)?;
     let new = names::add(pg, names::Thing::Kind, name, actor).await?;
     if let (true, Some(max)) = (new, max_attempts) {
@@ -53,7 +63,12 @@ pub async fn add(pg: &Pg, name: &str, max_attempts: Option<i16>, actor: &str) ->
 
 /// Sets the tries of jobs that are enqueued from now on and do not say otherwise; `None`: what the handlers say, from the next start of a
 /// worker on, or at once where one lives. Refuses unknown kinds. Returns the tries that hold now.
-pub async fn set_tries(pg: &Pg, name: &str, max_attempts: Option<i16>, actor: &str) -> Result<i16, Error> {
+pub async fn set_tries(
+    pg: &Pg,
+    name: &str,
+    max_attempts: Option<i16>,
+    actor: &str,
+) -> Result<i16, Error> {
     max_attempts.map_or(Ok(()), check_tries)?;
     let query = sqlx::query_as(
         "WITH changed AS (
@@ -66,13 +81,21 @@ pub async fn set_tries(pg: &Pg, name: &str, max_attempts: Option<i16>, actor: &s
          )
          SELECT max_attempts FROM changed",
     );
-    let set: Option<(i16,)> = row(pg, "setting max_attempts", query.bind(name).bind(max_attempts).bind(actor)).await?;
-    set.map(|(tries,)| tries).ok_or_else(|| names::not_found(names::Thing::Kind, name).into())
+    let set: Option<(i16,)> = row(
+        pg,
+        "setting max_attempts",
+        query.bind(name).bind(max_attempts).bind(actor),
+    )
+    .await?;
+    set.map(|(tries,)| tries)
+        .ok_or_else(|| names::not_found(names::Thing::Kind, name).into())
 }
 
 fn check_tries(max: i16) -> Result<(), Refusal> {
     if (1..=1000).contains(&max) {
         return Ok(());
     }
-    Err(Refusal::Invalid(format!("max_attempts must be between 1 and 1000, not {max}")))
+    Err(Refusal::Invalid(format!(
+        "max_attempts must be between 1 and 1000, not {max}"
+    )))
 }

@@ -45,7 +45,11 @@ use sqlx::{
 pub use self::page::{PAGE_ROWS, PAGE_ROWS_MAX};
 
 /// Runs a statement and decodes its rows. It may run twice, if the connection breaks: it reads, or its writes are guarded.
-pub(crate) async fn rows<T>(pg: &Pg, op: &'static str, query: QueryAs<'_, Postgres, T, PgArguments>) -> Result<Vec<T>, Outage>
+pub(crate) async fn rows<T>(
+    pg: &Pg,
+    op: &'static str,
+    query: QueryAs<'_, Postgres, T, PgArguments>,
+) -> Result<Vec<T>, Outage>
 where
     T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
 {
@@ -63,7 +67,11 @@ where
 }
 
 /// Runs a statement whose answer is at most one row. It may run twice, as in [`rows`].
-pub(crate) async fn row<T>(pg: &Pg, op: &'static str, query: QueryAs<'_, Postgres, T, PgArguments>) -> Result<Option<T>, Outage>
+pub(crate) async fn row<T>(
+    pg: &Pg,
+    op: &'static str,
+    query: QueryAs<'_, Postgres, T, PgArguments>,
+) -> Result<Option<T>, Outage>
 where
     T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
 {
@@ -80,7 +88,13 @@ where
 }
 
 /// The text of a statement and its values, of which it can be made again.
-fn taken_apart<'q>(op: &'static str, mut query: impl Execute<'q, Postgres>) -> Result<(SqlStr, PgArguments), Outage> {
-    let encoded = query.take_arguments().map_err(|source| Outage::Postgres { op, source: sqlx::Error::Encode(source) })?;
+fn taken_apart<'q>(
+    op: &'static str,
+    mut query: impl Execute<'q, Postgres>,
+) -> Result<(SqlStr, PgArguments), Outage> {
+    let encoded = query.take_arguments().map_err(|source| Outage::Postgres {
+        op,
+        source: sqlx::Error::Encode(source),
+    })?;
     Ok((query.sql(), encoded.unwrap_or_default()))
 }

@@ -39,7 +39,11 @@ impl Move {
     /// The states from which it is possible, in groups that are cheap to list each by itself.
     fn groups(self) -> &'static [&'static [State]] {
         match self {
-            Self::Cancel => &[PUT_OFF, &[State::Running], &[State::Available, State::Waiting]],
+            Self::Cancel => &[
+                PUT_OFF,
+                &[State::Running],
+                &[State::Available, State::Waiting],
+            ],
             Self::Retry => &[PUT_OFF, &[State::Dead]],
         }
     }
@@ -59,7 +63,14 @@ impl Move {
             moved.extend(self.step(pg, step, actor).await?);
         }
         let states = states(pg, ids).await?;
-        Ok(ids.iter().map(|id| Moved { id: *id, done: moved.contains(id), state: states.get(id).copied() }).collect())
+        Ok(ids
+            .iter()
+            .map(|id| Moved {
+                id: *id,
+                done: moved.contains(id),
+                state: states.get(id).copied(),
+            })
+            .collect())
     }
 
     /// Moves whatever the filter means, newest first. Returns how many.
@@ -81,7 +92,9 @@ impl Move {
     pub async fn dry_run(self, pg: &Pg, filter: &Filter) -> Result<(u32, bool), Error> {
         let mut found = 0;
         for filter in self.narrowed(filter) {
-            found += jobs::ids(pg, &filter, DRY_RUN_JOBS_MAX + 1, None).await?.len() as u32;
+            found += jobs::ids(pg, &filter, DRY_RUN_JOBS_MAX + 1, None)
+                .await?
+                .len() as u32;
         }
         Ok((found.min(DRY_RUN_JOBS_MAX), found > DRY_RUN_JOBS_MAX))
     }
@@ -89,8 +102,20 @@ impl Move {
     /// The filter for each group of states that it does not leave out.
     fn narrowed(self, filter: &Filter) -> Vec<Filter> {
         let wanted = |s: &State| filter.states.is_empty() || filter.states.contains(s);
-        let groups = self.groups().iter().map(|group| group.iter().copied().filter(|s| wanted(s)).collect::<Vec<_>>());
-        groups.filter(|states| !states.is_empty()).map(|states| Filter { states, ..filter.clone() }).collect()
+        let groups = self.groups().iter().map(|group| {
+            group
+                .iter()
+                .copied()
+                .filter(|s| wanted(s))
+                .collect::<Vec<_>>()
+        });
+        groups
+            .filter(|states| !states.is_empty())
+            .map(|states| Filter {
+                states,
+                ..filter.clone()
+            })
+            .collect()
     }
 
     async fn step(self, pg: &Pg, ids: &[JobId], actor: &str) -> Result<Vec<JobId>, Outage> {
@@ -99,7 +124,11 @@ impl Move {
             Self::Retry => ("retrying", "SELECT * FROM millstream.retry_now($1, $2)"),
         };
         let query = sqlx::query_as::<_, (JobId,)>(sql).bind(ids).bind(actor);
-        Ok(rows(pg, op, query).await?.into_iter().map(|(id,)| id).collect())
+        Ok(rows(pg, op, query)
+            .await?
+            .into_iter()
+            .map(|(id,)| id)
+            .collect())
     }
 }
 
@@ -108,9 +137,15 @@ const PUT_OFF: &[State] = &[State::Scheduled, State::Retryable, State::RateLimit
 
 /// The states of the jobs that exist.
 pub async fn states(pg: &Pg, ids: &[JobId]) -> Result<HashMap<JobId, State>, Outage> {
-    let query = sqlx::query_as::<_, (JobId, i16)>("SELECT id, state FROM millstream.job WHERE id = ANY($1)").bind(ids);
+    let query = sqlx::query_as::<_, (JobId, i16)>(
+        "SELECT id, state FROM millstream.job WHERE id = ANY($1)",
+    )
+    .bind(ids);
     let rows = rows(pg, "reading states", query).await?;
-    Ok(rows.into_iter().filter_map(|(id, state)| Some((id, State::from_number(state)?))).collect())
+    Ok(rows
+        .into_iter()
+        .filter_map(|(id, state)| Some((id, State::from_number(state)?)))
+        .collect())
 }
 
 #[cfg(test)]
@@ -120,7 +155,10 @@ mod tests {
     #[test]
     fn a_move_is_tried_exactly_from_the_states_that_allow_it() {
         // F2
-        for (action, to) in [(Move::Cancel, State::Cancelled), (Move::Retry, State::Available)] {
+        for (action, to) in [
+            (Move::Cancel, State::Cancelled),
+            (Move::Retry, State::Available),
+        ] {
             for state in action.groups().iter().copied().flatten() {
                 assert!(state.may_become(to), "{state} to {to}");
             }
@@ -129,9 +167,15 @@ mod tests {
 
     #[test]
     fn a_filter_on_final_states_leaves_nothing_to_cancel() {
-        let filter = Filter { states: vec![State::Completed], ..Filter::default() };
+        let filter = Filter {
+            states: vec![State::Completed],
+            ..Filter::default()
+        };
         assert!(Move::Cancel.narrowed(&filter).is_empty());
-        let dead = Filter { states: vec![State::Dead], ..Filter::default() };
+        let dead = Filter {
+            states: vec![State::Dead],
+            ..Filter::default()
+        };
         assert_eq!(Move::Retry.narrowed(&dead).len(), 1);
     }
 }

@@ -95,8 +95,19 @@ pub async fn id_of(pg: &Pg, thing: Thing, name: &str) -> Result<i32, Error> {
         Thing::Kind => "SELECT id FROM millstream.kind WHERE name = $1",
         Thing::Tenant => "SELECT id FROM millstream.tenant WHERE name = $1",
     };
-    let found: Option<(i32,)> = if is_name(name) { row(pg, "looking up a name", sqlx::query_as(sql).bind(name)).await? } else { None };
-    found.map(|(id,)| id).ok_or_else(|| Refusal::Unknown { what: thing.name(), name: bounded(name, 80), hint: thing.list_hint() }.into())
+    let found: Option<(i32,)> = if is_name(name) {
+        row(pg, "looking up a name", sqlx::query_as(sql).bind(name)).await?
+    } else {
+        None
+    };
+    found.map(|(id,)| id).ok_or_else(|| {
+        Refusal::Unknown {
+            what: thing.name(),
+            name: bounded(name, 80),
+            hint: thing.list_hint(),
+        }
+        .into()
+    })
 }
 
 /// Makes a name known. Returns whether it is new.
@@ -107,12 +118,23 @@ pub async fn add(pg: &Pg, thing: Thing, name: &str, actor: &str) -> Result<bool,
         Thing::Kind => added!("kind"),
         Thing::Tenant => added!("tenant"),
     };
-    let added: Option<(i64,)> = row(pg, "adding a name", sqlx::query_as(sql).bind(name).bind(actor)).await?;
+    let added: Option<(i64,)> = row(
+        pg,
+        "adding a name",
+        sqlx::query_as(sql).bind(name).bind(actor),
+    )
+    .await?;
     Ok(added.is_some_and(|(n,)| n > 0))
 }
 
 /// Pauses or resumes. Returns whether that changed anything; refuses unknown names.
-pub async fn set_paused(pg: &Pg, thing: Thing, name: &str, paused: bool, actor: &str) -> Result<bool, Error> {
+pub async fn set_paused(
+    pg: &Pg,
+    thing: Thing,
+    name: &str,
+    paused: bool,
+    actor: &str,
+) -> Result<bool, Error> {
     let sql = match thing {
         Thing::Queue => paused!("queue"),
         Thing::Kind => paused!("kind"),
@@ -121,7 +143,12 @@ pub async fn set_paused(pg: &Pg, thing: Thing, name: &str, paused: bool, actor: 
     if !is_name(name) {
         return Err(not_found(thing, name).into());
     }
-    let answer: Option<(bool, bool)> = row(pg, "pausing or resuming", sqlx::query_as(sql).bind(name).bind(paused).bind(actor)).await?;
+    let answer: Option<(bool, bool)> = row(
+        pg,
+        "pausing or resuming",
+        sqlx::query_as(sql).bind(name).bind(paused).bind(actor),
+    )
+    .await?;
     match answer {
         Some((true, changed)) => Ok(changed),
         _ => Err(not_found(thing, name).into()),
@@ -135,13 +162,19 @@ pub async fn leased(pg: &Pg, thing: Thing, name: &str) -> Result<i64, Error> {
         Thing::Kind => leased!("kind"),
         Thing::Tenant => leased!("tenant"),
     };
-    let counted: Option<(i64,)> = row(pg, "counting what runs", sqlx::query_as(sql).bind(name)).await?;
+    let counted: Option<(i64,)> =
+        row(pg, "counting what runs", sqlx::query_as(sql).bind(name)).await?;
     Ok(counted.map_or(0, |(jobs,)| jobs))
 }
 
 /// The refusal for something that is acted upon and does not exist.
 pub fn not_found(thing: Thing, name: &str) -> Refusal {
-    Refusal::NotFound(format!("{} \"{}\"; {}", thing.name(), bounded(name, 80), thing.list_hint()))
+    Refusal::NotFound(format!(
+        "{} \"{}\"; {}",
+        thing.name(),
+        bounded(name, 80),
+        thing.list_hint()
+    ))
 }
 
 /// Refuses names outside the one charset that keys, labels and logs can carry.

@@ -17,7 +17,9 @@ pub fn limit(asked: Option<i64>) -> Result<u32, Refusal> {
     match asked.map(u32::try_from) {
         None => Ok(PAGE_ROWS),
         Some(Ok(rows)) if (1..=PAGE_ROWS_MAX).contains(&rows) => Ok(rows),
-        Some(_) => Err(Refusal::Invalid(format!("limit must be between 1 and {PAGE_ROWS_MAX}"))),
+        Some(_) => Err(Refusal::Invalid(format!(
+            "limit must be between 1 and {PAGE_ROWS_MAX}"
+        ))),
     }
 }
 
@@ -35,7 +37,12 @@ pub(super) async fn fitting(pg: &Pg, ids: &[JobId]) -> Result<usize, Outage> {
            WINDOW newest_first AS (ORDER BY own.id DESC)
          ) page WHERE bytes <= $2 OR nth = 1",
     );
-    let found = rows(pg, "measuring a page of jobs", query.bind(ids).bind(PAGE_BYTES_MAX)).await?;
+    let found = rows(
+        pg,
+        "measuring a page of jobs",
+        query.bind(ids).bind(PAGE_BYTES_MAX),
+    )
+    .await?;
     Ok(found.first().map_or(0, |(jobs,)| *jobs as usize))
 }
 
@@ -46,7 +53,10 @@ mod tests {
     #[test]
     fn a_page_has_between_one_and_500_rows() {
         // X37
-        assert_eq!((limit(None), limit(Some(1)), limit(Some(500))), (Ok(PAGE_ROWS), Ok(1), Ok(500)));
+        assert_eq!(
+            (limit(None), limit(Some(1)), limit(Some(500))),
+            (Ok(PAGE_ROWS), Ok(1), Ok(500))
+        );
         for wrong in [0, -1, 501, 1001, i64::MAX, i64::MIN] {
             assert!(limit(Some(wrong)).is_err(), "{wrong}");
         }

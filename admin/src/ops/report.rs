@@ -96,14 +96,44 @@ pub struct NoteRow {
 
 /// The report of a document from page `from` on; empty if nothing has been read yet.
 pub async fn report(pg: &Pg, document_id: Uuid, from: i32) -> Result<Report, Outage> {
-    let summary =
-        row(pg, "counting what a document has yielded", sqlx::query_as(COUNTS).bind(document_id).bind(&PICTURE_LEFT_OUT[..])).await?;
+    let summary = row(
+        pg,
+        "counting what a document has yielded",
+        sqlx::query_as(COUNTS)
+            .bind(document_id)
+            .bind(&PICTURE_LEFT_OUT[..]),
+    )
+    .await?;
     let limit = i64::from(PAGE_ROWS_MAX) + 1;
     let mut report = Report {
         summary: summary.unwrap_or_default(),
-        pages: rows(pg, "reading pages", sqlx::query_as(PAGES).bind(document_id).bind(from).bind(limit)).await?,
-        pictures: rows(pg, "reading pictures", sqlx::query_as(PICTURES).bind(document_id).bind(from).bind(limit)).await?,
-        notes: rows(pg, "reading notes", sqlx::query_as(NOTES).bind(document_id).bind(from).bind(limit)).await?,
+        pages: rows(
+            pg,
+            "reading pages",
+            sqlx::query_as(PAGES)
+                .bind(document_id)
+                .bind(from)
+                .bind(limit),
+        )
+        .await?,
+        pictures: rows(
+            pg,
+            "reading pictures",
+            sqlx::query_as(PICTURES)
+                .bind(document_id)
+                .bind(from)
+                .bind(limit),
+        )
+        .await?,
+        notes: rows(
+            pg,
+            "reading notes",
+            sqlx::query_as(NOTES)
+                .bind(document_id)
+                .bind(from)
+                .bind(limit),
+        )
+        .await?,
         next_page: None,
     };
     report.cut(from);
@@ -120,11 +150,16 @@ impl Report {
             self.pictures.get(max).map(|picture| picture.page),
             self.notes.get(max).map(|note| note.page.unwrap_or(from)),
         ];
-        self.next_page = ends.into_iter().flatten().min().map(|page| page.max(from + 1));
+        self.next_page = ends
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|page| page.max(from + 1));
         let end = self.next_page.unwrap_or(i32::MAX);
         self.pages.retain(|page| page.page < end);
         self.pictures.retain(|picture| picture.page < end);
-        self.notes.retain(|note| note.page.is_none_or(|page| page < end));
+        self.notes
+            .retain(|note| note.page.is_none_or(|page| page < end));
         self.pages.truncate(max);
         self.pictures.truncate(max);
         self.notes.truncate(max);
@@ -176,34 +211,71 @@ mod tests {
     use super::*;
 
     fn page(page: i32) -> PageYield {
-        PageYield { page, source: "text".to_owned(), chars: 1, pictures: 0, pictures_with_text: 0, notes: 0 }
+        PageYield {
+            page,
+            source: "text".to_owned(),
+            chars: 1,
+            pictures: 0,
+            pictures_with_text: 0,
+            notes: 0,
+        }
     }
 
     fn note(page: Option<i32>) -> NoteRow {
-        NoteRow { page, position: None, chunk: None, code: "c".to_owned(), message: "m".to_owned() }
+        NoteRow {
+            page,
+            position: None,
+            chunk: None,
+            code: "c".to_owned(),
+            message: "m".to_owned(),
+        }
     }
 
     // N6
     #[test]
     fn a_long_report_is_cut_at_a_page_and_says_where_it_goes_on() {
         let max = PAGE_ROWS_MAX as i32;
-        let mut short = Report { pages: (1..=max).map(page).collect(), notes: vec![note(None)], ..Report::default() };
+        let mut short = Report {
+            pages: (1..=max).map(page).collect(),
+            notes: vec![note(None)],
+            ..Report::default()
+        };
         short.cut(1);
-        assert_eq!((short.pages.len(), short.notes.len(), short.next_page), (500, 1, None));
-        let mut long = Report { pages: (1..=max + 1).map(page).collect(), ..Report::default() };
+        assert_eq!(
+            (short.pages.len(), short.notes.len(), short.next_page),
+            (500, 1, None)
+        );
+        let mut long = Report {
+            pages: (1..=max + 1).map(page).collect(),
+            ..Report::default()
+        };
         long.cut(1);
         assert_eq!((long.pages.len(), long.next_page), (500, Some(501)));
         let notes = (0..=max).map(|nth| note(Some(1 + nth / 200))).collect();
-        let mut noted = Report { pages: (1..=9).map(page).collect(), notes, ..Report::default() };
+        let mut noted = Report {
+            pages: (1..=9).map(page).collect(),
+            notes,
+            ..Report::default()
+        };
         noted.cut(1);
-        assert_eq!((noted.pages.len(), noted.notes.len(), noted.next_page), (2, 400, Some(3)));
+        assert_eq!(
+            (noted.pages.len(), noted.notes.len(), noted.next_page),
+            (2, 400, Some(3))
+        );
     }
 
     // N6
     #[test]
     fn one_page_that_is_too_much_does_not_stop_the_reader() {
-        let mut report = Report { pages: vec![page(7), page(8)], notes: vec![note(Some(7)); 501], ..Report::default() };
+        let mut report = Report {
+            pages: vec![page(7), page(8)],
+            notes: vec![note(Some(7)); 501],
+            ..Report::default()
+        };
         report.cut(7);
-        assert_eq!((report.pages.len(), report.notes.len(), report.next_page), (1, 500, Some(8)));
+        assert_eq!(
+            (report.pages.len(), report.notes.len(), report.next_page),
+            (1, 500, Some(8))
+        );
     }
 }

@@ -61,8 +61,15 @@ impl JobRequest {
         set(&mut job.queue, self.queue);
         set(&mut job.tenant, self.tenant);
         set(&mut job.id, self.id);
-        job.metadata = self.metadata.map(|text| String::from(Box::<str>::from(text)));
-        job.priority = self.priority.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+        job.metadata = self
+            .metadata
+            .map(|text| String::from(Box::<str>::from(text)));
+        job.priority = self
+            .priority
+            .as_deref()
+            .map(str::parse)
+            .transpose()?
+            .unwrap_or_default();
         job.max_attempts = self.max_attempts.map(check_max_attempts).transpose()?;
         job.run_at = self.run_at;
         job.idempotency_key = self.idempotency_key;
@@ -80,10 +87,16 @@ fn set<T>(field: &mut T, value: Option<T>) {
 pub fn json(what: &str, text: &str) -> Result<Box<RawValue>, Refusal> {
     if text.len() > PAYLOAD_BYTES_MAX {
         // The larger fault is the one that is named.
-        return Err(Refusal::TooLarge { what: what.into(), bytes: text.len() });
+        return Err(Refusal::TooLarge {
+            what: what.into(),
+            bytes: text.len(),
+        });
     }
-    RawValue::from_string(text.to_owned())
-        .map_err(|e| Refusal::Invalid(format!("the {what} is no JSON ({e}): quote it for the shell, as in --{what} '{{\"a\":1}}'")))
+    RawValue::from_string(text.to_owned()).map_err(|e| {
+        Refusal::Invalid(format!(
+            "the {what} is no JSON ({e}): quote it for the shell, as in --{what} '{{\"a\":1}}'"
+        ))
+    })
 }
 
 /// A time in the one form, or nothing.
@@ -122,7 +135,9 @@ impl<'de, T> Visitor<'de> for Form<T> {
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<Self::Value, E> {
         let shown = bounded(text, SHOWN_BYTES_MAX);
-        (self.1)(text).map(Some).ok_or_else(|| E::invalid_value(Unexpected::Str(&shown), &self))
+        (self.1)(text)
+            .map(Some)
+            .ok_or_else(|| E::invalid_value(Unexpected::Str(&shown), &self))
     }
 }
 
@@ -142,49 +157,123 @@ mod tests {
     fn what_is_not_said_has_defaults() {
         // F1
         let job = job(r#"{"kind":"echo"}"#).unwrap();
-        assert_eq!((job.payload.as_str(), job.queue.as_str(), job.tenant.as_str()), ("{}", "default", "default"));
+        assert_eq!(
+            (
+                job.payload.as_str(),
+                job.queue.as_str(),
+                job.tenant.as_str()
+            ),
+            ("{}", "default", "default")
+        );
         assert_eq!(job.priority, Priority::Medium);
     }
 
     #[test]
     fn a_payload_arrives_as_it_was_written() {
-        assert_eq!(job(r#"{"kind":"echo","payload":{"b":1.10,"a":[]}}"#).unwrap().payload, r#"{"b":1.10,"a":[]}"#);
-        assert_eq!(job(r#"{"kind":"echo","payload":null}"#).unwrap().payload, "null");
+        assert_eq!(
+            job(r#"{"kind":"echo","payload":{"b":1.10,"a":[]}}"#)
+                .unwrap()
+                .payload,
+            r#"{"b":1.10,"a":[]}"#
+        );
+        assert_eq!(
+            job(r#"{"kind":"echo","payload":null}"#).unwrap().payload,
+            "null"
+        );
     }
 
     #[test]
     fn bad_requests_are_refused_by_name() {
         // F8, S11
-        assert!(job(r#"{"kind":"echo","priority":"urgent"}"#).unwrap_err().contains("high, medium or low"));
-        assert!(job(r#"{"kind":"echo","colour":1}"#).unwrap_err().contains("colour"));
-        assert!(job(r#"{"kind":"echo","max_attempts":100000}"#).unwrap_err().contains("max_attempts"));
-        assert!(job(&format!(r#"{{"kind":"echo","payload":{}{}}}"#, "[".repeat(1000), "]".repeat(1000))).is_err());
-        assert!(job(r#"{"kind":"echo","payload":"\ud800"}"#).unwrap_err().contains("payload"));
-        assert!(job(r#"{"kind":"echo","payload":1e999}"#).unwrap_err().contains("payload"));
+        assert!(
+            job(r#"{"kind":"echo","priority":"urgent"}"#)
+                .unwrap_err()
+                .contains("high, medium or low")
+        );
+        assert!(
+            job(r#"{"kind":"echo","colour":1}"#)
+                .unwrap_err()
+                .contains("colour")
+        );
+        assert!(
+            job(r#"{"kind":"echo","max_attempts":100000}"#)
+                .unwrap_err()
+                .contains("max_attempts")
+        );
+        assert!(
+            job(&format!(
+                r#"{{"kind":"echo","payload":{}{}}}"#,
+                "[".repeat(1000),
+                "]".repeat(1000)
+            ))
+            .is_err()
+        );
+        assert!(
+            job(r#"{"kind":"echo","payload":"\ud800"}"#)
+                .unwrap_err()
+                .contains("payload")
+        );
+        assert!(
+            job(r#"{"kind":"echo","payload":1e999}"#)
+                .unwrap_err()
+                .contains("payload")
+        );
     }
     #[test]
     fn x09_every_decoding_error_names_the_field_and_the_form() {
         let cases = [
-            (r#"{"kind":"noop","run_at":"tomorrow"}"#, "run_at", "RFC 3339"),
+            (
+                r#"{"kind":"noop","run_at":"tomorrow"}"#,
+                "run_at",
+                "RFC 3339",
+            ),
             (r#"{"kind":"noop","run_at":5}"#, "run_at", "RFC 3339"),
-            (r#"{"kind":"noop","run_at":"2026-01-31T12:00:00"}"#, "run_at", "RFC 3339"),
+            (
+                r#"{"kind":"noop","run_at":"2026-01-31T12:00:00"}"#,
+                "run_at",
+                "RFC 3339",
+            ),
             (r#"{"kind":"noop","id":"x"}"#, "id", "a UUID"),
             (r#"{"kind":"noop","id":{}}"#, "id", "a UUID"),
-            (r#"{"kind":"noop","max_attempts":"3"}"#, "max_attempts", "a whole number"),
-            (r#"{"kind":"noop","max_attempts":2.5}"#, "max_attempts", "a whole number"),
-            (r#"{"kind":"noop","max_attempts":0}"#, "max_attempts", "between 1 and 1000"),
+            (
+                r#"{"kind":"noop","max_attempts":"3"}"#,
+                "max_attempts",
+                "a whole number",
+            ),
+            (
+                r#"{"kind":"noop","max_attempts":2.5}"#,
+                "max_attempts",
+                "a whole number",
+            ),
+            (
+                r#"{"kind":"noop","max_attempts":0}"#,
+                "max_attempts",
+                "between 1 and 1000",
+            ),
             (r#"{"kind":7}"#, "kind", "a string"),
             (r#"{"kind":"noop","queue":[]}"#, "queue", "a string"),
             (r#"{"kind":"noop","priority":1}"#, "priority", "a string"),
-            (r#"{"kind":"noop","idempotency_key":true}"#, "idempotency_key", "a string"),
+            (
+                r#"{"kind":"noop","idempotency_key":true}"#,
+                "idempotency_key",
+                "a string",
+            ),
             (r#"{"queue":"default"}"#, "kind", "missing field"),
             ("7", "", "an object"),
         ];
         for (text, field, form) in cases {
             let error = job(text).unwrap_err();
-            assert!(error.contains(field) && error.contains(form), "{text}: {error}");
+            assert!(
+                error.contains(field) && error.contains(form),
+                "{text}: {error}"
+            );
         }
         assert!(job(r#"{"kind":"noop","run_at":null,"id":null}"#).is_ok());
-        assert!(job(r#"{"kind":"noop","run_at":"2026-01-31T12:00:00+02:00"}"#).unwrap().run_at.is_some());
+        assert!(
+            job(r#"{"kind":"noop","run_at":"2026-01-31T12:00:00+02:00"}"#)
+                .unwrap()
+                .run_at
+                .is_some()
+        );
     }
 }

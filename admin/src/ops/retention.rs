@@ -30,16 +30,28 @@ pub struct Day {
 
 /// The days that have a partition, oldest first, if finished jobs are kept for so long.
 pub async fn days(pg: &Pg, keep_days: Option<u32>) -> Result<Vec<Day>, Outage> {
-    let query = sqlx::query_as::<_, (NaiveDate, i64, i64)>("SELECT day, jobs_estimated, bytes FROM millstream.days()");
+    let query = sqlx::query_as::<_, (NaiveDate, i64, i64)>(
+        "SELECT day, jobs_estimated, bytes FROM millstream.days()",
+    );
     let found = rows(pg, "listing the days of jobs", query).await?;
     let goes_on = |day: NaiveDate| day.checked_add_days(Days::new(u64::from(keep_days?) + 1));
-    Ok(found.into_iter().map(|(day, jobs_estimated, bytes)| Day { day, jobs_estimated, bytes, goes_on: goes_on(day) }).collect())
+    Ok(found
+        .into_iter()
+        .map(|(day, jobs_estimated, bytes)| Day {
+            day,
+            jobs_estimated,
+            bytes,
+            goes_on: goes_on(day),
+        })
+        .collect())
 }
 
 /// Sets a tenant's own rule; `None`: as configured for all.
 pub async fn keep(pg: &Pg, tenant: &str, days: Option<u32>, actor: &str) -> Result<(), Error> {
     if days.is_some_and(|days| !(1..=KEEP_DAYS_MAX).contains(&days)) {
-        return Err(Refusal::Invalid(format!("jobs can be kept for 1 to {KEEP_DAYS_MAX} days")).into());
+        return Err(
+            Refusal::Invalid(format!("jobs can be kept for 1 to {KEEP_DAYS_MAX} days")).into(),
+        );
     }
     let query = sqlx::query_as::<_, (bool,)>(
         "WITH changed AS (

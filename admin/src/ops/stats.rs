@@ -44,8 +44,12 @@ pub struct ParcelStats {
 
 /// Reads all of it.
 pub async fn stats(pg: &Pg) -> Result<Stats, Outage> {
-    let documents: Vec<(String, i64)> =
-        rows(pg, "counting documents", sqlx::query_as("SELECT state, count(*) FROM millstream.document GROUP BY state")).await?;
+    let documents: Vec<(String, i64)> = rows(
+        pg,
+        "counting documents",
+        sqlx::query_as("SELECT state, count(*) FROM millstream.document GROUP BY state"),
+    )
+    .await?;
     Ok(Stats {
         queues: queues::list(pg).await?,
         documents: documents.into_iter().collect(),
@@ -61,7 +65,13 @@ pub async fn workers(pg: &Pg) -> Result<WorkerStats, Outage> {
          FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
          WHERE w.ended_at IS NULL AND b.beat_at > now() - make_interval(secs => $1)",
     );
-    Ok(row(pg, "counting workers", query.bind(SILENT_AFTER.as_secs_f64())).await?.unwrap_or_default())
+    Ok(row(
+        pg,
+        "counting workers",
+        query.bind(SILENT_AFTER.as_secs_f64()),
+    )
+    .await?
+    .unwrap_or_default())
 }
 
 /// The outbox: how many parcels wait, how many are on a stream, and how old the oldest waiting one is.
@@ -71,5 +81,7 @@ pub async fn parcels(pg: &Pg) -> Result<ParcelStats, Outage> {
                 extract(epoch FROM now() - min(enqueued_at) FILTER (WHERE publishing_since IS NULL))::float8 AS oldest_waiting_seconds
          FROM millstream.parcel",
     );
-    Ok(row(pg, "counting parcels", query).await?.unwrap_or_default())
+    Ok(row(pg, "counting parcels", query)
+        .await?
+        .unwrap_or_default())
 }

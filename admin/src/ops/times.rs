@@ -9,9 +9,13 @@ const YEARS: std::ops::RangeInclusive<i32> = 0..=9999;
 /// A time with its offset. The error says what to write instead.
 pub fn parse(text: &str) -> Result<DateTime<Utc>, String> {
     if let Some(offset) = lost_plus(text) {
-        return Err(format!("a \"+\" in an address stands for a space: write the offset as %2B{offset}, or the time in UTC with a \"Z\""));
+        return Err(format!(
+            "a \"+\" in an address stands for a space: write the offset as %2B{offset}, or the time in UTC with a \"Z\""
+        ));
     }
-    let parsed = DateTime::parse_from_rfc3339(text).ok().map(DateTime::<Utc>::from);
+    let parsed = DateTime::parse_from_rfc3339(text)
+        .ok()
+        .map(DateTime::<Utc>::from);
     parsed.filter(in_range).ok_or_else(|| {
         format!("\"{}\" is no time: use RFC 3339 with a year from 0000 to 9999, such as 2030-01-31T12:00:00Z", bounded(text, 40))
     })
@@ -29,7 +33,9 @@ fn in_range(time: &DateTime<Utc>) -> bool {
 /// The offset of a time whose plus was read as a space, as in the query of an address.
 fn lost_plus(text: &str) -> Option<&str> {
     let (time, offset) = text.rsplit_once(' ')?;
-    let is_offset = offset.len() == 5 && offset.as_bytes()[2] == b':' && offset.bytes().all(|b| b.is_ascii_digit() || b == b':');
+    let is_offset = offset.len() == 5
+        && offset.as_bytes()[2] == b':'
+        && offset.bytes().all(|b| b.is_ascii_digit() || b == b':');
     (is_offset && time.contains(['T', 't'])).then_some(offset)
 }
 
@@ -55,11 +61,30 @@ mod tests {
     #[test]
     fn everything_else_is_refused_with_what_to_write() {
         // X08
-        let offsets = ["-9999-01-01T00:00:00Z", "+12026-01-01T00:00:00Z", "262143-01-01T00:00:00Z", "0000-01-01T00:00:00+01:00"];
-        for text in offsets.into_iter().chain(["", "tomorrow", "2026-01-01", "2026-13-01T00:00:00Z", "2026-01-01T00:00:00", "NaN"]) {
+        let offsets = [
+            "-9999-01-01T00:00:00Z",
+            "+12026-01-01T00:00:00Z",
+            "262143-01-01T00:00:00Z",
+            "0000-01-01T00:00:00+01:00",
+        ];
+        for text in offsets.into_iter().chain([
+            "",
+            "tomorrow",
+            "2026-01-01",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01T00:00:00",
+            "NaN",
+        ]) {
             assert!(parse(text).unwrap_err().contains("RFC 3339"), "{text}");
         }
-        assert!(parse("2026-01-01T00:00:00 02:00").unwrap_err().contains("%2B02:00"));
-        assert!(parse("9999-12-31T23:59:59-01:00").is_err(), "it is in the year 10000");
+        assert!(
+            parse("2026-01-01T00:00:00 02:00")
+                .unwrap_err()
+                .contains("%2B02:00")
+        );
+        assert!(
+            parse("9999-12-31T23:59:59-01:00").is_err(),
+            "it is in the year 10000"
+        );
     }
 }

@@ -68,21 +68,51 @@ pub fn open_store(url: &str) -> Result<Objects, UploadError> {
 }
 
 /// Adds a file of this machine.
-pub async fn add_file(pg: &Pg, catalog: &Catalog, objects: &Objects, path: &Path, upload: &Upload<'_>) -> Result<Uuid, UploadError> {
-    let file = open_regular(path).await.map_err(|e| UploadError::Source(format!("{}: {e}", path.display())))?;
-    add_stream(pg, catalog, objects, ReaderStream::with_capacity(file, READ_BYTES), upload).await
+pub async fn add_file(
+    pg: &Pg,
+    catalog: &Catalog,
+    objects: &Objects,
+    path: &Path,
+    upload: &Upload<'_>,
+) -> Result<Uuid, UploadError> {
+    let file = open_regular(path)
+        .await
+        .map_err(|e| UploadError::Source(format!("{}: {e}", path.display())))?;
+    add_stream(
+        pg,
+        catalog,
+        objects,
+        ReaderStream::with_capacity(file, READ_BYTES),
+        upload,
+    )
+    .await
 }
 
 /// Only regular files have an end. Opened without waiting: a pipe has perhaps no writer.
 async fn open_regular(path: &Path) -> io::Result<tokio::fs::File> {
     let mut options = std::fs::OpenOptions::new();
-    options.read(true).custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    options
+        .read(true)
+        .custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
     let file = tokio::fs::OpenOptions::from(options).open(path).await?;
-    if file.metadata().await?.is_file() { Ok(file) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")) }
+    if file.metadata().await?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "not a regular file",
+        ))
+    }
 }
 
 /// Adds a stream of bytes.
-pub async fn add_stream<S, E>(pg: &Pg, catalog: &Catalog, objects: &Objects, bytes: S, upload: &Upload<'_>) -> Result<Uuid, UploadError>
+pub async fn add_stream<S, E>(
+    pg: &Pg,
+    catalog: &Catalog,
+    objects: &Objects,
+    bytes: S,
+    upload: &Upload<'_>,
+) -> Result<Uuid, UploadError>
 where
     S: Stream<Item = Result<Bytes, E>>,
     E: std::fmt::Display,
@@ -93,14 +123,24 @@ where
     let folder = format!("documents/{id}");
     let object_key = format!("{folder}/original");
     pending::begin(pg, objects, id, &folder).await?;
-    let stored = match pending::while_touching(pg, id, store(objects, &object_key, bytes, upload.bytes_max)).await {
-        Ok(stored) => stored,
-        Err(error) => {
-            pending::discard(pg, objects, id, &folder).await;
-            return Err(error);
-        }
+    let stored =
+        match pending::while_touching(pg, id, store(objects, &object_key, bytes, upload.bytes_max))
+            .await
+        {
+            Ok(stored) => stored,
+            Err(error) => {
+                pending::discard(pg, objects, id, &folder).await;
+                return Err(error);
+            }
+        };
+    let document = NewDocument {
+        id,
+        tenant_id,
+        name: clean(upload.name),
+        object_key,
+        bytes: stored.bytes,
+        sha256: stored.sha256,
     };
-    let document = NewDocument { id, tenant_id, name: clean(upload.name), object_key, bytes: stored.bytes, sha256: stored.sha256 };
     // Twice is harmless: the id is the same. After a failure it is not known whether the document is there: then the sweep decides, by
     // what the transaction has left.
     let (op, document) = ("submitting a document", &document);
@@ -117,7 +157,12 @@ where
 }
 
 /// The store tells its own faults and those of the stream in one word; whose fault it was decides what the caller is told.
-async fn store<S, E>(objects: &Objects, key: &str, bytes: S, bytes_max: u64) -> Result<Stored, UploadError>
+async fn store<S, E>(
+    objects: &Objects,
+    key: &str,
+    bytes: S,
+    bytes_max: u64,
+) -> Result<Stored, UploadError>
 where
     S: Stream<Item = Result<Bytes, E>>,
     E: std::fmt::Display,
@@ -129,14 +174,20 @@ where
         }
     });
     let stored = objects.put_stream(key, watched, bytes_max).await;
-    stored.map_err(|error| broken.into_inner().map_or_else(|| refused(&error), UploadError::Source))
+    stored.map_err(|error| {
+        broken
+            .into_inner()
+            .map_or_else(|| refused(&error), UploadError::Source)
+    })
 }
 
 fn refused(error: &ObjectsError) -> UploadError {
     match error {
         ObjectsError::TooLarge(max) => UploadError::TooLarge(*max),
         ObjectsError::Config(_) => UploadError::Config(error.to_string()),
-        ObjectsError::NotFound(_) | ObjectsError::Failed(_) | ObjectsError::Local(_) => UploadError::Store(error.to_string()),
+        ObjectsError::NotFound(_) | ObjectsError::Failed(_) | ObjectsError::Local(_) => {
+            UploadError::Store(error.to_string())
+        }
     }
 }
 
@@ -144,7 +195,11 @@ fn refused(error: &ObjectsError) -> UploadError {
 fn clean(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let text: String = last.chars().filter(|c| !c.is_control()).collect();
-    if text.is_empty() { "document".into() } else { bounded(&text, NAME_BYTES_MAX) }
+    if text.is_empty() {
+        "document".into()
+    } else {
+        bounded(&text, NAME_BYTES_MAX)
+    }
 }
 
 #[cfg(test)]

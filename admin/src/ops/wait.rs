@@ -88,7 +88,9 @@ async fn wait_for_step(
                     pauses.reset();
                 }
             }
-            Err(outage) if silent_since.get_or_insert_with(Instant::now).elapsed() >= patience => return Err(outage),
+            Err(outage) if silent_since.get_or_insert_with(Instant::now).elapsed() >= patience => {
+                return Err(outage);
+            }
             Err(_) => {}
         }
         if open.is_empty() || Instant::now() >= deadline {

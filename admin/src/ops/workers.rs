@@ -61,5 +61,10 @@ pub async fn list(pg: &Pg, ended: bool) -> Result<Vec<Worker>, Outage> {
          FROM millstream.worker w LEFT JOIN millstream.worker_beat b ON b.worker_id = w.id
          WHERE $1 OR w.ended_at IS NULL ORDER BY w.id DESC LIMIT 500",
     );
-    rows(pg, "listing workers", query.bind(ended).bind(SILENT_AFTER.as_secs_f64())).await
+    rows(
+        pg,
+        "listing workers",
+        query.bind(ended).bind(SILENT_AFTER.as_secs_f64()),
+    )
+    .await
 }

@@ -41,7 +41,11 @@ impl Account {
     pub(super) fn for_servers() -> Result<Self> {
         let setpriv = programs::on_path("setpriv");
         if !rustix::process::geteuid().is_root() {
-            return Ok(Self { drop_to: None, setpriv, server_env: Vec::new() });
+            return Ok(Self {
+                drop_to: None,
+                setpriv,
+                server_env: Vec::new(),
+            });
         }
         if setpriv.is_none() {
             bail!(
@@ -53,12 +57,19 @@ impl Account {
         let ids = ids.context(
             "a private Postgres cannot run as root, and there is neither an account `postgres` nor `nobody`; run this as an ordinary user",
         )?;
-        Ok(Self { drop_to: Some(ids), setpriv, server_env: Vec::new() })
+        Ok(Self {
+            drop_to: Some(ids),
+            setpriv,
+            server_env: Vec::new(),
+        })
     }
 
     /// The same account, for a server with this in its environment.
     pub(super) fn with(&self, server_env: &[(String, String)]) -> Self {
-        Self { server_env: server_env.to_vec(), ..self.clone() }
+        Self {
+            server_env: server_env.to_vec(),
+            ..self.clone()
+        }
     }
 
     /// Whether the servers run as somebody else, who must be able to reach their files.
@@ -68,8 +79,15 @@ impl Account {
 
     /// Makes the file or directory belong to the servers' account.
     pub(super) fn own(&self, path: &Path) -> Result<()> {
-        let Some(ids) = self.drop_to else { return Ok(()) };
-        chown(path, Some(ids.user), Some(ids.group)).with_context(|| format!("cannot hand {} over to the servers' account", path.display()))
+        let Some(ids) = self.drop_to else {
+            return Ok(());
+        };
+        chown(path, Some(ids.user), Some(ids.group)).with_context(|| {
+            format!(
+                "cannot hand {} over to the servers' account",
+                path.display()
+            )
+        })
     }
 
     /// A helper program that ends by itself, such as `initdb`.
@@ -93,7 +111,10 @@ impl Account {
                 command.arg("--no-new-privs").args(options);
                 if let Some(ids) = self.drop_to {
                     command.arg("--reuid").arg(ids.user.to_string());
-                    command.arg("--regid").arg(ids.group.to_string()).arg("--clear-groups");
+                    command
+                        .arg("--regid")
+                        .arg(ids.group.to_string())
+                        .arg("--clear-groups");
                 }
                 command.arg("--").arg(program);
                 command
@@ -101,7 +122,12 @@ impl Account {
             None => Command::new(program),
         };
         // The working directory of a program under another account must be one that the account can read.
-        command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+        command
+            .env_clear()
+            .env("PATH", PATH)
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null());
         command
     }
 }
@@ -109,24 +135,43 @@ impl Account {
 impl Ids {
     /// Asks `id`, which knows every source of accounts that this machine uses.
     fn of(name: &str) -> Option<Self> {
-        Some(Self { user: number_of("-u", name)?, group: number_of("-g", name)? })
+        Some(Self {
+            user: number_of("-u", name)?,
+            group: number_of("-g", name)?,
+        })
     }
 }
 
 fn number_of(option: &str, name: &str) -> Option<u32> {
-    let output = Command::new("id").args([option, name]).stderr(Stdio::null()).output().ok()?;
-    String::from_utf8_lossy(&output.stdout).trim().parse().ok().filter(|number| *number != 0)
+    let output = Command::new("id")
+        .args([option, name])
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    String::from_utf8_lossy(&output.stdout)
+        .trim()
+        .parse()
+        .ok()
+        .filter(|number| *number != 0)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
     #[test]
     fn servers_do_not_run_as_root() {
         let account = Account::for_servers().unwrap();
-        let output = account.command(Path::new("/usr/bin/id")).arg("-u").output().unwrap();
+        let output = account
+            .command(Path::new("/usr/bin/id"))
+            .arg("-u")
+            .output()
+            .unwrap();
         assert_ne!(String::from_utf8_lossy(&output.stdout).trim(), "0");
     }
 

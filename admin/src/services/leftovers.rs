@@ -32,7 +32,9 @@ pub(super) fn clear_postgres(dir: &Path) -> Result<()> {
     // Postgres trusts the id in this file if any process has it by now, a zombie included. Nobody works in the directory
     // any more, which is what the file is there to prevent.
     match fs::remove_file(dir.join("postgres/postmaster.pid")) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove postmaster.pid"),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context("cannot remove postmaster.pid")
+        }
         _ => Ok(()),
     }
 }
@@ -41,12 +43,20 @@ fn end_all(dir: &Path) -> Result<()> {
     if processes_in(dir).is_empty() {
         return Ok(());
     }
-    tracing::warn!("ending the server that an earlier run left in {}", dir.display());
+    tracing::warn!(
+        "ending the server that an earlier run left in {}",
+        dir.display()
+    );
     // Postgres: fast shutdown; Redis: save and exit; Postgres' children: they follow their parent.
     signal_all(dir, Signal::INT);
     if !gone_within(dir, PATIENCE)? {
         signal_all(dir, Signal::KILL);
-        ensure!(gone_within(dir, KILL_LIMIT)?, "processes of an earlier run in {} do not end: {:?}", dir.display(), processes_in(dir));
+        ensure!(
+            gone_within(dir, KILL_LIMIT)?,
+            "processes of an earlier run in {} do not end: {:?}",
+            dir.display(),
+            processes_in(dir)
+        );
     }
     Ok(())
 }
@@ -78,37 +88,69 @@ pub(super) fn by_working_directory(dir: &Path) -> Vec<Pid> {
 
 /// By `comm`, for a shell that somebody opened in the directory is not ours to end. Postgres' children keep the name.
 fn is_server(comm: &[u8]) -> bool {
-    [&b"postgres"[..], b"postmaster", b"redis-server", b"valkey-server"].iter().any(|name| comm.starts_with(name))
+    [
+        &b"postgres"[..],
+        b"postmaster",
+        b"redis-server",
+        b"valkey-server",
+    ]
+    .iter()
+    .any(|name| comm.starts_with(name))
 }
 
 /// Without `/proc`: the processes whose command line names the data directory (Postgres) or the file in it (Redis).
 pub(super) fn by_command_line(dir: &Path) -> Vec<Pid> {
-    let Ok(output) = Command::new("ps").args(["-axww", "-o", "pid=,command="]).output() else { return Vec::new() };
+    let Ok(output) = Command::new("ps")
+        .args(["-axww", "-o", "pid=,command="])
+        .output()
+    else {
+        return Vec::new();
+    };
     let data = dir.display().to_string();
     let config = dir.join("redis.conf").display().to_string();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let lines = text.lines().filter_map(|line| line.trim().split_once(' '));
-    let ours = lines.filter(|(_, command)| names(command, "postgres", &data) || names(command, "-server", &config));
-    ours.filter_map(|(pid, _)| Pid::from_raw(pid.parse().ok()?)).collect()
+    let ours = lines.filter(|(_, command)| {
+        names(command, "postgres", &data) || names(command, "-server", &config)
+    });
+    ours.filter_map(|(pid, _)| Pid::from_raw(pid.parse().ok()?))
+        .collect()
 }
 
 /// Whether the command is that program, with the path as a whole argument.
 fn names(command: &str, program: &str, path: &str) -> bool {
-    let Some(at) = command.find(path) else { return false };
-    let whole = command[at + path.len()..].chars().next().is_none_or(char::is_whitespace);
+    let Some(at) = command.find(path) else {
+        return false;
+    };
+    let whole = command[at + path.len()..]
+        .chars()
+        .next()
+        .is_none_or(char::is_whitespace);
     whole && command[..at].contains(program)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
     #[test]
     fn only_the_very_directory_counts_in_a_command_line() {
         let path = "/data/postgres";
-        assert!(names("/usr/lib/postgresql/15/bin/postgres -D /data/postgres -c port=1", "postgres", path));
-        assert!(!names("/usr/lib/postgresql/15/bin/postgres -D /data/postgres2", "postgres", path));
+        assert!(names(
+            "/usr/lib/postgresql/15/bin/postgres -D /data/postgres -c port=1",
+            "postgres",
+            path
+        ));
+        assert!(!names(
+            "/usr/lib/postgresql/15/bin/postgres -D /data/postgres2",
+            "postgres",
+            path
+        ));
         assert!(!names("vi /data/postgres", "postgres", path));
     }
 
@@ -117,7 +159,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = fs::canonicalize(dir.path()).unwrap();
         fs::create_dir(dir.join("redis")).unwrap();
-        let mut shell = Command::new("sleep").arg("60").current_dir(dir.join("redis")).spawn().unwrap();
+        let mut shell = Command::new("sleep")
+            .arg("60")
+            .current_dir(dir.join("redis"))
+            .spawn()
+            .unwrap();
         clear(&dir).unwrap();
         assert!(shell.try_wait().unwrap().is_none());
         shell.kill().unwrap();

@@ -43,12 +43,18 @@ fn taken(path: &Path, tried: Result<(), TryLockError>) -> Result<Option<()>> {
     match tried {
         Ok(()) => Ok(Some(())),
         Err(TryLockError::WouldBlock) => Ok(None),
-        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("cannot lock {}", path.display())),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("cannot lock {}", path.display()))
+        }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
@@ -58,7 +64,11 @@ mod tests {
         let path = dir.path().join("lock");
         let holder = exclusive(&path, Duration::ZERO).unwrap().unwrap();
         assert!(is_held(&path).unwrap());
-        assert!(exclusive(&path, Duration::from_millis(20)).unwrap().is_none());
+        assert!(
+            exclusive(&path, Duration::from_millis(20))
+                .unwrap()
+                .is_none()
+        );
         drop(holder);
         // At once, but for a neighbouring test that is just starting a process: until that one has passed `exec`, it holds
         // a copy of every open file.

@@ -140,19 +140,34 @@ impl LocalServices {
 
     /// [`LocalServices::given_or_start`] for callers without a runtime.
     pub fn given_or_start_blocking(given: GivenUrls, options: &Options) -> Result<Self> {
-        check_scheme("DATABASE_URL", given.database_url.as_deref(), &["postgres", "postgresql"])?;
-        check_scheme("REDIS_URL", given.redis_url.as_deref(), &["redis", "rediss", "unix", "redis+unix"])?;
+        check_scheme(
+            "DATABASE_URL",
+            given.database_url.as_deref(),
+            &["postgres", "postgresql"],
+        )?;
+        check_scheme(
+            "REDIS_URL",
+            given.redis_url.as_deref(),
+            &["redis", "rediss", "unix", "redis+unix"],
+        )?;
         match given {
-            GivenUrls { database_url: Some(database_url), redis_url: Some(redis_url) } => {
-                Ok(Self { database_url, redis_url, private: Private::nothing() })
-            }
+            GivenUrls {
+                database_url: Some(database_url),
+                redis_url: Some(redis_url),
+            } => Ok(Self {
+                database_url,
+                redis_url,
+                private: Private::nothing(),
+            }),
             given => start_missing(given, options),
         }
     }
 
     /// Stops what is private, in order: Postgres by a fast shutdown, so that the next start needs no recovery.
     pub async fn stop(self) -> Result<()> {
-        tokio::task::spawn_blocking(move || self.stop_blocking()).await.context("stopping the local servers was interrupted")?
+        tokio::task::spawn_blocking(move || self.stop_blocking())
+            .await
+            .context("stopping the local servers was interrupted")?
     }
 
     /// [`LocalServices::stop`] for callers without a runtime.
@@ -169,8 +184,16 @@ impl LocalServices {
     /// Process ids of the private servers that are running now.
     pub fn pids(&self) -> Pids {
         Pids {
-            postgres: self.private.postgres.as_ref().and_then(|postgres| held(postgres).pid()),
-            redis: self.private.redis.as_ref().and_then(|redis| held(redis).pid()),
+            postgres: self
+                .private
+                .postgres
+                .as_ref()
+                .and_then(|postgres| held(postgres).pid()),
+            redis: self
+                .private
+                .redis
+                .as_ref()
+                .and_then(|redis| held(redis).pid()),
         }
     }
 
@@ -188,9 +211,20 @@ impl LocalServices {
     /// A private server that has ended by itself since the last call, and how, with the end of its log. It counts as stopped from
     /// then on: start it again, or leave it.
     pub fn fallen(&self) -> Option<(Server, String)> {
-        let postgres = self.private.postgres.as_ref().and_then(|postgres| held(postgres).fallen());
-        let redis = || self.private.redis.as_ref().and_then(|redis| held(redis).fallen());
-        postgres.map(|why| (Server::Postgres, why)).or_else(|| Some((Server::Redis, redis()?)))
+        let postgres = self
+            .private
+            .postgres
+            .as_ref()
+            .and_then(|postgres| held(postgres).fallen());
+        let redis = || {
+            self.private
+                .redis
+                .as_ref()
+                .and_then(|redis| held(redis).fallen())
+        };
+        postgres
+            .map(|why| (Server::Postgres, why))
+            .or_else(|| Some((Server::Redis, redis()?)))
     }
 
     /// Starts one of the private servers again, with what it has kept.
@@ -234,26 +268,41 @@ impl LocalServices {
     }
 
     fn redis(&self) -> Result<MutexGuard<'_, Redis>> {
-        let redis = self.private.redis.as_ref().context("REDIS_URL is not a private Redis: it cannot be stopped or started here")?;
+        let redis =
+            self.private.redis.as_ref().context(
+                "REDIS_URL is not a private Redis: it cannot be stopped or started here",
+            )?;
         Ok(held(redis))
     }
 
     fn postgres(&self) -> Result<MutexGuard<'_, Postgres>> {
-        let postgres =
-            self.private.postgres.as_ref().context("DATABASE_URL is not a private Postgres: it cannot be stopped or started here")?;
+        let postgres = self.private.postgres.as_ref().context(
+            "DATABASE_URL is not a private Postgres: it cannot be stopped or started here",
+        )?;
         Ok(held(postgres))
     }
 }
 
 impl Private {
     fn nothing() -> Self {
-        Self { redis: None, postgres: None, dir: None, _lock: None }
+        Self {
+            redis: None,
+            postgres: None,
+            dir: None,
+            _lock: None,
+        }
     }
 
     /// Stops both, even if the first one fails to.
     fn stop(&self) -> Result<()> {
-        let redis = self.redis.as_ref().map_or(Ok(()), |redis| held(redis).stop());
-        let postgres = self.postgres.as_ref().map_or(Ok(()), |postgres| held(postgres).stop(PostgresStop::Fast));
+        let redis = self
+            .redis
+            .as_ref()
+            .map_or(Ok(()), |redis| held(redis).stop());
+        let postgres = self
+            .postgres
+            .as_ref()
+            .map_or(Ok(()), |postgres| held(postgres).stop(PostgresStop::Fast));
         redis.and(postgres)
     }
 }
@@ -270,21 +319,37 @@ impl Drop for Private {
 fn start_missing(given: GivenUrls, options: &Options) -> Result<LocalServices> {
     let account = Account::for_servers()?;
     let dir = place::prepare(&options.dir, &account)?;
-    let lock = lock::exclusive(&dir.join("lock"), LOCK_PATIENCE)?
-        .with_context(|| format!("another process runs its servers in {}; stop it, or choose another directory", dir.display()))?;
+    let lock = lock::exclusive(&dir.join("lock"), LOCK_PATIENCE)?.with_context(|| {
+        format!(
+            "another process runs its servers in {}; stop it, or choose another directory",
+            dir.display()
+        )
+    })?;
     leftovers::clear(&dir)?;
     if options.fresh {
         place::empty(&dir)?;
     }
     let mut state = State::load_or_new(&dir)?;
     let nursery = Nursery::open()?;
-    let mut private = Private { redis: None, postgres: None, dir: Some(dir.clone()), _lock: Some(lock) };
+    let mut private = Private {
+        redis: None,
+        postgres: None,
+        dir: Some(dir.clone()),
+        _lock: Some(lock),
+    };
 
     let database_url = if let Some(url) = given.database_url {
         url
     } else {
-        let mut postgres = Postgres::prepare(&dir, account.with(&options.env.postgres), nursery.clone(), options.durability, &state)?;
-        state.postgres_port = state::start_on_a_free_port(state.postgres_port, |port| postgres.start_on(port))?;
+        let mut postgres = Postgres::prepare(
+            &dir,
+            account.with(&options.env.postgres),
+            nursery.clone(),
+            options.durability,
+            &state,
+        )?;
+        state.postgres_port =
+            state::start_on_a_free_port(state.postgres_port, |port| postgres.start_on(port))?;
         let url = postgres.url();
         private.postgres = Some(Mutex::new(postgres));
         url
@@ -292,23 +357,41 @@ fn start_missing(given: GivenUrls, options: &Options) -> Result<LocalServices> {
     let redis_url = if let Some(url) = given.redis_url {
         url
     } else {
-        let mut redis = Redis::prepare(&dir, account.with(&options.env.redis), nursery, options.durability, &state)?;
-        state.redis_port = state::start_on_a_free_port(state.redis_port, |port| redis.start_on(port))?;
+        let mut redis = Redis::prepare(
+            &dir,
+            account.with(&options.env.redis),
+            nursery,
+            options.durability,
+            &state,
+        )?;
+        state.redis_port =
+            state::start_on_a_free_port(state.redis_port, |port| redis.start_on(port))?;
         let url = redis.url();
         private.redis = Some(Mutex::new(redis));
         url
     };
     state.save(&dir)?;
-    Ok(LocalServices { database_url, redis_url, private })
+    Ok(LocalServices {
+        database_url,
+        redis_url,
+        private,
+    })
 }
 
 fn check_scheme(name: &str, url: Option<&str>, allowed: &[&str]) -> Result<()> {
     let Some(url) = url else { return Ok(()) };
     // Only the scheme is quoted back: the rest of the URL holds a password.
     let Some((scheme, _)) = url.split_once("://") else {
-        bail!("{name} is not a URL; it should begin with {}://", allowed[0]);
+        bail!(
+            "{name} is not a URL; it should begin with {}://",
+            allowed[0]
+        );
     };
-    ensure!(allowed.contains(&scheme), "{name} begins with {scheme}://; it should begin with {}://", allowed[0]);
+    ensure!(
+        allowed.contains(&scheme),
+        "{name} begins with {scheme}://; it should begin with {}://",
+        allowed[0]
+    );
     Ok(())
 }
 
@@ -320,7 +403,8 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Keeps one earlier log, so that what a crash left is still there after the restart, and logs do not grow for ever.
 fn turn_log(log: &Path) -> Result<()> {
     if log.exists() {
-        fs::rename(log, log.with_extension("log.old")).with_context(|| format!("cannot rename {}", log.display()))?;
+        fs::rename(log, log.with_extension("log.old"))
+            .with_context(|| format!("cannot rename {}", log.display()))?;
     }
     Ok(())
 }

@@ -22,15 +22,26 @@ const SERVER_DIRS: [&str; 3] = ["postgres", "postgres.new", "redis"];
 /// Makes the directory, or one below the system's temporary directory if the servers' account could not get to
 /// `wanted` (root's home is closed to others, for one). Returns its canonical path.
 pub(super) fn prepare(wanted: &Path, account: &Account) -> Result<PathBuf> {
-    fs::create_dir_all(wanted).with_context(|| format!("cannot make the directory {}", wanted.display()))?;
-    let wanted = fs::canonicalize(wanted).with_context(|| format!("cannot resolve {}", wanted.display()))?;
+    fs::create_dir_all(wanted)
+        .with_context(|| format!("cannot make the directory {}", wanted.display()))?;
+    let wanted =
+        fs::canonicalize(wanted).with_context(|| format!("cannot resolve {}", wanted.display()))?;
     open_to(&wanted, account)?;
     if reaches(account, &wanted)? {
         return Ok(wanted);
     }
     let dir = substitute(&wanted, &std::env::temp_dir(), account)?;
-    ensure!(reaches(account, &dir)?, "the account of the servers can reach neither {} nor {}", wanted.display(), dir.display());
-    tracing::warn!("the account that the servers run as cannot reach {}; their files are in {}", wanted.display(), dir.display());
+    ensure!(
+        reaches(account, &dir)?,
+        "the account of the servers can reach neither {} nor {}",
+        wanted.display(),
+        dir.display()
+    );
+    tracing::warn!(
+        "the account that the servers run as cannot reach {}; their files are in {}",
+        wanted.display(),
+        dir.display()
+    );
     Ok(dir)
 }
 
@@ -49,7 +60,9 @@ pub(super) fn empty(dir: &Path) -> Result<()> {
         remove_tree(&dir.join(name))?;
     }
     match fs::remove_file(dir.join("state.json")) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove state.json"),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context("cannot remove state.json")
+        }
         _ => Ok(()),
     }
 }
@@ -57,14 +70,17 @@ pub(super) fn empty(dir: &Path) -> Result<()> {
 /// Removes a directory with all it holds, if it is there.
 pub(super) fn remove_tree(dir: &Path) -> Result<()> {
     match fs::remove_dir_all(dir) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).with_context(|| format!("cannot remove {}", dir.display())),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", dir.display()))
+        }
         _ => Ok(()),
     }
 }
 
 fn open_to(dir: &Path, account: &Account) -> Result<()> {
     let mode = if account.is_other() { PASSAGE } else { PRIVATE };
-    fs::set_permissions(dir, Permissions::from_mode(mode)).with_context(|| format!("cannot set the permissions of {}", dir.display()))
+    fs::set_permissions(dir, Permissions::from_mode(mode))
+        .with_context(|| format!("cannot set the permissions of {}", dir.display()))
 }
 
 /// Every directory on the way counts, so the question is put to the kernel under that account.
@@ -72,8 +88,12 @@ fn reaches(account: &Account, dir: &Path) -> Result<bool> {
     if !account.is_other() {
         return Ok(true);
     }
-    let status =
-        account.command(Path::new("test")).arg("-x").arg(dir).status().context("cannot start a program under the servers' account")?;
+    let status = account
+        .command(Path::new("test"))
+        .arg("-x")
+        .arg(dir)
+        .status()
+        .context("cannot start a program under the servers' account")?;
     Ok(status.success())
 }
 
@@ -83,7 +103,10 @@ fn substitute(wanted: &Path, temporary: &Path, account: &Account) -> Result<Path
     let mut dir = temporary.join(format!("millstream-{user}"));
     own_dir(&dir, user)?;
     open_to(&dir, account)?;
-    dir.push(format!("{:016x}", fnv1a(wanted.as_os_str().as_encoded_bytes())));
+    dir.push(format!(
+        "{:016x}",
+        fnv1a(wanted.as_os_str().as_encoded_bytes())
+    ));
     own_dir(&dir, user)?;
     open_to(&dir, account)?;
     fs::canonicalize(&dir).with_context(|| format!("cannot resolve {}", dir.display()))
@@ -95,18 +118,29 @@ fn own_dir(dir: &Path, user: u32) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         made => made.with_context(|| format!("cannot make the directory {}", dir.display()))?,
     }
-    let there = fs::symlink_metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
-    ensure!(there.is_dir() && there.uid() == user, "{} is there already and is not ours; remove it", dir.display());
+    let there =
+        fs::symlink_metadata(dir).with_context(|| format!("cannot look at {}", dir.display()))?;
+    ensure!(
+        there.is_dir() && there.uid() == user,
+        "{} is there already and is not ours; remove it",
+        dir.display()
+    );
     Ok(())
 }
 
 /// A hash that is the same in every build (the standard library's is not promised to be); nothing relies on its strength.
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
@@ -121,7 +155,11 @@ mod tests {
         let temporary = tempfile::tempdir().unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
         let user = rustix::process::geteuid().as_raw();
-        symlink(elsewhere.path(), temporary.path().join(format!("millstream-{user}"))).unwrap();
+        symlink(
+            elsewhere.path(),
+            temporary.path().join(format!("millstream-{user}")),
+        )
+        .unwrap();
         let account = Account::for_servers().unwrap();
         let error = substitute(Path::new("/somewhere"), temporary.path(), &account).unwrap_err();
         assert!(error.to_string().contains("not ours"), "{error}");

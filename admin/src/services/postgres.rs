@@ -58,7 +58,13 @@ pub(super) struct Postgres {
 
 impl Postgres {
     /// Finds the programs and makes the data directory if it is not there; does not start the server.
-    pub(super) fn prepare(dir: &Path, account: Account, nursery: Nursery, durability: Durability, state: &State) -> Result<Self> {
+    pub(super) fn prepare(
+        dir: &Path,
+        account: Account,
+        nursery: Nursery,
+        durability: Durability,
+        state: &State,
+    ) -> Result<Self> {
         let data = dir.join("postgres");
         let programs = programs::postgres(major_of(&data)?)?;
         let mut postgres = Self {
@@ -78,13 +84,18 @@ impl Postgres {
             postgres.settings.push("wal_compression=lz4".to_owned());
         }
         if durability == Durability::Full && postgres.programs.has_library("pg_stat_statements") {
-            postgres.settings.push("shared_preload_libraries=pg_stat_statements".to_owned());
+            postgres
+                .settings
+                .push("shared_preload_libraries=pg_stat_statements".to_owned());
         }
         Ok(postgres)
     }
 
     pub(super) fn url(&self) -> String {
-        format!("postgres://{NAME}:{}@127.0.0.1:{}/{NAME}", self.password, self.port)
+        format!(
+            "postgres://{NAME}:{}@127.0.0.1:{}/{NAME}",
+            self.password, self.port
+        )
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
@@ -114,7 +125,9 @@ impl Postgres {
         leftovers::clear_postgres(&self.dir)?;
         let log = self.dir.join("postgres.log");
         turn_log(&log)?;
-        let mut command = self.account.server(&self.programs.program("postgres"), "INT");
+        let mut command = self
+            .account
+            .server(&self.programs.program("postgres"), "INT");
         command.arg("-D").arg(self.data());
         command.arg("-c").arg(format!("port={}", self.port));
         with_settings(&mut command, &self.settings);
@@ -130,7 +143,9 @@ impl Postgres {
     }
 
     pub(super) fn stop(&mut self, how: PostgresStop) -> Result<()> {
-        let Some(mut running) = self.running.take() else { return Ok(()) };
+        let Some(mut running) = self.running.take() else {
+            return Ok(());
+        };
         running.end(how.signal(), STOP_LIMIT)
     }
 
@@ -145,7 +160,10 @@ impl Postgres {
         place::server_dir(&draft, &self.account)?;
         let password_file = self.dir.join("postgres.password");
         write_private(&password_file, self.password.as_bytes())?;
-        let made = self.account.own(&password_file).and_then(|()| self.run_initdb(&draft, &password_file, durability));
+        let made = self
+            .account
+            .own(&password_file)
+            .and_then(|()| self.run_initdb(&draft, &password_file, durability));
         fs::remove_file(&password_file).context("cannot remove the password file of initdb")?;
         made?;
         self.create_database(&draft)?;
@@ -154,9 +172,21 @@ impl Postgres {
 
     fn run_initdb(&self, data: &Path, password_file: &Path, durability: Durability) -> Result<()> {
         // Upper and lower case beyond ASCII need a locale that knows them; macOS has no C.UTF-8.
-        let locale = if cfg!(target_os = "macos") { "en_US.UTF-8" } else { "C.UTF-8" };
+        let locale = if cfg!(target_os = "macos") {
+            "en_US.UTF-8"
+        } else {
+            "C.UTF-8"
+        };
         let mut command = self.account.command(&self.programs.program("initdb"));
-        command.arg("-D").arg(data).args(["-U", NAME, "-E", "UTF8", "--auth=scram-sha-256", "--locale", locale]);
+        command.arg("-D").arg(data).args([
+            "-U",
+            NAME,
+            "-E",
+            "UTF8",
+            "--auth=scram-sha-256",
+            "--locale",
+            locale,
+        ]);
         command.arg("--pwfile").arg(password_file);
         match durability {
             Durability::Full => command.arg("--data-checksums"),
@@ -170,12 +200,18 @@ impl Postgres {
         let mut command = self.account.command(&self.programs.program("postgres"));
         command.arg("--single").arg("-D").arg(data);
         with_settings(&mut command, &self.settings);
-        command.arg("postgres").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("postgres")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut child = command.spawn().context("cannot start postgres --single")?;
         if let Some(mut stdin) = child.stdin.take() {
             writeln!(stdin, "CREATE DATABASE {NAME}").context("postgres --single does not read")?;
         }
-        let output = child.wait_with_output().context("cannot wait for postgres --single")?;
+        let output = child
+            .wait_with_output()
+            .context("cannot wait for postgres --single")?;
         let said = String::from_utf8_lossy(&output.stderr);
         // It exits with 0 after a failed statement.
         if !output.status.success() || said.contains("ERROR:") {
@@ -188,7 +224,10 @@ impl Postgres {
     fn takes(&self, setting: &str) -> bool {
         let name = setting.split('=').next().unwrap_or(setting);
         let mut command = self.account.command(&self.programs.program("postgres"));
-        command.arg("-D").arg(self.data()).args(["-c", setting, "-C", name]);
+        command
+            .arg("-D")
+            .arg(self.data())
+            .args(["-c", setting, "-C", name]);
         process::run(command, "postgres -C").is_ok()
     }
 }
@@ -215,7 +254,14 @@ fn settings(durability: Durability) -> Vec<String> {
         "log_timezone=UTC".to_owned(),
     ];
     if durability == Durability::None {
-        settings.extend(["fsync=off", "synchronous_commit=off", "full_page_writes=off"].map(str::to_owned));
+        settings.extend(
+            [
+                "fsync=off",
+                "synchronous_commit=off",
+                "full_page_writes=off",
+            ]
+            .map(str::to_owned),
+        );
     }
     settings
 }
@@ -231,8 +277,15 @@ fn major_of(data: &Path) -> Result<Option<u32>> {
     if !data.exists() {
         return Ok(None);
     }
-    let text = fs::read_to_string(data.join("PG_VERSION"))
-        .with_context(|| format!("{} is no data directory of Postgres; remove it", data.display()))?;
-    let major = text.trim().parse().with_context(|| format!("{} is damaged; remove it", data.display()))?;
+    let text = fs::read_to_string(data.join("PG_VERSION")).with_context(|| {
+        format!(
+            "{} is no data directory of Postgres; remove it",
+            data.display()
+        )
+    })?;
+    let major = text
+        .trim()
+        .parse()
+        .with_context(|| format!("{} is damaged; remove it", data.display()))?;
     Ok(Some(major))
 }

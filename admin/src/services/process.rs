@@ -49,11 +49,18 @@ impl Nursery {
                 }
             })
             .context("cannot start the thread that starts the servers")?;
-        Ok(Self { orders: Arc::new(orders) })
+        Ok(Self {
+            orders: Arc::new(orders),
+        })
     }
 
     /// Starts a server whose output goes to the end of `log`.
-    pub(super) fn start(&self, name: &'static str, mut command: Command, log: &Path) -> Result<Running> {
+    pub(super) fn start(
+        &self,
+        name: &'static str,
+        mut command: Command,
+        log: &Path,
+    ) -> Result<Running> {
         let file = OpenOptions::new()
             .create(true)
             .append(true)
@@ -63,10 +70,19 @@ impl Nursery {
         let also = file.try_clone().context("cannot open the log twice")?;
         command.stdout(Stdio::from(file)).stderr(Stdio::from(also));
         let (answer, answered) = mpsc::channel();
-        self.orders.send(Order { command, answer }).ok().context("the thread that starts the servers has ended")?;
-        let child = answered.recv().context("the thread that starts the servers has ended")?;
+        self.orders
+            .send(Order { command, answer })
+            .ok()
+            .context("the thread that starts the servers has ended")?;
+        let child = answered
+            .recv()
+            .context("the thread that starts the servers has ended")?;
         let child = child.with_context(|| format!("cannot start {name}"))?;
-        Ok(Running { name, child, log: log.to_owned() })
+        Ok(Running {
+            name,
+            child,
+            log: log.to_owned(),
+        })
     }
 }
 
@@ -85,20 +101,38 @@ impl Running {
 
     /// An error with the end of the log if the server has ended by itself.
     pub(super) fn check(&mut self) -> Result<()> {
-        match self.child.try_wait().with_context(|| format!("cannot watch {}", self.name))? {
+        match self
+            .child
+            .try_wait()
+            .with_context(|| format!("cannot watch {}", self.name))?
+        {
             None => Ok(()),
-            Some(status) => bail!("{} ended by itself ({status}); the end of {}:\n{}", self.name, self.log.display(), tail(&self.log)),
+            Some(status) => bail!(
+                "{} ended by itself ({status}); the end of {}:\n{}",
+                self.name,
+                self.log.display(),
+                tail(&self.log)
+            ),
         }
     }
 
     /// Waits until `answers`, or fails when the server ends or the limit is over.
-    pub(super) fn wait_until(&mut self, limit: Duration, mut answers: impl FnMut() -> bool) -> Result<()> {
+    pub(super) fn wait_until(
+        &mut self,
+        limit: Duration,
+        mut answers: impl FnMut() -> bool,
+    ) -> Result<()> {
         let ready = wait::until(limit, || {
             self.check()?;
             Ok(answers().then_some(()))
         })?;
         ready.with_context(|| {
-            format!("{} did not answer within {limit:?}; the end of {}:\n{}", self.name, self.log.display(), tail(&self.log))
+            format!(
+                "{} did not answer within {limit:?}; the end of {}:\n{}",
+                self.name,
+                self.log.display(),
+                tail(&self.log)
+            )
         })
     }
 
@@ -107,21 +141,35 @@ impl Running {
         if self.ended_within(Duration::ZERO)? {
             return Ok(());
         }
-        kill_process(Pid::from_child(&self.child), signal).with_context(|| format!("cannot signal {}", self.name))?;
+        kill_process(Pid::from_child(&self.child), signal)
+            .with_context(|| format!("cannot signal {}", self.name))?;
         if self.ended_within(patience)? {
             return Ok(());
         }
-        tracing::warn!("{} did not end within {patience:?} and is killed", self.name);
-        self.child.kill().with_context(|| format!("cannot kill {}", self.name))?;
+        tracing::warn!(
+            "{} did not end within {patience:?} and is killed",
+            self.name
+        );
+        self.child
+            .kill()
+            .with_context(|| format!("cannot kill {}", self.name))?;
         if !self.ended_within(KILL_LIMIT)? {
-            bail!("{} (process {}) does not end even when killed", self.name, self.child.id());
+            bail!(
+                "{} (process {}) does not end even when killed",
+                self.name,
+                self.child.id()
+            );
         }
         Ok(())
     }
 
     fn ended_within(&mut self, limit: Duration) -> Result<bool> {
         let name = self.name;
-        let status = wait::until(limit, || self.child.try_wait().with_context(|| format!("cannot watch {name}")))?;
+        let status = wait::until(limit, || {
+            self.child
+                .try_wait()
+                .with_context(|| format!("cannot watch {name}"))
+        })?;
         Ok(status.is_some())
     }
 }
@@ -135,7 +183,9 @@ pub(super) fn fallen(running: &mut Option<Running>) -> Option<String> {
 
 /// Runs a helper program to its end; what it said is the error if it fails.
 pub(super) fn run(mut command: Command, what: &str) -> Result<String> {
-    let output = command.output().with_context(|| format!("cannot start {what}"))?;
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {what}"))?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if !output.status.success() {
         bail!("{what} failed ({}): {said}", output.status);
@@ -152,7 +202,11 @@ pub(super) fn tail(log: &Path) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
@@ -165,18 +219,42 @@ mod tests {
     #[test]
     fn a_server_that_ends_by_itself_is_reported_with_its_log() {
         let dir = tempfile::tempdir().unwrap();
-        let mut running = Nursery::open().unwrap().start("it", shell("echo no room here; exit 3"), &dir.path().join("log")).unwrap();
-        let error = running.wait_until(Duration::from_secs(10), || false).unwrap_err().to_string();
-        assert!(error.contains("no room here") && error.contains("exit status: 3"), "{error}");
+        let mut running = Nursery::open()
+            .unwrap()
+            .start(
+                "it",
+                shell("echo no room here; exit 3"),
+                &dir.path().join("log"),
+            )
+            .unwrap();
+        let error = running
+            .wait_until(Duration::from_secs(10), || false)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no room here") && error.contains("exit status: 3"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_server_that_ignores_the_signal_is_killed() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        let mut running = Nursery::open().unwrap().start("it", shell("trap '' TERM; echo up; while :; do sleep 1; done"), &log).unwrap();
-        running.wait_until(Duration::from_secs(10), || tail(&log) == "up").unwrap();
-        running.end(Signal::TERM, Duration::from_millis(50)).unwrap();
+        let mut running = Nursery::open()
+            .unwrap()
+            .start(
+                "it",
+                shell("trap '' TERM; echo up; while :; do sleep 1; done"),
+                &log,
+            )
+            .unwrap();
+        running
+            .wait_until(Duration::from_secs(10), || tail(&log) == "up")
+            .unwrap();
+        running
+            .end(Signal::TERM, Duration::from_millis(50))
+            .unwrap();
         running.end(Signal::TERM, Duration::ZERO).unwrap();
     }
 }

@@ -31,7 +31,10 @@ pub(super) struct PostgresPrograms {
 
 /// The newest Postgres here, or the one of the release that wrote an existing data directory.
 pub(super) fn postgres(written_by: Option<u32>) -> Result<PostgresPrograms> {
-    let mut found: Vec<_> = postgres_dirs().into_iter().filter_map(|bin| PostgresPrograms::at(&bin)).collect();
+    let mut found: Vec<_> = postgres_dirs()
+        .into_iter()
+        .filter_map(|bin| PostgresPrograms::at(&bin))
+        .collect();
     found.sort_by_key(|programs| std::cmp::Reverse(programs.major));
     if let Some(major) = written_by {
         let same = found.into_iter().find(|programs| programs.major == major);
@@ -41,7 +44,11 @@ pub(super) fn postgres(written_by: Option<u32>) -> Result<PostgresPrograms> {
     }
     match found.into_iter().next() {
         Some(newest) if newest.major >= POSTGRES_MAJOR_MIN => Ok(newest),
-        Some(old) => bail!("PostgreSQL {} in {} is too old, {POSTGRES_MAJOR_MIN} is needed; {POSTGRES_HINT}", old.major, old.bin.display()),
+        Some(old) => bail!(
+            "PostgreSQL {} in {} is too old, {POSTGRES_MAJOR_MIN} is needed; {POSTGRES_HINT}",
+            old.major,
+            old.bin.display()
+        ),
         None => bail!("no PostgreSQL server programs on this machine; {POSTGRES_HINT}"),
     }
 }
@@ -57,14 +64,20 @@ pub(super) fn redis() -> Result<PathBuf> {
         }
     }
     match too_old {
-        Some((program, major)) => bail!("{} is version {major}, {REDIS_MAJOR_MIN} is needed; {REDIS_HINT}", program.display()),
+        Some((program, major)) => bail!(
+            "{} is version {major}, {REDIS_MAJOR_MIN} is needed; {REDIS_HINT}",
+            program.display()
+        ),
         None => bail!("no redis-server or valkey-server on this machine; {REDIS_HINT}"),
     }
 }
 
 /// Where the shell would find a program.
 pub(super) fn on_path(name: &str) -> Option<PathBuf> {
-    let output = Command::new("sh").args(["-c", "command -v \"$1\"", "sh", name]).output().ok()?;
+    let output = Command::new("sh")
+        .args(["-c", "command -v \"$1\"", "sh", name])
+        .output()
+        .ok()?;
     let path = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     path.is_absolute().then_some(path)
 }
@@ -75,7 +88,10 @@ impl PostgresPrograms {
             return None;
         }
         let major = version_of(&bin.join("postgres"), postgres_major)?;
-        Some(Self { bin: bin.to_owned(), major })
+        Some(Self {
+            bin: bin.to_owned(),
+            major,
+        })
     }
 
     pub(super) fn program(&self, name: &str) -> PathBuf {
@@ -84,7 +100,9 @@ impl PostgresPrograms {
 
     /// Whether an extension's library lies where packages of Postgres put it.
     pub(super) fn has_library(&self, name: &str) -> bool {
-        self.bin.parent().is_some_and(|home| home.join("lib").join(format!("{name}.so")).exists())
+        self.bin
+            .parent()
+            .is_some_and(|home| home.join("lib").join(format!("{name}.so")).exists())
     }
 }
 
@@ -92,11 +110,17 @@ impl PostgresPrograms {
 fn postgres_dirs() -> Vec<PathBuf> {
     let mut dirs = below("/usr/lib/postgresql", "");
     dirs.extend(below("/usr", "pgsql-"));
-    for homebrew in ["/opt/homebrew/opt", "/usr/local/opt", "/home/linuxbrew/.linuxbrew/opt"] {
+    for homebrew in [
+        "/opt/homebrew/opt",
+        "/usr/local/opt",
+        "/home/linuxbrew/.linuxbrew/opt",
+    ] {
         dirs.extend(below(homebrew, "postgresql"));
     }
     if let Ok(output) = Command::new("pg_config").arg("--bindir").output() {
-        dirs.push(PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()));
+        dirs.push(PathBuf::from(
+            String::from_utf8_lossy(&output.stdout).trim(),
+        ));
     }
     dirs.extend(on_path("initdb").and_then(|program| Some(program.parent()?.to_owned())));
     dirs
@@ -111,9 +135,20 @@ fn below(parent: &str, prefix: &str) -> Vec<PathBuf> {
 
 fn redis_candidates() -> Vec<PathBuf> {
     let names = ["redis-server", "valkey-server"];
-    let usual = ["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/home/linuxbrew/.linuxbrew/bin"];
-    let elsewhere = usual.iter().flat_map(|dir| names.map(|name| Path::new(dir).join(name)));
-    names.into_iter().filter_map(on_path).chain(elsewhere.filter(|program| program.exists())).collect()
+    let usual = [
+        "/usr/bin",
+        "/usr/local/bin",
+        "/opt/homebrew/bin",
+        "/home/linuxbrew/.linuxbrew/bin",
+    ];
+    let elsewhere = usual
+        .iter()
+        .flat_map(|dir| names.map(|name| Path::new(dir).join(name)));
+    names
+        .into_iter()
+        .filter_map(on_path)
+        .chain(elsewhere.filter(|program| program.exists()))
+        .collect()
 }
 
 fn version_of(program: &Path, major: fn(&str) -> Option<u32>) -> Option<u32> {
@@ -132,20 +167,32 @@ fn redis_major(text: &str) -> Option<u32> {
 }
 
 fn leading_number(text: &str) -> Option<u32> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     text[..end].parse().ok()
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
     #[test]
     fn versions_are_read_from_what_the_programs_say() {
-        assert_eq!(postgres_major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"), Some(15));
+        assert_eq!(
+            postgres_major("postgres (PostgreSQL) 15.14 (Debian 15.14-0+deb12u1)\n"),
+            Some(15)
+        );
         assert_eq!(postgres_major("postgres (PostgreSQL) 17beta1"), Some(17));
-        assert_eq!(redis_major("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0"), Some(7));
+        assert_eq!(
+            redis_major("Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0"),
+            Some(7)
+        );
         assert_eq!(redis_major("Valkey server v=8.0.1 sha=00000000:0"), Some(8));
         assert_eq!(redis_major("something else"), None);
     }
@@ -154,7 +201,10 @@ mod tests {
     #[test]
     fn a_data_directory_of_an_absent_release_is_an_error_that_says_so() {
         let error = postgres(Some(9)).unwrap_err().to_string();
-        assert!(error.contains("PostgreSQL 9") && error.contains("remove the directory"), "{error}");
+        assert!(
+            error.contains("PostgreSQL 9") && error.contains("remove the directory"),
+            "{error}"
+        );
     }
 
     #[test]

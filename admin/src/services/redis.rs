@@ -34,7 +34,13 @@ pub(super) struct Redis {
 
 impl Redis {
     /// Finds the program and makes its directory; does not start the server.
-    pub(super) fn prepare(dir: &Path, account: Account, nursery: Nursery, durability: Durability, state: &State) -> Result<Self> {
+    pub(super) fn prepare(
+        dir: &Path,
+        account: Account,
+        nursery: Nursery,
+        durability: Durability,
+        state: &State,
+    ) -> Result<Self> {
         let program = programs::redis()?;
         place::server_dir(&dir.join("redis"), &account)?;
         Ok(Self {
@@ -51,7 +57,10 @@ impl Redis {
 
     /// With the name of the default user: `redis-cli -u` takes an empty name for a user called "".
     pub(super) fn url(&self) -> String {
-        format!("redis://default:{}@127.0.0.1:{}/0", self.password, self.port)
+        format!(
+            "redis://default:{}@127.0.0.1:{}/0",
+            self.password, self.port
+        )
     }
 
     pub(super) fn pid(&self) -> Option<u32> {
@@ -86,7 +95,9 @@ impl Redis {
         let mut command = self.account.server(&self.program, "TERM");
         command.arg(&config).current_dir(&data);
         let mut running = self.nursery.start("Redis", command, &log)?;
-        let ready = running.wait_until(START_LIMIT, || probe::redis_answers(self.port, &self.password));
+        let ready = running.wait_until(START_LIMIT, || {
+            probe::redis_answers(self.port, &self.password)
+        });
         if ready.is_err() {
             running.end(Signal::TERM, STOP_LIMIT)?;
         } else {
@@ -96,12 +107,16 @@ impl Redis {
     }
 
     pub(super) fn stop(&mut self) -> Result<()> {
-        let Some(mut running) = self.running.take() else { return Ok(()) };
+        let Some(mut running) = self.running.take() else {
+            return Ok(());
+        };
         running.end(Signal::TERM, STOP_LIMIT)
     }
 
     pub(super) fn kill9(&mut self) -> Result<()> {
-        let Some(mut running) = self.running.take() else { bail!("the private Redis is not running") };
+        let Some(mut running) = self.running.take() else {
+            bail!("the private Redis is not running")
+        };
         running.end(Signal::KILL, STOP_LIMIT)
     }
 

@@ -59,24 +59,40 @@ struct Urls {
 /// Uses the servers of `dir`, and starts them if nobody has. `keeper` is a program that calls [`keep`] with its only
 /// argument, the directory. Blocks for about two seconds in the first process, a millisecond in the others.
 pub fn join(dir: &Path, keeper: &Path) -> Result<SharedServices> {
-    fs::create_dir_all(dir).with_context(|| format!("cannot make the directory {}", dir.display()))?;
-    let mut user = lock::shared(&dir.join("users"), USERS_LIMIT)?.context("the test servers have been shutting down for too long")?;
+    fs::create_dir_all(dir)
+        .with_context(|| format!("cannot make the directory {}", dir.display()))?;
+    let mut user = lock::shared(&dir.join("users"), USERS_LIMIT)?
+        .context("the test servers have been shutting down for too long")?;
     // The time of this write tells the keeper of a user who came and went between two looks.
-    user.write_all(b"u").context("cannot write to the users file")?;
+    user.write_all(b"u")
+        .context("cannot write to the users file")?;
     let urls = match ready(dir)? {
         Some(urls) => urls,
         None => start(dir, keeper)?,
     };
-    Ok(SharedServices { database_url: urls.database_url, redis_url: urls.redis_url, _user: user })
+    Ok(SharedServices {
+        database_url: urls.database_url,
+        redis_url: urls.redis_url,
+        _user: user,
+    })
 }
 
 /// The keeper's whole life: starts the servers, watches them and their users, stops them when nobody is left.
 pub fn keep(dir: &Path) -> Result<()> {
     let alone = lock::exclusive(&dir.join("keeper"), KEEPER_LIMIT)?;
     let Some(_alone) = alone else { return Ok(()) };
-    let options = Options { dir: dir.join("servers"), durability: Durability::None, fresh: true, env: ServerEnv::default() };
+    let options = Options {
+        dir: dir.join("servers"),
+        durability: Durability::None,
+        fresh: true,
+        env: ServerEnv::default(),
+    };
     let services = LocalServices::start_blocking(&options)?;
-    let urls = Urls { database_url: services.database_url.clone(), redis_url: services.redis_url.clone(), keeper_pid: std::process::id() };
+    let urls = Urls {
+        database_url: services.database_url.clone(),
+        redis_url: services.redis_url.clone(),
+        keeper_pid: std::process::id(),
+    };
     let file = urls_file(dir);
     write_private(&file, &serde_json::to_vec_pretty(&urls)?)?;
     let watched = watch(dir, &services);
@@ -110,7 +126,9 @@ fn watch(dir: &Path, services: &LocalServices) -> Result<Option<File>> {
 
 /// Compared for equality only, so a wall clock that steps does no harm.
 fn last_use(dir: &Path) -> Option<SystemTime> {
-    fs::metadata(dir.join("users")).and_then(|file| file.modified()).ok()
+    fs::metadata(dir.join("users"))
+        .and_then(|file| file.modified())
+        .ok()
 }
 
 /// The URLs, if a living keeper has written them and both servers answer.
@@ -130,7 +148,8 @@ fn ready(dir: &Path) -> Result<Option<Urls>> {
 
 impl Urls {
     fn answer(&self) -> bool {
-        let postgres = port_of(&self.database_url).is_some_and(|port| probe::postgres_answers(port, "millstream", "millstream"));
+        let postgres = port_of(&self.database_url)
+            .is_some_and(|port| probe::postgres_answers(port, "millstream", "millstream"));
         let redis = port_of(&self.redis_url).zip(password_of(&self.redis_url));
         postgres && redis.is_some_and(|(port, password)| probe::redis_answers(port, password))
     }
@@ -139,7 +158,8 @@ impl Urls {
 /// Waits for a keeper to be ready, and starts one whenever there is none.
 fn start(dir: &Path, program: &Path) -> Result<Urls> {
     let starter = lock::exclusive(&dir.join("start"), START_LIMIT)?;
-    let _starter = starter.context("another test process has been starting the test servers for too long")?;
+    let _starter =
+        starter.context("another test process has been starting the test servers for too long")?;
     let mut keeper: Option<Child> = None;
     let found = wait::until(START_LIMIT, || {
         if let Some(urls) = ready(dir)? {
@@ -153,7 +173,12 @@ fn start(dir: &Path, program: &Path) -> Result<Urls> {
         }
         Ok(None)
     })?;
-    found.with_context(|| format!("the test servers did not start within {START_LIMIT:?}; see {}", dir.join("keeper.log").display()))
+    found.with_context(|| {
+        format!(
+            "the test servers did not start within {START_LIMIT:?}; see {}",
+            dir.join("keeper.log").display()
+        )
+    })
 }
 
 fn spawn(dir: &Path, program: &Path) -> Result<Child> {
@@ -162,13 +187,25 @@ fn spawn(dir: &Path, program: &Path) -> Result<Child> {
     let also = log.try_clone().context("cannot open keeper.log twice")?;
     let mut command = Command::new(program);
     // Nothing of this process may reach it: a test runner waits for whoever holds a test's output, and signals its group.
-    command.arg(dir).stdin(Stdio::null()).stdout(log).stderr(also).process_group(0);
-    command.spawn().with_context(|| format!("cannot start the keeper {}", program.display()))
+    command
+        .arg(dir)
+        .stdin(Stdio::null())
+        .stdout(log)
+        .stderr(also)
+        .process_group(0);
+    command
+        .spawn()
+        .with_context(|| format!("cannot start the keeper {}", program.display()))
 }
 
 fn check(keeper: &mut Child, dir: &Path) -> Result<()> {
-    let Some(status) = keeper.try_wait().context("cannot watch the keeper")? else { return Ok(()) };
-    bail!("the test servers did not start ({status}):\n{}", process::tail(&dir.join("keeper.log")));
+    let Some(status) = keeper.try_wait().context("cannot watch the keeper")? else {
+        return Ok(());
+    };
+    bail!(
+        "the test servers did not start ({status}):\n{}",
+        process::tail(&dir.join("keeper.log"))
+    );
 }
 
 fn urls_file(dir: &Path) -> PathBuf {
@@ -177,7 +214,9 @@ fn urls_file(dir: &Path) -> PathBuf {
 
 fn remove_urls(dir: &Path) -> Result<()> {
     match fs::remove_file(urls_file(dir)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error).context("cannot remove urls.json"),
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).context("cannot remove urls.json")
+        }
         _ => Ok(()),
     }
 }
@@ -185,22 +224,43 @@ fn remove_urls(dir: &Path) -> Result<()> {
 /// Of a URL that this module wrote: `scheme://user:password@127.0.0.1:port/database`.
 fn port_of(url: &str) -> Option<u16> {
     let authority = url.rsplit_once('@')?.1;
-    authority.split('/').next()?.rsplit_once(':')?.1.parse().ok()
+    authority
+        .split('/')
+        .next()?
+        .rsplit_once(':')?
+        .1
+        .parse()
+        .ok()
 }
 
 fn password_of(url: &str) -> Option<&str> {
-    url.split_once("://")?.1.rsplit_once('@')?.0.split_once(':').map(|(_, password)| password)
+    url.split_once("://")?
+        .1
+        .rsplit_once('@')?
+        .0
+        .split_once(':')
+        .map(|(_, password)| password)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
     #[test]
     fn ports_and_passwords_are_read_back_from_our_own_urls() {
-        assert_eq!(port_of("postgres://millstream:ab@127.0.0.1:20001/millstream"), Some(20001));
-        assert_eq!(password_of("redis://default:cd@127.0.0.1:20002/0"), Some("cd"));
+        assert_eq!(
+            port_of("postgres://millstream:ab@127.0.0.1:20001/millstream"),
+            Some(20001)
+        );
+        assert_eq!(
+            password_of("redis://default:cd@127.0.0.1:20002/0"),
+            Some("cd")
+        );
         assert_eq!(port_of("nonsense"), None);
     }
 
@@ -221,8 +281,17 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("keeper.sh");
         fs::write(&program, "#!/bin/sh\necho no room in $1 >&2\nexit 7\n").unwrap();
-        fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-        let error = join(&dir.path().join("shared"), &program).unwrap_err().to_string();
-        assert!(error.contains("no room in") && error.contains("exit status: 7"), "{error}");
+        fs::set_permissions(
+            &program,
+            std::os::unix::fs::PermissionsExt::from_mode(0o700),
+        )
+        .unwrap();
+        let error = join(&dir.path().join("shared"), &program)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no room in") && error.contains("exit status: 7"),
+            "{error}"
+        );
     }
 }

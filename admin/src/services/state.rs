@@ -32,7 +32,9 @@ impl State {
     pub(super) fn load_or_new(dir: &Path) -> Result<Self> {
         let path = dir.join("state.json");
         match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged; remove {}", path.display(), dir.display())),
+            Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| {
+                format!("{} is damaged; remove {}", path.display(), dir.display())
+            }),
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let state = Self::new()?;
                 // Saved before initdb sets the password, so that no start can be interrupted in between.
@@ -48,7 +50,12 @@ impl State {
     }
 
     fn new() -> Result<Self> {
-        Ok(Self { postgres_port: free_port()?, redis_port: free_port()?, postgres_password: password()?, redis_password: password()? })
+        Ok(Self {
+            postgres_port: free_port()?,
+            redis_port: free_port()?,
+            postgres_password: password()?,
+            redis_password: password()?,
+        })
     }
 }
 
@@ -56,7 +63,12 @@ impl State {
 pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
     let write = || -> std::io::Result<()> {
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&draft)?;
         file.write_all(content)?;
         fs::rename(&draft, path)
     };
@@ -65,8 +77,15 @@ pub(super) fn write_private(path: &Path, content: &[u8]) -> Result<()> {
 
 /// Starts on the remembered port, or on another one when somebody has taken it. Between looking and listening a port
 /// can still be lost, so a start that fails while its port is busy is tried again on a new one.
-pub(super) fn start_on_a_free_port(remembered: u16, mut start: impl FnMut(u16) -> Result<()>) -> Result<u16> {
-    let mut port = if is_free(remembered) { remembered } else { free_port()? };
+pub(super) fn start_on_a_free_port(
+    remembered: u16,
+    mut start: impl FnMut(u16) -> Result<()>,
+) -> Result<u16> {
+    let mut port = if is_free(remembered) {
+        remembered
+    } else {
+        free_port()?
+    };
     for _ in 1..PORT_TRIES_MAX {
         match start(port) {
             Ok(()) => return Ok(port),
@@ -87,7 +106,11 @@ fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    bail!("no free port between {} and {} on 127.0.0.1", PORTS.start, PORTS.end)
+    bail!(
+        "no free port between {} and {} on 127.0.0.1",
+        PORTS.start,
+        PORTS.end
+    )
 }
 
 fn is_free(port: u16) -> bool {
@@ -109,7 +132,11 @@ fn random<const N: usize>() -> Result<[u8; N]> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
@@ -122,7 +149,10 @@ mod tests {
         assert_eq!(first.postgres_password, again.postgres_password);
         assert_ne!(first.postgres_password, first.redis_password);
         assert_eq!(first.redis_password.len(), 2 * PASSWORD_BYTES);
-        let mode = fs::metadata(dir.path().join("state.json")).unwrap().permissions().mode();
+        let mode = fs::metadata(dir.path().join("state.json"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
     }
 

@@ -13,7 +13,10 @@ const LOOK_FIRST: Duration = Duration::from_millis(5);
 const LOOK_LAST: Duration = Duration::from_millis(100);
 
 /// Looks until `look` finds something or `limit` is over; `None` when it is.
-pub(super) fn until<T>(limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<Option<T>> {
+pub(super) fn until<T>(
+    limit: Duration,
+    mut look: impl FnMut() -> Result<Option<T>>,
+) -> Result<Option<T>> {
     let deadline = Instant::now() + limit;
     let mut pause_next = LOOK_FIRST;
     loop {
@@ -29,13 +32,20 @@ pub(super) fn until<T>(limit: Duration, mut look: impl FnMut() -> Result<Option<
 }
 
 /// Blocks this thread, which is never one of the async runtime's: all callers run in `spawn_blocking` or without one.
-#[expect(clippy::disallowed_methods, reason = "another process gives no event to wait for")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "another process gives no event to wait for"
+)]
 pub(super) fn pause(time: Duration) {
     thread::sleep(time);
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 

@@ -24,10 +24,20 @@ impl Variable {
     /// What a variable sets, if it is one of ours. `defaults` tell what is text.
     pub(super) fn of(name: &str, value: &str, defaults: &Figment) -> Option<Self> {
         let path = path(name)?;
-        let is_text = defaults.find_value(&path).is_ok_and(|default| default.as_str().is_some());
+        let is_text = defaults
+            .find_value(&path)
+            .is_ok_and(|default| default.as_str().is_some());
         let value = value.trim();
-        let value = if is_text { Value::from(value) } else { value.parse().unwrap_or_else(|never| match never {}) };
-        Some(Self { name: name.to_ascii_uppercase(), path, value })
+        let value = if is_text {
+            Value::from(value)
+        } else {
+            value.parse().unwrap_or_else(|never| match never {})
+        };
+        Some(Self {
+            name: name.to_ascii_uppercase(),
+            path,
+            value,
+        })
     }
 
     fn is_conventional(&self) -> bool {
@@ -41,7 +51,9 @@ impl Provider for Variable {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
-        let nested = nest(&self.path, self.value.clone()).into_dict().unwrap_or_default();
+        let nested = nest(&self.path, self.value.clone())
+            .into_dict()
+            .unwrap_or_default();
         Ok(std::iter::once((Profile::Default, nested)).collect())
     }
 }
@@ -62,7 +74,10 @@ fn path(name: &str) -> Option<String> {
 
 /// All of them, those that win last.
 pub(super) fn variables(defaults: &Figment) -> Vec<Variable> {
-    let mut ours: Vec<_> = Env::raw().iter().filter_map(|(name, value)| Variable::of(name.as_str(), &value, defaults)).collect();
+    let mut ours: Vec<_> = Env::raw()
+        .iter()
+        .filter_map(|(name, value)| Variable::of(name.as_str(), &value, defaults))
+        .collect();
     // Our own name of a setting says more than the conventional one.
     ours.sort_by_key(|variable| !variable.is_conventional());
     ours

@@ -32,14 +32,26 @@ enum ListOrScalar {
 /// `["a", "b"]` or `"a, b"`.
 pub(super) fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let items = match ListOrScalar::deserialize(deserializer)? {
-        ListOrScalar::List(items) => items.into_iter().map(Scalar::into_text).collect::<Vec<_>>().join(","),
+        ListOrScalar::List(items) => items
+            .into_iter()
+            .map(Scalar::into_text)
+            .collect::<Vec<_>>()
+            .join(","),
         ListOrScalar::One(item) => item.into_text(),
     };
-    Ok(items.split(',').map(str::trim).filter(|item| !item.is_empty()).map(str::to_owned).collect())
+    Ok(items
+        .split(',')
+        .map(str::trim)
+        .filter(|item| !item.is_empty())
+        .map(str::to_owned)
+        .collect())
 }
 
 /// `true`, `1`, `yes`, `on`; everything else is false.
 pub(super) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     let text = Scalar::deserialize(deserializer)?.into_text();
-    Ok(matches!(text.to_ascii_lowercase().as_str(), "true" | "1" | "yes" | "on"))
+    Ok(matches!(
+        text.to_ascii_lowercase().as_str(),
+        "true" | "1" | "yes" | "on"
+    ))
 }

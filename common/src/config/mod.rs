@@ -192,7 +192,10 @@ impl Config {
         let mut figment = defaults();
         if let Some(path) = file {
             if !path.is_file() {
-                return Err(format!("the configuration file {} does not exist", path.display()));
+                return Err(format!(
+                    "the configuration file {} does not exist",
+                    path.display()
+                ));
             }
             figment = figment.merge(Toml::file_exact(path));
         }
@@ -203,10 +206,19 @@ impl Config {
     }
 
     fn from_figment(figment: &Figment) -> Result<Self, String> {
-        let wrong = |faults| format!("the configuration is wrong: {}", fault::told(faults, &defaults()));
+        let wrong = |faults| {
+            format!(
+                "the configuration is wrong: {}",
+                fault::told(faults, &defaults())
+            )
+        };
         let config: Self = figment.extract().map_err(wrong)?;
         let faults = config.faults();
-        if faults.is_empty() { Ok(config) } else { Err(format!("the configuration is wrong: {}", faults.join("; "))) }
+        if faults.is_empty() {
+            Ok(config)
+        } else {
+            Err(format!("the configuration is wrong: {}", faults.join("; ")))
+        }
     }
 
     fn faults(&self) -> Vec<String> {
@@ -216,18 +228,54 @@ impl Config {
                 faults.push(text.to_owned());
             }
         };
-        check((2_000..=3_600_000).contains(&self.worker.lease_ms), "worker.lease_ms must be between 2000 and 3600000");
-        check(self.retention.keep_days <= 36_500, "retention.keep_days must be at most 36500; 0 keeps jobs for ever");
-        check(self.worker.grace_ms <= 3_600_000, "worker.grace_ms must be at most 3600000");
-        check(self.worker.concurrency <= 10_000, "worker.concurrency must be at most 10000");
-        check((1..=1000).contains(&self.database.connections_max), "database.connections_max must be between 1 and 1000");
-        check(matches!(self.log_format.as_str(), "pretty" | "json"), "log_format must be pretty or json");
-        check(is_key_prefix(&self.redis.prefix), "redis.prefix must be 1 to 64 of a-z 0-9 _ . - :");
-        check(matches!(self.embedding.provider.as_str(), "local" | "openai" | "tei"), "embedding.provider must be local, openai or tei");
-        check(matches!(self.analysis.provider.as_str(), "local" | "openai"), "analysis.provider must be local or openai");
-        check(self.embedding.provider == "local" || !self.embedding.url.is_empty(), "embedding.url is needed for a remote provider");
-        check(self.analysis.provider == "local" || !self.analysis.url.is_empty(), "analysis.url is needed for a remote provider");
-        check((200..=20_000).contains(&self.documents.chunk_chars_max), "documents.chunk_chars_max must be between 200 and 20000");
+        check(
+            (2_000..=3_600_000).contains(&self.worker.lease_ms),
+            "worker.lease_ms must be between 2000 and 3600000",
+        );
+        check(
+            self.retention.keep_days <= 36_500,
+            "retention.keep_days must be at most 36500; 0 keeps jobs for ever",
+        );
+        check(
+            self.worker.grace_ms <= 3_600_000,
+            "worker.grace_ms must be at most 3600000",
+        );
+        check(
+            self.worker.concurrency <= 10_000,
+            "worker.concurrency must be at most 10000",
+        );
+        check(
+            (1..=1000).contains(&self.database.connections_max),
+            "database.connections_max must be between 1 and 1000",
+        );
+        check(
+            matches!(self.log_format.as_str(), "pretty" | "json"),
+            "log_format must be pretty or json",
+        );
+        check(
+            is_key_prefix(&self.redis.prefix),
+            "redis.prefix must be 1 to 64 of a-z 0-9 _ . - :",
+        );
+        check(
+            matches!(self.embedding.provider.as_str(), "local" | "openai" | "tei"),
+            "embedding.provider must be local, openai or tei",
+        );
+        check(
+            matches!(self.analysis.provider.as_str(), "local" | "openai"),
+            "analysis.provider must be local or openai",
+        );
+        check(
+            self.embedding.provider == "local" || !self.embedding.url.is_empty(),
+            "embedding.url is needed for a remote provider",
+        );
+        check(
+            self.analysis.provider == "local" || !self.analysis.url.is_empty(),
+            "analysis.url is needed for a remote provider",
+        );
+        check(
+            (200..=20_000).contains(&self.documents.chunk_chars_max),
+            "documents.chunk_chars_max must be between 200 and 20000",
+        );
         check(
             self.documents.chunk_overlap_chars * 2 <= self.documents.chunk_chars_max,
             "documents.chunk_overlap_chars must be at most half of chunk_chars_max",
@@ -237,19 +285,30 @@ impl Config {
 }
 
 /// Where programs are found, in the form of `PATH`: poppler and Tesseract for documents.
-#[expect(clippy::disallowed_methods, reason = "only config reads the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only config reads the environment"
+)]
 pub fn search_path() -> std::ffi::OsString {
     std::env::var_os("PATH").unwrap_or_default()
 }
 
 /// Where Tesseract's language data are, if not where it was installed: `TESSDATA_PREFIX`, as Tesseract itself reads it.
-#[expect(clippy::disallowed_methods, reason = "only config reads the environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only config reads the environment"
+)]
 pub fn tessdata_dir() -> Option<std::path::PathBuf> {
-    std::env::var_os("TESSDATA_PREFIX").filter(|dir| !dir.is_empty()).map(Into::into)
+    std::env::var_os("TESSDATA_PREFIX")
+        .filter(|dir| !dir.is_empty())
+        .map(Into::into)
 }
 
 fn is_key_prefix(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-:".contains(&b))
+    (1..=64).contains(&text.len())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-:".contains(&b))
 }
 
 fn defaults() -> Figment {

@@ -5,7 +5,13 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, de::Visitor};
 
 /// The settings that are secret, or hold a secret. Faults name them without what stands there.
-pub(super) const SECRETS: [&str; 5] = ["database.url", "redis.url", "api.token", "embedding.api_key", "analysis.api_key"];
+pub(super) const SECRETS: [&str; 5] = [
+    "database.url",
+    "redis.url",
+    "api.token",
+    "embedding.api_key",
+    "analysis.api_key",
+];
 
 /// Text that shows as `***` in logs and errors; read it with [`Secret::expose`].
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -17,13 +17,17 @@ const BARE_IPV6: UrlFault = UrlFault("an IPv6 address stands in brackets there: 
 
 /// Refuses a URL of which it is not certain what is host and what is password.
 pub fn check(url: &str) -> Result<(), UrlFault> {
-    let Some((_, rest)) = url.split_once("://") else { return Ok(()) };
+    let Some((_, rest)) = url.split_once("://") else {
+        return Ok(());
+    };
     let authority = authority(rest);
     // Behind the authority an `@` has no business that `%40` would not do as well.
     if rest.matches('@').count() > usize::from(authority.contains('@')) {
         return Err(UNENCODED);
     }
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     if !host.starts_with('[') && host.matches(':').count() > 1 {
         return Err(BARE_IPV6);
     }
@@ -35,14 +39,24 @@ fn authority(rest: &str) -> &str {
 }
 
 /// The URL without the parameters that `is_known` does not know, and their names: a driver would print their values.
-pub fn without_unknown<'u>(url: &'u str, is_known: impl Fn(&str) -> bool) -> (Cow<'u, str>, Vec<&'u str>) {
-    let Some((head, query)) = url.split_once('?') else { return (url.into(), Vec::new()) };
+pub fn without_unknown<'u>(
+    url: &'u str,
+    is_known: impl Fn(&str) -> bool,
+) -> (Cow<'u, str>, Vec<&'u str>) {
+    let Some((head, query)) = url.split_once('?') else {
+        return (url.into(), Vec::new());
+    };
     let name = |pair: &'u str| pair.split('=').next().unwrap_or_default();
-    let (known, unknown): (Vec<_>, Vec<_>) = query.split('&').partition(|pair| pair.is_empty() || is_known(name(pair)));
+    let (known, unknown): (Vec<_>, Vec<_>) = query
+        .split('&')
+        .partition(|pair| pair.is_empty() || is_known(name(pair)));
     if unknown.is_empty() {
         return (url.into(), Vec::new());
     }
-    (format!("{head}?{}", known.join("&")).into(), unknown.into_iter().map(name).collect())
+    (
+        format!("{head}?{}", known.join("&")).into(),
+        unknown.into_iter().map(name).collect(),
+    )
 }
 
 #[cfg(test)]
@@ -82,14 +96,25 @@ mod tests {
             }
         }
         assert_eq!(check("postgres://u:pw@::1:5432/x"), Err(BARE_IPV6));
-        assert_eq!(check("postgres://u:pw@host/x?application_name=a@b"), Err(UNENCODED));
+        assert_eq!(
+            check("postgres://u:pw@host/x?application_name=a@b"),
+            Err(UNENCODED)
+        );
     }
 
     // X27
     #[test]
     fn x27_unknown_parameters_are_named_without_their_values() {
-        let (url, unknown) = without_unknown("postgres://h/x?a=1&pasword=canary&b=2", |name| name.len() == 1);
-        assert_eq!((url.as_ref(), unknown), ("postgres://h/x?a=1&b=2", vec!["pasword"]));
-        assert_eq!(without_unknown("postgres://h/x", |_| false).1, Vec::<&str>::new());
+        let (url, unknown) = without_unknown("postgres://h/x?a=1&pasword=canary&b=2", |name| {
+            name.len() == 1
+        });
+        assert_eq!(
+            (url.as_ref(), unknown),
+            ("postgres://h/x?a=1&b=2", vec!["pasword"])
+        );
+        assert_eq!(
+            without_unknown("postgres://h/x", |_| false).1,
+            Vec::<&str>::new()
+        );
     }
 }

@@ -59,7 +59,12 @@ pub struct Description {
 
 impl Description {
     fn new(desc: &Desc, kind: MetricKind) -> Self {
-        Self { name: desc.fq_name.clone(), kind, labels: desc.variable_labels.clone(), help: desc.help.clone() }
+        Self {
+            name: desc.fq_name.clone(),
+            kind,
+            labels: desc.variable_labels.clone(),
+            help: desc.help.clone(),
+        }
     }
 }
 
@@ -72,7 +77,10 @@ pub(super) struct Catalog {
 
 impl Catalog {
     pub(super) fn new() -> Self {
-        Self { registry: Registry::new(), descriptions: Vec::new() }
+        Self {
+            registry: Registry::new(),
+            descriptions: Vec::new(),
+        }
     }
 
     pub(super) fn descriptions(&self) -> &[Description] {
@@ -81,7 +89,10 @@ impl Catalog {
 
     /// Makes a metric and registers it.
     pub(super) fn add<F: Family>(&mut self, spec: &Spec) -> Result<F, MetricsError> {
-        let family = F::make(spec).map_err(|source| MetricsError { name: spec.name, source })?;
+        let family = F::make(spec).map_err(|source| MetricsError {
+            name: spec.name,
+            source,
+        })?;
         self.keep(spec.name, family.collector(), |_| F::KIND)?;
         Ok(family)
     }
@@ -91,18 +102,21 @@ impl Catalog {
     pub(super) fn add_process(&mut self) -> Result<(), MetricsError> {
         let collector = prometheus::process_collector::ProcessCollector::for_self();
         // A descriptor does not tell its type; the library follows the naming rule for counters.
-        self.keep(
-            "process_*",
-            Box::new(collector),
-            |desc| {
-                if desc.fq_name.ends_with("_total") { MetricKind::Counter } else { MetricKind::Gauge }
-            },
-        )
+        self.keep("process_*", Box::new(collector), |desc| {
+            if desc.fq_name.ends_with("_total") {
+                MetricKind::Counter
+            } else {
+                MetricKind::Gauge
+            }
+        })
     }
 
     /// See the Linux one.
     #[cfg(not(target_os = "linux"))]
-    #[expect(clippy::unnecessary_wraps, reason = "the same signature on every system")]
+    #[expect(
+        clippy::unnecessary_wraps,
+        reason = "the same signature on every system"
+    )]
     #[expect(clippy::unused_self, reason = "the same signature on every system")]
     pub(super) fn add_process(&mut self) -> Result<(), MetricsError> {
         Ok(())
@@ -114,7 +128,11 @@ impl Catalog {
         if let Err(error) = TextEncoder::new().encode_utf8(&sampled, &mut text) {
             // Only a family without a name or samples is refused, and gathering leaves those out. Half a
             // page with the reason in a comment still tells the operator more than an empty one.
-            let _ = writeln!(text, "# incomplete: {}", error.to_string().replace('\n', " "));
+            let _ = writeln!(
+                text,
+                "# incomplete: {}",
+                error.to_string().replace('\n', " ")
+            );
         }
         self.render_silent(&sampled, &mut text);
         text
@@ -123,17 +141,31 @@ impl Catalog {
     /// The library leaves out what has no sample; its name and meaning are written all the same.
     fn render_silent(&self, sampled: &[MetricFamily], text: &mut String) {
         let sampled: HashSet<&str> = sampled.iter().map(MetricFamily::name).collect();
-        for silent in self.descriptions.iter().filter(|d| !sampled.contains(d.name.as_str())) {
+        for silent in self
+            .descriptions
+            .iter()
+            .filter(|d| !sampled.contains(d.name.as_str()))
+        {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "# HELP {} {}", silent.name, silent.help);
             let _ = writeln!(text, "# TYPE {} {}", silent.name, silent.kind.as_str());
         }
     }
 
-    fn keep(&mut self, name: &'static str, collector: Box<dyn Collector>, kind: impl Fn(&Desc) -> MetricKind) -> Result<(), MetricsError> {
-        let described = collector.desc().into_iter().map(|desc| Description::new(desc, kind(desc)));
+    fn keep(
+        &mut self,
+        name: &'static str,
+        collector: Box<dyn Collector>,
+        kind: impl Fn(&Desc) -> MetricKind,
+    ) -> Result<(), MetricsError> {
+        let described = collector
+            .desc()
+            .into_iter()
+            .map(|desc| Description::new(desc, kind(desc)));
         let described: Vec<Description> = described.collect();
-        self.registry.register(collector).map_err(|source| MetricsError { name, source })?;
+        self.registry
+            .register(collector)
+            .map_err(|source| MetricsError { name, source })?;
         self.descriptions.extend(described);
         Ok(())
     }

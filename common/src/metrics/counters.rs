@@ -53,7 +53,10 @@ impl Counters {
     pub fn set_degraded(&self, reason: Degraded, toll: Toll) {
         let labels = [reason.as_str()];
         catch_up(&self.degraded.with_label_values(&labels), toll.times);
-        catch_up(&self.degraded_seconds.with_label_values(&labels), toll.lasted.as_secs());
+        catch_up(
+            &self.degraded_seconds.with_label_values(&labels),
+            toll.lasted.as_secs(),
+        );
     }
 
     /// Counts one failed or timed-out Postgres operation.

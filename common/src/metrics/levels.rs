@@ -59,7 +59,10 @@ impl<const N: usize> Family for Levels<N> {
     const KIND: MetricKind = GaugeVec::KIND;
 
     fn make(spec: &Spec) -> prometheus::Result<Self> {
-        Ok(Self { gauge: <GaugeVec as Family>::make(spec)?, known: Mutex::default() })
+        Ok(Self {
+            gauge: <GaugeVec as Family>::make(spec)?,
+            known: Mutex::default(),
+        })
     }
 
     fn collector(&self) -> Box<dyn Collector> {

@@ -32,13 +32,20 @@ pub struct QueueMeters {
 impl QueueMeters {
     pub(super) fn resolve(metrics: &Metrics, queue: &str) -> Self {
         let counters = &metrics.counters;
-        let reclaimed = |reason: &ReclaimReason| counters.jobs_reclaimed.with_label_values(&[queue, reason.as_str()]);
+        let reclaimed = |reason: &ReclaimReason| {
+            counters
+                .jobs_reclaimed
+                .with_label_values(&[queue, reason.as_str()])
+        };
         Self {
             published: counters.jobs_published.with_label_values(&[queue]),
             claimed: counters.jobs_claimed.with_label_values(&[queue]),
             claimed_directly: counters.jobs_claimed_directly.with_label_values(&[queue]),
             deduplicated: counters.jobs_deduplicated.with_label_values(&[queue]),
-            queue_time: metrics.histograms.job_queue_time.with_label_values(&[queue]),
+            queue_time: metrics
+                .histograms
+                .job_queue_time
+                .with_label_values(&[queue]),
             reclaimed: ReclaimReason::ALL.iter().map(reclaimed).collect(),
         }
     }
@@ -63,8 +70,16 @@ pub struct JobMeters {
 impl JobMeters {
     pub(super) fn resolve(metrics: &Metrics, queue: &str, kind: &str) -> Self {
         let (counters, histograms) = (&metrics.counters, &metrics.histograms);
-        let finished = |outcome: &JobOutcome| counters.jobs_finished.with_label_values(&[queue, kind, outcome.as_str()]);
-        let enqueued = |source: &EnqueueSource| counters.jobs_enqueued.with_label_values(&[queue, kind, source.as_str()]);
+        let finished = |outcome: &JobOutcome| {
+            counters
+                .jobs_finished
+                .with_label_values(&[queue, kind, outcome.as_str()])
+        };
+        let enqueued = |source: &EnqueueSource| {
+            counters
+                .jobs_enqueued
+                .with_label_values(&[queue, kind, source.as_str()])
+        };
         Self {
             duration: histograms.job_duration.with_label_values(&[queue, kind]),
             queue_time: histograms.job_queue_time.with_label_values(&[queue]),

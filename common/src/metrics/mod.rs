@@ -63,7 +63,12 @@ impl Metrics {
         let gauges = Gauges::register(&mut catalog)?;
         catalog.add_process()?;
         gauges.build_info.with_label_values(&[version]).set(1);
-        Ok(Self { counters: Arc::new(counters), histograms: Arc::new(histograms), gauges: Arc::new(gauges), catalog: Arc::new(catalog) })
+        Ok(Self {
+            counters: Arc::new(counters),
+            histograms: Arc::new(histograms),
+            gauges: Arc::new(gauges),
+            catalog: Arc::new(catalog),
+        })
     }
 
     /// Everything in Prometheus' text format, to be served as [`CONTENT_TYPE`].

@@ -1,5 +1,9 @@
 //! The promises that dashboards, alerts and callers rely on.
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -19,8 +23,16 @@ const PUBLISHED: &[(&str, &str, &str)] = &[
     ("millstream_jobs_claimed_directly_total", "counter", "queue"),
     ("millstream_jobs_claimed_total", "counter", "queue"),
     ("millstream_jobs_deduplicated_total", "counter", "queue"),
-    ("millstream_jobs_enqueued_total", "counter", "queue,kind,source"),
-    ("millstream_jobs_finished_total", "counter", "queue,kind,outcome"),
+    (
+        "millstream_jobs_enqueued_total",
+        "counter",
+        "queue,kind,source",
+    ),
+    (
+        "millstream_jobs_finished_total",
+        "counter",
+        "queue,kind,outcome",
+    ),
     ("millstream_jobs_published_total", "counter", "queue"),
     ("millstream_jobs_reclaimed_total", "counter", "queue,reason"),
     ("millstream_last_success_timestamp_seconds", "gauge", "duty"),
@@ -42,7 +54,11 @@ const PUBLISHED: &[(&str, &str, &str)] = &[
     ("millstream_stage_duration_seconds", "histogram", "stage"),
     ("millstream_stale_hints_total", "counter", ""),
     ("millstream_stream_entries", "gauge", "queue,priority"),
-    ("millstream_stream_pending_entries", "gauge", "queue,priority"),
+    (
+        "millstream_stream_pending_entries",
+        "gauge",
+        "queue,priority",
+    ),
     ("millstream_worker_closed", "gauge", ""),
     ("millstream_worker_slots", "gauge", "state"),
     ("millstream_workers_live", "gauge", ""),
@@ -56,12 +72,17 @@ fn metrics() -> Metrics {
 /// The value of the one sample that starts with `series` and a space.
 fn sample(metrics: &Metrics, series: &str) -> Option<f64> {
     let text = metrics.render();
-    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     Some(value.parse().unwrap())
 }
 
 fn own(metrics: &Metrics) -> impl Iterator<Item = &Description> {
-    metrics.describe().iter().filter(|d| d.name.starts_with("millstream_"))
+    metrics
+        .describe()
+        .iter()
+        .filter(|d| d.name.starts_with("millstream_"))
 }
 
 // F52
@@ -71,7 +92,9 @@ fn every_published_metric_has_its_type_and_labels_and_there_is_no_other() {
     let described = own(&metrics).map(|d| (d.name.as_str(), d.kind.as_str(), d.labels.join(",")));
     let mut described: Vec<_> = described.collect();
     described.sort();
-    let published = PUBLISHED.iter().map(|&(name, kind, labels)| (name, kind, labels.to_owned()));
+    let published = PUBLISHED
+        .iter()
+        .map(|&(name, kind, labels)| (name, kind, labels.to_owned()));
     assert_eq!(described, published.collect::<Vec<_>>());
 }
 
@@ -83,7 +106,12 @@ fn a_fresh_process_renders_help_and_type_of_every_metric_once() {
     for d in metrics.describe() {
         let (help, kind) = (format!("# HELP {} {}\n", d.name, d.help), d.kind.as_str());
         assert_eq!(text.matches(&help).count(), 1, "{help}");
-        assert_eq!(text.matches(&format!("# TYPE {} {kind}\n", d.name)).count(), 1, "{}", d.name);
+        assert_eq!(
+            text.matches(&format!("# TYPE {} {kind}\n", d.name)).count(),
+            1,
+            "{}",
+            d.name
+        );
     }
     assert!(!text.contains("# incomplete"));
 }
@@ -95,31 +123,70 @@ fn a_sampled_metric_is_rendered_with_its_labels() {
     metrics.job("mail", "http").enqueued(EnqueueSource::Cli, 3);
     let series = r#"millstream_jobs_enqueued_total{kind="http",queue="mail",source="cli"}"#;
     assert_eq!(sample(&metrics, series), Some(3.0));
-    assert_eq!(sample(&metrics, r#"millstream_build_info{version="1.2.3"}"#), Some(1.0));
+    assert_eq!(
+        sample(&metrics, r#"millstream_build_info{version="1.2.3"}"#),
+        Some(1.0)
+    );
 }
 
 // F52
 #[test]
 fn names_follow_the_conventions_of_prometheus() {
-    const NOT_BASE_UNITS: [&str; 8] = ["_ms", "_millis", "_milliseconds", "_us", "_minutes", "_hours", "_kb", "_mb"];
+    const NOT_BASE_UNITS: [&str; 8] = [
+        "_ms",
+        "_millis",
+        "_milliseconds",
+        "_us",
+        "_minutes",
+        "_hours",
+        "_kb",
+        "_mb",
+    ];
     for d in metrics().describe() {
         let is_counter = d.kind == MetricKind::Counter;
-        assert_eq!(d.name.ends_with("_total"), is_counter, "_total is for counters: {}", d.name);
-        assert!(d.name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'));
-        assert!(!NOT_BASE_UNITS.iter().any(|unit| d.name.ends_with(unit)), "base units: {}", d.name);
-        let reserved = ["_bucket", "_sum", "_count"].iter().any(|suffix| d.name.ends_with(suffix));
+        assert_eq!(
+            d.name.ends_with("_total"),
+            is_counter,
+            "_total is for counters: {}",
+            d.name
+        );
+        assert!(
+            d.name
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        );
+        assert!(
+            !NOT_BASE_UNITS.iter().any(|unit| d.name.ends_with(unit)),
+            "base units: {}",
+            d.name
+        );
+        let reserved = ["_bucket", "_sum", "_count"]
+            .iter()
+            .any(|suffix| d.name.ends_with(suffix));
         assert!(!reserved, "suffix of a histogram's series: {}", d.name);
-        let about_time = ["duration", "age", "_time_", "timestamp"].iter().any(|word| d.name.contains(word));
-        assert!(!about_time || d.name.ends_with("_seconds"), "times are in seconds: {}", d.name);
-        assert!(!d.help.is_empty() && !d.help.contains(['\\', '\n']), "help: {}", d.name);
+        let about_time = ["duration", "age", "_time_", "timestamp"]
+            .iter()
+            .any(|word| d.name.contains(word));
+        assert!(
+            !about_time || d.name.ends_with("_seconds"),
+            "times are in seconds: {}",
+            d.name
+        );
+        assert!(
+            !d.help.is_empty() && !d.help.contains(['\\', '\n']),
+            "help: {}",
+            d.name
+        );
     }
 }
 
 // F64: no tenant, no id, no address can become a label.
 #[test]
 fn labels_are_of_the_agreed_set() {
-    const AGREED: [&str; 12] =
-        ["queue", "kind", "outcome", "state", "source", "op", "duty", "reason", "stage", "priority", "pool", "version"];
+    const AGREED: [&str; 12] = [
+        "queue", "kind", "outcome", "state", "source", "op", "duty", "reason", "stage", "priority",
+        "pool", "version",
+    ];
     for d in metrics().describe() {
         for label in &d.labels {
             assert!(AGREED.contains(&label.as_str()), "{label} of {}", d.name);
@@ -131,17 +198,29 @@ fn labels_are_of_the_agreed_set() {
 #[test]
 fn closed_label_values_are_the_published_words() {
     fn words<T: Copy>(all: &[T], text: impl Fn(T) -> &'static str) -> String {
-        all.iter().map(|&value| text(value)).collect::<Vec<_>>().join("|")
+        all.iter()
+            .map(|&value| text(value))
+            .collect::<Vec<_>>()
+            .join("|")
     }
     let sources = words(EnqueueSource::ALL, EnqueueSource::as_str);
     assert_eq!(sources, "library|http|cli|sql|pipeline|schedule");
     let outcomes = words(JobOutcome::ALL, JobOutcome::as_str);
-    assert_eq!(outcomes, "succeeded|retried|rate_limited|snoozed|dead|cancelled|released");
+    assert_eq!(
+        outcomes,
+        "succeeded|retried|rate_limited|snoozed|dead|cancelled|released"
+    );
     let reasons = words(ReclaimReason::ALL, ReclaimReason::as_str);
     assert_eq!(reasons, "takeover|rescue|reconcile|put_back");
-    assert_eq!(words(Degraded::ALL, Degraded::as_str), "redis_away|postgres_away");
+    assert_eq!(
+        words(Degraded::ALL, Degraded::as_str),
+        "redis_away|postgres_away"
+    );
     assert_eq!(words(SlotState::ALL, SlotState::as_str), "busy|idle");
-    assert_eq!(words(DutyOutcome::ALL, DutyOutcome::as_str), "succeeded|failed|skipped");
+    assert_eq!(
+        words(DutyOutcome::ALL, DutyOutcome::as_str),
+        "succeeded|failed|skipped"
+    );
 }
 
 // F52
@@ -150,7 +229,9 @@ fn names_are_sorted_unique_and_know_the_process() {
     let names = metrics().names();
     assert!(names.is_sorted());
     assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
-    let knows_process = names.iter().any(|name| name == "process_resident_memory_bytes");
+    let knows_process = names
+        .iter()
+        .any(|name| name == "process_resident_memory_bytes");
     assert_eq!(knows_process, cfg!(target_os = "linux"));
 }
 
@@ -170,7 +251,12 @@ fn a_reading_sets_to_zero_what_it_no_longer_lists() {
     let levels = &metrics.gauges.queue_jobs;
     levels.replace([(["mail", "available"], 7.0), (["mail", "running"], 1.0)]);
     levels.replace([(["mail".to_owned(), "running".to_owned()], 2.0)]);
-    let of = |state: &str| sample(&metrics, &format!(r#"millstream_queue_jobs{{queue="mail",state="{state}"}}"#));
+    let of = |state: &str| {
+        sample(
+            &metrics,
+            &format!(r#"millstream_queue_jobs{{queue="mail",state="{state}"}}"#),
+        )
+    };
     assert_eq!((of("available"), of("running")), (Some(0.0), Some(2.0)));
 }
 
@@ -178,10 +264,19 @@ fn a_reading_sets_to_zero_what_it_no_longer_lists() {
 #[test]
 fn a_former_leader_withdraws_its_view_of_the_fleet() {
     let metrics = metrics();
-    metrics.gauges.queue_oldest_job_age_seconds.set(["mail"], 90.0);
+    metrics
+        .gauges
+        .queue_oldest_job_age_seconds
+        .set(["mail"], 90.0);
     metrics.gauges.workers_live.set(4);
     metrics.gauges.clear_fleet();
-    assert_eq!(sample(&metrics, r#"millstream_queue_oldest_job_age_seconds{queue="mail"}"#), None);
+    assert_eq!(
+        sample(
+            &metrics,
+            r#"millstream_queue_oldest_job_age_seconds{queue="mail"}"#
+        ),
+        None
+    );
     assert_eq!(sample(&metrics, "millstream_workers_live"), Some(0.0));
 }
 
@@ -194,7 +289,11 @@ fn a_tally_reaches_the_shared_metrics_when_flushed_or_dropped() {
     tally.waited(Duration::from_secs(2));
     tally.finished(JobOutcome::Succeeded, Duration::from_millis(20));
     tally.finished(JobOutcome::RateLimited, Duration::from_millis(1));
-    assert_eq!(meters.duration.get_sample_count(), 0, "not before the flush");
+    assert_eq!(
+        meters.duration.get_sample_count(),
+        0,
+        "not before the flush"
+    );
     tally.flush();
     tally.flush();
     tally.finished(JobOutcome::Succeeded, Duration::from_millis(30));
@@ -203,7 +302,10 @@ fn a_tally_reaches_the_shared_metrics_when_flushed_or_dropped() {
     assert_eq!(metrics.queue("mail").queue_time.get_sample_count(), 1);
     let done = r#"millstream_jobs_finished_total{kind="http",outcome="succeeded",queue="mail"}"#;
     assert_eq!(sample(&metrics, done), Some(2.0));
-    assert_eq!(sample(&metrics, r#"millstream_rate_limited_total{kind="http"}"#), Some(1.0));
+    assert_eq!(
+        sample(&metrics, r#"millstream_rate_limited_total{kind="http"}"#),
+        Some(1.0)
+    );
 }
 
 // F52: a rate over a counter misses its first step unless the series was there at 0 before.
@@ -234,12 +336,27 @@ fn a_failed_or_skipped_duty_does_not_move_its_last_success() {
 #[test]
 fn the_toll_of_a_breaker_becomes_counters_that_never_fall() {
     let metrics = metrics();
-    let toll = |times, seconds| crate::breaker::Toll { times, lasted: Duration::from_secs(seconds) };
+    let toll = |times, seconds| crate::breaker::Toll {
+        times,
+        lasted: Duration::from_secs(seconds),
+    };
     for taken in [toll(1, 9), toll(2, 30), toll(1, 8)] {
         metrics.counters.set_degraded(Degraded::RedisAway, taken);
     }
-    assert_eq!(sample(&metrics, r#"millstream_degraded_total{reason="redis_away"}"#), Some(2.0));
-    assert_eq!(sample(&metrics, r#"millstream_degraded_seconds_total{reason="redis_away"}"#), Some(30.0));
+    assert_eq!(
+        sample(
+            &metrics,
+            r#"millstream_degraded_total{reason="redis_away"}"#
+        ),
+        Some(2.0)
+    );
+    assert_eq!(
+        sample(
+            &metrics,
+            r#"millstream_degraded_seconds_total{reason="redis_away"}"#
+        ),
+        Some(30.0)
+    );
 }
 
 // F52
@@ -248,8 +365,17 @@ fn idle_is_what_is_left_under_the_limit() {
     let metrics = metrics();
     metrics.gauges.set_slots(3, 8);
     metrics.gauges.set_pool("hot", 9, 4);
-    assert_eq!(sample(&metrics, r#"millstream_worker_slots{state="idle"}"#), Some(5.0));
-    assert_eq!(sample(&metrics, r#"millstream_pool_connections{pool="hot",state="idle"}"#), Some(0.0));
+    assert_eq!(
+        sample(&metrics, r#"millstream_worker_slots{state="idle"}"#),
+        Some(5.0)
+    );
+    assert_eq!(
+        sample(
+            &metrics,
+            r#"millstream_pool_connections{pool="hot",state="idle"}"#
+        ),
+        Some(0.0)
+    );
 }
 
 // F52: buckets are part of the interface, alerts name one of them.

@@ -26,7 +26,10 @@ pub struct GuardedPool {
 impl GuardedPool {
     /// A pool for the handlers of a worker, whose own statements neither wait for theirs nor they for its. Connects on first use.
     pub fn for_handlers(url: &str, connections_max: u32) -> Result<Self, Outage> {
-        Ok(Self::new(connections_max, connect_options(url)?.application_name("millstream handlers")))
+        Ok(Self::new(
+            connections_max,
+            connect_options(url)?.application_name("millstream handlers"),
+        ))
     }
 
     /// Connects on first use, so a server that is down is no error here.

@@ -22,7 +22,10 @@ pub struct Lent {
 
 impl Lent {
     pub(super) fn new(connection: PoolConnection<Postgres>, trust: Trust) -> Self {
-        Self { connection: Some(connection), trust }
+        Self {
+            connection: Some(connection),
+            trust,
+        }
     }
 
     /// The connection, for one statement or transaction.
@@ -52,22 +55,34 @@ impl Lent {
 impl Deref for Lent {
     type Target = PgConnection;
 
-    #[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both consume the loan")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only `done` and `drop` take the connection, and both consume the loan"
+    )]
     fn deref(&self) -> &PgConnection {
-        self.connection.as_ref().expect("a loan holds its connection until it ends")
+        self.connection
+            .as_ref()
+            .expect("a loan holds its connection until it ends")
     }
 }
 
 impl DerefMut for Lent {
-    #[expect(clippy::expect_used, reason = "only `done` and `drop` take the connection, and both consume the loan")]
+    #[expect(
+        clippy::expect_used,
+        reason = "only `done` and `drop` take the connection, and both consume the loan"
+    )]
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.connection.as_mut().expect("a loan holds its connection until it ends")
+        self.connection
+            .as_mut()
+            .expect("a loan holds its connection until it ends")
     }
 }
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        let Some(connection) = self.connection.take() else { return };
+        let Some(connection) = self.connection.take() else {
+            return;
+        };
         self.trust.note_broken();
         if cfg!(feature = "sabotage-rollback") {
             // Sabotage: back into the pool, in whatever transaction it is.
@@ -79,7 +94,10 @@ impl Drop for Lent {
 }
 
 /// Awaits one statement at most [`STATEMENT_DEADLINE`] long and names what was being done in the error.
-pub async fn within<T>(op: &'static str, statement: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Outage> {
+pub async fn within<T>(
+    op: &'static str,
+    statement: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, Outage> {
     match tokio::time::timeout(STATEMENT_DEADLINE, statement).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(source)) => Err(Outage::Postgres { op, source }),

@@ -9,7 +9,15 @@ use crate::error::Outage;
 pub async fn mark(pg: &Pg) -> Result<String, Outage> {
     let op = "reading the mark of the database";
     let mut lent = pg.main(op).await?;
-    let mark: Option<String> = within(op, sqlx::query_scalar("SELECT millstream.mark()").fetch_one(lent.conn())).await?;
+    let mark: Option<String> = within(
+        op,
+        sqlx::query_scalar("SELECT millstream.mark()").fetch_one(lent.conn()),
+    )
+    .await?;
     lent.done();
-    mark.ok_or_else(|| Outage::Schema("millstream.installation is empty: insert its one row again, or restore it".to_owned()))
+    mark.ok_or_else(|| {
+        Outage::Schema(
+            "millstream.installation is empty: insert its one row again, or restore it".to_owned(),
+        )
+    })
 }

@@ -29,7 +29,10 @@ pub struct SchemaStatus {
 }
 
 fn migrator() -> Migrator {
-    let mut migrator = Migrator { migrations: EMBEDDED.migrations.clone(), ..Migrator::DEFAULT };
+    let mut migrator = Migrator {
+        migrations: EMBEDDED.migrations.clone(),
+        ..Migrator::DEFAULT
+    };
     migrator.dangerous_set_table_name(TABLE);
     migrator.create_schema("millstream");
     // A newer program may have migrated already; the old one must still start beside it.
@@ -39,14 +42,20 @@ fn migrator() -> Migrator {
 
 pub(super) async fn connect(url: &str, op: &'static str) -> Result<PgConnection, Outage> {
     let options = connect_options(url)?;
-    tokio::time::timeout(crate::limits::ACQUIRE_DEADLINE, PgConnection::connect_with(&options))
-        .await
-        .map_err(|_| Outage::PostgresTimeout { op })?
-        .map_err(|source| Outage::Postgres { op, source })
+    tokio::time::timeout(
+        crate::limits::ACQUIRE_DEADLINE,
+        PgConnection::connect_with(&options),
+    )
+    .await
+    .map_err(|_| Outage::PostgresTimeout { op })?
+    .map_err(|source| Outage::Postgres { op, source })
 }
 
 fn failed(error: &sqlx::migrate::MigrateError) -> Outage {
-    Outage::Schema(format!("migration failed: {}", crate::error::in_full(error)))
+    Outage::Schema(format!(
+        "migration failed: {}",
+        crate::error::in_full(error)
+    ))
 }
 
 /// Applies every missing migration. Safe when several processes call it at once (advisory lock).
@@ -56,11 +65,16 @@ fn failed(error: &sqlx::migrate::MigrateError) -> Outage {
 pub async fn migrate_up(url: &str) -> Result<SchemaStatus, Outage> {
     let mut conn = connect(url, MIGRATING).await?;
     let query = sqlx::query_scalar::<_, String>("SHOW server_encoding").fetch_one(&mut conn);
-    if let Err(why) = check_encoding(&super::within("asking for the encoding of the database", query).await?) {
+    if let Err(why) =
+        check_encoding(&super::within("asking for the encoding of the database", query).await?)
+    {
         return Err(Outage::Schema(why));
     }
     status_on(&mut conn).await?;
-    migrator().run_direct(None, &mut conn, false).await.map_err(|e| failed(&e))?;
+    migrator()
+        .run_direct(None, &mut conn, false)
+        .await
+        .map_err(|e| failed(&e))?;
     status_on(&mut conn).await
 }
 
@@ -80,15 +94,27 @@ pub fn check_encoding(encoding: &str) -> Result<(), String> {
 pub async fn migrate_down(url: &str, target: i64) -> Result<SchemaStatus, Outage> {
     let mut conn = connect(url, MIGRATING).await?;
     status_on(&mut conn).await?;
-    migrator().undo(&mut conn, target).await.map_err(|e| failed(&e))?;
+    migrator()
+        .undo(&mut conn, target)
+        .await
+        .map_err(|e| failed(&e))?;
     status_on(&mut conn).await
 }
 
 /// What each step down to `target` takes with it, in the order in which they are taken back.
 pub fn would_revert(status: &SchemaStatus, target: i64) -> Vec<Reverted> {
-    let is_applied = |version| status.migrations.iter().any(|(known, _, applied)| *known == version && *applied);
-    let downs = EMBEDDED.iter().filter(|m| m.migration_type.is_down_migration() && m.version > target && is_applied(m.version));
-    let mut steps: Vec<_> = downs.map(|m| Reverted::read(m.version, &m.description, m.sql.as_str())).collect();
+    let is_applied = |version| {
+        status
+            .migrations
+            .iter()
+            .any(|(known, _, applied)| *known == version && *applied)
+    };
+    let downs = EMBEDDED.iter().filter(|m| {
+        m.migration_type.is_down_migration() && m.version > target && is_applied(m.version)
+    });
+    let mut steps: Vec<_> = downs
+        .map(|m| Reverted::read(m.version, &m.description, m.sql.as_str()))
+        .collect();
     steps.sort_by_key(|step| std::cmp::Reverse(step.version));
     steps
 }
@@ -101,18 +127,31 @@ pub async fn schema_status(url: &str) -> Result<SchemaStatus, Outage> {
 async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
     let op = "reading the schema version";
     let query = async {
-        let known: bool = sqlx::query_scalar("SELECT to_regclass('millstream._migrations') IS NOT NULL").fetch_one(&mut *conn).await?;
+        let known: bool =
+            sqlx::query_scalar("SELECT to_regclass('millstream._migrations') IS NOT NULL")
+                .fetch_one(&mut *conn)
+                .await?;
         if !known {
             return Ok(Vec::new());
         }
-        sqlx::query_as::<_, (i64, Vec<u8>)>("SELECT version, checksum FROM millstream._migrations WHERE success ORDER BY 1")
-            .fetch_all(&mut *conn)
-            .await
+        sqlx::query_as::<_, (i64, Vec<u8>)>(
+            "SELECT version, checksum FROM millstream._migrations WHERE success ORDER BY 1",
+        )
+        .fetch_all(&mut *conn)
+        .await
     };
     let applied = super::within(op, query).await?;
     check_numbering(&applied)?;
     let applied: Vec<i64> = applied.into_iter().map(|(version, _)| version).collect();
-    let migrations: Vec<_> = ups().map(|m| (m.version, m.description.to_string(), applied.contains(&m.version))).collect();
+    let migrations: Vec<_> = ups()
+        .map(|m| {
+            (
+                m.version,
+                m.description.to_string(),
+                applied.contains(&m.version),
+            )
+        })
+        .collect();
     Ok(SchemaStatus {
         applied: applied.into_iter().max().unwrap_or(0),
         wanted: migrations.iter().map(|m| m.0).max().unwrap_or(0),
@@ -121,14 +160,21 @@ async fn status_on(conn: &mut PgConnection) -> Result<SchemaStatus, Outage> {
 }
 
 fn ups() -> impl Iterator<Item = &'static Migration> {
-    EMBEDDED.iter().filter(|m| m.migration_type.is_up_migration())
+    EMBEDDED
+        .iter()
+        .filter(|m| m.migration_type.is_up_migration())
 }
 
 /// Refuses a database in which a version that this program knows is another migration. Before the first release the migrations were
 /// written anew under lower numbers: by its number alone such a database looks newer than the program.
 fn check_numbering(applied: &[(i64, Vec<u8>)]) -> Result<(), Outage> {
-    let is_other = |version: i64, checksum: &[u8]| ups().any(|known| known.version == version && known.checksum.as_ref() != checksum);
-    match applied.iter().find(|(version, checksum)| is_other(*version, checksum)) {
+    let is_other = |version: i64, checksum: &[u8]| {
+        ups().any(|known| known.version == version && known.checksum.as_ref() != checksum)
+    };
+    match applied
+        .iter()
+        .find(|(version, checksum)| is_other(*version, checksum))
+    {
         None => Ok(()),
         Some((version, _)) => Err(Outage::Schema(format!(
             "migration {version} of this database is not the one of this program: a database from before the first release cannot be migrated \
@@ -159,7 +205,10 @@ async fn require_primary(conn: &mut PgConnection) -> Result<(), Outage> {
     let query = sqlx::query_scalar("SELECT pg_is_in_recovery()").fetch_one(conn);
     let in_recovery: bool = super::within("asking Postgres for its role", query).await?;
     if in_recovery {
-        return Err(Outage::Schema("Postgres is in recovery: DATABASE_URL must name the primary, which takes writes".to_owned()));
+        return Err(Outage::Schema(
+            "Postgres is in recovery: DATABASE_URL must name the primary, which takes writes"
+                .to_owned(),
+        ));
     }
     Ok(())
 }
@@ -168,10 +217,17 @@ async fn require_primary(conn: &mut PgConnection) -> Result<(), Outage> {
 /// and demonstrations have their reasons.
 pub async fn tell_risks(url: &str) -> Result<(), Outage> {
     let mut conn = connect(url, "connecting to read the settings of Postgres").await?;
-    let query = sqlx::query_as("SELECT current_setting('fsync'), current_setting('synchronous_commit')").fetch_one(&mut conn);
-    let (fsync, synchronous_commit): (String, String) = super::within("reading the settings of Postgres", query).await?;
+    let query =
+        sqlx::query_as("SELECT current_setting('fsync'), current_setting('synchronous_commit')")
+            .fetch_one(&mut conn);
+    let (fsync, synchronous_commit): (String, String) =
+        super::within("reading the settings of Postgres", query).await?;
     if fsync != "on" || synchronous_commit == "off" {
-        tracing::warn!(fsync, synchronous_commit, "a crash of Postgres can lose accepted jobs: both should be on");
+        tracing::warn!(
+            fsync,
+            synchronous_commit,
+            "a crash of Postgres can lose accepted jobs: both should be on"
+        );
     }
     Ok(())
 }

@@ -13,7 +13,10 @@ pub use self::{
     guarded::GuardedPool,
     lent::{Lent, within},
     mark::mark,
-    migrate::{SchemaStatus, check_encoding, migrate_down, migrate_up, require_schema, schema_status, tell_risks, would_revert},
+    migrate::{
+        SchemaStatus, check_encoding, migrate_down, migrate_up, require_schema, schema_status,
+        tell_risks, would_revert,
+    },
     pool::{LOCK_TIMEOUT_MS, Pg, STATEMENT_TIMEOUT_MS, address, connect_options},
     revert::Reverted,
     rights::{MissingRight, missing_rights, tell_missing_rights, tomorrow_is_there},

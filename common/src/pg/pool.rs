@@ -35,7 +35,10 @@ impl Pg {
             ("enable_hashjoin", "off"),
             ("enable_mergejoin", "off"),
         ]);
-        Ok(Self { hot: GuardedPool::new(HOT_CONNECTIONS_MAX, hot), main: GuardedPool::new(connections_max, options) })
+        Ok(Self {
+            hot: GuardedPool::new(HOT_CONNECTIONS_MAX, hot),
+            main: GuardedPool::new(connections_max, options),
+        })
     }
 
     /// Borrows a connection for one statement of the hot path.
@@ -103,12 +106,19 @@ static IGNORED_LINES: Seldom = Seldom::new();
 
 /// The address, the login and the database of a URL. No error holds a piece of the URL that could be its password.
 pub fn address(url: &str) -> Result<PgConnectOptions, Outage> {
-    let failed = |source| Outage::Postgres { op: "reading the database URL", source };
+    let failed = |source| Outage::Postgres {
+        op: "reading the database URL",
+        source,
+    };
     config::url::check(url).map_err(|fault| failed(sqlx::Error::Configuration(fault.into())))?;
     let (url, _) = config::url::without_unknown(url, is_known);
     let options = PgConnectOptions::from_str(&url).map_err(failed)?;
     // An IPv6 address stands in brackets in a URL alone.
-    let literal = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    let literal = options
+        .get_host()
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .map(str::to_owned);
     Ok(match literal {
         Some(host) => options.host(&host),
         None => options,
@@ -120,7 +130,10 @@ pub fn connect_options(url: &str) -> Result<PgConnectOptions, Outage> {
     let options = address(url)?;
     let (_, ignored) = config::url::without_unknown(url, is_known);
     if !ignored.is_empty() && IGNORED_LINES.may_speak().is_some() {
-        tracing::warn!(parameters = ignored.join(" "), "DATABASE_URL has parameters that are not known here; they are ignored");
+        tracing::warn!(
+            parameters = ignored.join(" "),
+            "DATABASE_URL has parameters that are not known here; they are ignored"
+        );
     }
     Ok(options
         .application_name("millstream")

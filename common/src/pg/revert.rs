@@ -33,15 +33,29 @@ impl Reverted {
         let comments = SHAPES.comment.replace_all(sql, "");
         // What a function says that is put back is not done now.
         let sql = SHAPES.body.replace_all(&comments, "");
-        let mut reverted = Self { version, name: name.to_owned(), ..Self::default() };
+        let mut reverted = Self {
+            version,
+            name: name.to_owned(),
+            ..Self::default()
+        };
         for statement in SHAPES.drop_table.captures_iter(&sql) {
             reverted.tables.extend(statement[1].split(',').map(table));
         }
         for statement in SHAPES.alter_table.captures_iter(&sql) {
-            let dropped = SHAPES.drop_column.captures_iter(&statement[2]).filter(|found| !is_no_column(&found[1]));
-            reverted.columns.extend(dropped.map(|found| format!("{}.{}", table(&statement[1]), &found[1])));
+            let dropped = SHAPES
+                .drop_column
+                .captures_iter(&statement[2])
+                .filter(|found| !is_no_column(&found[1]));
+            reverted
+                .columns
+                .extend(dropped.map(|found| format!("{}.{}", table(&statement[1]), &found[1])));
         }
-        reverted.rows_of.extend(SHAPES.delete.captures_iter(&sql).map(|found| table(&found[1])));
+        reverted.rows_of.extend(
+            SHAPES
+                .delete
+                .captures_iter(&sql)
+                .map(|found| table(&found[1])),
+        );
         reverted
     }
 }
@@ -55,7 +69,10 @@ struct Shapes {
     delete: Regex,
 }
 
-#[expect(clippy::expect_used, reason = "the patterns are constants, and every test of this file compiles them")]
+#[expect(
+    clippy::expect_used,
+    reason = "the patterns are constants, and every test of this file compiles them"
+)]
 static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
     let shape = |text| Regex::new(text).expect("a constant pattern compiles");
     Shapes {
@@ -69,12 +86,16 @@ static SHAPES: LazyLock<Shapes> = LazyLock::new(|| {
 });
 
 fn is_no_column(word: &str) -> bool {
-    ["constraint", "default", "not", "expression", "identity"].contains(&word.to_ascii_lowercase().as_str())
+    ["constraint", "default", "not", "expression", "identity"]
+        .contains(&word.to_ascii_lowercase().as_str())
 }
 
 fn table(name: &str) -> String {
     let name = name.split_whitespace().next().unwrap_or_default();
-    name.strip_prefix("millstream.").unwrap_or(name).trim_end_matches(';').to_owned()
+    name.strip_prefix("millstream.")
+        .unwrap_or(name)
+        .trim_end_matches(';')
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -89,7 +110,11 @@ mod tests {
         let told = Reverted::read(7, "x", sql);
         assert_eq!(
             (told.tables, told.columns, told.rows_of),
-            (vec!["b".into(), "c".into()], vec!["d.e".into(), "d.f".into()], vec!["j".into()])
+            (
+                vec!["b".into(), "c".into()],
+                vec!["d.e".into(), "d.f".into()],
+                vec!["j".into()]
+            )
         );
         assert!(
             Reverted::read(15, "x", "ALTER TABLE millstream.parcel ALTER tenant_id RESET (n_distinct);\nANALYZE millstream.parcel;")

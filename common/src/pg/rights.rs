@@ -23,7 +23,11 @@ pub async fn missing_rights(url: &str) -> Result<Vec<MissingRight>, Outage> {
 }
 
 async fn missing(conn: &mut PgConnection) -> Result<Vec<MissingRight>, Outage> {
-    within("reading the rights of this role", sqlx::query_as(MISSING).fetch_all(conn)).await
+    within(
+        "reading the rights of this role",
+        sqlx::query_as(MISSING).fetch_all(conn),
+    )
+    .await
 }
 
 /// Partitions are reached through their table. The bookkeeping of migrations is only read.
@@ -68,10 +72,16 @@ async fn tomorrow(conn: &mut PgConnection) -> Result<bool, Outage> {
 pub async fn tell_missing_rights(url: &str) -> Result<(), Outage> {
     let mut conn = connect(url, "connecting to read the rights of this role").await?;
     for missing in missing(&mut conn).await? {
-        tracing::error!(needed_for = missing.needed_for, grant = missing.grant, "the role of DATABASE_URL lacks a right");
+        tracing::error!(
+            needed_for = missing.needed_for,
+            grant = missing.grant,
+            "the role of DATABASE_URL lacks a right"
+        );
     }
     if !tomorrow(&mut conn).await? {
-        tracing::warn!("tomorrow has no partition yet: the worker that keeps house makes it, if its role may");
+        tracing::warn!(
+            "tomorrow has no partition yet: the worker that keeps house makes it, if its role may"
+        );
     }
     Ok(())
 }

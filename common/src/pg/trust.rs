@@ -64,7 +64,13 @@ mod tests {
         assert!(!trust.must_answer(Duration::ZERO) && !trust.must_answer(UNSEEN_MAX));
         assert!(trust.must_answer(UNSEEN_MAX + Duration::from_millis(1)));
         trust.note_broken();
-        assert!(trust.must_answer(UNSEEN_MAX / 2), "it was idle when the other one broke");
-        assert!(!trust.clone().must_answer(Duration::ZERO), "it has been used since");
+        assert!(
+            trust.must_answer(UNSEEN_MAX / 2),
+            "it was idle when the other one broke"
+        );
+        assert!(
+            !trust.clone().must_answer(Duration::ZERO),
+            "it has been used since"
+        );
     }
 }

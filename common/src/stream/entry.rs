@@ -56,7 +56,10 @@ pub fn decode<'a>(fields: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Option<
         }
     }
     let parcel = std::str::from_utf8(parcel?).ok()?.parse().ok()?;
-    Some(Hint { parcel, jobs: unpack(jobs?)? })
+    Some(Hint {
+        parcel,
+        jobs: unpack(jobs?)?,
+    })
 }
 
 fn unpack(bytes: &[u8]) -> Option<Vec<(JobId, i32)>> {
@@ -114,7 +117,11 @@ mod tests {
 
     #[test]
     fn distant_and_unsorted_ids_survive_packing() {
-        let jobs = vec![(Uuid::max(), 7), (Uuid::nil(), i32::MAX), (Uuid::from_u128(1 << 90), 0)];
+        let jobs = vec![
+            (Uuid::max(), 7),
+            (Uuid::nil(), i32::MAX),
+            (Uuid::from_u128(1 << 90), 0),
+        ];
         assert_eq!(unpack(&pack(&jobs)).unwrap(), jobs);
     }
 
@@ -130,8 +137,17 @@ mod tests {
         assert_eq!(unpack(&long), None);
         assert_eq!(unpack(&[1, 200, 0, 0]), None);
         assert_eq!(unpack(&[0xff; 64]), None);
-        assert_eq!(decode([(&b"p"[..], &b"x"[..]), (b"j", &good)].into_iter()), None);
-        assert_eq!(decode([(&b"\xff"[..], &b"1"[..]), (b"j", &good)].into_iter()), None, "X60");
-        assert!(decode([(&b"\xff"[..], &b"1"[..]), (b"j", &good), (b"p", b"1")].into_iter()).is_some());
+        assert_eq!(
+            decode([(&b"p"[..], &b"x"[..]), (b"j", &good)].into_iter()),
+            None
+        );
+        assert_eq!(
+            decode([(&b"\xff"[..], &b"1"[..]), (b"j", &good)].into_iter()),
+            None,
+            "X60"
+        );
+        assert!(
+            decode([(&b"\xff"[..], &b"1"[..]), (b"j", &good), (b"p", b"1")].into_iter()).is_some()
+        );
     }
 }

@@ -16,7 +16,10 @@ pub struct Keys {
 impl Keys {
     /// Keys with this prefix of the database with this mark (`pg::mark`).
     pub fn new(prefix: impl Into<String>, mark: impl Into<String>) -> Self {
-        Self { prefix: prefix.into(), mark: mark.into() }
+        Self {
+            prefix: prefix.into(),
+            mark: mark.into(),
+        }
     }
 
     /// Stream of hints. Written by publish, read by the consumer group, entries deleted when settled or leased. No TTL.
@@ -81,15 +84,29 @@ mod tests {
     #[test]
     fn all_keys_of_a_queue_share_its_hash_tag() {
         let tagged = of_queue(&Keys::new("ms", "0a1b"), "a");
-        assert!(tagged.iter().all(|key| key.starts_with("ms:{0a1b:q:a}:")), "{tagged:?}");
+        assert!(
+            tagged.iter().all(|key| key.starts_with("ms:{0a1b:q:a}:")),
+            "{tagged:?}"
+        );
     }
 
     // X20: the documented pattern covers every key. X25: two databases with one prefix share none.
     #[test]
     fn every_key_begins_with_the_prefix_and_belongs_to_one_database() {
-        let all = |keys: Keys| -> Vec<String> { of_queue(&keys, "a").into_iter().chain([keys.incarnation(), keys.probe()]).collect() };
+        let all = |keys: Keys| -> Vec<String> {
+            of_queue(&keys, "a")
+                .into_iter()
+                .chain([keys.incarnation(), keys.probe()])
+                .collect()
+        };
         let (one, other) = (all(Keys::new("ms", "0a1b")), all(Keys::new("ms", "ffff")));
-        assert!(one.iter().chain(&other).all(|key| key.starts_with("ms:")), "{one:?}");
-        assert!(one.iter().all(|key| !other.contains(key)), "{one:?} {other:?}");
+        assert!(
+            one.iter().chain(&other).all(|key| key.starts_with("ms:")),
+            "{one:?}"
+        );
+        assert!(
+            one.iter().all(|key| !other.contains(key)),
+            "{one:?} {other:?}"
+        );
     }
 }

@@ -71,12 +71,17 @@ impl Redis {
     /// Prepares the pool; connects on first use, so a server that is down is no error here.
     pub fn new(address: &str, keys: Keys) -> Result<Self, Outage> {
         let op = "reading the Redis URL";
-        let unclear = |fault: UrlFault| Outage::Redis { op, source: (redis::ErrorKind::InvalidClientConfig, fault.0).into() };
+        let unclear = |fault: UrlFault| Outage::Redis {
+            op,
+            source: (redis::ErrorKind::InvalidClientConfig, fault.0).into(),
+        };
         url::check(address).map_err(unclear)?;
         let client = client(address).map_err(|source| Outage::Redis { op, source })?;
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(REDIS_DEADLINE)).set_connection_timeout(Some(REDIS_DEADLINE));
-        let manager =
-            Manager::new_with_config(client.get_connection_info().clone(), config).map_err(|source| Outage::Redis { op, source })?;
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(REDIS_DEADLINE))
+            .set_connection_timeout(Some(REDIS_DEADLINE));
+        let manager = Manager::new_with_config(client.get_connection_info().clone(), config)
+            .map_err(|source| Outage::Redis { op, source })?;
         let pool = Pool::builder(manager)
             .max_size(COMMAND_CONNECTIONS_MAX)
             .runtime(Runtime::Tokio1)
@@ -86,7 +91,14 @@ impl Redis {
             .build()
             .map_err(|_| Outage::RedisTimeout { op })?;
         let breaker = Arc::new(Breaker::new(FAILURES_TO_OPEN, LINES));
-        Ok(Self { pool, client, keys, breaker, state: Arc::default(), policy: Arc::default() })
+        Ok(Self {
+            pool,
+            client,
+            keys,
+            breaker,
+            state: Arc::default(),
+            policy: Arc::default(),
+        })
     }
 
     /// Names of keys.
@@ -113,14 +125,22 @@ impl Redis {
     }
 
     /// Awaits one command at most `REDIS_DEADLINE` long and tells the breaker how it went.
-    pub async fn within<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
+    pub async fn within<T>(
+        &self,
+        op: &'static str,
+        command: impl Future<Output = redis::RedisResult<T>>,
+    ) -> Result<T, Outage> {
         let value = self.unpraised(op, command).await?;
         self.note_answer();
         Ok(value)
     }
 
     /// The same for commands whose answer may be that something else was refused: success is not taken for a sign of health.
-    pub(super) async fn unpraised<T>(&self, op: &'static str, command: impl Future<Output = redis::RedisResult<T>>) -> Result<T, Outage> {
+    pub(super) async fn unpraised<T>(
+        &self,
+        op: &'static str,
+        command: impl Future<Output = redis::RedisResult<T>>,
+    ) -> Result<T, Outage> {
         match tokio::time::timeout(REDIS_DEADLINE, command).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(source)) => {
@@ -167,9 +187,12 @@ impl Redis {
 
     /// A connection of its own for blocking reads of `READ_BLOCK`.
     pub async fn reader(&self, op: &'static str) -> Result<MultiplexedConnection, Outage> {
-        let config =
-            AsyncConnectionConfig::new().set_response_timeout(Some(READ_BLOCK + READ_MARGIN)).set_connection_timeout(Some(REDIS_DEADLINE));
-        let connect = self.client.get_multiplexed_async_connection_with_config(&config);
+        let config = AsyncConnectionConfig::new()
+            .set_response_timeout(Some(READ_BLOCK + READ_MARGIN))
+            .set_connection_timeout(Some(REDIS_DEADLINE));
+        let connect = self
+            .client
+            .get_multiplexed_async_connection_with_config(&config);
         self.within(op, connect).await
     }
 
@@ -185,7 +208,8 @@ impl Redis {
 
     /// Whether every command is expected to fail. A server that refuses work only because it is full is not down.
     pub fn is_down(&self) -> bool {
-        let reads = self.state.full.load(Ordering::Relaxed) && self.state.unanswered.load(Ordering::Relaxed) < FAILURES_TO_OPEN;
+        let reads = self.state.full.load(Ordering::Relaxed)
+            && self.state.unanswered.load(Ordering::Relaxed) < FAILURES_TO_OPEN;
         self.breaker.is_open() && !reads
     }
 
@@ -196,7 +220,11 @@ impl Redis {
 
     /// The right, or the command, for want of which this server is not worked with; none otherwise.
     pub fn lacks(&self) -> Option<String> {
-        if self.breaker.is_open() { self.state.refused.what() } else { None }
+        if self.breaker.is_open() {
+            self.state.refused.what()
+        } else {
+            None
+        }
     }
 
     /// Streams that this process has made anew.
@@ -247,7 +275,11 @@ impl Redis {
         }
         if has_opened {
             let lacks = self.state.refused.what();
-            tracing::error!(why = word, lacks, "Redis refuses this program: check user, password and rights in REDIS_URL");
+            tracing::error!(
+                why = word,
+                lacks,
+                "Redis refuses this program: check user, password and rights in REDIS_URL"
+            );
         }
         true
     }
@@ -264,11 +296,20 @@ pub const CA_PARAMETER: &str = "sslrootcert";
 
 /// A client that trusts the authorities which the URL names, or those of the system.
 fn client(url: &str) -> redis::RedisResult<Client> {
-    let ca = redis::parse_redis_url(url)
-        .and_then(|url| url.query_pairs().find(|(name, _)| name == CA_PARAMETER).map(|(_, path)| path.into_owned()));
+    let ca = redis::parse_redis_url(url).and_then(|url| {
+        url.query_pairs()
+            .find(|(name, _)| name == CA_PARAMETER)
+            .map(|(_, path)| path.into_owned())
+    });
     match ca {
         None => Client::open(url),
-        Some(path) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(std::fs::read(path)?) }),
+        Some(path) => Client::build_with_tls(
+            url,
+            TlsCertificates {
+                client_tls: None,
+                root_cert: Some(std::fs::read(path)?),
+            },
+        ),
     }
 }
 

@@ -15,7 +15,9 @@ use crate::{
 };
 
 /// By then reconcile has handed out what was hidden: grace, its own pause, its period, and as much again for the new hand-outs.
-const LASTS: Duration = PUBLISH_GRACE.saturating_add(RECONCILE_SETTLE).saturating_add(Duration::from_secs(2));
+const LASTS: Duration = PUBLISH_GRACE
+    .saturating_add(RECONCILE_SETTLE)
+    .saturating_add(Duration::from_secs(2));
 
 /// What was wrong with a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +33,9 @@ pub enum Fault {
 impl Fault {
     /// By its number in `heal.lua` and `publish.lua`; 0 is none.
     pub fn from_number(number: u8) -> Option<Self> {
-        [Self::NoStream, Self::UsedUp, Self::GroupAhead].get(usize::from(number).checked_sub(1)?).copied()
+        [Self::NoStream, Self::UsedUp, Self::GroupAhead]
+            .get(usize::from(number).checked_sub(1)?)
+            .copied()
     }
 
     fn in_words(self) -> &'static str {
@@ -50,13 +54,20 @@ pub struct Mending(Mutex<Option<Instant>>);
 impl Mending {
     /// A stream was made anew: say so, and count as mending for a while.
     pub fn note(&self, stream: &str, fault: Fault) {
-        tracing::warn!(stream, fault = fault.in_words(), "a stream could not be used and is made anew: what it hid is handed out again");
+        tracing::warn!(
+            stream,
+            fault = fault.in_words(),
+            "a stream could not be used and is made anew: what it hid is handed out again"
+        );
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Whether some jobs may still stand still for it.
     pub fn is_under_way(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|at| at.elapsed() < LASTS)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some_and(|at| at.elapsed() < LASTS)
     }
 }
 
@@ -66,7 +77,13 @@ impl Redis {
         self.mending().note(stream, fault);
         let op = "telling that a stream was made anew";
         let mut conn = self.connection(op).await?;
-        self.within(op, redis::cmd("DEL").arg(self.keys().incarnation()).exec_async(&mut conn)).await
+        self.within(
+            op,
+            redis::cmd("DEL")
+                .arg(self.keys().incarnation())
+                .exec_async(&mut conn),
+        )
+        .await
     }
 }
 
@@ -78,7 +95,13 @@ mod tests {
     fn faults_are_numbered_as_in_the_scripts() {
         assert_eq!(
             (0..5).map(Fault::from_number).collect::<Vec<_>>(),
-            [None, Some(Fault::NoStream), Some(Fault::UsedUp), Some(Fault::GroupAhead), None]
+            [
+                None,
+                Some(Fault::NoStream),
+                Some(Fault::UsedUp),
+                Some(Fault::GroupAhead),
+                None
+            ]
         );
     }
 }

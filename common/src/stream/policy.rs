@@ -47,7 +47,12 @@ impl Redis {
     pub async fn info(&self, section: &str) -> Result<Option<String>, Outage> {
         let op = "asking Redis about itself";
         let mut conn = self.connection(op).await?;
-        let outage = match tokio::time::timeout(REDIS_DEADLINE, redis::cmd("INFO").arg(section).query_async(&mut conn)).await {
+        let outage = match tokio::time::timeout(
+            REDIS_DEADLINE,
+            redis::cmd("INFO").arg(section).query_async(&mut conn),
+        )
+        .await
+        {
             Ok(Ok(told)) => return Ok(Some(told)),
             Ok(Err(source)) if Remedy::of(&source).0 == Remedy::Operator => return Ok(None),
             Ok(Err(source)) => Outage::Redis { op, source },
@@ -65,7 +70,9 @@ impl Redis {
     /// Asks the server, and says so in the log when the answer is another one than before.
     pub async fn look_at_policy(&self) -> Result<Policy, Outage> {
         let info = self.info("memory").await?.unwrap_or_default();
-        let told = info.lines().find_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
+        let told = info
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("maxmemory_policy:"));
         let policy = match told {
             Some(KEEPS) => Policy::Keeps,
             Some("") | None => Policy::Unknown,
@@ -74,7 +81,10 @@ impl Redis {
         if self.known_policy().set(policy) {
             match policy {
                 Policy::Keeps => tracing::info!("Redis evicts nothing"),
-                Policy::Evicts => tracing::warn!(policy = told, "Redis throws hints away when it is full: set maxmemory-policy noeviction"),
+                Policy::Evicts => tracing::warn!(
+                    policy = told,
+                    "Redis throws hints away when it is full: set maxmemory-policy noeviction"
+                ),
                 Policy::Unknown => tracing::warn!(
                     "Redis does not tell its maxmemory-policy (the right to INFO is missing): see to it that it is noeviction"
                 ),

@@ -43,9 +43,13 @@ impl std::fmt::Display for Lack {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let (command, pattern) = (&self.command, &self.pattern);
         let shown = command.replace('|', " ").to_uppercase();
-        let is_of_keys = said(&self.error).is_some_and(|said| said.contains("access") && said.contains("key"));
+        let is_of_keys =
+            said(&self.error).is_some_and(|said| said.contains("access") && said.contains("key"));
         match Remedy::of(&self.error).1 {
-            "NOPERM" if is_of_keys => write!(f, "the right to the keys {pattern} (ACL SETUSER NAME ~{pattern}), met by {shown}"),
+            "NOPERM" if is_of_keys => write!(
+                f,
+                "the right to the keys {pattern} (ACL SETUSER NAME ~{pattern}), met by {shown}"
+            ),
             "NOPERM" => write!(f, "the right to {shown} (ACL SETUSER NAME +{command})"),
             "unknown command" => write!(f, "the command {shown}, which this server does not have"),
             _ => write!(f, "{shown}: {}", self.error),
@@ -55,15 +59,22 @@ impl std::fmt::Display for Lack {
 
 /// The whole of what is missing, in one line.
 pub fn in_words(lacks: &[Lack]) -> String {
-    lacks.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    lacks
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 impl Redis {
     /// Asks the server whether it does what the work needs; closes or opens the breaker. Of the queues one takes its turn while all is well,
     /// and all are asked for when something was refused.
     pub async fn probe(&self, queues: &[Arc<str>]) -> Result<(), Outage> {
-        let turn =
-            if self.refuses_work() || queues.is_empty() { queues } else { std::slice::from_ref(&queues[self.turn() % queues.len()]) };
+        let turn = if self.refuses_work() || queues.is_empty() {
+            queues
+        } else {
+            std::slice::from_ref(&queues[self.turn() % queues.len()])
+        };
         let mut lacks = self.lacking(turn).await?;
         let Some(first) = (!lacks.is_empty()).then(|| in_words(&lacks)) else {
             self.note_worked();
@@ -81,13 +92,19 @@ impl Redis {
         let mut conn = self.connection(OP).await?;
         let mut refused = self.refused(&mut conn, greeting()).await?;
         // Before a login the server closes a connection over which a command of more than ten words comes.
-        if !refused.iter().any(|(_, error)| code(error).as_deref() == Some("NOAUTH")) {
+        if !refused
+            .iter()
+            .any(|(_, error)| code(error).as_deref() == Some("NOAUTH"))
+        {
             refused.extend(self.refused(&mut conn, self.asked(queues)).await?);
         }
         // A server that is away for everybody for now: full, loading, a replica.
         let is_away = |error: &RedisError| matches!(Remedy::of(error), (remedy, word) if remedy.is_outage() && !Refused::is_meant(word));
         if let Some((_, source)) = refused.iter().find(|(_, error)| is_away(error)) {
-            let outage = Outage::Redis { op: OP, source: source.clone() };
+            let outage = Outage::Redis {
+                op: OP,
+                source: source.clone(),
+            };
             self.note(&outage);
             return Err(outage);
         }
@@ -95,24 +112,46 @@ impl Redis {
     }
 
     /// What is refused of these commands, and how.
-    async fn refused(&self, conn: &mut deadpool_redis::Connection, (names, mut pipe): Asked) -> Result<Vec<(String, RedisError)>, Outage> {
-        let answers: Vec<Result<Value, RedisError>> = self.unpraised(OP, pipe.ignore_errors().query_async(conn)).await?;
-        Ok(names.into_iter().zip(answers).flat_map(|(name, answer)| refusals(name, answer)).collect())
+    async fn refused(
+        &self,
+        conn: &mut deadpool_redis::Connection,
+        (names, mut pipe): Asked,
+    ) -> Result<Vec<(String, RedisError)>, Outage> {
+        let answers: Vec<Result<Value, RedisError>> = self
+            .unpraised(OP, pipe.ignore_errors().query_async(conn))
+            .await?;
+        Ok(names
+            .into_iter()
+            .zip(answers)
+            .flat_map(|(name, answer)| refusals(name, answer))
+            .collect())
     }
 
     /// The commands and their names. The script is loaded each time: that it was loaded once does not say that it may be again.
     fn asked(&self, queues: &[Arc<str>]) -> Asked {
         let (keys, mut pipe) = (self.keys(), redis::pipe());
         // A write, because a full disk or a lost primary answers PING and refuses work.
-        pipe.cmd("SET").arg(keys.probe()).arg(1).arg("EX").arg(KEPT_S);
+        pipe.cmd("SET")
+            .arg(keys.probe())
+            .arg(1)
+            .arg("EX")
+            .arg(KEPT_S);
         pipe.cmd("GET").arg(keys.incarnation());
         pipe.cmd("SCRIPT").arg("LOAD").arg(SOURCE);
         // The word of the streams is also written, but rarely: reading it says nothing of that right.
-        pipe.cmd("EVALSHA").arg(SCRIPT.get_hash()).arg(1).arg(keys.incarnation());
+        pipe.cmd("EVALSHA")
+            .arg(SCRIPT.get_hash())
+            .arg(1)
+            .arg(keys.incarnation());
         let mut names = vec!["set", "get", "script|load", "evalsha"];
         for queue in queues {
             let of_queue = of_queue(keys, queue);
-            pipe.cmd("EVALSHA").arg(SCRIPT.get_hash()).arg(of_queue.len()).arg(of_queue).arg(GROUP).arg(CONSUMER);
+            pipe.cmd("EVALSHA")
+                .arg(SCRIPT.get_hash())
+                .arg(of_queue.len())
+                .arg(of_queue)
+                .arg(GROUP)
+                .arg(CONSUMER);
             names.push("evalsha");
         }
         (names, pipe)
@@ -129,8 +168,18 @@ fn greeting() -> Asked {
 /// All keys of a queue, as the script wants them: its own and the window first. What only rare work uses, the board of dead jobs, is among
 /// them: a right that is missed there alone would open and close the breaker for as long as it is missing.
 fn of_queue(keys: &Keys, queue: &str) -> Vec<String> {
-    let own = [keys.probe_stream(queue), keys.window(queue), keys.dead(queue)];
-    own.into_iter().chain(Priority::ALL.into_iter().map(|priority| keys.stream(queue, priority))).collect()
+    let own = [
+        keys.probe_stream(queue),
+        keys.window(queue),
+        keys.dead(queue),
+    ];
+    own.into_iter()
+        .chain(
+            Priority::ALL
+                .into_iter()
+                .map(|priority| keys.stream(queue, priority)),
+        )
+        .collect()
 }
 
 /// What an answer says was refused: the command itself, or those that the script tried.
@@ -138,8 +187,14 @@ fn refusals(name: &'static str, answer: Result<Value, RedisError>) -> Vec<(Strin
     match answer {
         Err(error) => vec![(name.to_owned(), error)],
         Ok(Value::Array(told)) => {
-            let texts: Vec<String> = told.iter().filter_map(|value| redis::from_redis_value_ref(value).ok()).collect();
-            texts.chunks_exact(2).map(|pair| (pair[0].clone(), server_error(&pair[1]))).collect()
+            let texts: Vec<String> = told
+                .iter()
+                .filter_map(|value| redis::from_redis_value_ref(value).ok())
+                .collect();
+            texts
+                .chunks_exact(2)
+                .map(|pair| (pair[0].clone(), server_error(&pair[1])))
+                .collect()
         }
         Ok(_) => Vec::new(),
     }
@@ -149,7 +204,9 @@ fn refusals(name: &'static str, answer: Result<Value, RedisError>) -> Vec<(Strin
 fn server_error(text: &str) -> RedisError {
     let line = format!("-{}\r\n", text.replace(['\r', '\n'], " "));
     let parsed = redis::parse_redis_value(line.as_bytes()).and_then(Value::extract_error);
-    parsed.err().unwrap_or_else(|| (redis::ErrorKind::Client, "refused").into())
+    parsed
+        .err()
+        .unwrap_or_else(|| (redis::ErrorKind::Client, "refused").into())
 }
 
 /// Each command once, and the whole pattern of keys once. What fails only because something before it was refused is left out.
@@ -157,9 +214,22 @@ fn lacks(refused: Vec<(String, RedisError)>, pattern: &str) -> Vec<Lack> {
     let is_meant = |error: &RedisError| Refused::is_meant(Remedy::of(error).1);
     let has_cause = refused.iter().any(|(_, error)| is_meant(error));
     let mut lacks: Vec<Lack> = Vec::new();
-    for (command, error) in refused.into_iter().filter(|(_, error)| !has_cause || is_meant(error)) {
-        let lack = Lack { command, pattern: pattern.to_owned(), error };
-        let text = |lack: &Lack| lack.to_string().split(", met by").next().unwrap_or_default().to_owned();
+    for (command, error) in refused
+        .into_iter()
+        .filter(|(_, error)| !has_cause || is_meant(error))
+    {
+        let lack = Lack {
+            command,
+            pattern: pattern.to_owned(),
+            error,
+        };
+        let text = |lack: &Lack| {
+            lack.to_string()
+                .split(", met by")
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
         if lacks.iter().all(|known| text(known) != text(&lack)) {
             lacks.push(lack);
         }

@@ -16,17 +16,27 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| {
     let script = include_str!("publish.lua");
     if cfg!(feature = "sabotage-maxlen") {
         // Sabotage: a work stream with a cap, which drops entries that nobody has read.
-        return Script::new(&script.replace("KEYS[1], '*'", &format!("KEYS[1], '{}{}', '50', '*'", "MAX", "LEN")));
+        return Script::new(&script.replace(
+            "KEYS[1], '*'",
+            &format!("KEYS[1], '{}{}', '50', '*'", "MAX", "LEN"),
+        ));
     }
     Script::new(script)
 });
 
 /// Publishes parcels of one stream in order. Returns how many were accepted; the others found no room, no memory or no connection.
 /// An error leaves it open whether entries were added: the parcels must stay `publishing`.
-pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[Parcel]) -> Result<usize, Outage> {
+pub async fn publish(
+    redis: &Redis,
+    queue: &str,
+    priority: Priority,
+    parcels: &[Parcel],
+) -> Result<usize, Outage> {
     let op = "publishing";
     // Without a connection nothing was sent: the parcels wait, and are worked straight from Postgres if Redis stays away.
-    let Ok(mut conn) = redis.connection(op).await else { return Ok(0) };
+    let Ok(mut conn) = redis.connection(op).await else {
+        return Ok(0);
+    };
     let mut call = SCRIPT.prepare_invoke();
     let stream = redis.keys().stream(queue, priority);
     call.key(&stream).key(redis.keys().window(queue));
@@ -38,7 +48,8 @@ pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[
             call.arg(entry::pack(jobs));
         }
     }
-    let answer: Result<(usize, u64, u8), Outage> = redis.within(op, call.invoke_async(&mut conn)).await;
+    let answer: Result<(usize, u64, u8), Outage> =
+        redis.within(op, call.invoke_async(&mut conn)).await;
     match answer {
         Ok((accepted, _length, mended)) => {
             if accepted > 0 {
@@ -52,7 +63,11 @@ pub async fn publish(redis: &Redis, queue: &str, priority: Priority, parcels: &[
         }
         // A script that finds no memory at its first write has written nothing; after its first it is not refused any more. One that lacks a
         // right lacks it from the first entry on.
-        Err(Outage::Redis { source, .. }) if matches!(Remedy::of(&source).0, Remedy::Drain | Remedy::Operator) => Ok(0),
+        Err(Outage::Redis { source, .. })
+            if matches!(Remedy::of(&source).0, Remedy::Drain | Remedy::Operator) =>
+        {
+            Ok(0)
+        }
         Err(outage) => Err(outage),
     }
 }

@@ -44,8 +44,14 @@ impl Refused {
         let mut inner = self.inner();
         inner.what.get_or_insert_with(|| error.to_string());
         if has_opened && !inner.is_met {
-            let is_soon = inner.closed.is_some_and(|at| now.saturating_duration_since(at) < SOON);
-            inner.hold = if is_soon { (inner.hold * 2).clamp(HOLD_FIRST, HOLD_LAST) } else { Duration::ZERO };
+            let is_soon = inner
+                .closed
+                .is_some_and(|at| now.saturating_duration_since(at) < SOON);
+            inner.hold = if is_soon {
+                (inner.hold * 2).clamp(HOLD_FIRST, HOLD_LAST)
+            } else {
+                Duration::ZERO
+            };
             inner.until = Some(now + inner.hold);
         }
     }
@@ -100,7 +106,11 @@ mod tests {
             }
             held.push((now - start).as_secs());
         }
-        assert_eq!(held, [0, 1, 2, 4, 8, 16, 30, 30], "the first is believed at once");
+        assert_eq!(
+            held,
+            [0, 1, 2, 4, 8, 16, 30, 30],
+            "the first is believed at once"
+        );
         assert!(refused.what().is_none());
     }
 
@@ -110,7 +120,11 @@ mod tests {
         let (refused, mut now) = (Refused::default(), Instant::now());
         for nth in 0..8 {
             refused.note(true, now, &error());
-            assert_eq!(refused.may_close(now + Duration::from_millis(500)), nth == 0, "{nth}");
+            assert_eq!(
+                refused.may_close(now + Duration::from_millis(500)),
+                nth == 0,
+                "{nth}"
+            );
             now += HOLD_LAST;
             assert!(refused.may_close(now), "{nth}");
             now += Duration::from_secs(30);

@@ -18,7 +18,9 @@ pub struct Told {
 
 /// The answer of XREADGROUP: entries by the key of their stream. Empty if nothing was read.
 pub fn streams(answer: &Value) -> Vec<(String, Vec<Told>)> {
-    pairs(answer).filter_map(|(key, found)| Some((text(key)?, entries(found)))).collect()
+    pairs(answer)
+        .filter_map(|(key, found)| Some((text(key)?, entries(found))))
+        .collect()
 }
 
 /// The answer of XRANGE.
@@ -27,9 +29,16 @@ pub fn entries(answer: &Value) -> Vec<Told> {
 }
 
 fn told(entry: &Value) -> Option<Told> {
-    let [id, fields, ..] = items(entry) else { return None };
-    let hint = entry::decode(pairs(fields).filter_map(|(name, value)| Some((bytes(name)?, bytes(value)?))));
-    Some(Told { id: text(id)?, hint })
+    let [id, fields, ..] = items(entry) else {
+        return None;
+    };
+    let hint = entry::decode(
+        pairs(fields).filter_map(|(name, value)| Some((bytes(name)?, bytes(value)?))),
+    );
+    Some(Told {
+        id: text(id)?,
+        hint,
+    })
 }
 
 /// A list of records, each with its fields by name, as XINFO tells about groups and consumers.
@@ -44,7 +53,9 @@ pub struct Record<'a>(pub &'a Value);
 impl<'a> Record<'a> {
     /// The field of this name.
     pub fn field(self, name: &str) -> Option<&'a Value> {
-        pairs(self.0).find(|(key, _)| bytes(key) == Some(name.as_bytes())).map(|(_, value)| value)
+        pairs(self.0)
+            .find(|(key, _)| bytes(key) == Some(name.as_bytes()))
+            .map(|(_, value)| value)
     }
 
     /// The same as bytes.
@@ -75,10 +86,22 @@ pub fn items(value: &Value) -> &[Value] {
 fn pairs(value: &Value) -> Box<dyn Iterator<Item = (&Value, &Value)> + '_> {
     match value {
         Value::Map(pairs) => Box::new(pairs.iter().map(|(key, value)| (key, value))),
-        Value::Array(items) if items.iter().all(|item| matches!(item, Value::Array(pair) if pair.len() == 2)) => {
-            Box::new(items.iter().filter_map(|item| Some((self::items(item).first()?, self::items(item).get(1)?))))
+        Value::Array(items)
+            if items
+                .iter()
+                .all(|item| matches!(item, Value::Array(pair) if pair.len() == 2)) =>
+        {
+            Box::new(
+                items.iter().filter_map(|item| {
+                    Some((self::items(item).first()?, self::items(item).get(1)?))
+                }),
+            )
         }
-        _ => Box::new(items(value).chunks_exact(2).map(|pair| (&pair[0], &pair[1]))),
+        _ => Box::new(
+            items(value)
+                .chunks_exact(2)
+                .map(|pair| (&pair[0], &pair[1])),
+        ),
     }
 }
 
@@ -118,7 +141,10 @@ mod tests {
 
     impl Noise {
         fn draw(&mut self, below: u64) -> u64 {
-            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            self.0 = self
+                .0
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (self.0 >> 33) % below
         }
 
@@ -128,13 +154,20 @@ mod tests {
 
         /// An entry that somebody else has added: any names, any values, of entries ours among them.
         fn garbage(&mut self, id: &str) -> Value {
-            let mut fields: Vec<Value> = (0..=self.draw(3)).flat_map(|_| [bulk(&self.bytes()), bulk(&self.bytes())]).collect();
+            let mut fields: Vec<Value> = (0..=self.draw(3))
+                .flat_map(|_| [bulk(&self.bytes()), bulk(&self.bytes())])
+                .collect();
             if self.draw(2) == 0 {
                 fields.extend([bulk(b"p"), bulk(&self.bytes())]);
             }
             let fields = match self.draw(4) {
                 0 => Value::Nil,
-                1 => Value::Map(fields.chunks_exact(2).map(|pair| (pair[0].clone(), pair[1].clone())).collect()),
+                1 => Value::Map(
+                    fields
+                        .chunks_exact(2)
+                        .map(|pair| (pair[0].clone(), pair[1].clone()))
+                        .collect(),
+                ),
                 _ => Value::Array(fields),
             };
             Value::Array(vec![bulk(id.as_bytes()), fields])
@@ -142,9 +175,15 @@ mod tests {
     }
 
     fn ours(id: &str) -> (Value, Hint) {
-        let hint = Hint { parcel: 7, jobs: new_job_ids(3).map(|id| (id, 1)).collect() };
+        let hint = Hint {
+            parcel: 7,
+            jobs: new_job_ids(3).map(|id| (id, 1)).collect(),
+        };
         let fields = vec![bulk(b"p"), bulk(b"7"), bulk(b"j"), bulk(&pack(&hint.jobs))];
-        (Value::Array(vec![bulk(id.as_bytes()), Value::Array(fields)]), hint)
+        (
+            Value::Array(vec![bulk(id.as_bytes()), Value::Array(fields)]),
+            hint,
+        )
     }
 
     // X60: whatever lies between them, the entries of ours are read, and every other one has an id by which it can be dropped
@@ -161,25 +200,45 @@ mod tests {
                 } else {
                     let (entry, hint) = ours(&id);
                     answer.push(entry);
-                    wanted.push(Told { id, hint: Some(hint) });
+                    wanted.push(Told {
+                        id,
+                        hint: Some(hint),
+                    });
                 }
             }
             let answer = Value::Array(answer);
             assert_eq!(entries(&answer), wanted);
             let of_two = [(bulk(b"a"), answer.clone()), (bulk(b"b"), answer)];
-            let (map, list) = (Value::Map(of_two.to_vec()), of_two.map(|(key, told)| Value::Array(vec![key, told])));
+            let (map, list) = (
+                Value::Map(of_two.to_vec()),
+                of_two.map(|(key, told)| Value::Array(vec![key, told])),
+            );
             let wanted = vec![("a".to_owned(), wanted.clone()), ("b".to_owned(), wanted)];
-            assert_eq!((streams(&map), streams(&Value::Array(list.into()))), (wanted.clone(), wanted));
+            assert_eq!(
+                (streams(&map), streams(&Value::Array(list.into()))),
+                (wanted.clone(), wanted)
+            );
         }
         assert!(streams(&Value::Nil).is_empty(), "nothing was read");
     }
 
     #[test]
     fn a_record_whose_name_is_no_text_is_read_beside_the_others() {
-        let group = |name: &[u8], last: &[u8]| Value::Array(vec![bulk(b"name"), bulk(name), bulk(b"last-delivered-id"), bulk(last)]);
+        let group = |name: &[u8], last: &[u8]| {
+            Value::Array(vec![
+                bulk(b"name"),
+                bulk(name),
+                bulk(b"last-delivered-id"),
+                bulk(last),
+            ])
+        };
         let answer = Value::Array(vec![group(b"\xff\xfe", b"1-1"), group(b"workers", b"2-2")]);
         let ours = records(&answer).find(|group| group.bytes("name") == Some(b"workers"));
-        assert_eq!(ours.and_then(|group| group.text("last-delivered-id")).as_deref(), Some("2-2"));
+        assert_eq!(
+            ours.and_then(|group| group.text("last-delivered-id"))
+                .as_deref(),
+            Some("2-2")
+        );
         assert_eq!(records(&answer).count(), 2);
     }
 }

@@ -43,7 +43,13 @@ pub(super) struct Aside {
 
 impl Aside {
     pub(super) fn new(parts: Parts, writer: Writer, tasks: Tasks) -> Self {
-        Self { parts, writer, tasks, connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)), held: Arc::default() }
+        Self {
+            parts,
+            writer,
+            tasks,
+            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            held: Arc::default(),
+        }
     }
 
     /// Takes those out of a batch whose keys or ids were held a moment ago. The rest comes back.
@@ -54,7 +60,9 @@ impl Aside {
                 return batch;
             }
             known.retain(|_, seen| seen.elapsed() < HELD_FOR);
-            batch.into_iter().partition(|request| known.contains_key(&Awaited::by(&request.job, &request.names)))
+            batch
+                .into_iter()
+                .partition(|request| known.contains_key(&Awaited::by(&request.job, &request.names)))
         };
         self.write(held);
         rest
@@ -65,25 +73,48 @@ impl Aside {
         if !batch.is_empty() {
             let aside = self.clone();
             // Its end is told to the callers.
-            drop(self.tasks.spawn(async move { aside.write_now(batch).await }));
+            drop(
+                self.tasks
+                    .spawn(async move { aside.write_now(batch).await }),
+            );
         }
     }
 
     async fn write_now(&self, batch: Vec<Request>) {
-        let Ok(Ok(_connection)) = tokio::time::timeout(ACQUIRE_DEADLINE, self.connections.acquire()).await else {
+        let Ok(Ok(_connection)) =
+            tokio::time::timeout(ACQUIRE_DEADLINE, self.connections.acquire()).await
+        else {
             let (_, answers) = unzip(batch);
-            return tell(answers, std::iter::repeat_with(|| Err(Error::Outage(Outage::PostgresTimeout { op: OP }))));
+            return tell(
+                answers,
+                std::iter::repeat_with(|| Err(Error::Outage(Outage::PostgresTimeout { op: OP }))),
+            );
         };
         self.write_each(batch, STATEMENT_DEADLINE).await;
     }
 
     /// Writes each that can be written, answers, and remembers what was held.
     pub(super) async fn write_each(&self, batch: Vec<Request>, search: Duration) {
-        let awaited: Vec<_> = batch.iter().map(|request| Awaited::by(&request.job, &request.names).into_owned()).collect();
+        let awaited: Vec<_> = batch
+            .iter()
+            .map(|request| Awaited::by(&request.job, &request.names).into_owned())
+            .collect();
         let (jobs, answers) = unzip(batch);
         let results = self.writer.write_each(&jobs, search).await;
-        let outage = |result: &Result<Enqueued, Error>| if let Err(Error::Outage(outage)) = result { Some(is_held(outage)) } else { None };
-        self.remember(awaited.into_iter().zip(&results).filter(|(_, result)| outage(result) == Some(true)).map(|(awaited, _)| awaited));
+        let outage = |result: &Result<Enqueued, Error>| {
+            if let Err(Error::Outage(outage)) = result {
+                Some(is_held(outage))
+            } else {
+                None
+            }
+        };
+        self.remember(
+            awaited
+                .into_iter()
+                .zip(&results)
+                .filter(|(_, result)| outage(result) == Some(true))
+                .map(|(awaited, _)| awaited),
+        );
         count_answers(&self.parts, jobs.iter().map(|(job, _)| job).zip(&results));
         if results.iter().any(|result| outage(result) == Some(false)) {
             self.parts.metrics.counters.postgres_failed("enqueue");

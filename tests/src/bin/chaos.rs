@@ -84,17 +84,23 @@ async fn main() -> Result<ExitCode> {
     }
     if !report.is_good() {
         std::fs::write(dir.join("violations.txt"), report.violations())?;
-        eprintln!("FAILED; repeat with --seed {seed}; files are in {}", dir.display());
+        eprintln!(
+            "FAILED; repeat with --seed {seed}; files are in {}",
+            dir.display()
+        );
         return Ok(ExitCode::FAILURE);
     }
     if !args.keep {
-        std::fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        std::fs::remove_dir_all(&dir)
+            .with_context(|| format!("cannot remove {}", dir.display()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 async fn whole(args: &Args, seed: u64, dir: PathBuf, timeline: Arc<Timeline>) -> Result<Report> {
-    let long_ms = args.long_ms.unwrap_or(if args.quick { 3000 } else { 20_000 });
+    let long_ms = args
+        .long_ms
+        .unwrap_or(if args.quick { 3000 } else { 20_000 });
     let settings = Settings {
         seed,
         lease: Duration::from_millis(args.lease_ms),
@@ -102,7 +108,12 @@ async fn whole(args: &Args, seed: u64, dir: PathBuf, timeline: Arc<Timeline>) ->
         per_second: args.rate,
         workers: 3,
     };
-    let plan = Plan { seed, time: Duration::from_mins(args.minutes), only: args.only.clone(), quick: args.quick };
+    let plan = Plan {
+        seed,
+        time: Duration::from_mins(args.minutes),
+        only: args.only.clone(),
+        quick: args.quick,
+    };
     // An unknown case is told before anything is started.
     plan.cases()?;
     let fleet = Fleet::start(dir, settings, timeline).await?;
@@ -110,8 +121,13 @@ async fn whole(args: &Args, seed: u64, dir: PathBuf, timeline: Arc<Timeline>) ->
 }
 
 async fn told_to_end() {
-    let signals = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
-    let (Ok(mut interrupt), Ok(mut terminate)) = signals else { return std::future::pending().await };
+    let signals = (
+        signal(SignalKind::interrupt()),
+        signal(SignalKind::terminate()),
+    );
+    let (Ok(mut interrupt), Ok(mut terminate)) = signals else {
+        return std::future::pending().await;
+    };
     tokio::select! {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}

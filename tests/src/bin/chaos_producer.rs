@@ -42,7 +42,10 @@ async fn main() -> Result<()> {
     let args = Args::parse();
     let config = Config::load(None).map_err(|e| anyhow!(e))?;
     let filter = tracing_subscriber::EnvFilter::try_new(&config.log)?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
     let plan = Plan {
         door: args.door,
         per_second: args.per_second,
@@ -50,7 +53,10 @@ async fn main() -> Result<()> {
         first_token: args.first_token,
         api: args.api,
         document: args.document,
-        patience: std::env::var(variable::PATIENCE_MS).ok().and_then(|ms| ms.parse().ok()).map(Duration::from_millis),
+        patience: std::env::var(variable::PATIENCE_MS)
+            .ok()
+            .and_then(|ms| ms.parse().ok())
+            .map(Duration::from_millis),
     };
     run(plan, config, Journal::open(&args.journal)?).await
 }

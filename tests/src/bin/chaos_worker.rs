@@ -17,15 +17,28 @@ fn main() -> ExitCode {
     limit_memory();
     // Through the environment, because the arguments are those of every worker.
     let journal = std::env::var(variable::JOURNAL).expect("the journal's path");
-    let long_ms = std::env::var(variable::LONG_MS).ok().and_then(|ms| ms.parse().ok()).unwrap_or(20_000);
+    let long_ms = std::env::var(variable::LONG_MS)
+        .ok()
+        .and_then(|ms| ms.parse().ok())
+        .unwrap_or(20_000);
     let journal = Arc::new(Journal::open(Path::new(&journal)).expect("the journal opens"));
     worker_main(handlers::all(&journal, Duration::from_millis(long_ms)))
 }
 
 /// A job that eats memory is to end this process and not the machine.
 fn limit_memory() {
-    if let Some(bytes) = std::env::var(variable::ADDRESS_SPACE).ok().and_then(|bytes| bytes.parse().ok()) {
+    if let Some(bytes) = std::env::var(variable::ADDRESS_SPACE)
+        .ok()
+        .and_then(|bytes| bytes.parse().ok())
+    {
         let maximum = getrlimit(Resource::As).maximum;
-        setrlimit(Resource::As, Rlimit { current: Some(bytes), maximum }).expect("a limit of our own can be lowered");
+        setrlimit(
+            Resource::As,
+            Rlimit {
+                current: Some(bytes),
+                maximum,
+            },
+        )
+        .expect("a limit of our own can be lowered");
     }
 }

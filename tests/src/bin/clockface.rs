@@ -8,7 +8,9 @@ use std::{
 fn main() {
     let start = Instant::now();
     for _ in std::io::stdin().lock().lines() {
-        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         println!("{} {}", wall.as_millis(), start.elapsed().as_millis());
     }
 }

@@ -6,6 +6,9 @@ use anyhow::{Context, Result};
 use millstream_admin::services::shared;
 
 fn main() -> Result<()> {
-    let dir = std::env::args_os().nth(1).map(PathBuf::from).context("usage: keeper DIRECTORY")?;
+    let dir = std::env::args_os()
+        .nth(1)
+        .map(PathBuf::from)
+        .context("usage: keeper DIRECTORY")?;
     shared::keep(&dir)
 }

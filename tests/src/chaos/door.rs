@@ -65,7 +65,10 @@ impl Door {
             }
         };
         Ok(Producer::new(Parts {
-            redis: Redis::new(config.redis.url.expose(), Keys::new(config.redis.prefix.clone(), mark))?,
+            redis: Redis::new(
+                config.redis.url.expose(),
+                Keys::new(config.redis.prefix.clone(), mark),
+            )?,
             catalog: Catalog::new(pg.clone()),
             metrics: Metrics::new("chaos")?,
             source: EnqueueSource::Library,
@@ -111,7 +114,14 @@ async fn http(client: &reqwest::Client, url: &str, ask: &Ask) -> Answer {
     if let Some(key) = &ask.key {
         body["idempotency_key"] = json!(key);
     }
-    answer_of(client.post(format!("{url}/v1/jobs")).json(&body).send().await).await
+    answer_of(
+        client
+            .post(format!("{url}/v1/jobs"))
+            .json(&body)
+            .send()
+            .await,
+    )
+    .await
 }
 
 /// What the API answered to a job or a document.
@@ -123,12 +133,19 @@ pub async fn answer_of(sent: reqwest::Result<reqwest::Response>) -> Answer {
     let status = response.status();
     let body: Value = match response.json().await {
         Ok(body) => body,
-        Err(e) => return Answer::Unknown(format!("{status}: {}", millstream_common::error::in_full(&e))),
+        Err(e) => {
+            return Answer::Unknown(format!(
+                "{status}: {}",
+                millstream_common::error::in_full(&e)
+            ));
+        }
     };
     match status {
         StatusCode::ACCEPTED => Answer::Ok(body["id"].as_str().and_then(|id| id.parse().ok())),
         // The one refusal that says of itself that nothing is known.
-        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => Answer::Unknown(body.to_string()),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::GATEWAY_TIMEOUT => {
+            Answer::Unknown(body.to_string())
+        }
         _ if status.is_client_error() => Answer::Failed(body.to_string()),
         _ => Answer::Unknown(body.to_string()),
     }
@@ -143,20 +160,25 @@ async fn sql(options: &PgConnectOptions, kept: &mut Option<PgConnection>, ask: &
             Err(e) => return Answer::Unknown(e.to_string()),
         },
     };
-    let asked = sqlx::query_scalar("SELECT millstream.enqueue($1, $2::jsonb, priority => $3, idempotency_key => $4)")
-        .bind(ask.kind)
-        .bind(&ask.payload)
-        .bind(ask.priority)
-        .bind(&ask.key)
-        .fetch_one(&mut conn)
-        .await;
+    let asked = sqlx::query_scalar(
+        "SELECT millstream.enqueue($1, $2::jsonb, priority => $3, idempotency_key => $4)",
+    )
+    .bind(ask.kind)
+    .bind(&ask.payload)
+    .bind(ask.priority)
+    .bind(&ask.key)
+    .fetch_one(&mut conn)
+    .await;
     match asked {
         Ok(id) => {
             *kept = Some(conn);
             Answer::Ok(Some(id))
         }
         // Class 22 is a value that can never be right, class 54 one that is too large.
-        Err(sqlx::Error::Database(e)) if e.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54")) => {
+        Err(sqlx::Error::Database(e))
+            if e.code()
+                .is_some_and(|code| code.starts_with("22") || code.starts_with("54")) =>
+        {
             Answer::Failed(e.to_string())
         }
         Err(e) => Answer::Unknown(e.to_string()),

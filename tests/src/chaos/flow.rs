@@ -69,7 +69,11 @@ impl Flow {
             tails: HashMap::new(),
             open: HashMap::new(),
             done: HashSet::new(),
-            newest: fleet.names("producer").into_iter().map(|name| (name, 0)).collect(),
+            newest: fleet
+                .names("producer")
+                .into_iter()
+                .map(|name| (name, 0))
+                .collect(),
             deaths: 0,
             counts: Counts::default(),
         }
@@ -106,7 +110,15 @@ impl Flow {
         match &line.event {
             // Only the producers': a case may ask for work that is cancelled.
             Event::Intent(token) if self.newest.contains_key(place) => {
-                self.open.insert(*token, Open { asked: line.at, producer: place.to_owned(), last: line.at, ..Open::default() });
+                self.open.insert(
+                    *token,
+                    Open {
+                        asked: line.at,
+                        producer: place.to_owned(),
+                        last: line.at,
+                        ..Open::default()
+                    },
+                );
             }
             Event::Ok(token, _) => {
                 self.counts.enqueued += 1;
@@ -142,7 +154,10 @@ impl Flow {
     fn overdue(&self, moment: Micros) -> usize {
         let before = moment.max(now().saturating_sub(OVERDUE));
         // What has no answer yet may never have been written.
-        self.open.values().filter(|open| open.accepted && open.running.is_empty() && open.last < before).count()
+        self.open
+            .values()
+            .filter(|open| open.accepted && open.running.is_empty() && open.last < before)
+            .count()
     }
 
     /// A job that is dead waits for nothing, which the journals cannot tell. That it is dead is not forgiven with that: the judge takes
@@ -165,12 +180,25 @@ impl Flow {
 
     /// What keeps it from being full.
     pub fn hindrance(&self, since: Micros) -> String {
-        let silent: Vec<&str> = self.newest.iter().filter(|(_, newest)| **newest <= since).map(|(name, _)| name.as_str()).collect();
-        format!("{} jobs overdue, nothing new of {silent:?}", self.overdue(since))
+        let silent: Vec<&str> = self
+            .newest
+            .iter()
+            .filter(|(_, newest)| **newest <= since)
+            .map(|(name, _)| name.as_str())
+            .collect();
+        format!(
+            "{} jobs overdue, nothing new of {silent:?}",
+            self.overdue(since)
+        )
     }
 
     /// Waits for full flow after a moment and returns when it was seen; none: not within the bound.
-    pub async fn full_since(&mut self, fleet: &Fleet, moment: Micros, within: Duration) -> Result<Option<Micros>> {
+    pub async fn full_since(
+        &mut self,
+        fleet: &Fleet,
+        moment: Micros,
+        within: Duration,
+    ) -> Result<Option<Micros>> {
         let began = Instant::now();
         loop {
             self.read(fleet)?;

@@ -14,7 +14,12 @@ use super::{
 };
 
 /// Short, so that a failed job does not hide behind its delay when the run asks whether all due work moves.
-const RETRY: RetryPolicy = RetryPolicy { base: Duration::from_millis(200), factor: 2.0, cap: Duration::from_secs(2), max_attempts: 10 };
+const RETRY: RetryPolicy = RetryPolicy {
+    base: Duration::from_millis(200),
+    factor: 2.0,
+    cap: Duration::from_secs(2),
+    max_attempts: 10,
+};
 
 /// An attempt that is to fail does so by then.
 const FAILS_WITHIN: Duration = Duration::from_millis(500);
@@ -25,22 +30,40 @@ const HOGS_FOR: Duration = Duration::from_millis(4500);
 
 /// Handlers of all kinds; `long` is how long the longest takes.
 pub fn all(journal: &Arc<Journal>, long: Duration) -> Vec<Handler> {
-    let kinds = [(QUICK, Duration::from_millis(5)), (MIDDLE, Duration::from_millis(500)), (LONG, long)];
-    let mut handlers: Vec<Handler> = kinds.into_iter().map(|(kind, takes)| timed(kind, takes, journal.clone())).collect();
+    let kinds = [
+        (QUICK, Duration::from_millis(5)),
+        (MIDDLE, Duration::from_millis(500)),
+        (LONG, long),
+    ];
+    let mut handlers: Vec<Handler> = kinds
+        .into_iter()
+        .map(|(kind, takes)| timed(kind, takes, journal.clone()))
+        .collect();
     handlers.extend([HOG, STUCK, PANIC].map(|kind| rude(kind, journal.clone())));
     handlers
 }
 
 fn timed(kind: &str, takes: Duration, journal: Arc<Journal>) -> Handler {
-    let run = move |context: Context, payload: Payload| run(journal.clone(), takes, context, payload);
+    let run =
+        move |context: Context, payload: Payload| run(journal.clone(), takes, context, payload);
     Handler::new(kind, run).retry(RETRY)
 }
 
-async fn run(journal: Arc<Journal>, takes: Duration, context: Context, payload: Payload) -> Outcome {
+async fn run(
+    journal: Arc<Journal>,
+    takes: Duration,
+    context: Context,
+    payload: Payload,
+) -> Outcome {
     let mut noted = Noted::begin(journal, &context, &payload);
     let fails = context.attempt <= payload.fail;
     // A long job that fails three times would keep a run from its end for a minute.
-    tokio::time::sleep(if fails { takes.min(FAILS_WITHIN) } else { takes }).await;
+    tokio::time::sleep(if fails {
+        takes.min(FAILS_WITHIN)
+    } else {
+        takes
+    })
+    .await;
     if fails {
         noted.how = How::Fail;
         return Err(Failure::retry("failed as asked"));
@@ -103,9 +126,17 @@ struct Noted {
 
 impl Noted {
     fn begin(journal: Arc<Journal>, context: &Context, payload: &Payload) -> Self {
-        let handout = Handout { token: payload.token, job: context.job_id, epoch: context.epoch };
+        let handout = Handout {
+            token: payload.token,
+            job: context.job_id,
+            epoch: context.epoch,
+        };
         journal.write(Event::Start(handout, context.attempt, std::process::id()));
-        Self { journal, handout, how: How::Dropped }
+        Self {
+            journal,
+            handout,
+            how: How::Dropped,
+        }
     }
 }
 

@@ -99,8 +99,19 @@ impl fmt::Display for Line {
             Event::Ok(token, Some(id)) => write!(f, "ok {token} {id}"),
             Event::Failed(token, why) => write!(f, "failed {token} {}", one_line(why)),
             Event::Unknown(token, why) => write!(f, "unknown {token} {}", one_line(why)),
-            Event::Start(run, attempt, pid) => write!(f, "start {} {} {} {attempt} {pid}", run.token, run.job, run.epoch),
-            Event::End(run, how) => write!(f, "end {} {} {} {}", run.token, run.job, run.epoch, word(*how)),
+            Event::Start(run, attempt, pid) => write!(
+                f,
+                "start {} {} {} {attempt} {pid}",
+                run.token, run.job, run.epoch
+            ),
+            Event::End(run, how) => write!(
+                f,
+                "end {} {} {} {}",
+                run.token,
+                run.job,
+                run.epoch,
+                word(*how)
+            ),
         }
     }
 }
@@ -122,7 +133,11 @@ impl FromStr for Line {
 
     fn from_str(text: &str) -> Result<Self> {
         let mut words = text.splitn(4, ' ');
-        let mut next = || words.next().with_context(|| format!("a journal line ends early: {text:?}"));
+        let mut next = || {
+            words
+                .next()
+                .with_context(|| format!("a journal line ends early: {text:?}"))
+        };
         let (at, name, token) = (next()?.parse()?, next()?, next()?.parse()?);
         let rest = words.next().unwrap_or_default();
         let event = match name {
@@ -141,8 +156,14 @@ impl FromStr for Line {
 
 fn run_event(name: &str, token: Token, rest: &str) -> Result<Event> {
     let words: Vec<&str> = rest.split(' ').collect();
-    let [job, epoch, ref tail @ ..] = words[..] else { bail!("a run without a job: {rest:?}") };
-    let run = Handout { token, job: job.parse()?, epoch: epoch.parse()? };
+    let [job, epoch, ref tail @ ..] = words[..] else {
+        bail!("a run without a job: {rest:?}")
+    };
+    let run = Handout {
+        token,
+        job: job.parse()?,
+        epoch: epoch.parse()?,
+    };
     Ok(match (name, tail) {
         ("start", [attempt, pid]) => Event::Start(run, attempt.parse()?, pid.parse()?),
         ("end", ["ok"]) => Event::End(run, How::Ok),
@@ -167,11 +188,24 @@ pub struct Journal {
 impl Journal {
     /// Opens a file for appending.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path).with_context(|| format!("cannot open {}", path.display()))?;
-        let shared = Arc::new(Shared { file, dirty: AtomicBool::new(false), closing: AtomicBool::new(false) });
+        let file = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(path)
+            .with_context(|| format!("cannot open {}", path.display()))?;
+        let shared = Arc::new(Shared {
+            file,
+            dirty: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+        });
         let watched = shared.clone();
-        let syncer = std::thread::Builder::new().name("journal".into()).spawn(move || sync_now_and_then(&watched))?;
-        Ok(Self { shared, syncer: Some(syncer) })
+        let syncer = std::thread::Builder::new()
+            .name("journal".into())
+            .spawn(move || sync_now_and_then(&watched))?;
+        Ok(Self {
+            shared,
+            syncer: Some(syncer),
+        })
     }
 
     /// Writes a line. A journal that cannot be written proves nothing: the process ends rather than go on.
@@ -179,7 +213,9 @@ impl Journal {
         let line = format!("{}\n", Line { at: now(), event });
         // One write: lines of several threads do not mix, and none is written in part.
         match (&self.shared.file).write(line.as_bytes()) {
-            Ok(written) if written == line.len() => self.shared.dirty.store(true, Ordering::Release),
+            Ok(written) if written == line.len() => {
+                self.shared.dirty.store(true, Ordering::Release)
+            }
             other => {
                 eprintln!("the journal cannot be written: {other:?}");
                 std::process::abort();
@@ -220,9 +256,15 @@ pub fn parse(text: &str) -> Result<Vec<Line>> {
 /// Journals in a folder, by the name of their process, in the order of the names.
 pub fn files(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+    for entry in
+        std::fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
         let path = entry?.path();
-        if let Some(name) = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_suffix(".journal")) {
+        if let Some(name) = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.strip_suffix(".journal"))
+        {
             found.push((name.to_owned(), path));
         }
     }
@@ -235,7 +277,11 @@ mod tests {
     use super::*;
 
     fn events() -> Vec<Event> {
-        let run = Handout { token: 7, job: Uuid::from_u128(5), epoch: 2 };
+        let run = Handout {
+            token: 7,
+            job: Uuid::from_u128(5),
+            epoch: 2,
+        };
         vec![
             Event::Intent(7),
             Event::Document(6),
@@ -261,17 +307,30 @@ mod tests {
         }
         drop(journal);
         let text = std::fs::read_to_string(&path).unwrap();
-        let read: Vec<Event> = parse(&text).unwrap().into_iter().map(|line| line.event).collect();
+        let read: Vec<Event> = parse(&text)
+            .unwrap()
+            .into_iter()
+            .map(|line| line.event)
+            .collect();
         assert_eq!(read, events());
-        assert_eq!(parse(&text[..text.len() - 1]).unwrap().len(), events().len() - 1);
+        assert_eq!(
+            parse(&text[..text.len() - 1]).unwrap().len(),
+            events().len() - 1
+        );
         assert_eq!(parse("12 inte").unwrap(), []);
         assert!(parse("12 rubbish 1\n").is_err());
-        assert_eq!(files(folder.path()).unwrap(), [("worker-0.1".to_owned(), path)]);
+        assert_eq!(
+            files(folder.path()).unwrap(),
+            [("worker-0.1".to_owned(), path)]
+        );
     }
 
     #[test]
     fn an_error_of_several_lines_stays_one_line() {
-        let line = Line { at: 1, event: Event::Unknown(3, "a\nb  c".into()) };
+        let line = Line {
+            at: 1,
+            event: Event::Unknown(3, "a\nb  c".into()),
+        };
         assert_eq!(line.to_string(), "1 unknown 3 a b c");
     }
 }

@@ -18,11 +18,20 @@ pub async fn watch(time: Duration) -> Result<ExitCode> {
     let mut lab = Lab::private(Durability::Full).await;
     lab.config.worker.lease_ms = LEASE_MS;
     let crew = [
-        ("leader", Served::start(&lab, &["worker", "--name", "leader"]).await),
-        ("worker", Served::start(&lab, &["worker", "--name", "worker"]).await),
+        (
+            "leader",
+            Served::start(&lab, &["worker", "--name", "leader"]).await,
+        ),
+        (
+            "worker",
+            Served::start(&lab, &["worker", "--name", "worker"]).await,
+        ),
         ("api", Served::start(&lab, &["api"]).await),
     ];
-    println!("watching /livez and /readyz of a leader, a worker and an API for {} minutes", time.as_secs() / 60);
+    println!(
+        "watching /livez and /readyz of a leader, a worker and an API for {} minutes",
+        time.as_secs() / 60
+    );
     let (began, mut tick) = (Instant::now(), interval(EVERY));
     let (mut asked, mut wrong) = (0_u64, 0_u64);
     while began.elapsed() < time {
@@ -34,11 +43,18 @@ pub async fn watch(time: Duration) -> Result<ExitCode> {
                 if !answer.status().is_success() {
                     wrong += 1;
                     let (status, text) = (answer.status(), answer.text().await?);
-                    eprintln!("after {} s: {name} {path}: {status} {text}", began.elapsed().as_secs());
+                    eprintln!(
+                        "after {} s: {name} {path}: {status} {text}",
+                        began.elapsed().as_secs()
+                    );
                 }
             }
         }
     }
     println!("{asked} probes asked, {wrong} not live or not ready");
-    Ok(if wrong == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if wrong == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

@@ -60,18 +60,29 @@ impl Patience {
     fn next(&mut self) -> Duration {
         match self {
             Self::Usual => CALL_DEADLINE,
-            Self::Drawn(rng, most) => Duration::from_micros(rng.below(most.as_micros().max(1) as u64)),
+            Self::Drawn(rng, most) => {
+                Duration::from_micros(rng.below(most.as_micros().max(1) as u64))
+            }
         }
     }
 }
 
 /// Produces until SIGTERM or SIGINT; what is in flight is ended first, unless a second signal says otherwise.
 pub async fn run(plan: Plan, config: Config, journal: Journal) -> Result<()> {
-    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
     let journal = Arc::new(journal);
     let mix = Arc::new(std::sync::Mutex::new(Mix::new(plan.seed, plan.first_token)));
-    let client = reqwest::Client::builder().timeout(UPLOAD_DEADLINE).build()?;
-    let producer = if plan.door == Kind::Library { Some(Door::library(&config).await?) } else { None };
+    let client = reqwest::Client::builder()
+        .timeout(UPLOAD_DEADLINE)
+        .build()?;
+    let producer = if plan.door == Kind::Library {
+        Some(Door::library(&config).await?)
+    } else {
+        None
+    };
     let (asks, inbox) = mpsc::channel::<Ask>(CALLERS);
     let inbox = Arc::new(Mutex::new(inbox));
     let mut callers = JoinSet::new();
@@ -81,9 +92,12 @@ pub async fn run(plan: Plan, config: Config, journal: Journal) -> Result<()> {
             (None, Kind::Sql) => Door::Sql(Box::new(config.database.url.expose().parse()?), None),
             (None, _) => Door::Http(client.clone(), plan.api.clone()),
         };
-        let patience = plan
-            .patience
-            .map_or(Patience::Usual, |most| Patience::Drawn(Rng::of(plan.seed, &format!("patience {} {nth}", plan.first_token)), most));
+        let patience = plan.patience.map_or(Patience::Usual, |most| {
+            Patience::Drawn(
+                Rng::of(plan.seed, &format!("patience {} {nth}", plan.first_token)),
+                most,
+            )
+        });
         callers.spawn(call(door, patience, inbox.clone(), journal.clone()));
     }
     tokio::select! {
@@ -115,7 +129,12 @@ async fn tick(per_second: u64, mix: &std::sync::Mutex<Mix>, asks: mpsc::Sender<A
     }
 }
 
-async fn call(mut door: Door, mut patience: Patience, inbox: Arc<Mutex<mpsc::Receiver<Ask>>>, journal: Arc<Journal>) {
+async fn call(
+    mut door: Door,
+    mut patience: Patience,
+    inbox: Arc<Mutex<mpsc::Receiver<Ask>>>,
+    journal: Arc<Journal>,
+) {
     loop {
         let next = inbox.lock().await.recv().await;
         let Some(ask) = next else { return };
@@ -143,8 +162,15 @@ fn note(journal: &Journal, token: Token, answer: Answer) {
 }
 
 /// Hands in the document every now and then; its token is its name. Never returns.
-async fn hand_in(plan: &Plan, client: &reqwest::Client, mix: &std::sync::Mutex<Mix>, journal: &Journal) {
-    let Some(path) = &plan.document else { return std::future::pending().await };
+async fn hand_in(
+    plan: &Plan,
+    client: &reqwest::Client,
+    mix: &std::sync::Mutex<Mix>,
+    journal: &Journal,
+) {
+    let Some(path) = &plan.document else {
+        return std::future::pending().await;
+    };
     let bytes = std::fs::read(path).expect("the document can be read");
     let mut ticks = interval(DOCUMENT_EVERY);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -154,7 +180,11 @@ async fn hand_in(plan: &Plan, client: &reqwest::Client, mix: &std::sync::Mutex<M
         journal.write(Event::Document(token));
         let part = reqwest::multipart::Part::bytes(bytes.clone()).file_name(format!("{token}.pdf"));
         let form = reqwest::multipart::Form::new().part("file", part);
-        let sent = client.post(format!("{}/v1/documents", plan.api)).multipart(form).send().await;
+        let sent = client
+            .post(format!("{}/v1/documents", plan.api))
+            .multipart(form)
+            .send()
+            .await;
         note(journal, token, answer_of(sent).await);
     }
 }

@@ -61,8 +61,16 @@ impl Report {
 
     /// Broken promises of some kinds in a window, or in all.
     fn broken(&self, kinds: &[Broken], window: Option<&Window>) -> usize {
-        let inside = |at: Option<u64>| window.is_none_or(|w| at.is_some_and(|at| w.from <= at && at <= w.flowed.unwrap_or(w.healed)));
-        self.verdict.violations.iter().filter(|v| kinds.contains(&v.broken) && inside(v.at)).count()
+        let inside = |at: Option<u64>| {
+            window.is_none_or(|w| {
+                at.is_some_and(|at| w.from <= at && at <= w.flowed.unwrap_or(w.healed))
+            })
+        };
+        self.verdict
+            .violations
+            .iter()
+            .filter(|v| kinds.contains(&v.broken) && inside(v.at))
+            .count()
     }
 
     fn cells(&self, round: &Round) -> Cells {
@@ -75,8 +83,15 @@ impl Report {
             lost: self.broken(&[Broken::Lost], Some(window)),
             phantom: self.broken(&[Broken::Phantom], Some(window)),
             twice: self.broken(&[Broken::AcceptedTwice, Broken::Fence], Some(window)),
-            overlaps: self.verdict.overlaps.iter().filter(|at| (window.from..=until).contains(at)).count(),
-            flow_s: window.flowed.map(|at| at.saturating_sub(window.healed) as f64 / 1e6),
+            overlaps: self
+                .verdict
+                .overlaps
+                .iter()
+                .filter(|at| (window.from..=until).contains(at))
+                .count(),
+            flow_s: window
+                .flowed
+                .map(|at| at.saturating_sub(window.healed) as f64 / 1e6),
         }
     }
 
@@ -96,7 +111,11 @@ impl Report {
     }
 
     fn in_state(&self, number: i16) -> usize {
-        self.evidence.rows.iter().filter(|row| row.state == number).count()
+        self.evidence
+            .rows
+            .iter()
+            .filter(|row| row.state == number)
+            .count()
     }
 
     /// For people.
@@ -105,16 +124,43 @@ impl Report {
             "\n{:9} {:>8} {:>8} {:>5} {:>7} {:>5} {:>8} {:>7}  fault\n",
             "case", "enqueued", "finished", "lost", "phantom", "twice", "overlaps", "flow s"
         );
-        for cells in self.rounds.iter().map(|round| self.cells(round)).chain([self.total()]) {
-            let flow = cells.flow_s.map_or("never".to_owned(), |s| format!("{s:.1}"));
-            let Cells { name, title, counts, lost, phantom, twice, overlaps, .. } = cells;
+        for cells in self
+            .rounds
+            .iter()
+            .map(|round| self.cells(round))
+            .chain([self.total()])
+        {
+            let flow = cells
+                .flow_s
+                .map_or("never".to_owned(), |s| format!("{s:.1}"));
+            let Cells {
+                name,
+                title,
+                counts,
+                lost,
+                phantom,
+                twice,
+                overlaps,
+                ..
+            } = cells;
             let (enqueued, finished) = (counts.enqueued, counts.finished);
-            let _ =
-                writeln!(text, "{name:9} {enqueued:>8} {finished:>8} {lost:>5} {phantom:>7} {twice:>5} {overlaps:>8} {flow:>7}  {title}");
+            let _ = writeln!(
+                text,
+                "{name:9} {enqueued:>8} {finished:>8} {lost:>5} {phantom:>7} {twice:>5} {overlaps:>8} {flow:>7}  {title}"
+            );
         }
         let (completed, dead) = (self.in_state(state::COMPLETED), self.in_state(state::DEAD));
-        let drained = self.final_after.map_or("NOT within the bound".to_owned(), |took| format!("after {:.1} s", took.as_secs_f64()));
-        let documents = self.evidence.documents.iter().filter(|d| d.state == "completed").count();
+        let drained = self
+            .final_after
+            .map_or("NOT within the bound".to_owned(), |took| {
+                format!("after {:.1} s", took.as_secs_f64())
+            });
+        let documents = self
+            .evidence
+            .documents
+            .iter()
+            .filter(|d| d.state == "completed")
+            .count();
         let _ = writeln!(
             text,
             "\nseed {}: {} job rows ({completed} completed, {dead} dead), {documents} of {} documents completed, all final {drained}",
@@ -141,7 +187,12 @@ impl Report {
 
     /// Every broken promise, one per line.
     pub fn violations(&self) -> String {
-        self.verdict.violations.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+        self.verdict
+            .violations
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// For programs.
@@ -153,8 +204,17 @@ impl Report {
                 "seconds_to_flow": cells.flow_s,
             })
         };
-        let cases: Vec<Value> = self.rounds.iter().map(|round| line(self.cells(round))).collect();
-        let violations: Vec<String> = self.verdict.violations.iter().map(ToString::to_string).collect();
+        let cases: Vec<Value> = self
+            .rounds
+            .iter()
+            .map(|round| line(self.cells(round)))
+            .collect();
+        let violations: Vec<String> = self
+            .verdict
+            .violations
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         json!({ "seed": self.seed, "good": self.is_good(), "cases": cases, "total": line(self.total()), "mistaken": self.verdict.mistaken, "violations": violations })
     }
 }

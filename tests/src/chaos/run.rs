@@ -48,9 +48,15 @@ impl Plan {
     pub fn cases(&self) -> Result<Vec<Case>> {
         let mut cases = catalogue::all();
         for id in &self.only {
-            anyhow::ensure!(cases.iter().any(|case| case.id == id), "there is no case {id}");
+            anyhow::ensure!(
+                cases.iter().any(|case| case.id == id),
+                "there is no case {id}"
+            );
         }
-        cases.retain(|case| (self.only.is_empty() || self.only.iter().any(|id| id == case.id)) && (!self.quick || case.quick));
+        cases.retain(|case| {
+            (self.only.is_empty() || self.only.iter().any(|id| id == case.id))
+                && (!self.quick || case.quick)
+        });
         Rng::of(self.seed, "order").shuffle(&mut cases);
         Ok(cases)
     }
@@ -66,7 +72,12 @@ pub struct Run<'a> {
 
 /// All of it.
 pub async fn run(fleet: &Fleet, plan: &Plan) -> Result<Report> {
-    let mut run = Run { fleet, plan, flow: Flow::new(fleet), rounds: Vec::new() };
+    let mut run = Run {
+        fleet,
+        plan,
+        flow: Flow::new(fleet),
+        rounds: Vec::new(),
+    };
     let until = Instant::now() + plan.time;
     sleep(WARM_UP).await;
     run.round("none", &[]).await?;
@@ -82,8 +93,13 @@ pub async fn run(fleet: &Fleet, plan: &Plan) -> Result<Report> {
 impl Run<'_> {
     /// Injects cases at the same time, each a little after the one before, and waits until all work flows again.
     async fn round(&mut self, name: &str, cases: &[Case]) -> Result<()> {
-        let titles: Vec<String> = cases.iter().map(|case| format!("{}: {}", case.id, case.title)).collect();
-        self.fleet.timeline.note(&format!("== {name} {}", titles.join(" + ")));
+        let titles: Vec<String> = cases
+            .iter()
+            .map(|case| format!("{}: {}", case.id, case.title))
+            .collect();
+        self.fleet
+            .timeline
+            .note(&format!("== {name} {}", titles.join(" + ")));
         let before = self.flow.read(self.fleet)?;
         let from = now();
         self.inject(name, cases).await?;
@@ -93,14 +109,34 @@ impl Run<'_> {
         let healed = now();
         let flowed = self.flow.full_since(self.fleet, healed, FLOW_WAIT).await?;
         let after = self.flow.read(self.fleet)?;
-        let took = flowed.map_or_else(|| self.flow.hindrance(healed), |at| format!("full flow after {:.1} s", (at - healed) as f64 / 1e6));
+        let took = flowed.map_or_else(
+            || self.flow.hindrance(healed),
+            |at| format!("full flow after {:.1} s", (at - healed) as f64 / 1e6),
+        );
         // A machine that others load as well is slow to flow, and that is then no fault of the work.
         let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-        self.fleet.timeline.note(&format!("-- {name} healed: {took}; load {}", load.split(' ').next().unwrap_or("unknown")));
+        self.fleet.timeline.note(&format!(
+            "-- {name} healed: {took}; load {}",
+            load.split(' ').next().unwrap_or("unknown")
+        ));
         let classes = cases.iter().map(|case| case.class).collect();
-        let window = Window { case: name.to_owned(), classes, from, healed, flowed };
-        let counts = Counts { enqueued: after.enqueued - before.enqueued, finished: after.finished - before.finished };
-        self.rounds.push(Round { name: name.to_owned(), title: titles.join(" + "), window, counts });
+        let window = Window {
+            case: name.to_owned(),
+            classes,
+            from,
+            healed,
+            flowed,
+        };
+        let counts = Counts {
+            enqueued: after.enqueued - before.enqueued,
+            finished: after.finished - before.finished,
+        };
+        self.rounds.push(Round {
+            name: name.to_owned(),
+            title: titles.join(" + "),
+            window,
+            counts,
+        });
         Ok(())
     }
 
@@ -108,12 +144,21 @@ impl Run<'_> {
         self.fleet.set_alone(cases.len() == 1);
         let mut under_way = Vec::new();
         for (nth, case) in cases.iter().enumerate() {
-            let mut rng = Rng::of(self.plan.seed, &if round == case.id { case.id.to_owned() } else { format!("{round} {}", case.id) });
+            let mut rng = Rng::of(
+                self.plan.seed,
+                &if round == case.id {
+                    case.id.to_owned()
+                } else {
+                    format!("{round} {}", case.id)
+                },
+            );
             let (fleet, case, late) = (self.fleet, *case, nth as u64 * rng.below(4000));
             under_way.push(async move {
                 sleep(Duration::from_millis(late)).await;
                 let done = (case.inject)(fleet, &mut rng).await;
-                catalogue::heal(fleet, case.target).await.with_context(|| format!("{} cannot be healed", case.id))?;
+                catalogue::heal(fleet, case.target)
+                    .await
+                    .with_context(|| format!("{} cannot be healed", case.id))?;
                 anyhow::Ok((case, done))
             });
         }
@@ -123,9 +168,12 @@ impl Run<'_> {
         for (case, done) in [first?, second?].into_iter().flatten() {
             // Beside another fault a case may not get through with its own orders; alone it must.
             if let Err(e) = done {
-                self.fleet.timeline.note(&format!("{} was not injected in full: {e:#}", case.id));
+                self.fleet
+                    .timeline
+                    .note(&format!("{} was not injected in full: {e:#}", case.id));
                 if self.fleet.is_alone() {
-                    self.fleet.complain(format!("{} was not injected: {e:#}", case.id));
+                    self.fleet
+                        .complain(format!("{} was not injected: {e:#}", case.id));
                 }
             }
         }
@@ -140,8 +188,14 @@ impl Run<'_> {
         while Instant::now() < until {
             nth += 1;
             let first = rng.pick(&cases);
-            let others: Vec<Case> = cases.iter().copied().filter(|case| case.target != first.target).collect();
-            let pair: Vec<Case> = std::iter::once(first).chain((!others.is_empty()).then(|| rng.pick(&others))).collect();
+            let others: Vec<Case> = cases
+                .iter()
+                .copied()
+                .filter(|case| case.target != first.target)
+                .collect();
+            let pair: Vec<Case> = std::iter::once(first)
+                .chain((!others.is_empty()).then(|| rng.pick(&others)))
+                .collect();
             self.round(&format!("soak {nth}"), &pair).await?;
         }
         Ok(())
@@ -150,7 +204,9 @@ impl Run<'_> {
     /// Ends the load, waits until everything is final, ends the fleet, and judges.
     async fn finish(mut self) -> Result<Report> {
         let fleet = self.fleet;
-        fleet.timeline.note("== end: the producers stop, all work becomes final");
+        fleet
+            .timeline
+            .note("== end: the producers stop, all work becomes final");
         fleet.end("producer", END_LIMIT).await;
         let final_after = self.drained().await;
         let rest = self.tidy().await?;
@@ -159,9 +215,19 @@ impl Run<'_> {
         fleet.end("api", END_LIMIT).await;
         let evidence = self.evidence(rest).await?;
         let mut verdict: Verdict = judge(&evidence);
-        let own = fleet.complaints().into_iter().map(|text| Violation::new(Broken::Case, None, text));
+        let own = fleet
+            .complaints()
+            .into_iter()
+            .map(|text| Violation::new(Broken::Case, None, text));
         verdict.violations.extend(own);
-        Ok(Report { seed: self.plan.seed, rounds: self.rounds, evidence, verdict, counts, final_after })
+        Ok(Report {
+            seed: self.plan.seed,
+            rounds: self.rounds,
+            evidence,
+            verdict,
+            counts,
+            final_after,
+        })
     }
 
     /// Waits until everything is final, and says what keeps it when that takes longer than the longest job.
@@ -172,7 +238,9 @@ impl Run<'_> {
             if began.elapsed() > patience {
                 patience += Duration::from_secs(10);
                 let open = self.fleet.texts(witness::OPEN_DETAIL).await?;
-                self.fleet.timeline.note(&format!("still open: {}", open.join("; ")));
+                self.fleet
+                    .timeline
+                    .note(&format!("still open: {}", open.join("; ")));
             }
             Ok(self.open_work().await? == 0)
         };
@@ -180,17 +248,26 @@ impl Run<'_> {
     }
 
     async fn open_work(&self) -> Result<i64> {
-        Ok(self.fleet.number(witness::OPEN).await? + self.fleet.number(witness::OPEN_DOCUMENTS).await?)
+        Ok(self.fleet.number(witness::OPEN).await?
+            + self.fleet.number(witness::OPEN_DOCUMENTS).await?)
     }
 
     /// Waits for something with a bound; how long it took, none if it did not come.
-    async fn until(&self, what: &str, bound: Duration, mut look: impl AsyncFnMut() -> Result<bool>) -> Option<Duration> {
+    async fn until(
+        &self,
+        what: &str,
+        bound: Duration,
+        mut look: impl AsyncFnMut() -> Result<bool>,
+    ) -> Option<Duration> {
         let began = Instant::now();
         while began.elapsed() < bound {
             match look().await {
                 Ok(true) => return Some(began.elapsed()),
                 Ok(false) => {}
-                Err(e) => self.fleet.timeline.note(&format!("cannot look whether {what}: {e:#}")),
+                Err(e) => self
+                    .fleet
+                    .timeline
+                    .note(&format!("cannot look whether {what}: {e:#}")),
             }
             sleep(LOOK_EVERY).await;
         }
@@ -203,7 +280,13 @@ impl Run<'_> {
             let rest = self.rest().await?;
             // The consumers of the dead are removed every 30 s.
             let has_dead = rest.consumers > rest.workers;
-            Ok(!has_dead && rest.entries + rest.pending + rest.leases + rest.parcels + rest.idle_in_transaction == 0)
+            Ok(!has_dead
+                && rest.entries
+                    + rest.pending
+                    + rest.leases
+                    + rest.parcels
+                    + rest.idle_in_transaction
+                    == 0)
         };
         self.until("all is tidy", TIDY_LIMIT, tidy).await;
         self.rest().await
@@ -211,17 +294,27 @@ impl Run<'_> {
 
     async fn rest(&self) -> Result<Rest> {
         let fleet = self.fleet;
-        let mut rest = Rest { workers: self.plan_workers(), ..Rest::default() };
+        let mut rest = Rest {
+            workers: self.plan_workers(),
+            ..Rest::default()
+        };
         for stream in fleet.streams() {
             rest.entries += fleet.command::<i64>(&["XLEN", &stream]).await?;
-            let groups: redis::streams::StreamInfoGroupsReply = fleet.command(&["XINFO", "GROUPS", &stream]).await.unwrap_or_default();
+            let groups: redis::streams::StreamInfoGroupsReply = fleet
+                .command(&["XINFO", "GROUPS", &stream])
+                .await
+                .unwrap_or_default();
             for group in groups.groups {
                 rest.pending += group.pending as i64;
                 rest.consumers = rest.consumers.max(group.consumers as i64);
             }
         }
-        rest.leases = fleet.number("SELECT count(*) FROM millstream.lease").await?;
-        rest.parcels = fleet.number("SELECT count(*) FROM millstream.parcel").await?;
+        rest.leases = fleet
+            .number("SELECT count(*) FROM millstream.lease")
+            .await?;
+        rest.parcels = fleet
+            .number("SELECT count(*) FROM millstream.parcel")
+            .await?;
         let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '1 s'";
         rest.idle_in_transaction = fleet.number(idle).await?;
         Ok(rest)
@@ -244,14 +337,22 @@ impl Run<'_> {
                 .fleet
                 .deaths()
                 .into_iter()
-                .map(|death| End { process: death.process, at: death.at, is_fault: death.is_fault })
+                .map(|death| End {
+                    process: death.process,
+                    at: death.at,
+                    is_fault: death.is_fault,
+                })
                 .collect(),
             held: self.fleet.all_held(),
             rows: tables.rows,
             settled: tables.settled,
             left: tables.left,
             documents: tables.documents,
-            windows: self.rounds.iter().map(|round| round.window.clone()).collect(),
+            windows: self
+                .rounds
+                .iter()
+                .map(|round| round.window.clone())
+                .collect(),
             rest,
             at: now(),
         })

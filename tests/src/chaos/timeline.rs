@@ -23,14 +23,22 @@ impl Timeline {
     /// Begins now.
     pub fn create(path: &Path, quiet: bool) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self { began: now(), file: Mutex::new(file), quiet })
+        Ok(Self {
+            began: now(),
+            file: Mutex::new(file),
+            quiet,
+        })
     }
 
     /// One line.
     pub fn note(&self, text: &str) {
         let line = format!("{:8.2}  {text}\n", self.seconds(now()));
         // A timeline that cannot be written (a closed pipe) is no reason to end a run.
-        let _ = self.file.lock().unwrap_or_else(PoisonError::into_inner).write_all(line.as_bytes());
+        let _ = self
+            .file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .write_all(line.as_bytes());
         if !self.quiet {
             let _ = std::io::stdout().write_all(line.as_bytes());
         }

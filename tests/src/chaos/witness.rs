@@ -45,12 +45,16 @@ LEFT JOIN millstream.lease l ON l.job_id = j.id
 LEFT JOIN millstream.parcel p ON j.id = ANY (p.ids)
 WHERE j.state NOT IN (2, 7, 8) ORDER BY j.id LIMIT 5";
 /// Documents that are not final.
-pub const OPEN_DOCUMENTS: &str = "SELECT count(*) FROM millstream.document WHERE state NOT IN ('completed', 'failed')";
+pub const OPEN_DOCUMENTS: &str =
+    "SELECT count(*) FROM millstream.document WHERE state NOT IN ('completed', 'failed')";
 
 /// Puts the witness into a fresh database.
 pub async fn install(url: &str) -> Result<()> {
     let mut conn = connect(url).await?;
-    sqlx::raw_sql(INSTALL).execute(&mut conn).await.context("the witness cannot be installed")?;
+    sqlx::raw_sql(INSTALL)
+        .execute(&mut conn)
+        .await
+        .context("the witness cannot be installed")?;
     Ok(())
 }
 
@@ -78,7 +82,11 @@ pub async fn read(url: &str) -> Result<Tables> {
 }
 
 async fn connect(url: &str) -> Result<PgConnection> {
-    Ok(url.parse::<PgConnectOptions>()?.application_name("chaos").connect().await?)
+    Ok(url
+        .parse::<PgConnectOptions>()?
+        .application_name("chaos")
+        .connect()
+        .await?)
 }
 
 type JobTuple = (Uuid, Option<i64>, String, i16, i32, i16, i16, i16);
@@ -91,32 +99,55 @@ async fn rows(conn: &mut PgConnection) -> Result<Vec<Row>> {
     )
     .fetch_all(conn)
     .await?;
-    let row = |(job, token, kind, state, epoch, attempt, max_attempts, crash_count): JobTuple| Row {
-        job,
-        token: token.map(|token| token as u64),
-        kind,
-        state,
-        epoch,
-        attempt,
-        max_attempts,
-        crash_count,
-    };
+    let row =
+        |(job, token, kind, state, epoch, attempt, max_attempts, crash_count): JobTuple| Row {
+            job,
+            token: token.map(|token| token as u64),
+            kind,
+            state,
+            epoch,
+            attempt,
+            max_attempts,
+            crash_count,
+        };
     Ok(found.into_iter().map(row).collect())
 }
 
 async fn settled(conn: &mut PgConnection) -> Result<Vec<Settled>> {
-    let found: Vec<(Uuid, i32, i16)> = sqlx::query_as("SELECT job, epoch, state FROM chaos.settled").fetch_all(conn).await?;
-    Ok(found.into_iter().map(|(job, epoch, state)| Settled { job, epoch, state }).collect())
+    let found: Vec<(Uuid, i32, i16)> =
+        sqlx::query_as("SELECT job, epoch, state FROM chaos.settled")
+            .fetch_all(conn)
+            .await?;
+    Ok(found
+        .into_iter()
+        .map(|(job, epoch, state)| Settled { job, epoch, state })
+        .collect())
 }
 
 async fn left(conn: &mut PgConnection) -> Result<Vec<Left>> {
     let found: Vec<(Uuid, i16, i16, bool)> =
-        sqlx::query_as("SELECT job, was, became, audited FROM chaos.left_final").fetch_all(conn).await?;
-    Ok(found.into_iter().map(|(job, was, became, audited)| Left { job, was, became, audited }).collect())
+        sqlx::query_as("SELECT job, was, became, audited FROM chaos.left_final")
+            .fetch_all(conn)
+            .await?;
+    Ok(found
+        .into_iter()
+        .map(|(job, was, became, audited)| Left {
+            job,
+            was,
+            became,
+            audited,
+        })
+        .collect())
 }
 
 async fn documents(conn: &mut PgConnection) -> Result<Vec<Document>> {
-    let found: Vec<(String, String)> = sqlx::query_as("SELECT name, state FROM millstream.document").fetch_all(conn).await?;
-    let document = |(name, state): (String, String)| Document { token: name.strip_suffix(".pdf").and_then(|t| t.parse().ok()), state };
+    let found: Vec<(String, String)> =
+        sqlx::query_as("SELECT name, state FROM millstream.document")
+            .fetch_all(conn)
+            .await?;
+    let document = |(name, state): (String, String)| Document {
+        token: name.strip_suffix(".pdf").and_then(|t| t.parse().ok()),
+        state,
+    };
     Ok(found.into_iter().map(document).collect())
 }

@@ -63,7 +63,10 @@ pub struct Mix {
 impl Mix {
     /// Tokens begin at `first`.
     pub fn new(seed: u64, first: Token) -> Self {
-        Self { rng: Rng::of(seed, &format!("mix {first}")), next: first }
+        Self {
+            rng: Rng::of(seed, &format!("mix {first}")),
+            next: first,
+        }
     }
 
     /// The next job.
@@ -74,10 +77,21 @@ impl Mix {
             n if n < LONG_SHARE + MIDDLE_SHARE => MIDDLE,
             _ => QUICK,
         };
-        let fail = if self.rng.chance(FAILING) { 1 + self.rng.below(2) as i16 } else { 0 };
-        let payload = serde_json::to_string(&Payload { token, fail }).expect("a payload serialises");
+        let fail = if self.rng.chance(FAILING) {
+            1 + self.rng.below(2) as i16
+        } else {
+            0
+        };
+        let payload =
+            serde_json::to_string(&Payload { token, fail }).expect("a payload serialises");
         let key = self.rng.chance(KEYED).then(|| format!("chaos-{token}"));
-        Ask { token, kind, payload, priority: self.rng.pick(&["high", "medium", "low"]), key }
+        Ask {
+            token,
+            kind,
+            payload,
+            priority: self.rng.pick(&["high", "medium", "low"]),
+            key,
+        }
     }
 
     /// A token for work that is no job of the mix.

@@ -36,17 +36,25 @@ impl Clock {
     pub fn new() -> Result<Self> {
         let folder = tempfile::tempdir().context("a folder for the clock")?;
         fs::set_permissions(folder.path(), Permissions::from_mode(0o755))?;
-        fs::copy(compiled()?, folder.path().join("clock.so")).context("cannot copy the clock's library")?;
+        fs::copy(compiled()?, folder.path().join("clock.so"))
+            .context("cannot copy the clock's library")?;
         let settings = File::create(folder.path().join("settings"))?;
         settings.set_permissions(Permissions::from_mode(0o644))?;
         settings.set_len(DRIFT_SINCE_AT + 8)?;
-        Ok(Self { folder, settings, offset_s: 0 })
+        Ok(Self {
+            folder,
+            settings,
+            offset_s: 0,
+        })
     }
 
     /// For the environment of the process that is to have this clock.
     pub fn env(&self) -> Vec<(String, String)> {
         let path = |name: &str| self.folder.path().join(name).display().to_string();
-        vec![("LD_PRELOAD".to_owned(), path("clock.so")), ("TEST_CLOCK".to_owned(), path("settings"))]
+        vec![
+            ("LD_PRELOAD".to_owned(), path("clock.so")),
+            ("TEST_CLOCK".to_owned(), path("settings")),
+        ]
     }
 
     /// Moves the clock, forward or back.
@@ -64,7 +72,9 @@ impl Clock {
     }
 
     fn write(&self, at: u64, value: i64) {
-        self.settings.write_all_at(&value.to_ne_bytes(), at).expect("the clock's file can be written");
+        self.settings
+            .write_all_at(&value.to_ne_bytes(), at)
+            .expect("the clock's file can be written");
     }
 }
 
@@ -85,11 +95,21 @@ fn compiled() -> Result<PathBuf> {
     let draft = folder.join(format!("clock-{}.so", std::process::id()));
     let source = draft.with_extension("c");
     fs::write(&source, SOURCE)?;
-    let said = Command::new("cc").args(["-O2", "-shared", "-fPIC", "-o"]).arg(&draft).arg(&source).arg("-ldl").output();
-    let said = said.context("no C compiler: tests that move clocks need `cc` (Debian: apt-get install gcc libc6-dev)")?;
+    let said = Command::new("cc")
+        .args(["-O2", "-shared", "-fPIC", "-o"])
+        .arg(&draft)
+        .arg(&source)
+        .arg("-ldl")
+        .output();
+    let said = said.context(
+        "no C compiler: tests that move clocks need `cc` (Debian: apt-get install gcc libc6-dev)",
+    )?;
     fs::remove_file(&source)?;
     if !said.status.success() {
-        bail!("the clock's library does not compile: {}", String::from_utf8_lossy(&said.stderr));
+        bail!(
+            "the clock's library does not compile: {}",
+            String::from_utf8_lossy(&said.stderr)
+        );
     }
     fs::rename(&draft, &library)?;
     Ok(library)

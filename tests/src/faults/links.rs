@@ -23,7 +23,11 @@ impl Links {
         let redis = Proxy::before(config.redis.url.expose()).await;
         config.database.url = Secret::new(postgres.url(config.database.url.expose()));
         config.redis.url = Secret::new(redis.url(config.redis.url.expose()));
-        Self { postgres, redis, config }
+        Self {
+            postgres,
+            redis,
+            config,
+        }
     }
 
     /// The one to Redis, or to Postgres.

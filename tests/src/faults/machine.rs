@@ -20,12 +20,22 @@ impl SmallDisk {
     /// where mounting is not allowed: then the test that wanted it has nothing to say.
     pub fn over(folder: &Path, megabytes: u32) -> Option<Self> {
         let owner = fs::metadata(folder).expect("the folder exists");
-        let options = format!("size={megabytes}m,mode=700,uid={},gid={}", owner.uid(), owner.gid());
-        let said = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "millstream-test"]).arg(folder).output();
+        let options = format!(
+            "size={megabytes}m,mode=700,uid={},gid={}",
+            owner.uid(),
+            owner.gid()
+        );
+        let said = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &options, "millstream-test"])
+            .arg(folder)
+            .output();
         match said {
             Ok(said) if said.status.success() => Some(Self(folder.to_owned())),
             Ok(said) => {
-                eprintln!("skipped: no small disk can be mounted here: {}", String::from_utf8_lossy(&said.stderr).trim());
+                eprintln!(
+                    "skipped: no small disk can be mounted here: {}",
+                    String::from_utf8_lossy(&said.stderr).trim()
+                );
                 None
             }
             Err(error) => {
@@ -43,7 +53,8 @@ impl SmallDisk {
             while junk.write_all(&vec![0; size]).is_ok() {}
         }
         let owner = fs::metadata(&self.0).expect("the small disk");
-        chown(self.0.join("junk"), Some(owner.uid()), Some(owner.gid())).expect("the junk is given away");
+        chown(self.0.join("junk"), Some(owner.uid()), Some(owner.gid()))
+            .expect("the junk is given away");
     }
 
     /// Ends [`SmallDisk::fill`].
@@ -62,20 +73,34 @@ impl Drop for SmallDisk {
 /// From now on a running process gets no more address space than this: what it asks for beyond is refused, and it aborts.
 pub fn limit_memory(process: &Process, bytes: u64) {
     let pid = Pid::from_raw(process.id() as i32).expect("a process has an id");
-    let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+    let limit = Rlimit {
+        current: Some(bytes),
+        maximum: Some(bytes),
+    };
     prlimit(Some(pid), Resource::As, limit).expect("a limit of a process of ours can be lowered");
 }
 
 /// From now on a running process may have so many open files and sockets.
 pub fn limit_descriptors(process: &Process, descriptors: u64) {
     let pid = Pid::from_raw(process.id() as i32).expect("a process has an id");
-    let limit = Rlimit { current: Some(descriptors), maximum: Some(descriptors) };
-    prlimit(Some(pid), Resource::Nofile, limit).expect("a limit of a process of ours can be lowered");
+    let limit = Rlimit {
+        current: Some(descriptors),
+        maximum: Some(descriptors),
+    };
+    prlimit(Some(pid), Resource::Nofile, limit)
+        .expect("a limit of a process of ours can be lowered");
 }
 
 /// Address space that a process has now.
 pub fn address_space_bytes(process: &Process) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|kb| kb.parse::<u64>().ok()).unwrap_or(0) * 1024
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmSize:"))
+        .unwrap_or_default();
+    line.split_whitespace()
+        .next()
+        .and_then(|kb| kb.parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
 }

@@ -36,7 +36,12 @@ const BIND_AGAIN: Duration = Duration::from_millis(20);
 /// Of the proxies alone: a test that blocks its own runtime, or a handler that hogs it, does not stop the network too.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    runtime.worker_threads(1).thread_name("proxies").enable_all().build().expect("a runtime for the proxies")
+    runtime
+        .worker_threads(1)
+        .thread_name("proxies")
+        .enable_all()
+        .build()
+        .expect("a runtime for the proxies")
 });
 
 /// What is wrong with the link. One at a time; setting another one replaces it.
@@ -92,7 +97,10 @@ pub enum Fault {
 
 impl Fault {
     /// Deaf and mute.
-    pub const BLACK_HOLE: Self = Self::BlackHole { up: true, down: true };
+    pub const BLACK_HOLE: Self = Self::BlackHole {
+        up: true,
+        down: true,
+    };
 
     /// Nothing passes either way.
     fn holds(&self, way: Way) -> bool {
@@ -150,13 +158,20 @@ impl Proxy {
     }
 
     /// The same, with jitter that follows from this seed.
-    #[expect(clippy::unused_async, reason = "its callers need not know that it waits for nothing")]
+    #[expect(
+        clippy::unused_async,
+        reason = "its callers need not know that it waits for nothing"
+    )]
     pub async fn seeded(upstream: SocketAddr, seed: u64) -> Self {
         let _within = RUNTIME.enter();
         // Bound and never listening, it keeps the port while new connections are refused.
         let reserved = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).expect("a free port");
-        let address = reserved.local_addr().expect("a bound socket has an address");
-        let listener = bind(address).and_then(|socket| socket.listen(BACKLOG)).expect("the port is ours");
+        let address = reserved
+            .local_addr()
+            .expect("a bound socket has an address");
+        let listener = bind(address)
+            .and_then(|socket| socket.listen(BACKLOG))
+            .expect("the port is ours");
         let shared = Arc::new(Shared {
             upstream,
             armed: watch::Sender::new(Armed::default()),
@@ -166,14 +181,26 @@ impl Proxy {
             free_at: Default::default(),
         });
         let end = CancellationToken::new();
-        RUNTIME.spawn(end.clone().run_until_cancelled_owned(listen(shared.clone(), reserved, listener)));
-        Self { address, shared, end }
+        RUNTIME.spawn(end.clone().run_until_cancelled_owned(listen(
+            shared.clone(),
+            reserved,
+            listener,
+        )));
+        Self {
+            address,
+            shared,
+            end,
+        }
     }
 
     /// A proxy to the server that a URL names.
     pub async fn before(url: &str) -> Self {
         let (_, host, _) = split(url);
-        let upstream = tokio::net::lookup_host(host).await.expect("a URL with a host and a port").next().expect("the host has an address");
+        let upstream = tokio::net::lookup_host(host)
+            .await
+            .expect("a URL with a host and a port")
+            .next()
+            .expect("the host has an address");
         Self::start(upstream).await
     }
 
@@ -191,7 +218,12 @@ impl Proxy {
     /// Sets the fault, for connections that are open and for new ones.
     pub fn set(&self, fault: Fault) {
         let resets = fault == Fault::Reset;
-        self.shared.armed.send_modify(|armed| *armed = Armed { setting: armed.setting + 1, fault });
+        self.shared.armed.send_modify(|armed| {
+            *armed = Armed {
+                setting: armed.setting + 1,
+                fault,
+            }
+        });
         if resets {
             self.cut_all();
         }
@@ -204,13 +236,19 @@ impl Proxy {
 
     /// Resets every connection that is open.
     pub fn cut_all(&self) {
-        self.shared.live().values().for_each(|live| live.cut.cancel());
+        self.shared
+            .live()
+            .values()
+            .for_each(|live| live.cut.cancel());
     }
 
     /// Nothing passes any more over the connections that are open now, and nobody is told, as after a lost route or a machine that is
     /// gone. For good: healing does not bring them back. New ones are as the fault says.
     pub fn strand_all(&self) {
-        self.shared.live().values().for_each(|live| live.stranded.cancel());
+        self.shared
+            .live()
+            .values()
+            .for_each(|live| live.stranded.cancel());
     }
 
     /// Connections that are open.
@@ -241,7 +279,10 @@ impl Shared {
         self.armed.send_if_modified(|armed| {
             let mine = armed.setting == setting;
             if mine {
-                *armed = Armed { setting: setting + 1, fault: Fault::Pass };
+                *armed = Armed {
+                    setting: setting + 1,
+                    fault: Fault::Pass,
+                };
             }
             mine
         })
@@ -251,8 +292,12 @@ impl Shared {
 /// What stands before the host, the host with its port, and what stands behind.
 fn split(url: &str) -> (&str, &str, &str) {
     let authority = url.find("://").map_or(0, |at| at + 3);
-    let end = url[authority..].find(['/', '?']).map_or(url.len(), |at| authority + at);
-    let host = url[authority..end].rfind('@').map_or(authority, |at| authority + at + 1);
+    let end = url[authority..]
+        .find(['/', '?'])
+        .map_or(url.len(), |at| authority + at);
+    let host = url[authority..end]
+        .rfind('@')
+        .map_or(authority, |at| authority + at + 1);
     (&url[..host], &url[host..end], &url[end..])
 }
 
@@ -267,7 +312,9 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpSocket> {
 /// Accepts, unless new connections are refused.
 async fn listen(shared: Arc<Shared>, reserved: TcpSocket, listener: TcpListener) {
     let mut armed = shared.armed.subscribe();
-    let address = reserved.local_addr().expect("a bound socket has an address");
+    let address = reserved
+        .local_addr()
+        .expect("a bound socket has an address");
     let (mut listener, mut number) = (Some(listener), 0);
     loop {
         if armed.borrow_and_update().fault == Fault::Refuse {

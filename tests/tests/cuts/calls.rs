@@ -29,7 +29,10 @@ const CALLS: usize = 3_000;
 const CALLERS: u64 = 6;
 const PATIENCE_MAX: Duration = Duration::from_millis(50);
 /// A few round trips are as long as most callers' patience, so that they give up in the middle.
-const LATENCY: Fault = Fault::Delay { mean: Duration::from_millis(1), jitter: Duration::from_millis(1) };
+const LATENCY: Fault = Fault::Delay {
+    mean: Duration::from_millis(1),
+    jitter: Duration::from_millis(1),
+};
 /// What the pools hold, hot and main.
 const CONNECTIONS: [usize; 2] = [8, 10];
 
@@ -51,7 +54,10 @@ struct Told {
 impl Told {
     fn new_jobs(&self, jobs: usize) -> Vec<NewJob> {
         let jobs: Vec<NewJob> = (0..jobs).map(|_| NewJob::new("noop", "1")).collect();
-        self.attempted.lock().unwrap().extend(jobs.iter().map(|job| job.id));
+        self.attempted
+            .lock()
+            .unwrap()
+            .extend(jobs.iter().map(|job| job.id));
         jobs
     }
 
@@ -67,7 +73,15 @@ fn ids(jobs: &[NewJob]) -> Vec<JobId> {
 /// One call of something public, chosen by the number.
 async fn call(producer: &Producer, told: &Told, number: u64) {
     let pg = producer.parts().pg.clone();
-    let some = |told: &Told| told.attempted.lock().unwrap().last().copied().into_iter().collect::<Vec<_>>();
+    let some = |told: &Told| {
+        told.attempted
+            .lock()
+            .unwrap()
+            .last()
+            .copied()
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
     match number {
         0 => {
             let job = told.new_jobs(1).remove(0);
@@ -86,14 +100,23 @@ async fn call(producer: &Producer, told: &Told, number: u64) {
         3 => {
             let jobs = told.new_jobs(2);
             let ids = ids(&jobs);
-            let Ok(mut lent) = pg.main("testing").await else { return };
-            let Ok(mut tx) = lent.conn().begin().await else { return };
+            let Ok(mut lent) = pg.main("testing").await else {
+                return;
+            };
+            let Ok(mut tx) = lent.conn().begin().await else {
+                return;
+            };
             if producer.enqueue_in(&mut tx, jobs).await.is_ok() && tx.commit().await.is_ok() {
                 told.ok(ids);
                 lent.done();
             }
         }
-        4 => drop(producer.enqueue_kind(&Typed {}).await.map(|done| told.ok([done.id]))),
+        4 => drop(
+            producer
+                .enqueue_kind(&Typed {})
+                .await
+                .map(|done| told.ok([done.id])),
+        ),
         5 => drop(Move::Retry.each(&pg, &some(told), "test").await),
         6 => drop(Move::Retry.all(&pg, &Filter::default(), "test").await),
         7 => drop(jobs::list(&pg, &Filter::default(), 20, None).await),
@@ -115,7 +138,10 @@ async fn impatient_caller(producer: Producer, told: Arc<Told>, mut random: Rando
             number => number,
         };
         let patience = random.duration_below(PATIENCE_MAX);
-        if tokio::time::timeout(patience, call(&producer, &told, number)).await.is_err() {
+        if tokio::time::timeout(patience, call(&producer, &told, number))
+            .await
+            .is_err()
+        {
             told.given_up.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -126,7 +152,10 @@ async fn is_whole(producer: &Producer) -> bool {
     let pg = &producer.parts().pg;
     let hot = (0..CONNECTIONS[0]).map(|_| pg.hot("testing"));
     let main = (0..CONNECTIONS[1]).map(|_| pg.main("testing"));
-    let lent = futures::join!(futures::future::join_all(hot), futures::future::join_all(main));
+    let lent = futures::join!(
+        futures::future::join_all(hot),
+        futures::future::join_all(main)
+    );
     let lent: Vec<_> = lent.0.into_iter().chain(lent.1).flatten().collect();
     let count = lent.len();
     lent.into_iter().for_each(millstream_common::pg::Lent::done);
@@ -140,7 +169,13 @@ async fn callers_that_give_up_at_any_moment_leave_nothing_behind() {
     let links = Links::of(&lab).await;
     let (producer, told) = (lab.producer_in(&links.config), Arc::new(Told::default()));
     links.postgres.set(LATENCY);
-    let callers = (0..CALLERS).map(|n| tokio::spawn(impatient_caller(producer.clone(), told.clone(), Random::new(SEED).branch(n))));
+    let callers = (0..CALLERS).map(|n| {
+        tokio::spawn(impatient_caller(
+            producer.clone(),
+            told.clone(),
+            Random::new(SEED).branch(n),
+        ))
+    });
     for caller in callers.collect::<Vec<_>>() {
         caller.await.unwrap();
     }
@@ -154,8 +189,14 @@ async fn callers_that_give_up_at_any_moment_leave_nothing_behind() {
         (lab.number(open).await == 0).then_some(())
     })
     .await;
-    eventually("the pools are whole", async || is_whole(&producer).await.then_some(())).await;
-    let rows: Vec<JobId> = sqlx::query_scalar("SELECT id FROM millstream.job").fetch_all(&lab.pool).await.unwrap();
+    eventually("the pools are whole", async || {
+        is_whole(&producer).await.then_some(())
+    })
+    .await;
+    let rows: Vec<JobId> = sqlx::query_scalar("SELECT id FROM millstream.job")
+        .fetch_all(&lab.pool)
+        .await
+        .unwrap();
     let written: HashSet<JobId> = rows.iter().copied().collect();
     assert_eq!(rows.len(), written.len(), "none is there twice");
     let answered = told.answered.lock().unwrap().clone();
@@ -163,8 +204,20 @@ async fn callers_that_give_up_at_any_moment_leave_nothing_behind() {
     assert!(lost.is_empty(), "answered and not there: {lost:?}");
     // Those of the typed kind have ids that nobody here was told.
     let attempted = told.attempted.lock().unwrap().len();
-    assert!(written.len() <= attempted + CALLS, "{} rows of {attempted} attempts", written.len());
+    assert!(
+        written.len() <= attempted + CALLS,
+        "{} rows of {attempted} attempts",
+        written.len()
+    );
     let _worker = lab.worker().await;
-    lab.await_count("completed", lab.number("SELECT count(*) FROM millstream.job").await).await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1").await, 0);
+    lab.await_count(
+        "completed",
+        lab.number("SELECT count(*) FROM millstream.job").await,
+    )
+    .await;
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1")
+            .await,
+        0
+    );
 }

@@ -29,25 +29,42 @@ impl Fleet {
     }
 
     async fn of(lab: Lab) -> Self {
-        let (links, starts, gate) = (Links::of(&lab).await, Starts::default(), CancellationToken::new());
+        let (links, starts, gate) = (
+            Links::of(&lab).await,
+            Starts::default(),
+            CancellationToken::new(),
+        );
         let cut = lab.worker_in(&links.config, handlers(&starts, &gate)).await;
-        Self { links, lab, starts, gate, cut }
+        Self {
+            links,
+            lab,
+            starts,
+            gate,
+            cut,
+        }
     }
 
     async fn neighbour(&self) -> Worker {
-        self.lab.worker_with(handlers(&self.starts, &self.gate)).await
+        self.lab
+            .worker_with(handlers(&self.starts, &self.gate))
+            .await
     }
 
     /// Jobs that run until the gate opens, all leased to the worker that will be cut.
     async fn long_jobs(&self, jobs: usize) {
         send(&self.lab.producer(), "gated", "1", jobs).await;
-        self.lab.await_number("SELECT count(*) FROM millstream.lease", jobs as i64).await;
+        self.lab
+            .await_number("SELECT count(*) FROM millstream.lease", jobs as i64)
+            .await;
     }
 
     /// After the heal the worker that was cut works as before: it alone reads this queue in its turn.
     async fn works_again(&self) {
         let (health, finished) = (self.cut.health(), self.finished_by_cut().await);
-        eventually("the cut worker is ready", async || health.readiness().ready.then_some(())).await;
+        eventually("the cut worker is ready", async || {
+            health.readiness().ready.then_some(())
+        })
+        .await;
         let producer = self.lab.producer();
         eventually("it finishes jobs", async || {
             send(&producer, "timed", "1", 20).await;
@@ -67,7 +84,10 @@ impl Fleet {
 
     async fn all_are_done(&self) {
         let undone = "SELECT count(*) FROM millstream.job WHERE state <> 2";
-        eventually("all are done", async || (self.lab.number(undone).await == 0).then_some(())).await;
+        eventually("all are done", async || {
+            (self.lab.number(undone).await == 0).then_some(())
+        })
+        .await;
     }
 }
 
@@ -85,15 +105,28 @@ async fn a_worker_cut_off_from_redis_alone_finishes_what_it_has_and_goes_on() {
     send(&lab.producer(), "timed", "50", 200).await;
     links.redis.set(Fault::BLACK_HOLE);
     let health = fleet.cut.health();
-    eventually("the cut is noticed", async || (health.readiness().redis == "down").then_some(())).await;
-    assert!(health.readiness().ready, "Postgres is fine, so the worker is");
+    eventually("the cut is noticed", async || {
+        (health.readiness().redis == "down").then_some(())
+    })
+    .await;
+    assert!(
+        health.readiness().ready,
+        "Postgres is fine, so the worker is"
+    );
     send(&lab.producer(), "timed", "50", 200).await;
     fleet.gate.cancel();
     lab.await_count("completed", 404).await;
     assert!(fleet.starts.overlapped().is_empty());
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1 OR crash_count > 0").await, 0);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1 OR crash_count > 0")
+            .await,
+        0
+    );
     links.redis.heal();
-    eventually("the heal is noticed", async || (health.readiness().redis == "up").then_some(())).await;
+    eventually("the heal is noticed", async || {
+        (health.readiness().redis == "up").then_some(())
+    })
+    .await;
     lab.await_drained("default").await;
     fleet.works_again().await;
 }
@@ -110,16 +143,28 @@ async fn a_worker_cut_off_from_postgres_alone_stops_its_runs_before_another_star
     let neighbour = fleet.neighbour().await;
     links.postgres.set(Fault::BLACK_HOLE);
     eventually("the neighbour runs all of them", async || {
-        let leases = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM millstream.lease WHERE worker_id = $1").bind(neighbour.id());
+        let leases = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM millstream.lease WHERE worker_id = $1",
+        )
+        .bind(neighbour.id());
         (leases.fetch_one(&lab.pool).await.unwrap() == 4).then_some(())
     })
     .await;
-    assert!(fleet.starts.overlapped().is_empty(), "both ran the same job at the same time");
+    assert!(
+        fleet.starts.overlapped().is_empty(),
+        "both ran the same job at the same time"
+    );
     let health = fleet.cut.health();
-    eventually("the cut is noticed", async || (!health.readiness().ready).then_some(())).await;
+    eventually("the cut is noticed", async || {
+        (!health.readiness().ready).then_some(())
+    })
+    .await;
     let before = fleet.starts.jobs();
     let more = send(&lab.producer(), "gated", "1", 2).await;
-    eventually("the neighbour starts them", async || (fleet.starts.jobs() == before + 2).then_some(())).await;
+    eventually("the neighbour starts them", async || {
+        (fleet.starts.jobs() == before + 2).then_some(())
+    })
+    .await;
     fleet.gate.cancel();
     for id in more {
         lab.await_state(id, "completed").await;
@@ -130,7 +175,12 @@ async fn a_worker_cut_off_from_postgres_alone_stops_its_runs_before_another_star
     fleet.all_are_done().await;
     lab.await_drained("default").await;
     assert!(fleet.starts.overlapped().is_empty());
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1").await, 0, "one outcome each");
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1")
+            .await,
+        0,
+        "one outcome each"
+    );
     drop(neighbour);
 }
 
@@ -142,8 +192,14 @@ async fn a_run_that_could_not_be_leased_is_stopped_before_another_starts_it() {
     eventually("it runs", async || (fleet.starts.of(id) == 1).then_some(())).await;
     fleet.links.postgres.set(Fault::BLACK_HOLE);
     let _neighbour = fleet.neighbour().await;
-    eventually("it runs again", async || (fleet.starts.of(id) == 2).then_some(())).await;
-    assert!(fleet.starts.overlapped().is_empty(), "both ran it at the same time");
+    eventually("it runs again", async || {
+        (fleet.starts.of(id) == 2).then_some(())
+    })
+    .await;
+    assert!(
+        fleet.starts.overlapped().is_empty(),
+        "both ran it at the same time"
+    );
     fleet.gate.cancel();
     fleet.lab.await_state(id, "completed").await;
     fleet.links.postgres.heal();
@@ -160,7 +216,11 @@ async fn a_pool_is_whole_again_after_a_black_hole() {
     let pg = Pg::new(links.config.database.url.expose(), CONNECTIONS as u32).unwrap();
     let ask = async || {
         let mut lent = pg.main("testing").await?;
-        let one: i32 = within("testing", sqlx::query_scalar("SELECT 1").fetch_one(lent.conn())).await?;
+        let one: i32 = within(
+            "testing",
+            sqlx::query_scalar("SELECT 1").fetch_one(lent.conn()),
+        )
+        .await?;
         lent.done();
         Ok::<_, millstream_common::error::Outage>(one)
     };
@@ -171,13 +231,23 @@ async fn a_pool_is_whole_again_after_a_black_hole() {
         lent.into_iter().for_each(millstream_common::pg::Lent::done);
         count
     };
-    assert_eq!((ask().await.unwrap(), all_at_once().await), (1, CONNECTIONS));
+    assert_eq!(
+        (ask().await.unwrap(), all_at_once().await),
+        (1, CONNECTIONS)
+    );
     links.postgres.set(Fault::BLACK_HOLE);
     let begin = Instant::now();
     let answers = futures::future::join_all((0..CONNECTIONS + 2).map(|_| ask())).await;
-    assert!(answers.iter().all(Result::is_err), "nobody waits for ever: {:?}", begin.elapsed());
+    assert!(
+        answers.iter().all(Result::is_err),
+        "nobody waits for ever: {:?}",
+        begin.elapsed()
+    );
     links.postgres.heal();
-    eventually("every place is there again", async || (all_at_once().await == CONNECTIONS).then_some(())).await;
+    eventually("every place is there again", async || {
+        (all_at_once().await == CONNECTIONS).then_some(())
+    })
+    .await;
 }
 
 /// Work goes on while the answers of one server do not reach one of two workers, and after the heal it is as before.
@@ -186,8 +256,14 @@ async fn survives_deafness(server: Server) {
     let lab = &fleet.lab;
     let _neighbour = fleet.neighbour().await;
     send(&lab.producer(), "timed", "20", 300).await;
-    eventually("work is under way", async || (lab.count("completed").await >= 20).then_some(())).await;
-    fleet.links.to(server).set(Fault::BlackHole { up: false, down: true });
+    eventually("work is under way", async || {
+        (lab.count("completed").await >= 20).then_some(())
+    })
+    .await;
+    fleet.links.to(server).set(Fault::BlackHole {
+        up: false,
+        down: true,
+    });
     send(&lab.producer(), "timed", "20", 300).await;
     lab.await_count("completed", 600).await;
     fleet.links.to(server).heal();
@@ -195,7 +271,11 @@ async fn survives_deafness(server: Server) {
     fleet.all_are_done().await;
     lab.await_drained("default").await;
     assert!(fleet.starts.overlapped().is_empty());
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1").await, 0);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE attempt <> 1")
+            .await,
+        0
+    );
 }
 
 // F25
@@ -215,7 +295,9 @@ async fn a_worker_that_hears_nothing_from_postgres_holds_up_nobody() {
 async fn a_reader_whose_connection_died_silently_connects_again() {
     let lab = Lab::new().await;
     let (links, starts) = (Links::of(&lab).await, Starts::default());
-    let worker = lab.worker_in(&links.config, vec![starts.timed("timed")]).await;
+    let worker = lab
+        .worker_in(&links.config, vec![starts.timed("timed")])
+        .await;
     send(&lab.producer(), "timed", "1", 5).await;
     lab.await_all_completed(5).await;
     // The old connections stay open and dead; the network itself is fine.
@@ -225,9 +307,14 @@ async fn a_reader_whose_connection_died_silently_connects_again() {
     eventually("it reads new entries again", async || {
         let id = send(&producer, "timed", "1", 1).await[0];
         lab.await_state(id, "completed").await;
-        let told: redis::streams::StreamInfoConsumersReply = lab.command(&["XINFO", "CONSUMERS", &lab.work_stream(), GROUP]).await;
+        let told: redis::streams::StreamInfoConsumersReply = lab
+            .command(&["XINFO", "CONSUMERS", &lab.work_stream(), GROUP])
+            .await;
         // Milliseconds since it was last given something, or since it was last heard of.
-        let own = told.consumers.into_iter().find(|consumer| consumer.name == format!("w{}", worker.id()))?;
+        let own = told
+            .consumers
+            .into_iter()
+            .find(|consumer| consumer.name == format!("w{}", worker.id()))?;
         (own.idle < 1_000).then_some(())
     })
     .await;

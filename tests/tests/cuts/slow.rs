@@ -5,9 +5,14 @@ use std::time::Duration;
 use millstream_tests::{Fault, Lab, Links, Starts, ask::send, faults::links::Server};
 
 /// Three hundred milliseconds there and back, more or less.
-const LATENCY: Fault = Fault::Delay { mean: Duration::from_millis(150), jitter: Duration::from_millis(50) };
+const LATENCY: Fault = Fault::Delay {
+    mean: Duration::from_millis(150),
+    jitter: Duration::from_millis(50),
+};
 /// 256 kbit.
-const NARROW: Fault = Fault::Throttle { bytes_per_second: 32_000 };
+const NARROW: Fault = Fault::Throttle {
+    bytes_per_second: 32_000,
+};
 
 /// Both workers are behind the slow link.
 async fn survives(server: Server, fault: Fault, payload: &str, jobs: usize) {
@@ -27,7 +32,11 @@ async fn survives(server: Server, fault: Fault, payload: &str, jobs: usize) {
     lab.await_all_completed(jobs as i64 + 4).await;
     assert_eq!((starts.repeated(), starts.jobs()), (Vec::new(), jobs + 4));
     // A claim whose answer takes over two seconds is left to others before anything starts: under load that may happen, and is no second start.
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE attempt > 1 OR crash_count > 0").await, 0);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE attempt > 1 OR crash_count > 0")
+            .await,
+        0
+    );
 }
 
 // F27
@@ -46,5 +55,11 @@ async fn latency_to_postgres_starts_nothing_twice() {
 #[tokio::test]
 async fn a_narrow_link_to_postgres_starts_nothing_twice() {
     // A number with a long head: a few hundred bytes that the handler reads as one millisecond.
-    survives(Server::Postgres, NARROW, &format!("{}1", " ".repeat(300)), 60).await;
+    survives(
+        Server::Postgres,
+        NARROW,
+        &format!("{}1", " ".repeat(300)),
+        60,
+    )
+    .await;
 }

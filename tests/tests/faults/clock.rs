@@ -18,7 +18,12 @@ struct Face(Child, BufReader<ChildStdout>);
 impl Face {
     fn start(clock: &Clock) -> Self {
         let mut command = Command::new(built("clockface"));
-        let mut child = command.envs(clock.env()).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command
+            .envs(clock.env())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let answers = BufReader::new(child.stdout.take().unwrap());
         Self(child, answers)
     }
@@ -29,7 +34,10 @@ impl Face {
         let mut line = String::new();
         self.1.read_line(&mut line).unwrap();
         let (wall, since) = line.trim().split_once(' ').unwrap();
-        (wall.parse::<i64>().unwrap() - chrono::Utc::now().timestamp_millis(), since.parse().unwrap())
+        (
+            wall.parse::<i64>().unwrap() - chrono::Utc::now().timestamp_millis(),
+            since.parse().unwrap(),
+        )
     }
 }
 
@@ -53,7 +61,10 @@ fn the_wall_clock_of_a_running_process_steps_and_its_monotonic_clock_does_not() 
     assert!(is_about(face.look().0 / 1000, HOUR_S));
     clock.step(-2 * HOUR_S);
     let (ahead, since) = face.look();
-    assert!(is_about(ahead / 1000, -HOUR_S) && (0..SLACK_S * 1000).contains(&since), "{ahead} ms, {since} ms");
+    assert!(
+        is_about(ahead / 1000, -HOUR_S) && (0..SLACK_S * 1000).contains(&since),
+        "{ahead} ms, {since} ms"
+    );
 }
 
 #[test]
@@ -63,10 +74,17 @@ fn a_clock_that_drifts_runs_away_and_can_be_made_right_again() {
     let begin = face.look().1;
     // A thousand times as fast, so that it shows before anybody has to wait.
     clock.drift(100_000.0);
-    let (ahead, since) = std::iter::repeat_with(|| face.look()).find(|(_, since)| *since >= begin + 20).unwrap();
+    let (ahead, since) = std::iter::repeat_with(|| face.look())
+        .find(|(_, since)| *since >= begin + 20)
+        .unwrap();
     let wanted = (since - begin) * 1_000;
-    assert!(ahead > 0 && ahead < wanted + SLACK_S * 1_000_000, "{ahead} ms ahead, at most about {wanted}");
-    let (more, _) = std::iter::repeat_with(|| face.look()).find(|(_, now)| *now >= since + 5).unwrap();
+    assert!(
+        ahead > 0 && ahead < wanted + SLACK_S * 1_000_000,
+        "{ahead} ms ahead, at most about {wanted}"
+    );
+    let (more, _) = std::iter::repeat_with(|| face.look())
+        .find(|(_, now)| *now >= since + 5)
+        .unwrap();
     assert!(more >= ahead + 4_000, "{more} after {ahead}");
     clock.drift(0.0);
     assert!(is_about(face.look().0 / 1000, 0));
@@ -75,11 +93,16 @@ fn a_clock_that_drifts_runs_away_and_can_be_made_right_again() {
 #[tokio::test]
 async fn each_server_of_a_private_lab_can_have_a_clock_of_its_own() {
     let (mut of_postgres, mut of_redis) = (Clock::new().unwrap(), Clock::new().unwrap());
-    let env = ServerEnv { postgres: of_postgres.env(), redis: of_redis.env() };
+    let env = ServerEnv {
+        postgres: of_postgres.env(),
+        redis: of_redis.env(),
+    };
     let lab = Lab::private_with(Durability::None, env).await;
     let differences = async || {
         let now = chrono::Utc::now().timestamp();
-        let postgres = lab.number("SELECT extract(epoch FROM clock_timestamp())::bigint").await;
+        let postgres = lab
+            .number("SELECT extract(epoch FROM clock_timestamp())::bigint")
+            .await;
         let redis: (i64, i64) = lab.command(&["TIME"]).await;
         (postgres - now, redis.0 - now)
     };
@@ -88,7 +111,14 @@ async fn each_server_of_a_private_lab_can_have_a_clock_of_its_own() {
     of_postgres.step(HOUR_S);
     of_redis.step(-HOUR_S);
     let (postgres, redis) = differences().await;
-    assert!(is_about(postgres, HOUR_S) && is_about(redis, -HOUR_S), "{postgres} s, {redis} s");
-    lab.harm(|servers| servers.kill9_redis().and_then(|()| servers.start_redis())).await;
-    assert!(is_about(differences().await.1, -HOUR_S), "a restarted server keeps its clock");
+    assert!(
+        is_about(postgres, HOUR_S) && is_about(redis, -HOUR_S),
+        "{postgres} s, {redis} s"
+    );
+    lab.harm(|servers| servers.kill9_redis().and_then(|()| servers.start_redis()))
+        .await;
+    assert!(
+        is_about(differences().await.1, -HOUR_S),
+        "a restarted server keeps its clock"
+    );
 }

@@ -16,6 +16,9 @@ async fn a_process_whose_memory_is_limited_gets_no_more() {
     limit_memory(&worker, used);
     // Its next thread or growing buffer is one too many; that it is limited is what counts here.
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", worker.id())).unwrap();
-    let line = limits.lines().find(|line| line.starts_with("Max address space")).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max address space"))
+        .unwrap();
     assert!(line.contains(&used.to_string()), "{line}");
 }

@@ -21,10 +21,21 @@ async fn a_terminated_session_is_somebody_elses_and_ends() {
     lab.pool.close().await;
     let mut random = Random::new(1);
     // The sessions of the pool that was closed may take a moment to end.
-    eventually("there is nobody else", async || terminate_random_backend(&lab, &mut random).await.is_none().then_some(())).await;
-    let mut victim = PgConnection::connect(lab.config.database.url.expose()).await.unwrap();
+    eventually("there is nobody else", async || {
+        terminate_random_backend(&lab, &mut random)
+            .await
+            .is_none()
+            .then_some(())
+    })
+    .await;
+    let mut victim = PgConnection::connect(lab.config.database.url.expose())
+        .await
+        .unwrap();
     assert!(terminate_random_backend(&lab, &mut random).await.is_some());
-    eventually("its session is over", async || sqlx::query("SELECT 1").execute(&mut victim).await.err()).await;
+    eventually("its session is over", async || {
+        sqlx::query("SELECT 1").execute(&mut victim).await.err()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -52,7 +63,10 @@ async fn a_stranger_takes_every_connection_and_gives_them_back() {
     assert!(stranger.connections() > 50);
     assert!(PgConnection::connect(url).await.is_err());
     drop(stranger);
-    eventually("there is room again", async || PgConnection::connect(url).await.ok()).await;
+    eventually("there is room again", async || {
+        PgConnection::connect(url).await.ok()
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -9,7 +9,11 @@ use millstream_tests::{
 };
 
 async fn set(lab: &Lab, name: &str) -> ::redis::RedisResult<()> {
-    ::redis::cmd("SET").arg(name).arg("x".repeat(500)).query_async(&mut lab.redis().await).await
+    ::redis::cmd("SET")
+        .arg(name)
+        .arg("x".repeat(500))
+        .query_async(&mut lab.redis().await)
+        .await
 }
 
 async fn exists(lab: &Lab, name: &str) -> bool {
@@ -21,13 +25,20 @@ async fn connections_are_killed_and_commands_are_held_up() {
     let lab = Lab::private(Durability::None).await;
     let mut conn = lab.redis().await;
     assert!(redis::client_kill_all(&lab).await >= 1);
-    eventually("the connection breaks", async || ::redis::cmd("PING").exec_async(&mut conn).await.err()).await;
+    eventually("the connection breaks", async || {
+        ::redis::cmd("PING").exec_async(&mut conn).await.err()
+    })
+    .await;
     let pause = Duration::from_millis(300);
     let begin = Instant::now();
     redis::client_pause(&lab, pause, redis::Pause::Write).await;
     lab.command::<String>(&["PING"]).await;
     set(&lab, "a").await.unwrap();
-    assert!(begin.elapsed() >= pause.mul_f64(0.9), "a write waits for the end of the pause: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() >= pause.mul_f64(0.9),
+        "a write waits for the end of the pause: {:?}",
+        begin.elapsed()
+    );
     redis::client_pause(&lab, Duration::from_hours(1), redis::Pause::Write).await;
     redis::client_unpause(&lab).await;
     set(&lab, "b").await.unwrap();
@@ -59,7 +70,10 @@ async fn what_was_cut_off_or_written_after_a_copy_is_gone_after_the_restart() {
     lab.harm(LocalServices::stop_redis).await;
     assert!(redis::cut_aof_tail(lab.servers(), 100).unwrap() > 0);
     lab.harm(LocalServices::start_redis).await;
-    assert!(exists(&lab, "early").await && !exists(&lab, "late").await, "the last command is gone with its tail");
+    assert!(
+        exists(&lab, "early").await && !exists(&lab, "late").await,
+        "the last command is gone with its tail"
+    );
     set(&lab, "later").await.unwrap();
     lab.harm(LocalServices::stop_redis).await;
     copy.restore(lab.servers()).unwrap();
@@ -73,11 +87,19 @@ async fn what_was_cut_off_or_written_after_a_copy_is_gone_after_the_restart() {
 async fn an_append_only_file_on_a_full_disk_refuses_writes_until_there_is_space() {
     let lab = Lab::private(Durability::Full).await;
     lab.harm(LocalServices::stop_redis).await;
-    let Some(disk) = SmallDisk::over(&redis::folder(lab.servers()).unwrap(), 8) else { return };
+    let Some(disk) = SmallDisk::over(&redis::folder(lab.servers()).unwrap(), 8) else {
+        return;
+    };
     lab.harm(LocalServices::start_redis).await;
     set(&lab, "a").await.unwrap();
     disk.fill();
-    eventually("writes are refused", async || set(&lab, "b").await.err().filter(|e| e.code() == Some("MISCONF"))).await;
+    eventually("writes are refused", async || {
+        set(&lab, "b")
+            .await
+            .err()
+            .filter(|e| e.code() == Some("MISCONF"))
+    })
+    .await;
     disk.free();
     eventually("writes are taken again", async || set(&lab, "c").await.ok()).await;
 }

@@ -17,9 +17,18 @@ const GROWTH_MAX: u64 = 160 * MIB;
 
 /// The most memory that a process has had so far.
 fn peak_bytes(process: &Process) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).expect("the process runs");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    line.split_whitespace().nth(1).expect("a number").parse::<u64>().expect("a number") * 1024
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()))
+        .expect("the process runs");
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .expect("a peak");
+    line.split_whitespace()
+        .nth(1)
+        .expect("a number")
+        .parse::<u64>()
+        .expect("a number")
+        * 1024
 }
 
 fn assert_flat(served: &Served, before: u64) {
@@ -36,7 +45,13 @@ async fn x65_a_bulk_body_of_millions_of_items_is_refused_in_flat_memory() {
     let at_once = (0..4).map(|_| api.post_text("/v1/jobs/bulk", body.clone()));
     for (status, problem) in futures::future::join_all(at_once).await {
         assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
-        assert!(problem["detail"].as_str().unwrap().contains("1 to 1000 jobs"), "{problem}");
+        assert!(
+            problem["detail"]
+                .as_str()
+                .unwrap()
+                .contains("1 to 1000 jobs"),
+            "{problem}"
+        );
     }
     assert_flat(&api, before);
     assert_eq!(api.get("/livez").await.status(), StatusCode::OK);
@@ -75,15 +90,28 @@ async fn x66_a_page_of_large_jobs_ends_at_its_bytes_and_the_next_one_goes_on() {
     lab.await_all_completed(JOBS as i64).await;
     worker.drain(CancellationToken::new()).await;
     let api = Served::start(&lab, &["api"]).await;
-    let (mut seen, mut path, mut pages) = (Vec::<uuid::Uuid>::new(), "/v1/jobs?limit=500".to_owned(), 0);
+    let (mut seen, mut path, mut pages) =
+        (Vec::<uuid::Uuid>::new(), "/v1/jobs?limit=500".to_owned(), 0);
     loop {
         let reply = api.get(&path).await;
         let text = reply.text().await.unwrap();
-        assert!(text.len() < 10 * MIB as usize, "a page of {} bytes", text.len());
+        assert!(
+            text.len() < 10 * MIB as usize,
+            "a page of {} bytes",
+            text.len()
+        );
         let page: Value = serde_json::from_str(&text).unwrap();
-        seen.extend(page["items"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().parse::<uuid::Uuid>().unwrap()));
+        seen.extend(
+            page["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .map(|job| job["id"].as_str().unwrap().parse::<uuid::Uuid>().unwrap()),
+        );
         pages += 1;
-        let Some(cursor) = page["next_cursor"].as_str() else { break };
+        let Some(cursor) = page["next_cursor"].as_str() else {
+            break;
+        };
         path = format!("/v1/jobs?limit=500&cursor={cursor}");
     }
     // Payload and result: 24 MB.
@@ -91,7 +119,12 @@ async fn x66_a_page_of_large_jobs_ends_at_its_bytes_and_the_next_one_goes_on() {
     let newest_first: Vec<uuid::Uuid> = sent.into_iter().rev().collect();
     assert_eq!(seen, newest_first, "every job once");
     let small = api.json("/v1/jobs?limit=1").await.1;
-    assert_eq!(small["items"].as_array().map(Vec::len), Some(1), "{}", json!(small["next_cursor"]));
+    assert_eq!(
+        small["items"].as_array().map(Vec::len),
+        Some(1),
+        "{}",
+        json!(small["next_cursor"])
+    );
 }
 
 /// A client that has sent so much of a request, and sends no more.
@@ -123,8 +156,15 @@ async fn upload(api: &Served) -> (u16, bool) {
     let mut client = half_sent(api, head + body).await;
     let mut answer = String::new();
     client.read_to_string(&mut answer).await.unwrap();
-    let status = answer.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or_default();
-    (status, answer.to_ascii_lowercase().contains("\r\nretry-after: "))
+    let status = answer
+        .split_whitespace()
+        .nth(1)
+        .and_then(|status| status.parse().ok())
+        .unwrap_or_default();
+    (
+        status,
+        answer.to_ascii_lowercase().contains("\r\nretry-after: "),
+    )
 }
 
 // X66

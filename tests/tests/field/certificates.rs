@@ -16,20 +16,31 @@ use tokio_rustls::TlsAcceptor;
 
 /// A certificate for 127.0.0.1, its key, and the authority that signed it. Of no use elsewhere.
 fn file(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data/tls").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/data/tls")
+        .join(name)
 }
 
 fn acceptor() -> TlsAcceptor {
-    let chain = CertificateDer::pem_file_iter(file("server.pem")).expect("a file").collect::<Result<_, _>>().expect("certificates");
+    let chain = CertificateDer::pem_file_iter(file("server.pem"))
+        .expect("a file")
+        .collect::<Result<_, _>>()
+        .expect("certificates");
     let key = PrivateKeyDer::from_pem_file(file("server.key")).expect("a key");
-    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, key).expect("a certificate and its key");
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate and its key");
     Arc::new(config).into()
 }
 
 /// Takes TLS in front of a server; before it, for Postgres, the client's question whether there is any. Returns the port.
 async fn terminate(to: String, is_postgres: bool) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let (port, acceptor) = (listener.local_addr().expect("an address").port(), acceptor());
+    let (port, acceptor) = (
+        listener.local_addr().expect("an address").port(),
+        acceptor(),
+    );
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
             let (to, acceptor) = (to.clone(), acceptor.clone());
@@ -39,7 +50,9 @@ async fn terminate(to: String, is_postgres: bool) -> u16 {
                     client.write_all(b"S").await?;
                 }
                 let mut secured = acceptor.accept(client).await?;
-                copy_bidirectional(&mut secured, &mut TcpStream::connect(to).await?).await.map(drop)
+                copy_bidirectional(&mut secured, &mut TcpStream::connect(to).await?)
+                    .await
+                    .map(drop)
             });
         }
     });
@@ -58,15 +71,30 @@ fn parts(url: &str) -> (&str, &str, &str) {
 async fn x38_lab(with_ca: bool) -> Lab {
     let mut lab = Lab::new().await;
     let ca = file("ca.pem").display().to_string();
-    let (redis, postgres) = (lab.config.redis.url.expose().to_owned(), lab.config.database.url.expose().to_owned());
+    let (redis, postgres) = (
+        lab.config.redis.url.expose().to_owned(),
+        lab.config.database.url.expose().to_owned(),
+    );
     let (credentials, place, rest) = parts(&redis);
     let port = terminate(place.to_owned(), false).await;
-    let named = if with_ca { format!("?sslrootcert={ca}") } else { String::new() };
-    lab.config.redis.url = Secret::new(format!("rediss://{credentials}@127.0.0.1:{port}/{rest}{named}"));
+    let named = if with_ca {
+        format!("?sslrootcert={ca}")
+    } else {
+        String::new()
+    };
+    lab.config.redis.url = Secret::new(format!(
+        "rediss://{credentials}@127.0.0.1:{port}/{rest}{named}"
+    ));
     let (credentials, place, rest) = parts(&postgres);
     let port = terminate(place.to_owned(), true).await;
-    let named = if with_ca { format!("&sslrootcert={ca}") } else { String::new() };
-    lab.config.database.url = Secret::new(format!("postgres://{credentials}@127.0.0.1:{port}/{rest}?sslmode=verify-full{named}"));
+    let named = if with_ca {
+        format!("&sslrootcert={ca}")
+    } else {
+        String::new()
+    };
+    lab.config.database.url = Secret::new(format!(
+        "postgres://{credentials}@127.0.0.1:{port}/{rest}?sslmode=verify-full{named}"
+    ));
     lab
 }
 
@@ -78,23 +106,40 @@ async fn x38_one_name_in_both_urls_makes_a_private_authority_trusted() {
     lab.await_count("completed", 50).await;
     assert_eq!(worker.health().readiness().redis, "up");
     let doctor = run(&lab, &["doctor"]).await;
-    assert!(doctor.status.success(), "{}", String::from_utf8_lossy(&doctor.stdout));
+    assert!(
+        doctor.status.success(),
+        "{}",
+        String::from_utf8_lossy(&doctor.stdout)
+    );
 }
 
 #[tokio::test]
 async fn x38_an_authority_that_is_not_trusted_is_told_with_the_way_to_name_it() {
     let mut lab = x38_lab(false).await;
-    let told = async |lab: &Lab| String::from_utf8_lossy(&run(lab, &["doctor"]).await.stdout).into_owned();
+    let told =
+        async |lab: &Lab| String::from_utf8_lossy(&run(lab, &["doctor"]).await.stdout).into_owned();
     let text = told(&lab).await;
     for (server, url) in [
-        ("Postgres at", "DATABASE_URL, postgres://…/NAME?sslmode=verify-full&sslrootcert="),
+        (
+            "Postgres at",
+            "DATABASE_URL, postgres://…/NAME?sslmode=verify-full&sslrootcert=",
+        ),
         ("Redis at", "REDIS_URL, rediss://…/0?sslrootcert="),
     ] {
         assert!(
-            text.lines().any(|line| line.contains(server) && line.contains(url) && !line.contains("is it running")),
+            text.lines().any(|line| line.contains(server)
+                && line.contains(url)
+                && !line.contains("is it running")),
             "{server}: {text}"
         );
     }
-    lab.config.redis.url = Secret::new(format!("{}?sslrootcert=/nowhere/ca.pem", lab.config.redis.url.expose()));
-    assert!(told(&lab).await.contains("/nowhere/ca.pem that REDIS_URL names"));
+    lab.config.redis.url = Secret::new(format!(
+        "{}?sslrootcert=/nowhere/ca.pem",
+        lab.config.redis.url.expose()
+    ));
+    assert!(
+        told(&lab)
+            .await
+            .contains("/nowhere/ca.pem that REDIS_URL names")
+    );
 }

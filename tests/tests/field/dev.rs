@@ -35,12 +35,22 @@ impl Dev {
     }
 
     async fn told(&self, text: &str) -> String {
-        eventually(text, async || Some(fs::read_to_string(&self.said).unwrap()).filter(|said| said.contains(text))).await
+        eventually(text, async || {
+            Some(fs::read_to_string(&self.said).unwrap()).filter(|said| said.contains(text))
+        })
+        .await
     }
 
     fn workers(&self) -> Vec<String> {
-        let file: Value = serde_json::from_slice(&fs::read(self.data.join("prometheus-workers.json")).unwrap()).unwrap();
-        file[0]["targets"].as_array().unwrap().iter().map(|target| target.as_str().unwrap().to_owned()).collect()
+        let file: Value =
+            serde_json::from_slice(&fs::read(self.data.join("prometheus-workers.json")).unwrap())
+                .unwrap();
+        file[0]["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|target| target.as_str().unwrap().to_owned())
+            .collect()
     }
 }
 
@@ -53,13 +63,24 @@ impl Drop for Dev {
 
 fn command(lab: &Lab, data: &Path) -> Command {
     let mut command = Command::new(built("millstream"));
-    command.args(["dev", "--data-dir"]).arg(data).env("MILLSTREAM_LOG", "warn").env("MILLSTREAM_REDIS__PREFIX", &lab.config.redis.prefix);
-    command.env("DATABASE_URL", lab.config.database.url.expose()).env("REDIS_URL", lab.config.redis.url.expose());
+    command
+        .args(["dev", "--data-dir"])
+        .arg(data)
+        .env("MILLSTREAM_LOG", "warn")
+        .env("MILLSTREAM_REDIS__PREFIX", &lab.config.redis.prefix);
+    command
+        .env("DATABASE_URL", lab.config.database.url.expose())
+        .env("REDIS_URL", lab.config.redis.url.expose());
     command
 }
 
 async fn metrics(address: &str) -> Option<String> {
-    reqwest::get(format!("http://{address}/metrics")).await.ok()?.text().await.ok()
+    reqwest::get(format!("http://{address}/metrics"))
+        .await
+        .ok()?
+        .text()
+        .await
+        .ok()
 }
 
 #[tokio::test]
@@ -67,33 +88,66 @@ async fn x31_dev_says_what_it_uses_and_where_the_metrics_of_its_fleet_are() {
     let lab = Lab::new().await;
     let dev = Dev::start(&lab, &[]);
     let said = dev.told("In another terminal").await;
-    assert!(said.contains("using the Postgres of DATABASE_URL at 127.0.0.1:") && said.contains("using the Redis of REDIS_URL"), "{said}");
-    assert!(!said.contains("starting") && said.contains("dev-1, dev-2 join the fleet of that database"), "{said}");
-    assert!(!said.contains(lab.config.database.url.expose()), "a URL that was given is not printed again: {said}");
+    assert!(
+        said.contains("using the Postgres of DATABASE_URL at 127.0.0.1:")
+            && said.contains("using the Redis of REDIS_URL"),
+        "{said}"
+    );
+    assert!(
+        !said.contains("starting") && said.contains("dev-1, dev-2 join the fleet of that database"),
+        "{said}"
+    );
+    assert!(
+        !said.contains(lab.config.database.url.expose()),
+        "a URL that was given is not printed again: {said}"
+    );
 
     let config = dev.data.canonicalize().unwrap().join("prometheus.yml");
-    assert!(said.contains(&format!("prometheus --config.file={}", config.display())), "{said}");
+    assert!(
+        said.contains(&format!("prometheus --config.file={}", config.display())),
+        "{said}"
+    );
     let config = fs::read_to_string(config).unwrap();
     assert!(config.contains("prometheus-workers.json"), "{config}");
     let before = dev.workers();
     assert_eq!(before.len(), 2);
     for address in &before {
-        assert!(said.contains(&format!("http://{address}/metrics")), "{address}: {said}");
-        eventually("the worker is scraped", async || metrics(address).await.filter(|text| text.contains("millstream_worker_slots"))).await;
+        assert!(
+            said.contains(&format!("http://{address}/metrics")),
+            "{address}: {said}"
+        );
+        eventually("the worker is scraped", async || {
+            metrics(address)
+                .await
+                .filter(|text| text.contains("millstream_worker_slots"))
+        })
+        .await;
     }
     eventually("the fleet's figures are among them", async || {
         let all = futures::future::join_all(before.iter().map(|address| metrics(address))).await;
-        all.into_iter().flatten().any(|text| text.contains("millstream_leader 1") && text.contains("millstream_queue_jobs{")).then_some(())
+        all.into_iter()
+            .flatten()
+            .any(|text| {
+                text.contains("millstream_leader 1") && text.contains("millstream_queue_jobs{")
+            })
+            .then_some(())
     })
     .await;
 
     // A worker that is started again is found again.
-    let pid: i32 = sqlx::query_scalar("SELECT pid FROM millstream.worker WHERE name = 'dev-1' ORDER BY id DESC LIMIT 1")
-        .fetch_one(&lab.pool)
-        .await
-        .unwrap();
+    let pid: i32 = sqlx::query_scalar(
+        "SELECT pid FROM millstream.worker WHERE name = 'dev-1' ORDER BY id DESC LIMIT 1",
+    )
+    .fetch_one(&lab.pool)
+    .await
+    .unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    eventually("its new address is told", async || dev.workers().into_iter().find(|address| !before.contains(address))).await;
+    eventually("its new address is told", async || {
+        dev.workers()
+            .into_iter()
+            .find(|address| !before.contains(address))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -101,7 +155,10 @@ async fn x31_every_error_of_a_file_names_it() {
     let lab = Lab::new().await;
     let in_the_way = lab.folder().join("in-the-way");
     fs::write(&in_the_way, "").unwrap();
-    let (logs, objects) = (lab.folder().join("logs-in-the-way"), lab.folder().join("objects-in-the-way"));
+    let (logs, objects) = (
+        lab.folder().join("logs-in-the-way"),
+        lab.folder().join("objects-in-the-way"),
+    );
     for (dir, name) in [(&logs, "logs"), (&objects, "objects")] {
         fs::create_dir(dir).unwrap();
         fs::write(dir.join(name), "").unwrap();
@@ -110,18 +167,45 @@ async fn x31_every_error_of_a_file_names_it() {
         (PathBuf::from("/proc/x"), "/proc/x".to_owned()),
         (in_the_way.clone(), in_the_way.display().to_string()),
         (in_the_way.join("below"), in_the_way.display().to_string()),
-        (logs.clone(), logs.canonicalize().unwrap().join("logs").display().to_string()),
-        (objects.clone(), objects.canonicalize().unwrap().join("objects").display().to_string()),
+        (
+            logs.clone(),
+            logs.canonicalize()
+                .unwrap()
+                .join("logs")
+                .display()
+                .to_string(),
+        ),
+        (
+            objects.clone(),
+            objects
+                .canonicalize()
+                .unwrap()
+                .join("objects")
+                .display()
+                .to_string(),
+        ),
     ];
     for (dir, named) in cases {
         let output = tokio::task::spawn_blocking({
             let mut command = command(&lab, &dir);
-            move || command.args(["--listen", "127.0.0.1:0"]).stdin(Stdio::null()).output().unwrap()
+            move || {
+                command
+                    .args(["--listen", "127.0.0.1:0"])
+                    .stdin(Stdio::null())
+                    .output()
+                    .unwrap()
+            }
         });
         let output = output.await.unwrap();
         let said = text(&output.stderr);
-        let error = said.lines().find(|line| line.starts_with("error: ")).unwrap_or_else(|| panic!("{said}"));
-        assert!(error.contains(&named) && error.contains("--data-dir"), "{named}: {said}");
+        let error = said
+            .lines()
+            .find(|line| line.starts_with("error: "))
+            .unwrap_or_else(|| panic!("{said}"));
+        assert!(
+            error.contains(&named) && error.contains("--data-dir"),
+            "{named}: {said}"
+        );
     }
 }
 
@@ -136,16 +220,28 @@ async fn x72_uploads_and_logs_of_dev_are_for_its_user_alone() {
     // An upload, a log and a sample are there.
     for name in ["logs", "objects", "samples"] {
         let dir = dev.data.join(name);
-        eventually(name, async || (dir.exists() && mode(&dir) == Some(0o700) && private_below(&dir) > 0).then_some(())).await;
+        eventually(name, async || {
+            (dir.exists() && mode(&dir) == Some(0o700) && private_below(&dir) > 0).then_some(())
+        })
+        .await;
     }
     for name in ["logs", "objects", "samples"] {
         assert_eq!(mode(&dev.data.join(name)), Some(0o700), "{name}");
     }
     let mut files = 0;
-    for name in ["logs", "objects", "samples", "prometheus.yml", "prometheus-workers.json"] {
+    for name in [
+        "logs",
+        "objects",
+        "samples",
+        "prometheus.yml",
+        "prometheus-workers.json",
+    ] {
         files += private_below(&dev.data.join(name));
     }
-    assert!(files > 4, "logs, samples, uploads, and the two for Prometheus: {files}");
+    assert!(
+        files > 4,
+        "logs, samples, uploads, and the two for Prometheus: {files}"
+    );
 }
 
 /// `None`: it has just gone.
@@ -160,5 +256,10 @@ fn private_below(path: &Path) -> usize {
     if path.is_file() {
         return 1;
     }
-    fs::read_dir(path).into_iter().flatten().flatten().map(|entry| private_below(&entry.path())).sum()
+    fs::read_dir(path)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| private_below(&entry.path()))
+        .sum()
 }

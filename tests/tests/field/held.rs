@@ -15,7 +15,11 @@ const WAYS: [&str; 3] = [r#""plain""#, r#""counted""#, r#""failed""#];
 
 async fn hold(lab: &Lab, jobs: &[Uuid]) -> Transaction<'static, Postgres> {
     let mut tx = lab.pool.begin().await.unwrap();
-    sqlx::query("SELECT 1 FROM millstream.job WHERE id = ANY($1) FOR UPDATE").bind(jobs).execute(&mut *tx).await.unwrap();
+    sqlx::query("SELECT 1 FROM millstream.job WHERE id = ANY($1) FOR UPDATE")
+        .bind(jobs)
+        .execute(&mut *tx)
+        .await
+        .unwrap();
     tx
 }
 
@@ -73,7 +77,8 @@ async fn x63_a_held_row_keeps_no_other_outcome_waiting() {
     let (lab, starts, gate) = (roomy().await, Starts::default(), CancellationToken::new());
     let _worker = lab.worker_with(vec![ending(&starts, &gate)]).await;
     let first = thirty(&lab).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease", 3 * JOBS as i64).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease", 3 * JOBS as i64)
+        .await;
     let holder = hold(&lab, &first).await;
     gate.cancel();
     lab.await_count("dead", JOBS as i64 - 1).await;
@@ -82,7 +87,8 @@ async fn x63_a_held_row_keeps_no_other_outcome_waiting() {
     for _ in 0..5 {
         send(&lab.producer(), "noop", "1", 20).await;
     }
-    lab.await_count("completed", 2 * (JOBS as i64 - 1) + 100).await;
+    lab.await_count("completed", 2 * (JOBS as i64 - 1) + 100)
+        .await;
     holder.rollback().await.unwrap();
     lab.await_count("dead", JOBS as i64).await;
     lab.await_count("completed", 2 * JOBS as i64 + 100).await;
@@ -110,7 +116,8 @@ async fn x63_a_held_row_keeps_no_other_job_of_a_dead_worker_waiting() {
     let mut victim = Process::start(&lab, &["worker", "--concurrency", &concurrency]);
     lab.await_workers(1).await;
     let jobs = send(&lab.producer(), "sleep", r#"{"ms":3000}"#, JOBS).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease", JOBS as i64).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease", JOBS as i64)
+        .await;
     let holder = hold(&lab, &jobs[..1]).await;
     victim.kill9();
     let _other = lab.worker().await;
@@ -128,7 +135,8 @@ async fn x63_a_held_row_keeps_no_other_lost_hint_waiting() {
     let _worker = lab.worker_with(vec![starts.gated("gated", &gate)]).await;
     let producer = lab.producer();
     send(&producer, "gated", "1", 1).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease", 1).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease", 1)
+        .await;
     let jobs = send(&producer, "noop", "1", 200).await;
     let promised = "SELECT count(*) FROM millstream.parcel WHERE publishing_since IS NOT NULL";
     lab.await_number(promised, 1).await;
@@ -150,17 +158,40 @@ async fn x63_what_may_not_be_changed_is_not_waited_for() {
         let jobs = send(&lab.producer(), "noop", "1", 2).await;
         (jobs[0], jobs[1])
     };
-    sqlx::query("UPDATE millstream.job SET state = 2, finished_at = now() WHERE id = $1").bind(final_job).execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.job SET state = 2, finished_at = now() WHERE id = $1")
+        .bind(final_job)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let _holder = hold(&lab, &[job, final_job]).await;
     let mut asking = lab.pool.acquire().await.unwrap();
-    sqlx::query("SET lock_timeout = '1s'").execute(&mut *asking).await.unwrap();
+    sqlx::query("SET lock_timeout = '1s'")
+        .execute(&mut *asking)
+        .await
+        .unwrap();
     for (what, job) in [
-        ("SELECT count(*) FROM millstream.rehand(ARRAY[$1::uuid], ARRAY[7], 0, NULL, 3, true)", job),
-        ("SELECT count(*) FROM millstream.bury(ARRAY[$1::uuid], ARRAY[7], 'crash', 'x')", job),
-        ("SELECT count(*) FROM millstream.cancel(ARRAY[$1::uuid], 'x')", final_job),
-        ("SELECT count(*) FROM millstream.retry_now(ARRAY[$1::uuid], 'x')", job),
+        (
+            "SELECT count(*) FROM millstream.rehand(ARRAY[$1::uuid], ARRAY[7], 0, NULL, 3, true)",
+            job,
+        ),
+        (
+            "SELECT count(*) FROM millstream.bury(ARRAY[$1::uuid], ARRAY[7], 'crash', 'x')",
+            job,
+        ),
+        (
+            "SELECT count(*) FROM millstream.cancel(ARRAY[$1::uuid], 'x')",
+            final_job,
+        ),
+        (
+            "SELECT count(*) FROM millstream.retry_now(ARRAY[$1::uuid], 'x')",
+            job,
+        ),
     ] {
-        let changed: i64 = sqlx::query_scalar(what).bind(job).fetch_one(&mut *asking).await.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let changed: i64 = sqlx::query_scalar(what)
+            .bind(job)
+            .fetch_one(&mut *asking)
+            .await
+            .unwrap_or_else(|e| panic!("{what}: {e}"));
         assert_eq!(changed, 0, "{what}");
     }
 }
@@ -179,15 +210,26 @@ async fn x07_a_row_that_postgres_cannot_write_holds_back_no_other() {
     let _worker = lab.worker_with(vec![ending(&starts, &gate)]).await;
     let first = thirty(&lab).await;
     let curse = "UPDATE millstream.job SET metadata = '{\"is\": \"cursed\"}' WHERE id = ANY($1)";
-    sqlx::query(curse).bind(&first).execute(&lab.pool).await.unwrap();
+    sqlx::query(curse)
+        .bind(&first)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     sqlx::raw_sql(CURSED).execute(&lab.pool).await.unwrap();
-    lab.await_number("SELECT count(*) FROM millstream.lease", 3 * JOBS as i64).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease", 3 * JOBS as i64)
+        .await;
     gate.cancel();
     lab.await_count("dead", JOBS as i64 - 1).await;
     lab.await_count("completed", 2 * (JOBS as i64 - 1)).await;
     let repeated = starts.repeated();
-    assert!(repeated.iter().all(|id| first.contains(id)), "only those run again: {repeated:?}");
-    sqlx::raw_sql("DROP TRIGGER curse ON millstream.job").execute(&lab.pool).await.unwrap();
+    assert!(
+        repeated.iter().all(|id| first.contains(id)),
+        "only those run again: {repeated:?}"
+    );
+    sqlx::raw_sql("DROP TRIGGER curse ON millstream.job")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     lab.await_count("dead", JOBS as i64).await;
     lab.await_count("completed", 2 * JOBS as i64).await;
 }
@@ -218,5 +260,8 @@ async fn x11_slow_writes_of_handlers_keep_no_other_outcome_waiting() {
     lab.await_count("completed", 100).await;
     gate.cancel();
     lab.await_all_completed(100 + JOBS as i64).await;
-    eventually("no connection is kept", async || (lab.number(in_writes).await == 0).then_some(())).await;
+    eventually("no connection is kept", async || {
+        (lab.number(in_writes).await == 0).then_some(())
+    })
+    .await;
 }

@@ -24,7 +24,10 @@ pub(crate) async fn doctor(lab: &Lab) -> BTreeMap<String, Vec<Value>> {
     let mut checks: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     for line in text(&output.stdout).lines() {
         let check: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-        checks.entry(check["check"].as_str().unwrap().to_owned()).or_default().push(check);
+        checks
+            .entry(check["check"].as_str().unwrap().to_owned())
+            .or_default()
+            .push(check);
     }
     checks
 }
@@ -32,7 +35,13 @@ pub(crate) async fn doctor(lab: &Lab) -> BTreeMap<String, Vec<Value>> {
 /// Host and port of a URL, as they stand in it.
 fn place(url: &str) -> String {
     let (_, rest) = url.split_once("://").unwrap();
-    rest.rsplit('@').next().unwrap().split('/').next().unwrap().to_owned()
+    rest.rsplit('@')
+        .next()
+        .unwrap()
+        .split('/')
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 fn moved(url: &Secret, to: &str) -> Secret {
@@ -41,7 +50,9 @@ fn moved(url: &Secret, to: &str) -> Secret {
 
 /// Passes connections on from another address.
 async fn listen_for(server: String, address: &str) -> String {
-    let listener = TcpListener::bind(address).await.expect("this machine has an IPv6 loopback");
+    let listener = TcpListener::bind(address)
+        .await
+        .expect("this machine has an IPv6 loopback");
     let told = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((mut near, _)) = listener.accept().await {
@@ -63,7 +74,10 @@ async fn x26_servers_may_be_named_by_ipv6_addresses() {
     for (name, place) in [("postgres", &postgres), ("redis", &redis)] {
         assert!(place.starts_with("[::1]:"), "{place}");
         let check = &checks[name][0];
-        assert!(check["level"] == "ok" && check["detail"].as_str().unwrap().contains(place.as_str()), "{check}");
+        assert!(
+            check["level"] == "ok" && check["detail"].as_str().unwrap().contains(place.as_str()),
+            "{check}"
+        );
     }
     let _worker = lab.worker().await;
     let waited = run(&lab, &["enqueue", "echo", "--wait"]).await;
@@ -73,8 +87,17 @@ async fn x26_servers_may_be_named_by_ipv6_addresses() {
 #[tokio::test]
 async fn x27_an_unencoded_password_is_hinted_at_and_not_printed() {
     let mut lab = Lab::new().await;
-    let (database, redis) = (lab.config.database.url.clone(), lab.config.redis.url.clone());
-    let commands: [&[&str]; 5] = [&["jobs", "list"], &["enqueue", "echo"], &["worker"], &["api", "--listen", "127.0.0.1:0"], &["doctor"]];
+    let (database, redis) = (
+        lab.config.database.url.clone(),
+        lab.config.redis.url.clone(),
+    );
+    let commands: [&[&str]; 5] = [
+        &["jobs", "list"],
+        &["enqueue", "echo"],
+        &["worker"],
+        &["api", "--listen", "127.0.0.1:0"],
+        &["doctor"],
+    ];
     for (nth, character) in ["@", "/", "?", "#", "1/"].into_iter().enumerate() {
         let password = format!("sesame{character}tahini");
         let (command, second) = (commands[nth % 5], commands[(nth + 2) % 5]);
@@ -90,14 +113,30 @@ async fn x27_an_unencoded_password_is_hinted_at_and_not_printed() {
     // A parameter that nobody knows is named, its value is not.
     lab.config.database.url = Secret::new(format!("{}?pasword=sesame", database.expose()));
     let listed = run(&lab, &["jobs", "list"]).await;
-    assert!(listed.status.success() && said(&listed).contains("pasword") && !said(&listed).contains("sesame"), "{}", said(&listed));
+    assert!(
+        listed.status.success()
+            && said(&listed).contains("pasword")
+            && !said(&listed).contains("sesame"),
+        "{}",
+        said(&listed)
+    );
 }
 
 fn refused(output: &Output, name: &str) {
     let told = said(output);
-    assert!(told.contains(name) && told.contains("percent-encoded") && told.contains("%40"), "{told}");
-    assert!(!told.contains("sesame") && !told.contains("tahini"), "{told}");
-    assert!(matches!(output.status.code(), Some(1 | 2)), "{:?}: {told}", output.status);
+    assert!(
+        told.contains(name) && told.contains("percent-encoded") && told.contains("%40"),
+        "{told}"
+    );
+    assert!(
+        !told.contains("sesame") && !told.contains("tahini"),
+        "{told}"
+    );
+    assert!(
+        matches!(output.status.code(), Some(1 | 2)),
+        "{:?}: {told}",
+        output.status
+    );
 }
 
 /// The settings with which a client begins its session.
@@ -109,7 +148,10 @@ async fn startup(client: &mut TcpStream) -> std::io::Result<Vec<(String, String)
         client.read_exact(&mut rest).await?;
         // Version 3.0 of the protocol; before it clients ask for encryption.
         if code == 196_608 {
-            let parts: Vec<_> = rest.split(|byte| *byte == 0).map(|part| String::from_utf8_lossy(part).into_owned()).collect();
+            let parts: Vec<_> = rest
+                .split(|byte| *byte == 0)
+                .map(|part| String::from_utf8_lossy(part).into_owned())
+                .collect();
             return Ok(parts
                 .chunks(2)
                 .filter(|pair| pair.len() == 2 && !pair[0].is_empty())
@@ -126,7 +168,10 @@ async fn refusing_pooler() -> String {
     let told = listener.local_addr().unwrap().to_string();
     tokio::spawn(async move {
         while let Ok((mut client, _)) = listener.accept().await {
-            if startup(&mut client).await.is_ok_and(|settings| settings.iter().any(|(name, _)| name == "options")) {
+            if startup(&mut client)
+                .await
+                .is_ok_and(|settings| settings.iter().any(|(name, _)| name == "options"))
+            {
                 let fields = b"SFATAL\0VFATAL\0C08P01\0Munsupported startup parameter: options\0\0";
                 client.write_all(b"E").await.unwrap();
                 client.write_u32(fields.len() as u32 + 4).await.unwrap();
@@ -168,7 +213,12 @@ async fn x28_what_a_pooler_refuses_is_said_with_what_to_set() {
     lab.config.database.url = moved(&lab.config.database.url, &pooler);
     for command in [&["jobs", "list"][..], &["worker"], &["doctor"]] {
         let told = said(&run(&lab, command).await);
-        for word in ["unsupported startup parameter: options", "ignore_startup_parameters", "ALTER ROLE", &pooler] {
+        for word in [
+            "unsupported startup parameter: options",
+            "ignore_startup_parameters",
+            "ALTER ROLE",
+            &pooler,
+        ] {
             assert!(told.contains(word), "{word}: {told}");
         }
         assert!(!told.contains("until it has started"), "{told}");
@@ -183,24 +233,53 @@ async fn x28_doctor_sees_that_a_pooler_has_lost_the_limits_of_sessions() {
     lab.config.database.url = moved(&lab.config.database.url, &pooler);
     let check = &doctor(&lab).await["session limits"][0];
     assert_eq!(check["level"], "warn", "{check}");
-    assert!(check["detail"].as_str().unwrap().contains("statement_timeout 0 ms"), "{check}");
-    assert!(check["advice"].as_str().unwrap().contains("ALTER ROLE"), "{check}");
+    assert!(
+        check["detail"]
+            .as_str()
+            .unwrap()
+            .contains("statement_timeout 0 ms"),
+        "{check}"
+    );
+    assert!(
+        check["advice"].as_str().unwrap().contains("ALTER ROLE"),
+        "{check}"
+    );
 }
 
 #[tokio::test]
 async fn x68_a_token_of_digits_is_a_token() {
     let lab = Lab::new().await;
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let address = format!("127.0.0.1:{port}");
     let token = "01234567890123456789".to_owned();
-    let _api = Process::start_in(&lab.config, &["api", "--listen", &address], &[("MILLSTREAM_API__TOKEN".into(), token.clone())]);
+    let _api = Process::start_in(
+        &lab.config,
+        &["api", "--listen", &address],
+        &[("MILLSTREAM_API__TOKEN".into(), token.clone())],
+    );
     let client = reqwest::Client::new();
-    let get = |token: &str| client.get(format!("http://{address}/v1/queues")).bearer_auth(token.to_owned()).send();
+    let get = |token: &str| {
+        client
+            .get(format!("http://{address}/v1/queues"))
+            .bearer_auth(token.to_owned())
+            .send()
+    };
     eventually("the API answers", async || get(&token).await.ok()).await;
     assert_eq!(get(&token).await.unwrap().status(), 200);
-    assert_eq!(get("1234567890123456789").await.unwrap().status(), 401, "the zero in front is a part of it");
+    assert_eq!(
+        get("1234567890123456789").await.unwrap().status(),
+        401,
+        "the zero in front is a part of it"
+    );
     let file = lab.folder().join("settings.toml");
     std::fs::write(&file, "[api]\ntoken = 0123456789").unwrap();
     let told = said(&run(&lab, &["--config", file.to_str().unwrap(), "jobs", "list"]).await);
-    assert!(told.contains("line 2") && !told.contains("0123456789"), "{told}");
+    assert!(
+        told.contains("line 2") && !told.contains("0123456789"),
+        "{told}"
+    );
 }

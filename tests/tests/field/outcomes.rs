@@ -7,7 +7,10 @@ use uuid::Uuid;
 
 /// As a handler may do that makes its result itself.
 fn said(text: &str) -> Success {
-    Success { result: Some(format!("\"{text}\"")), ..Success::new() }
+    Success {
+        result: Some(format!("\"{text}\"")),
+        ..Success::new()
+    }
 }
 
 /// Says what it is told to, in one of the ways in which outcomes are written.
@@ -34,7 +37,9 @@ fn speaking(starts: &Starts) -> Handler {
 const KNOWS_NO_SMILE: &str = "ALTER TABLE millstream.job ADD CHECK (concat(result, error) NOT LIKE '%😀%');
     ALTER TABLE millstream.job_error ADD CHECK (message NOT LIKE '%😀%'); ALTER TABLE millstream.job_log ADD CHECK (line NOT LIKE '%😀%')";
 
-const WAYS: [&str; 8] = ["nul", "result", "counted", "failure", "retry", "tokens", "honest", "fine"];
+const WAYS: [&str; 8] = [
+    "nul", "result", "counted", "failure", "retry", "tokens", "honest", "fine",
+];
 
 async fn of(lab: &Lab, way: &str) -> Vec<(Uuid, String, i32, Option<String>)> {
     // What a job that completed at last has said before stands in its history alone.
@@ -42,15 +47,24 @@ async fn of(lab: &Lab, way: &str) -> Vec<(Uuid, String, i32, Option<String>)> {
         "SELECT id, state, attempt, COALESCE(error, (SELECT message FROM millstream.job_error WHERE job_id = id ORDER BY epoch DESC LIMIT 1))
          FROM millstream.job_view WHERE payload::text = $1",
     );
-    let rows = rows.bind(format!("\"{way}\"")).fetch_all(&lab.pool).await.unwrap();
-    rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect()
+    let rows = rows
+        .bind(format!("\"{way}\""))
+        .fetch_all(&lab.pool)
+        .await
+        .unwrap();
+    rows.iter()
+        .map(|row| (row.get(0), row.get(1), row.get(2), row.get(3)))
+        .collect()
 }
 
 // X07
 #[tokio::test]
 async fn x07_an_outcome_that_cannot_be_written_fails_alone_and_once() {
     let lab = Lab::new().await;
-    sqlx::raw_sql(KNOWS_NO_SMILE).execute(&lab.pool).await.unwrap();
+    sqlx::raw_sql(KNOWS_NO_SMILE)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let starts = Starts::default();
     let _worker = lab.worker_with(vec![speaking(&starts)]).await;
     let producer = lab.producer();
@@ -62,7 +76,10 @@ async fn x07_an_outcome_that_cannot_be_written_fails_alone_and_once() {
         }
     }
     let open = "SELECT count(*) FROM millstream.job WHERE state NOT IN (2, 8)";
-    eventually("every job has ended", async || (lab.number(open).await == 0).then_some(())).await;
+    eventually("every job has ended", async || {
+        (lab.number(open).await == 0).then_some(())
+    })
+    .await;
     for way in WAYS {
         let tries = if way == "retry" { 2 } else { 1 };
         let (end, error) = match way {
@@ -72,13 +89,31 @@ async fn x07_an_outcome_that_cannot_be_written_fails_alone_and_once() {
             _ => ("completed", None),
         };
         for (id, state, attempts, told) in of(&lab, way).await {
-            assert_eq!((state.as_str(), attempts, starts.of(id)), (end, tries, tries as usize), "{way}: {told:?}");
-            assert!(error.is_none_or(|error| told.as_ref().is_some_and(|told| told.contains(error))), "{way}: {told:?}");
+            assert_eq!(
+                (state.as_str(), attempts, starts.of(id)),
+                (end, tries, tries as usize),
+                "{way}: {told:?}"
+            );
+            assert!(
+                error.is_none_or(|error| told.as_ref().is_some_and(|told| told.contains(error))),
+                "{way}: {told:?}"
+            );
         }
     }
     lab.await_number("SELECT count(*) FROM millstream.job_error WHERE class = 'retry' AND message = 'again: \\u{1f600}'", 12).await;
     let dead = "SELECT count(*) FROM millstream.dead_letter WHERE reason <> 'permanent'";
-    assert_eq!((lab.number(dead).await, lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0").await), (0, 0));
+    assert_eq!(
+        (
+            lab.number(dead).await,
+            lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0")
+                .await
+        ),
+        (0, 0)
+    );
     lab.await_drained("default").await;
-    lab.await_number("SELECT count(*) FROM millstream.job_log WHERE line = 'a \\u{1f600} in a line'", 1).await;
+    lab.await_number(
+        "SELECT count(*) FROM millstream.job_log WHERE line = 'a \\u{1f600} in a line'",
+        1,
+    )
+    .await;
 }

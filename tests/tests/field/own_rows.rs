@@ -21,7 +21,8 @@ async fn write(context: Context, nth: u64) -> Outcome {
     if context.attempt == 1 {
         cut(&mut conn, nth).await.map_err(failed)?;
     }
-    let insert = sqlx::query("INSERT INTO own_row (job) VALUES ($1) ON CONFLICT DO NOTHING").bind(context.job_id);
+    let insert = sqlx::query("INSERT INTO own_row (job) VALUES ($1) ON CONFLICT DO NOTHING")
+        .bind(context.job_id);
     if nth.is_multiple_of(2) {
         let mut tx = conn.begin().await.map_err(failed)?;
         insert.execute(&mut *tx).await.map_err(failed)?;
@@ -40,7 +41,9 @@ async fn cut(conn: &mut Lent, nth: u64) -> Result<(), sqlx::Error> {
         // In the middle of a transaction.
         0 => {
             let mut tx = conn.begin().await?;
-            sqlx::query("INSERT INTO own_row (job) VALUES (gen_random_uuid())").execute(&mut *tx).await?;
+            sqlx::query("INSERT INTO own_row (job) VALUES (gen_random_uuid())")
+                .execute(&mut *tx)
+                .await?;
             std::future::pending().await
         }
         // In the middle of a statement.
@@ -62,22 +65,56 @@ async fn cut(conn: &mut Lent, nth: u64) -> Result<(), sqlx::Error> {
 #[tokio::test]
 async fn x11_every_completed_job_has_its_own_row_and_no_session_stays_in_a_transaction() {
     let lab = Lab::new().await;
-    sqlx::query("CREATE TABLE own_row (job uuid PRIMARY KEY)").execute(&lab.pool).await.unwrap();
+    sqlx::query("CREATE TABLE own_row (job uuid PRIMARY KEY)")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let quick = Duration::from_millis(1);
-    let policy = RetryPolicy { base: quick, factor: 1.0, cap: quick, max_attempts: 1000 };
-    let worker = lab.worker_with(vec![Handler::new("writing", write).timeout(TIMEOUT).retry(policy)]).await;
-    let jobs = (0..JOBS).map(|nth| NewJob::new("writing", nth.to_string())).collect();
+    let policy = RetryPolicy {
+        base: quick,
+        factor: 1.0,
+        cap: quick,
+        max_attempts: 1000,
+    };
+    let worker = lab
+        .worker_with(vec![
+            Handler::new("writing", write)
+                .timeout(TIMEOUT)
+                .retry(policy),
+        ])
+        .await;
+    let jobs = (0..JOBS)
+        .map(|nth| NewJob::new("writing", nth.to_string()))
+        .collect();
     let answers = lab.producer().enqueue_many(jobs).await.unwrap();
     assert!(answers.iter().all(Result::is_ok));
     lab.await_count("completed", JOBS as i64).await;
     let without = "SELECT count(*) FROM millstream.job j WHERE state = 2 AND NOT EXISTS (SELECT 1 FROM own_row r WHERE r.job = j.id)";
-    assert_eq!(lab.number(without).await, 0, "completed, and the row is lost");
-    assert_eq!(lab.number("SELECT count(*) FROM own_row").await, JOBS as i64, "and what was cut has left nothing");
-    assert!(lab.number("SELECT count(*) FROM millstream.job_error WHERE class = 'timeout'").await > 0, "runs were cut");
+    assert_eq!(
+        lab.number(without).await,
+        0,
+        "completed, and the row is lost"
+    );
+    assert_eq!(
+        lab.number("SELECT count(*) FROM own_row").await,
+        JOBS as i64,
+        "and what was cut has left nothing"
+    );
+    assert!(
+        lab.number("SELECT count(*) FROM millstream.job_error WHERE class = 'timeout'")
+            .await
+            > 0,
+        "runs were cut"
+    );
     eventually("no session is in a transaction", async || {
         let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
         (lab.number(open).await == 0).then_some(())
     })
     .await;
-    assert!(worker.health().metrics().contains("millstream_pool_connections{pool=\"handlers\""));
+    assert!(
+        worker
+            .health()
+            .metrics()
+            .contains("millstream_pool_connections{pool=\"handlers\"")
+    );
 }

@@ -26,7 +26,13 @@ async fn stored(lab: &Lab) -> Stored {
     .await
     .unwrap();
     let tables = columns.iter().map(|(table, _)| table.clone()).collect();
-    (tables, columns.into_iter().map(|(table, column)| format!("{table}.{column}")).collect())
+    (
+        tables,
+        columns
+            .into_iter()
+            .map(|(table, column)| format!("{table}.{column}"))
+            .collect(),
+    )
 }
 
 // Every migration is taken back, and what was told is what went.
@@ -36,25 +42,60 @@ async fn x32_the_truth_is_told_of_every_step_down() {
     let url = lab.config.database.url.expose();
     let steps = would_revert(&schema_status(url).await.unwrap(), 0);
     let versions: Vec<_> = steps.iter().map(|step| step.version).collect();
-    let all = sqlx::query_scalar::<_, i64>("SELECT version FROM millstream._migrations ORDER BY version DESC").fetch_all(&lab.pool);
-    assert_eq!(versions, all.await.unwrap(), "no step is left out, the newest comes first");
+    let all = sqlx::query_scalar::<_, i64>(
+        "SELECT version FROM millstream._migrations ORDER BY version DESC",
+    )
+    .fetch_all(&lab.pool);
+    assert_eq!(
+        versions,
+        all.await.unwrap(),
+        "no step is left out, the newest comes first"
+    );
     for step in steps {
         let before = stored(&lab).await;
         migrate_down(url, step.version - 1).await.unwrap();
         assert_told(&step, &before, &stored(&lab).await);
     }
-    assert_eq!(stored(&lab).await, (BTreeSet::new(), BTreeSet::new()), "nothing is left");
+    assert_eq!(
+        stored(&lab).await,
+        (BTreeSet::new(), BTreeSet::new()),
+        "nothing is left"
+    );
 }
 
 /// Names of tables, and of columns as `table.column`.
 type Stored = (BTreeSet<String>, BTreeSet<String>);
 
-fn assert_told(step: &Reverted, (tables, columns): &Stored, (tables_after, columns_after): &Stored) {
+fn assert_told(
+    step: &Reverted,
+    (tables, columns): &Stored,
+    (tables_after, columns_after): &Stored,
+) {
     let gone: BTreeSet<_> = tables.difference(tables_after).cloned().collect();
-    assert_eq!(step.tables.iter().cloned().collect::<BTreeSet<_>>(), gone, "{} {}", step.version, step.name);
-    let of_gone = |column: &String| column.split_once('.').is_some_and(|(table, _)| gone.contains(table));
-    let gone_columns: BTreeSet<_> = columns.difference(columns_after).filter(|column| !of_gone(column)).cloned().collect();
-    assert_eq!(step.columns.iter().cloned().collect::<BTreeSet<_>>(), gone_columns, "{} {}", step.version, step.name);
+    assert_eq!(
+        step.tables.iter().cloned().collect::<BTreeSet<_>>(),
+        gone,
+        "{} {}",
+        step.version,
+        step.name
+    );
+    let of_gone = |column: &String| {
+        column
+            .split_once('.')
+            .is_some_and(|(table, _)| gone.contains(table))
+    };
+    let gone_columns: BTreeSet<_> = columns
+        .difference(columns_after)
+        .filter(|column| !of_gone(column))
+        .cloned()
+        .collect();
+    assert_eq!(
+        step.columns.iter().cloned().collect::<BTreeSet<_>>(),
+        gone_columns,
+        "{} {}",
+        step.version,
+        step.name
+    );
 }
 
 /// What later migrations may do and those of the first schema do not: name, up, down, and whether all data are kept.
@@ -100,9 +141,15 @@ async fn x32_the_truth_is_told_of_steps_that_later_migrations_take() {
     let lab = Lab::new().await;
     for (name, up, down, keeps) in LATER {
         let first = stored(&lab).await;
-        lab.pool.execute(up).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        lab.pool
+            .execute(up)
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         let before = stored(&lab).await;
-        lab.pool.execute(down).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        lab.pool
+            .execute(down)
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
         let (told, after) = (Reverted::read(99, name, down), stored(&lab).await);
         assert_told(&told, &before, &after);
         assert_eq!((told.keeps_all_data(), after), (keeps, first), "{name}");
@@ -141,11 +188,21 @@ const OLD: [&str; 23] = [
 #[tokio::test]
 async fn x32_a_database_of_the_old_numbering_is_refused_and_stays_as_it_is() {
     let lab = Lab::new().await;
-    lab.producer().enqueue(NewJob::new("echo", "1")).await.unwrap();
-    lab.pool.execute("DELETE FROM millstream._migrations").await.unwrap();
+    lab.producer()
+        .enqueue(NewJob::new("echo", "1"))
+        .await
+        .unwrap();
+    lab.pool
+        .execute("DELETE FROM millstream._migrations")
+        .await
+        .unwrap();
     let number = "INSERT INTO millstream._migrations (version, description, success, checksum, execution_time)
         SELECT nth, name, true, sha384(convert_to(nth || name, 'UTF8')), 0 FROM unnest($1::text[]) WITH ORDINALITY AS u(name, nth)";
-    sqlx::query(number).bind(OLD.map(str::to_owned).to_vec()).execute(&lab.pool).await.unwrap();
+    sqlx::query(number)
+        .bind(OLD.map(str::to_owned).to_vec())
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let before = stored(&lab).await;
     for args in [
         &["migrate", "up"][..],
@@ -159,13 +216,25 @@ async fn x32_a_database_of_the_old_numbering_is_refused_and_stays_as_it_is() {
         let output = run(&lab, args).await;
         let told = said(&output);
         assert_eq!(output.status.code(), Some(4), "{args:?}: {told}");
-        assert!(told.contains("must be made anew") && told.contains("millstream migrate up"), "{args:?}: {told}");
+        assert!(
+            told.contains("must be made anew") && told.contains("millstream migrate up"),
+            "{args:?}: {told}"
+        );
     }
     let checks = doctor(&lab).await;
     assert_eq!(checks["postgres"][0]["level"], "fail", "{checks:?}");
-    assert!(checks["postgres"][0].to_string().contains("must be made anew"), "{checks:?}");
+    assert!(
+        checks["postgres"][0]
+            .to_string()
+            .contains("must be made anew"),
+        "{checks:?}"
+    );
     let rows = "SELECT (SELECT count(*) FROM millstream._migrations) * 100 + (SELECT count(*) FROM millstream.job)";
-    assert_eq!((stored(&lab).await, lab.number(rows).await), (before, 2301), "nothing was changed");
+    assert_eq!(
+        (stored(&lab).await, lab.number(rows).await),
+        (before, 2301),
+        "nothing was changed"
+    );
 }
 
 #[tokio::test]
@@ -173,15 +242,30 @@ async fn x32_a_step_that_takes_functions_back_threatens_no_jobs() {
     let lab = Lab::new().await;
     let tell = async |to: &str| text(&run(&lab, &["migrate", "down", "--to", to]).await.stdout);
     let told = tell("8").await;
-    assert!(told.contains("  9 stages: no table, column or row goes"), "{told}");
+    assert!(
+        told.contains("  9 stages: no table, column or row goes"),
+        "{told}"
+    );
     assert!(!told.contains("rows: job"), "{told}");
     let told = tell("6").await;
-    assert!(told.ends_with("  7 retention: the tables go with all rows: swept"), "{told}");
-    assert!(told.contains("upload, document; some rows go of: kind"), "{told}");
-    lab.producer().enqueue(NewJob::new("echo", "1")).await.unwrap();
+    assert!(
+        told.ends_with("  7 retention: the tables go with all rows: swept"),
+        "{told}"
+    );
+    assert!(
+        told.contains("upload, document; some rows go of: kind"),
+        "{told}"
+    );
+    lab.producer()
+        .enqueue(NewJob::new("echo", "1"))
+        .await
+        .unwrap();
     lab.pool.execute("ANALYZE millstream.job").await.unwrap();
     let told = tell("0").await;
-    assert!(told.contains("  2 jobs: the tables go with all rows: job (about 1 row)"), "{told}");
+    assert!(
+        told.contains("  2 jobs: the tables go with all rows: job (about 1 row)"),
+        "{told}"
+    );
     assert_eq!(lab.count("available").await, 1, "nothing was changed");
 }
 
@@ -191,11 +275,32 @@ async fn x33_a_queue_that_is_added_is_read_without_a_restart() {
     let _worker = lab.worker().await;
     lab.config.worker.queues = vec!["default".into()];
     let _narrow = lab.worker().await;
-    assert!(run(&lab, &["queues", "add", "fresh"]).await.status.success());
-    let output = run(&lab, &["enqueue", "echo", "--queue", "fresh", "--wait", "--timeout", "60"]).await;
+    assert!(
+        run(&lab, &["queues", "add", "fresh"])
+            .await
+            .status
+            .success()
+    );
+    let output = run(
+        &lab,
+        &[
+            "enqueue",
+            "echo",
+            "--queue",
+            "fresh",
+            "--wait",
+            "--timeout",
+            "60",
+        ],
+    )
+    .await;
     assert!(output.status.success(), "{}", said(&output));
     let readers = "SELECT count(*) FROM millstream.worker w JOIN millstream.queue q ON q.id = ANY(w.queues) WHERE q.name = 'fresh'";
-    assert_eq!(lab.number(readers).await, 1, "who was told what to read reads that");
+    assert_eq!(
+        lab.number(readers).await,
+        1,
+        "who was told what to read reads that"
+    );
 }
 
 #[tokio::test]
@@ -206,7 +311,11 @@ async fn x33_explain_sends_nobody_to_a_program_without_the_handler() {
         let id = text(&run(&lab, &["enqueue", kind]).await.stdout);
         let told = text(&run(&lab, &["jobs", "explain", &id]).await.stdout);
         assert!(told.contains("No live worker"), "{told}");
-        assert_eq!(told.contains("start one: millstream worker"), kind == "echo", "{told}");
+        assert_eq!(
+            told.contains("start one: millstream worker"),
+            kind == "echo",
+            "{told}"
+        );
     }
 }
 
@@ -218,13 +327,21 @@ struct Role<'l> {
 
 impl<'l> Role<'l> {
     async fn new(lab: &'l Lab) -> Self {
-        let role = Self { lab, name: format!("r_{}", Uuid::now_v7().simple()) };
-        role.sql(&format!("CREATE ROLE {} LOGIN PASSWORD 'pw'", role.name)).await;
+        let role = Self {
+            lab,
+            name: format!("r_{}", Uuid::now_v7().simple()),
+        };
+        role.sql(&format!("CREATE ROLE {} LOGIN PASSWORD 'pw'", role.name))
+            .await;
         role
     }
 
     async fn sql(&self, sql: &str) {
-        self.lab.pool.execute(AssertSqlSafe(sql.to_owned())).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+        self.lab
+            .pool
+            .execute(AssertSqlSafe(sql.to_owned()))
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e}"));
     }
 
     fn url(&self) -> Secret {
@@ -234,7 +351,8 @@ impl<'l> Role<'l> {
     }
 
     async fn drop(self) {
-        self.sql(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name)).await;
+        self.sql(&format!("DROP OWNED BY {0}; DROP ROLE {0}", self.name))
+            .await;
     }
 }
 
@@ -245,9 +363,18 @@ async fn x36_the_rights_of_every_duty_are_known_at_the_start() {
     let mut theirs = Lab::new().await;
     let role = Role::new(&lab).await;
     theirs.config.database.url = role.url();
-    role.sql(&format!("DROP TABLE millstream.job_{}", (chrono::Utc::now() + Duration::from_hours(24)).format("%Y%m%d"))).await;
+    role.sql(&format!(
+        "DROP TABLE millstream.job_{}",
+        (chrono::Utc::now() + Duration::from_hours(24)).format("%Y%m%d")
+    ))
+    .await;
     let first = doctor(&theirs).await;
-    assert!(advice(&first["worker rights"]).iter().any(|grant| grant.starts_with("GRANT USAGE ON SCHEMA millstream TO r_")), "{first:?}");
+    assert!(
+        advice(&first["worker rights"])
+            .iter()
+            .any(|grant| grant.starts_with("GRANT USAGE ON SCHEMA millstream TO r_")),
+        "{first:?}"
+    );
     assert_eq!(first["partitions"][0]["level"], "warn");
     for grant in advice(&first["worker rights"]) {
         role.sql(&grant).await;
@@ -258,12 +385,22 @@ async fn x36_the_rights_of_every_duty_are_known_at_the_start() {
     let worker = theirs.worker().await;
     let output = run(&theirs, &["enqueue", "echo", "--wait", "--timeout", "60"]).await;
     assert!(output.status.success(), "{}", said(&output));
-    eventually("tomorrow has a partition", async || (doctor(&theirs).await["partitions"][0]["level"] == "ok").then_some(())).await;
+    eventually("tomorrow has a partition", async || {
+        (doctor(&theirs).await["partitions"][0]["level"] == "ok").then_some(())
+    })
+    .await;
     let owner = "SELECT count(*) FROM pg_class c WHERE c.relname ~ '^job_\\d{8}$' AND c.relowner <> (SELECT relowner FROM pg_class WHERE oid = 'millstream.job'::regclass)";
-    assert_eq!(lab.number(owner).await, 0, "the days belong to whom the table belongs to");
+    assert_eq!(
+        lab.number(owner).await,
+        0,
+        "the days belong to whom the table belongs to"
+    );
     worker.drain(CancellationToken::new()).await;
     eventually("nobody is connected any more", async || {
-        let open = sqlx::query_scalar::<_, i64>("SELECT count(*) FROM pg_stat_activity WHERE usename = $1").bind(&role.name);
+        let open = sqlx::query_scalar::<_, i64>(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = $1",
+        )
+        .bind(&role.name);
         (open.fetch_one(&lab.pool).await.unwrap() == 0).then_some(())
     })
     .await;
@@ -277,16 +414,35 @@ async fn x36_a_worker_says_at_its_start_what_its_role_may_not() {
     let role = Role::new(&lab).await;
     theirs.config.database.url = role.url();
     // All that is usually thought of: tables, and functions that anybody may call.
-    role.sql(&format!("GRANT USAGE ON SCHEMA millstream TO {}", role.name)).await;
-    role.sql(&format!("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA millstream TO {}", role.name)).await;
+    role.sql(&format!(
+        "GRANT USAGE ON SCHEMA millstream TO {}",
+        role.name
+    ))
+    .await;
+    role.sql(&format!(
+        "GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA millstream TO {}",
+        role.name
+    ))
+    .await;
     let log = lab.folder().join("worker.log");
     let mut worker = Process::start_logging(&theirs, &["worker"], &log);
-    let said =
-        eventually("the worker works", async || Some(std::fs::read_to_string(&log).unwrap()).filter(|said| said.contains("working"))).await;
+    let said = eventually("the worker works", async || {
+        Some(std::fs::read_to_string(&log).unwrap()).filter(|said| said.contains("working"))
+    })
+    .await;
     let (start, _) = said.split_once("working").unwrap();
-    assert!(start.contains("lacks a right") && start.contains("duty partitions"), "{said}");
-    assert!(start.contains("GRANT EXECUTE ON FUNCTION millstream.ensure_partitions(integer)"), "{said}");
-    assert!(start.contains("duty retention") && !start.contains("jobs and housekeeping"), "{said}");
+    assert!(
+        start.contains("lacks a right") && start.contains("duty partitions"),
+        "{said}"
+    );
+    assert!(
+        start.contains("GRANT EXECUTE ON FUNCTION millstream.ensure_partitions(integer)"),
+        "{said}"
+    );
+    assert!(
+        start.contains("duty retention") && !start.contains("jobs and housekeeping"),
+        "{said}"
+    );
     worker.signal(rustix::process::Signal::TERM);
     worker.exit_code().await;
     role.drop().await;
@@ -300,9 +456,21 @@ async fn x36_a_day_of_jobs_is_removed_by_nobody_who_was_not_granted_it() {
       AND p.proname IN ('ensure_partitions', 'seal_day', 'unseal_day', 'drop_day')";
     assert_eq!(lab.number(may).await, 0);
     let definer = "SELECT count(*) FROM pg_proc p WHERE p.pronamespace = 'millstream'::regnamespace AND p.prosecdef AND p.proconfig::text NOT LIKE '%search_path=pg_catalog, pg_temp%'";
-    assert_eq!(lab.number(definer).await, 0, "what runs with its owner's rights finds names in one place");
+    assert_eq!(
+        lab.number(definer).await,
+        0,
+        "what runs with its owner's rights finds names in one place"
+    );
 }
 
 fn advice(checks: &[Value]) -> Vec<String> {
-    checks.iter().map(|check| check["advice"].as_str().unwrap_or_else(|| panic!("{}", json!(checks))).to_owned()).collect()
+    checks
+        .iter()
+        .map(|check| {
+            check["advice"]
+                .as_str()
+                .unwrap_or_else(|| panic!("{}", json!(checks)))
+                .to_owned()
+        })
+        .collect()
 }

@@ -17,7 +17,9 @@ const DESCRIPTORS: u64 = 128;
 const UNREAD_ANSWERS: usize = 4_000;
 
 async fn connect(served: &Served) -> TcpStream {
-    TcpStream::connect(served.address()).await.expect("somebody listens")
+    TcpStream::connect(served.address())
+        .await
+        .expect("somebody listens")
 }
 
 /// Whether the other side has closed it.
@@ -33,7 +35,9 @@ fn is_closed(client: &TcpStream) -> bool {
 /// Half a head, a client that takes no answer, and one that has been answered and keeps its connection.
 async fn rude_clients(served: &Served) -> Vec<TcpStream> {
     let mut half = connect(served).await;
-    half.write_all(b"GET /metrics HTTP/1.1\r\nHost: loc").await.unwrap();
+    half.write_all(b"GET /metrics HTTP/1.1\r\nHost: loc")
+        .await
+        .unwrap();
     let deaf = connect(served).await;
     let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n";
     // Until the other side reads no more, since nobody takes its answers.
@@ -59,7 +63,11 @@ async fn x23_rude_clients_do_not_keep_an_api_or_a_worker_from_ending() {
         let _clients = rude_clients(&served).await;
         served.process.signal(Signal::TERM);
         assert_eq!(served.process.exit_code().await, Some(0), "{args:?}");
-        assert!(!served.log().contains("cut off"), "nothing was in progress: {}", served.log());
+        assert!(
+            !served.log().contains("cut off"),
+            "nothing was in progress: {}",
+            served.log()
+        );
     }
 }
 
@@ -71,13 +79,23 @@ async fn survives_a_silent_crowd(lab: &Lab, args: &[&str]) {
     for nth in 0..SILENT {
         crowd.push(connect(&served).await);
         if nth % 50 == 49 {
-            assert_eq!(served.get("/livez").await.status(), StatusCode::OK, "after {nth} silent clients");
+            assert_eq!(
+                served.get("/livez").await.status(),
+                StatusCode::OK,
+                "after {nth} silent clients"
+            );
         }
     }
-    eventually("every silent client is closed", async || crowd.iter().all(is_closed).then_some(())).await;
+    eventually("every silent client is closed", async || {
+        crowd.iter().all(is_closed).then_some(())
+    })
+    .await;
     assert_eq!(served.get("/readyz").await.status(), StatusCode::OK);
     let log = served.log();
-    let lines: Vec<_> = log.lines().filter(|line| line.contains("connections of a port") || line.contains("let in")).collect();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("connections of a port") || line.contains("let in"))
+        .collect();
     assert_eq!(lines.len(), 1, "the crowd is told of once: {lines:?}");
 }
 
@@ -97,7 +115,11 @@ async fn answer(served: &Served, request: &str) -> String {
     client.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = vec![0; 4096];
     let read = client.read(&mut bytes).await.unwrap();
-    String::from_utf8_lossy(&bytes[..read]).lines().next().unwrap_or_default().to_owned()
+    String::from_utf8_lossy(&bytes[..read])
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 #[tokio::test]
@@ -109,11 +131,23 @@ async fn x72_a_request_that_names_its_host_or_its_token_twice_is_refused() {
     let cases = [
         (format!("{host}{token}"), "200 OK"),
         (format!("{host}{host}{token}"), "400 Bad Request"),
-        (format!("{host}Host: evil.example\r\n{token}"), "400 Bad Request"),
+        (
+            format!("{host}Host: evil.example\r\n{token}"),
+            "400 Bad Request",
+        ),
         (format!("{host}{token}{token}"), "400 Bad Request"),
-        (format!("{host}{token}Authorization: Bearer wrong\r\n"), "400 Bad Request"),
-        (format!("{host}Authorization: Bearer wrong\r\n{token}"), "400 Bad Request"),
-        (format!("{host}{token}Content-Type: a/b\r\nContent-Type: a/c\r\n"), "400 Bad Request"),
+        (
+            format!("{host}{token}Authorization: Bearer wrong\r\n"),
+            "400 Bad Request",
+        ),
+        (
+            format!("{host}Authorization: Bearer wrong\r\n{token}"),
+            "400 Bad Request",
+        ),
+        (
+            format!("{host}{token}Content-Type: a/b\r\nContent-Type: a/c\r\n"),
+            "400 Bad Request",
+        ),
         (host.to_owned(), "401 Unauthorized"),
     ];
     for (headers, expected) in cases {

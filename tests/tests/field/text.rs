@@ -9,14 +9,25 @@ use millstream_worker::documents::tools::{
 };
 
 fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("data/pdf").join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+        .join("data/pdf")
+        .join(name)
 }
 
 /// The first page.
 async fn read(name: &str) -> PageRead {
     let folder = tempfile::tempdir().unwrap();
     let sandbox = Sandbox::new(std::env::var_os("PATH").unwrap(), folder.path());
-    pdf::page_texts(&sandbox, &data(name), &std::collections::BTreeSet::new(), 1, 1).await.unwrap().remove(0)
+    pdf::page_texts(
+        &sandbox,
+        &data(name),
+        &std::collections::BTreeSet::new(),
+        1,
+        1,
+    )
+    .await
+    .unwrap()
+    .remove(0)
 }
 
 /// What the pipeline stores as the text of the first page.
@@ -32,7 +43,11 @@ fn spaced(text: &str) -> String {
 /// What was typed is what is read.
 async fn assert_read(name: &str) {
     let typed = std::fs::read_to_string(data(&format!("scripts/{name}.txt"))).unwrap();
-    assert_eq!(spaced(&text_of(&format!("scripts/{name}.pdf")).await), spaced(&normalise(&typed.replace('\n', "\n\n"))), "{name}");
+    assert_eq!(
+        spaced(&text_of(&format!("scripts/{name}.pdf")).await),
+        spaced(&normalise(&typed.replace('\n', "\n\n"))),
+        "{name}"
+    );
 }
 
 // X40
@@ -61,11 +76,25 @@ async fn x40_text_that_is_drawn_letter_by_letter_reads_as_it_was_typed() {
 #[tokio::test]
 async fn x45_words_of_text_that_is_turned_stand_apart() {
     let text = text_of("sidecaption.pdf").await;
-    assert_eq!(text, "Normal text on the same page that reads well and a second line\n\nA side caption printed turned by ninety degrees");
+    assert_eq!(
+        text,
+        "Normal text on the same page that reads well and a second line\n\nA side caption printed turned by ninety degrees"
+    );
     let text = text_of("stamp.pdf").await;
-    assert!(text.ends_with("arXiv:2510.25665v1 [cs.SE] 29 Oct 2025"), "{text}");
-    let places = ["left line 1 tells its story", "left line 40 tells", "right line 1 tells", "right line 40 tells"];
-    let places = places.map(|words| text.find(words).unwrap_or_else(|| panic!("{words}: {text}")));
+    assert!(
+        text.ends_with("arXiv:2510.25665v1 [cs.SE] 29 Oct 2025"),
+        "{text}"
+    );
+    let places = [
+        "left line 1 tells its story",
+        "left line 40 tells",
+        "right line 1 tells",
+        "right line 40 tells",
+    ];
+    let places = places.map(|words| {
+        text.find(words)
+            .unwrap_or_else(|| panic!("{words}: {text}"))
+    });
     assert!(places.is_sorted(), "{text}");
 }
 
@@ -73,7 +102,11 @@ async fn x45_words_of_text_that_is_turned_stand_apart() {
 #[tokio::test]
 async fn x45_text_that_is_drawn_twice_is_read_once() {
     let text = text_of("fakebold.pdf").await;
-    assert_eq!(text.matches("Invoice total EUR 1234.50").count(), 1, "{text}");
+    assert_eq!(
+        text.matches("Invoice total EUR 1234.50").count(),
+        1,
+        "{text}"
+    );
 }
 
 /// The windows of eight letters of the sentence that are not in the text.
@@ -82,8 +115,17 @@ fn lost(text: &str) -> (usize, BTreeSet<String>) {
         和问答功能否则用户搜索短语时会找不到应该出现的结果因此换行处不应插入空格也不应把一个词语分成两半"
         .chars()
         .collect();
-    let windows = sentence.windows(8).map(|window| window.iter().collect::<String>()).collect::<Vec<_>>();
-    (windows.len(), windows.into_iter().filter(|window| !text.contains(window)).collect())
+    let windows = sentence
+        .windows(8)
+        .map(|window| window.iter().collect::<String>())
+        .collect::<Vec<_>>();
+    (
+        windows.len(),
+        windows
+            .into_iter()
+            .filter(|window| !text.contains(window))
+            .collect(),
+    )
 }
 
 // X46
@@ -106,12 +148,23 @@ async fn x46_han_and_kana_join_without_a_space_and_hangul_keeps_its_spaces() {
 // X42
 #[tokio::test]
 async fn x42_text_that_needs_tables_of_poppler_is_read_and_what_cannot_be_read_is_told() {
-    assert!(text_of("japan1.pdf").await.ends_with("こんにちは世界"), "poppler's tables are missing: `make setup` installs poppler-data");
+    assert!(
+        text_of("japan1.pdf").await.ends_with("こんにちは世界"),
+        "poppler's tables are missing: `make setup` installs poppler-data"
+    );
     let page = read("nowhere1.pdf").await;
-    assert_eq!(page.text, "A page with a font of a collection that does not exist");
-    assert!(page.complaints[0].contains("Unknown character collection 'Adobe-Nowhere1'"), "{page:?}");
+    assert_eq!(
+        page.text,
+        "A page with a font of a collection that does not exist"
+    );
+    assert!(
+        page.complaints[0].contains("Unknown character collection 'Adobe-Nowhere1'"),
+        "{page:?}"
+    );
     for installer in ["../scripts/setup.sh", "../deploy/Dockerfile"] {
-        let text = std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(installer)).unwrap();
+        let text =
+            std::fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(installer))
+                .unwrap();
         assert!(text.contains("poppler-utils poppler-data"), "{installer}");
     }
 }
@@ -120,7 +173,15 @@ async fn x42_text_that_needs_tables_of_poppler_is_read_and_what_cannot_be_read_i
 #[tokio::test]
 async fn x47_text_of_a_font_that_does_not_say_its_letters_is_doubted() {
     assert!(read("nounicode.pdf").await.is_doubtful);
-    for name in ["hebrew.pdf", "cjk45.pdf", "stamp.pdf", "xfa.pdf", "japan1.pdf", "scripts/thai-cairo.pdf", "scripts/arabic.pdf"] {
+    for name in [
+        "hebrew.pdf",
+        "cjk45.pdf",
+        "stamp.pdf",
+        "xfa.pdf",
+        "japan1.pdf",
+        "scripts/thai-cairo.pdf",
+        "scripts/arabic.pdf",
+    ] {
         assert!(!read(name).await.is_doubtful, "{name}");
     }
 }

@@ -29,8 +29,10 @@ fn one_page() -> Vec<u8> {
 fn can_confine(lab: &Lab) -> bool {
     let said = command(lab, &["doctor"]).output().unwrap();
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    let line =
-        said.lines().find(|line| line.contains("isolation of tools")).unwrap_or_else(|| panic!("the doctor says nothing of it: {said}"));
+    let line = said
+        .lines()
+        .find(|line| line.contains("isolation of tools"))
+        .unwrap_or_else(|| panic!("the doctor says nothing of it: {said}"));
     if !line.starts_with("ok") {
         eprintln!("skipped: {line}");
     }
@@ -64,11 +66,21 @@ async fn x70_a_tool_reaches_neither_the_network_nor_other_files_nor_the_secrets_
         outside = outside.display(),
         secret = secret.display(),
     );
-    let _worker = Process::start_in(&lab.config, &["worker"], &[("PATH".into(), path_with(&lab, "pdfinfo", &script))]);
+    let _worker = Process::start_in(
+        &lab.config,
+        &["worker"],
+        &[("PATH".into(), path_with(&lab, "pdfinfo", &script))],
+    );
     let id = add(&lab, "hostile.pdf", &one_page()).await;
     let (state, error) = ended(&lab, id).await;
     let error = error.unwrap_or_default();
-    assert!(state == "failed" && error.contains("network no, write no, environ no, read no, own yes, signal no, chmod no"), "{error}");
+    assert!(
+        state == "failed"
+            && error.contains(
+                "network no, write no, environ no, read no, own yes, signal no, chmod no"
+            ),
+        "{error}"
+    );
     assert!(!outside.exists());
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "somebody has connected");
@@ -80,19 +92,31 @@ async fn x70_a_tool_that_aborts_has_crashed_on_the_file() {
     if !can_confine(&lab) {
         return;
     }
-    let path = path_with(&lab, "pdfinfo", "kill -ABRT $$; echo 'Syntax Error: it may not signal itself' >&2; exit 1");
+    let path = path_with(
+        &lab,
+        "pdfinfo",
+        "kill -ABRT $$; echo 'Syntax Error: it may not signal itself' >&2; exit 1",
+    );
     let _worker = Process::start_in(&lab.config, &["worker"], &[("PATH".into(), path)]);
     let id = add(&lab, "hostile.pdf", &one_page()).await;
     let (state, error) = ended(&lab, id).await;
-    assert_eq!((state.as_str(), error.as_deref()), ("failed", Some("pdfinfo crashed on this file (signal 6)")));
+    assert_eq!(
+        (state.as_str(), error.as_deref()),
+        ("failed", Some("pdfinfo crashed on this file (signal 6)"))
+    );
 }
 
 /// The process of this name below `parent`.
 fn child(parent: u32, name: &str) -> Option<PathBuf> {
-    let processes = read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let processes = read_dir("/proc")
+        .unwrap()
+        .flatten()
+        .map(|entry| entry.path());
     processes.into_iter().find(|process| {
         let stat = read_to_string(process.join("stat")).unwrap_or_default();
-        let is_ours = stat.rsplit_once(')').is_some_and(|(_, rest)| rest.split_whitespace().nth(1) == Some(&parent.to_string()));
+        let is_ours = stat
+            .rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.split_whitespace().nth(1) == Some(&parent.to_string()));
         is_ours && stat.contains(&format!("({name})"))
     })
 }
@@ -100,7 +124,8 @@ fn child(parent: u32, name: &str) -> Option<PathBuf> {
 /// Gone, or dead and not yet waited for.
 fn has_ended(process: &Path) -> bool {
     let stat = read_to_string(process.join("stat")).unwrap_or_default();
-    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+    stat.rsplit_once(')')
+        .is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
 }
 
 #[tokio::test]
@@ -112,22 +137,42 @@ async fn x70_a_tool_dies_with_its_worker_and_the_next_start_sweeps_its_folder() 
     let tmp = lab.folder().join("tmp");
     std::fs::create_dir(&tmp).unwrap();
     let path = path_with(&lab, "pdfinfo", "exec sleep 600");
-    let env = [("PATH".to_owned(), path), ("TMPDIR".to_owned(), tmp.to_str().unwrap().to_owned())];
+    let env = [
+        ("PATH".to_owned(), path),
+        ("TMPDIR".to_owned(), tmp.to_str().unwrap().to_owned()),
+    ];
     let mut worker = Process::start_in(&lab.config, &["worker"], &env);
     add(&lab, "slow.pdf", &one_page()).await;
     let tool = eventually("the tool runs", async || child(worker.id(), "sleep")).await;
     let left: Vec<PathBuf> = homes(&tmp);
     assert_eq!(left.len(), 1);
     worker.kill9();
-    eventually("the tool has died with its worker", async || has_ended(&tool).then_some(())).await;
+    eventually("the tool has died with its worker", async || {
+        has_ended(&tool).then_some(())
+    })
+    .await;
     assert_eq!(homes(&tmp), left, "a killed process removes nothing");
     let next = Process::start_in(&lab.config, &["worker"], &env[1..]);
-    eventually("the folder is swept", async || homes(&tmp).iter().all(|home| !left.contains(home)).then_some(())).await;
+    eventually("the folder is swept", async || {
+        homes(&tmp)
+            .iter()
+            .all(|home| !left.contains(home))
+            .then_some(())
+    })
+    .await;
     drop(next);
 }
 
 /// Folders of processes in the folder for temporary files.
 fn homes(tmp: &Path) -> Vec<PathBuf> {
     let users = read_dir(tmp).unwrap().flatten().map(|entry| entry.path());
-    users.flat_map(|user| read_dir(user).unwrap().flatten().map(|entry| entry.path()).collect::<Vec<_>>()).collect()
+    users
+        .flat_map(|user| {
+            read_dir(user)
+                .unwrap()
+                .flatten()
+                .map(|entry| entry.path())
+                .collect::<Vec<_>>()
+        })
+        .collect()
 }

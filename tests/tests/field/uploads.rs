@@ -21,7 +21,9 @@ fn stored(lab: &Lab) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            let is_mark = path.file_name().is_some_and(|name| name == ".millstream-store");
+            let is_mark = path
+                .file_name()
+                .is_some_and(|name| name == ".millstream-store");
             if path.is_dir() {
                 folders.push(path);
             } else if !is_mark {
@@ -46,8 +48,14 @@ async fn half_an_upload(api: &Served) -> tokio::net::TcpStream {
 }
 
 async fn is_half_stored(lab: &Lab) {
-    eventually("a part of the upload is in the store", async || (!stored(lab).is_empty()).then_some(())).await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.upload").await, 1);
+    eventually("a part of the upload is in the store", async || {
+        (!stored(lab).is_empty()).then_some(())
+    })
+    .await;
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.upload").await,
+        1
+    );
 }
 
 /// As if an hour had passed.
@@ -62,7 +70,10 @@ async fn is_swept(lab: &Lab) {
         (rows == 0 && stored(lab).is_empty()).then_some(())
     })
     .await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.document").await, 0);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.document").await,
+        0
+    );
 }
 
 // P1, F15
@@ -75,7 +86,11 @@ async fn x50_what_a_killed_api_had_stored_is_swept_and_not_before_an_hour() {
     api.process.kill9();
     let parts = lab.producer();
     let objects = open_store(&lab.config.objects.url).unwrap();
-    assert_eq!(sweep(&parts.parts().pg, &objects).await.unwrap(), 0, "an upload may take its time");
+    assert_eq!(
+        sweep(&parts.parts().pg, &objects).await.unwrap(),
+        0,
+        "an upload may take its time"
+    );
     assert!(!stored(&lab).is_empty());
     an_hour_later(&lab).await;
     let _another = Served::start(&lab, &["api"]).await;
@@ -88,7 +103,10 @@ async fn x50_what_an_ended_command_had_stored_is_swept_by_a_worker() {
     let lab = Lab::new().await;
     let path = lab.folder().join("large.pdf");
     // A file with a hole: large to read, small to keep.
-    std::fs::File::create(&path).unwrap().set_len(500_000_000).unwrap();
+    std::fs::File::create(&path)
+        .unwrap()
+        .set_len(500_000_000)
+        .unwrap();
     let mut adding = Process::start(&lab, &["documents", "add", &path.display().to_string()]);
     is_half_stored(&lab).await;
     adding.signal(Signal::TERM);
@@ -106,7 +124,11 @@ async fn x50_nothing_counts_when_postgres_is_away_in_the_end() {
     let producer = lab.producer_in(&links.config);
     let objects = open_store(&lab.config.objects.url).unwrap();
     let (mut pieces, stream) = mpsc::channel::<Result<Vec<u8>, String>>(1);
-    let upload = Upload { name: "a.pdf", tenant: "default", bytes_max: u64::MAX };
+    let upload = Upload {
+        name: "a.pdf",
+        tenant: "default",
+        bytes_max: u64::MAX,
+    };
     let (pg, catalog) = (&producer.parts().pg, &producer.parts().catalog);
     let sending = async {
         for _ in 0..PIECES {
@@ -132,7 +154,11 @@ async fn x50_an_upload_that_was_given_up_does_not_become_a_document() {
     let producer = lab.producer();
     let objects = open_store(&lab.config.objects.url).unwrap();
     let (mut pieces, stream) = mpsc::channel::<Result<Vec<u8>, String>>(1);
-    let upload = Upload { name: "a.pdf", tenant: "default", bytes_max: u64::MAX };
+    let upload = Upload {
+        name: "a.pdf",
+        tenant: "default",
+        bytes_max: u64::MAX,
+    };
     let (pg, catalog) = (&producer.parts().pg, &producer.parts().catalog);
     let sending = async {
         for _ in 0..PIECES {
@@ -161,16 +187,34 @@ async fn x50_an_upload_that_ends_after_it_was_given_up_does_not_become_a_documen
         let id = Uuid::from_u128(u128::from(is_removed) + 1);
         let folder = format!("documents/{id}");
         let object_key = format!("{folder}/original");
-        let stored = objects.put_bytes(&object_key, b"%PDF-".to_vec()).await.unwrap();
-        let insert =
-            "INSERT INTO millstream.upload (id, store, folder, seen_at, abandoned) VALUES ($1, $2, $3, now() - interval '1 day', true)";
-        sqlx::query(insert).bind(id).bind(objects.place()).bind(&folder).execute(&lab.pool).await.unwrap();
+        let stored = objects
+            .put_bytes(&object_key, b"%PDF-".to_vec())
+            .await
+            .unwrap();
+        let insert = "INSERT INTO millstream.upload (id, store, folder, seen_at, abandoned) VALUES ($1, $2, $3, now() - interval '1 day', true)";
+        sqlx::query(insert)
+            .bind(id)
+            .bind(objects.place())
+            .bind(&folder)
+            .execute(&lab.pool)
+            .await
+            .unwrap();
         if is_removed {
             assert_eq!(sweep(pg, &objects).await.unwrap(), 2);
         }
-        let document = NewDocument { id, tenant_id: 1, name: "a.pdf".to_owned(), object_key, bytes: stored.bytes, sha256: stored.sha256 };
+        let document = NewDocument {
+            id,
+            tenant_id: 1,
+            name: "a.pdf".to_owned(),
+            object_key,
+            bytes: stored.bytes,
+            sha256: stored.sha256,
+        };
         let mut conn = lab.pool.acquire().await.unwrap();
-        assert!(!submit(&mut conn, &document).await.unwrap(), "removed: {is_removed}");
+        assert!(
+            !submit(&mut conn, &document).await.unwrap(),
+            "removed: {is_removed}"
+        );
     }
     is_swept(&lab).await;
 }
@@ -181,13 +225,27 @@ async fn x50_a_sweep_touches_no_other_store_and_no_document() {
     let lab = Lab::new().await;
     let producer = lab.producer();
     let objects = open_store(&lab.config.objects.url).unwrap();
-    let upload = Upload { name: "a.pdf", tenant: "default", bytes_max: u64::MAX };
+    let upload = Upload {
+        name: "a.pdf",
+        tenant: "default",
+        bytes_max: u64::MAX,
+    };
     let bytes = futures::stream::iter([Ok::<_, String>(vec![b'x'; 10].into())]);
     let (pg, catalog) = (&producer.parts().pg, &producer.parts().catalog);
-    let id = add_stream(pg, catalog, &objects, bytes, &upload).await.unwrap();
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.upload").await, 0);
+    let id = add_stream(pg, catalog, &objects, bytes, &upload)
+        .await
+        .unwrap();
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.upload").await,
+        0
+    );
     let insert = "INSERT INTO millstream.upload (id, store, folder, seen_at) VALUES ($1, 's3://elsewhere', $2, now() - interval '1 day')";
-    sqlx::query(insert).bind(id).bind(format!("documents/{id}")).execute(&lab.pool).await.unwrap();
+    sqlx::query(insert)
+        .bind(id)
+        .bind(format!("documents/{id}"))
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     assert_eq!(sweep(pg, &objects).await.unwrap(), 0);
     assert_eq!(stored(&lab).len(), 1);
 }
@@ -207,9 +265,18 @@ async fn x50_a_folder_of_the_same_path_on_another_machine_is_another_store() {
     let producer = lab.producer();
     let pg = &producer.parts().pg;
     let other = open_store(&lab.config.objects.url).unwrap();
-    assert_eq!(sweep(pg, &other).await.unwrap(), 0, "the other machine has not what was stored");
+    assert_eq!(
+        sweep(pg, &other).await.unwrap(),
+        0,
+        "the other machine has not what was stored"
+    );
     std::fs::remove_dir_all(&here).unwrap();
     std::fs::rename(&away, &here).unwrap();
-    assert_eq!(sweep(pg, &open_store(&lab.config.objects.url).unwrap()).await.unwrap(), 1);
+    assert_eq!(
+        sweep(pg, &open_store(&lab.config.objects.url).unwrap())
+            .await
+            .unwrap(),
+        1
+    );
     is_swept(&lab).await;
 }

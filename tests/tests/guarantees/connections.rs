@@ -17,15 +17,29 @@ async fn a_blocked_reader_is_in_nobodys_way() {
     let queues = lab.number("SELECT count(*) FROM millstream.queue").await;
     let clients = eventually("the readers block", async || {
         let clients: String = lab.command(&["CLIENT", "LIST"]).await;
-        let blocked = clients.lines().filter(|client| client.contains(" flags=b")).count();
+        let blocked = clients
+            .lines()
+            .filter(|client| client.contains(" flags=b"))
+            .count();
         (blocked as i64 == queues).then_some(clients)
     })
     .await;
     let blocked = clients.lines().filter(|client| client.contains(" flags=b"));
-    assert!(blocked.clone().all(|client| client.contains(" cmd=xreadgroup")), "{clients}");
-    assert!(clients.lines().count() > blocked.count(), "commands have connections of their own: {clients}");
+    assert!(
+        blocked
+            .clone()
+            .all(|client| client.contains(" cmd=xreadgroup")),
+        "{clients}"
+    );
+    assert!(
+        clients.lines().count() > blocked.count(),
+        "commands have connections of their own: {clients}"
+    );
     let text = worker.health().metrics();
-    assert!(!text.contains(r#"millstream_duty_runs_total{duty="probe",outcome="failed"}"#), "no command waited too long");
+    assert!(
+        !text.contains(r#"millstream_duty_runs_total{duty="probe",outcome="failed"}"#),
+        "no command waited too long"
+    );
 }
 
 // rules 22, 25: the client's own patience must outlast the block, or the server hands entries to nobody
@@ -36,9 +50,16 @@ async fn a_blocking_read_that_finds_nothing_ends_without_an_error_and_within_sec
     let link = Redis::new(lab.config.redis.url.expose(), lab.keys()).unwrap();
     let mut reader = link.reader("reading").await.unwrap();
     let mut read = redis::cmd("XREAD");
-    read.arg("BLOCK").arg(READ_BLOCK.as_millis() as u64).arg("STREAMS").arg(lab.work_stream()).arg("$");
+    read.arg("BLOCK")
+        .arg(READ_BLOCK.as_millis() as u64)
+        .arg("STREAMS")
+        .arg(lab.work_stream())
+        .arg("$");
     for _ in 0..2 {
-        let nothing: redis::Value = read.query_async(&mut reader).await.expect("the same connection, twice");
+        let nothing: redis::Value = read
+            .query_async(&mut reader)
+            .await
+            .expect("the same connection, twice");
         assert_eq!(nothing, redis::Value::Nil);
     }
 }
@@ -53,7 +74,11 @@ async fn clients_that_are_cut_again_and_again_refuse_no_job_and_lose_none() {
     let killing = tokio::spawn(async move {
         let mut cut = 0;
         while !stopped.is_cancelled() {
-            let kill: i64 = redis::cmd("CLIENT").arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"]).query_async(&mut killer).await.unwrap();
+            let kill: i64 = redis::cmd("CLIENT")
+                .arg(&["KILL", "TYPE", "normal", "SKIPME", "yes"])
+                .query_async(&mut killer)
+                .await
+                .unwrap();
             cut += kill;
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
@@ -65,9 +90,16 @@ async fn clients_that_are_cut_again_and_again_refuse_no_job_and_lose_none() {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     stop.cancel();
-    assert!(killing.await.unwrap() > 20, "connections were cut all the time");
+    assert!(
+        killing.await.unwrap() > 20,
+        "connections were cut all the time"
+    );
     lab.await_all_completed(300).await;
-    assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0);
+    assert_eq!(
+        lab.number("SELECT max(crash_count)::bigint FROM millstream.job")
+            .await,
+        0
+    );
 }
 
 /// Callers of one producer, and connections that its two pools may have.
@@ -79,10 +111,18 @@ const POOLED_MAX: i64 = 18;
 async fn callers_that_wait_for_a_lock_open_no_connections_beside_the_pools() {
     let lab = Lab::new().await;
     let producer = lab.producer();
-    producer.parts().catalog.announce_kinds(&[("echo", 3)]).await.unwrap();
+    producer
+        .parts()
+        .catalog
+        .announce_kinds(&[("echo", 3)])
+        .await
+        .unwrap();
     send(&producer, "echo", "1", 1).await;
     let mut locking = lab.pool.begin().await.unwrap();
-    sqlx::query("LOCK TABLE millstream.job").execute(&mut *locking).await.unwrap();
+    sqlx::query("LOCK TABLE millstream.job")
+        .execute(&mut *locking)
+        .await
+        .unwrap();
     let calls: Vec<_> = (0..CALLERS)
         .map(|_| {
             let producer = producer.clone();
@@ -108,13 +148,18 @@ async fn callers_that_wait_for_a_lock_open_no_connections_beside_the_pools() {
 #[tokio::test]
 async fn metrics_and_liveness_are_answered_with_both_servers_dead() {
     let lab = Lab::private(Durability::None).await;
-    let both = [Served::start(&lab, &["api"]).await, Served::start(&lab, &["worker"]).await];
+    let both = [
+        Served::start(&lab, &["api"]).await,
+        Served::start(&lab, &["worker"]).await,
+    ];
     lab.harm(LocalServices::kill9_redis).await;
-    lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate)).await;
+    lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate))
+        .await;
     for served in &both {
         served
             .await_ready("both are missed", |body| {
-                body["breakers"]["postgres"]["open"] == true && body["breakers"]["redis"]["open"] == true
+                body["breakers"]["postgres"]["open"] == true
+                    && body["breakers"]["redis"]["open"] == true
             })
             .await;
         // Each with a server asked on the way would take seconds; the bound is for all fifty.
@@ -123,16 +168,27 @@ async fn metrics_and_liveness_are_answered_with_both_servers_dead() {
                 assert_eq!(served.get("/metrics").await.status(), StatusCode::OK);
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), asking).await.expect("nobody is asked for metrics");
+        tokio::time::timeout(Duration::from_secs(30), asking)
+            .await
+            .expect("nobody is asked for metrics");
         assert_eq!(served.get("/livez").await.status(), StatusCode::OK);
-        assert_eq!((served.sample("millstream_postgres_up").await, served.sample("millstream_redis_up").await), (0.0, 0.0));
+        assert_eq!(
+            (
+                served.sample("millstream_postgres_up").await,
+                served.sample("millstream_redis_up").await
+            ),
+            (0.0, 0.0)
+        );
     }
 }
 
 /// Processes of Postgres that serve this installation.
 async fn backends(lab: &Lab) -> Vec<i32> {
     let served = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND backend_type = 'client backend'";
-    sqlx::query_scalar(served).fetch_all(&lab.pool).await.expect("the backends")
+    sqlx::query_scalar(served)
+        .fetch_all(&lab.pool)
+        .await
+        .expect("the backends")
 }
 
 // F10: whoever repeats his ids makes nobody wait for a new connection
@@ -148,7 +204,14 @@ async fn a_repeated_enqueue_keeps_its_connection() {
     let before = backends(&lab).await;
     assert!(producer.enqueue(job).await.unwrap().duplicate);
     let again = producer.enqueue_many(jobs).await.unwrap();
-    assert!(again.iter().all(|answer| answer.as_ref().is_ok_and(|answer| answer.duplicate)));
+    assert!(
+        again
+            .iter()
+            .all(|answer| answer.as_ref().is_ok_and(|answer| answer.duplicate))
+    );
     let after = backends(&lab).await;
-    assert!(before.iter().all(|backend| after.contains(backend)), "{before:?} became {after:?}");
+    assert!(
+        before.iter().all(|backend| after.contains(backend)),
+        "{before:?} became {after:?}"
+    );
 }

@@ -26,9 +26,17 @@ async fn thirty_with(lab: &Lab, mood: &str) {
     send(&lab.producer(), "moody", "1", 60).await;
     lab.await_count("completed", 60).await;
     // Read together, because they come together.
-    sqlx::query("UPDATE millstream.kind SET chunk = 25 WHERE name = 'moody'").execute(&lab.pool).await.unwrap();
-    let job = |payload: Value| NewJob { max_attempts: Some(1), ..NewJob::new("moody", payload.to_string()) };
-    let jobs = std::iter::once(job(json!(mood))).chain((1..30).map(|_| job(json!(1)))).collect();
+    sqlx::query("UPDATE millstream.kind SET chunk = 25 WHERE name = 'moody'")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    let job = |payload: Value| NewJob {
+        max_attempts: Some(1),
+        ..NewJob::new("moody", payload.to_string())
+    };
+    let jobs = std::iter::once(job(json!(mood)))
+        .chain((1..30).map(|_| job(json!(1))))
+        .collect();
     let answers = lab.producer().enqueue_many(jobs).await.unwrap();
     assert!(answers.iter().all(Result::is_ok));
     lab.await_count("completed", 60 + 29).await;
@@ -52,7 +60,9 @@ async fn a_job_that_waits_does_not_hold_up_those_it_was_read_with() {
 #[tokio::test]
 async fn a_job_that_panics_at_once_takes_none_of_those_with_it_that_it_was_read_with() {
     let lab = Lab::new().await;
-    let _worker = lab.worker_with(vec![moody(&CancellationToken::new())]).await;
+    let _worker = lab
+        .worker_with(vec![moody(&CancellationToken::new())])
+        .await;
     thirty_with(&lab, "panic").await;
     lab.await_count("dead", 1).await;
     assert_eq!(lab.number(EPOCHS).await, 0, "each was handed out once");

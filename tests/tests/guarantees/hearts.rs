@@ -32,7 +32,11 @@ async fn lease_all(lab: &Lab, worker: i64) {
         "WITH taken AS (UPDATE millstream.job SET state = 1, worker_id = $1, started_at = now() WHERE state = 0 RETURNING id, epoch),
                     gone AS (DELETE FROM millstream.parcel)
                   INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $1 FROM taken";
-    sqlx::query(leased).bind(worker).execute(&lab.pool).await.unwrap();
+    sqlx::query(leased)
+        .bind(worker)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
 }
 
 // rule 40
@@ -45,9 +49,18 @@ async fn a_lease_that_no_run_here_knows_is_handed_back() {
     lease_all(&lab, worker_to_be).await;
     let worker = lab.worker().await;
     // As if the answer to its lease statement had been lost.
-    sqlx::query("UPDATE millstream.lease SET worker_id = $1").bind(worker.id()).execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.lease SET worker_id = $1")
+        .bind(worker.id())
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     lab.await_all_completed(3).await;
-    assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0, "a lost answer is nobody's crash");
+    assert_eq!(
+        lab.number("SELECT max(crash_count)::bigint FROM millstream.job")
+            .await,
+        0,
+        "a lost answer is nobody's crash"
+    );
 }
 
 // rule 40: a lease that was being written while its job was handed out again
@@ -57,14 +70,32 @@ async fn a_lease_of_an_earlier_hand_out_stops_nobody_and_goes() {
     let worker = lab.worker().await;
     let job = NewJob::new("sleep", r#"{"ms":600}"#);
     let stale = "INSERT INTO millstream.lease (job_id, epoch, worker_id) VALUES ($1, $2, $3)";
-    sqlx::query(stale).bind(job.id).bind(-1).bind(0_i64).execute(&lab.pool).await.unwrap();
+    sqlx::query(stale)
+        .bind(job.id)
+        .bind(-1)
+        .bind(0_i64)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     lab.producer().enqueue(job.clone()).await.unwrap();
     lab.await_all_completed(1).await;
-    assert_eq!(lab.number("SELECT epoch::bigint FROM millstream.job").await, 0, "it was leased at once, over the old one");
+    assert_eq!(
+        lab.number("SELECT epoch::bigint FROM millstream.job").await,
+        0,
+        "it was leased at once, over the old one"
+    );
     assert_eq!(lab.number("SELECT count(*) FROM millstream.lease").await, 0);
-    sqlx::query(stale).bind(job.id).bind(0).bind(worker.id()).execute(&lab.pool).await.unwrap();
-    eventually("what binds nobody is forgotten", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(()))
-        .await;
+    sqlx::query(stale)
+        .bind(job.id)
+        .bind(0)
+        .bind(worker.id())
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    eventually("what binds nobody is forgotten", async || {
+        (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(())
+    })
+    .await;
 }
 
 // rule 40
@@ -72,11 +103,16 @@ async fn a_lease_of_an_earlier_hand_out_stops_nobody_and_goes() {
 async fn a_handler_over_its_deadline_ends_and_the_slot_is_free() {
     let mut lab = Lab::new().await;
     lab.config.worker.concurrency = 1;
-    let endless = Handler::new("endless", |_: millstream_worker::Context, _: serde_json::Value| async {
-        std::future::pending::<()>().await;
-        Ok(Success::new())
-    });
-    let _worker = lab.worker_with(vec![endless.timeout(Duration::from_millis(300))]).await;
+    let endless = Handler::new(
+        "endless",
+        |_: millstream_worker::Context, _: serde_json::Value| async {
+            std::future::pending::<()>().await;
+            Ok(Success::new())
+        },
+    );
+    let _worker = lab
+        .worker_with(vec![endless.timeout(Duration::from_millis(300))])
+        .await;
     let producer = lab.producer();
     let endless = send(&producer, "endless", "1", 1).await[0];
     lab.await_state(endless, "retryable").await;
@@ -89,13 +125,18 @@ async fn a_handler_over_its_deadline_ends_and_the_slot_is_free() {
 async fn a_beat_is_a_hot_update_of_one_narrow_row() {
     let lab = Lab::new().await;
     let _workers = (lab.worker().await, lab.worker().await);
-    lab.await_number("SELECT min(beat) FROM millstream.worker_beat", 40).await;
+    lab.await_number("SELECT min(beat) FROM millstream.worker_beat", 40)
+        .await;
     let statistics = "SELECT n_tup_upd FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname = 'worker_beat'";
     lab.await_number(statistics, 60).await;
-    let hot =
-        "SELECT (100 * n_tup_hot_upd / n_tup_upd) FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname = 'worker_beat'";
+    let hot = "SELECT (100 * n_tup_hot_upd / n_tup_upd) FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname = 'worker_beat'";
     assert!(lab.number(hot).await >= 95);
-    assert!(lab.number("SELECT pg_relation_size('millstream.worker_beat')").await <= 16 * 8192, "and it stays small");
+    assert!(
+        lab.number("SELECT pg_relation_size('millstream.worker_beat')")
+            .await
+            <= 16 * 8192,
+        "and it stays small"
+    );
 }
 
 // rule 47
@@ -103,7 +144,10 @@ async fn a_beat_is_a_hot_update_of_one_narrow_row() {
 async fn ten_thousand_leases_of_a_living_worker_do_not_hide_one_of_a_dead_worker() {
     let lab = Lab::new().await;
     let producer = lab.producer();
-    let (living, dead) = (fake_worker(&lab, "living").await, fake_worker(&lab, "dead").await);
+    let (living, dead) = (
+        fake_worker(&lab, "living").await,
+        fake_worker(&lab, "dead").await,
+    );
     for _ in 0..20 {
         send(&producer, "noop", "1", 500).await;
     }
@@ -114,14 +158,21 @@ async fn ten_thousand_leases_of_a_living_worker_do_not_hide_one_of_a_dead_worker
     let (beating, stopped) = (pool.clone(), stop.clone());
     let heart = tokio::spawn(async move {
         while !stopped.is_cancelled() {
-            let beat = sqlx::query("UPDATE millstream.worker_beat SET beat = beat + 1 WHERE worker_id = $1").bind(living);
+            let beat = sqlx::query(
+                "UPDATE millstream.worker_beat SET beat = beat + 1 WHERE worker_id = $1",
+            )
+            .bind(living);
             beat.execute(&beating).await.unwrap();
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
     let _worker = lab.worker().await;
     lab.await_state(lost, "completed").await;
-    assert_eq!(lab.count("running").await, 10_000, "the living one keeps what it has");
+    assert_eq!(
+        lab.count("running").await,
+        10_000,
+        "the living one keeps what it has"
+    );
     stop.cancel();
     heart.await.unwrap();
 }
@@ -142,12 +193,23 @@ async fn leases_that_lead_nowhere_do_not_hold_up_the_rescue_of_others() {
         "UPDATE millstream.job SET epoch = epoch + 5 WHERE id = $1",
     ];
     for (oddity, id) in oddities.into_iter().zip(&odd) {
-        sqlx::query(oddity).bind(id).execute(&lab.pool).await.unwrap();
+        sqlx::query(oddity)
+            .bind(id)
+            .execute(&lab.pool)
+            .await
+            .unwrap();
     }
     let _worker = lab.worker().await;
     lab.await_count("completed", 11).await;
-    eventually("no lease is left", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(())).await;
-    lab.await_number("SELECT count(*) FROM millstream.worker WHERE state = 'lost'", 1).await;
+    eventually("no lease is left", async || {
+        (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(())
+    })
+    .await;
+    lab.await_number(
+        "SELECT count(*) FROM millstream.worker WHERE state = 'lost'",
+        1,
+    )
+    .await;
 }
 
 // rule 53
@@ -157,22 +219,29 @@ async fn a_drain_ends_although_a_handler_blocks_its_thread_and_the_job_runs_else
     lab.config.worker.grace_ms = 1_000;
     let (lab, again) = (Arc::new(lab), Arc::new(AtomicBool::new(false)));
     let stuck = move |again: Arc<AtomicBool>| {
-        Handler::new("stuck", move |_: millstream_worker::Context, _: serde_json::Value| {
-            let again = again.clone();
-            async move {
-                if !again.swap(true, Ordering::SeqCst) {
-                    // Deaf to any cancellation, and longer than any test.
-                    std::thread::sleep(Duration::from_hours(1));
+        Handler::new(
+            "stuck",
+            move |_: millstream_worker::Context, _: serde_json::Value| {
+                let again = again.clone();
+                async move {
+                    if !again.swap(true, Ordering::SeqCst) {
+                        // Deaf to any cancellation, and longer than any test.
+                        std::thread::sleep(Duration::from_hours(1));
+                    }
+                    Ok(Success::new())
                 }
-                Ok(Success::new())
-            }
-        })
+            },
+        )
     };
     let (handler, of_thread) = (stuck(again.clone()), lab.clone());
     let (drain, told) = std::sync::mpsc::channel::<()>();
     // A runtime of its own, as the command has: its end does not wait for what cannot be ended.
     let thread = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(3).enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(3)
+            .enable_all()
+            .build()
+            .unwrap();
         let worker = runtime.block_on(of_thread.worker_with(vec![handler]));
         told.recv().unwrap();
         runtime.block_on(worker.drain(CancellationToken::new()));
@@ -180,9 +249,15 @@ async fn a_drain_ends_although_a_handler_blocks_its_thread_and_the_job_runs_else
     });
     lab.await_workers(1).await;
     let id = send(&lab.producer(), "stuck", "1", 1).await[0];
-    eventually("it is stuck", async || again.load(Ordering::SeqCst).then_some(())).await;
+    eventually("it is stuck", async || {
+        again.load(Ordering::SeqCst).then_some(())
+    })
+    .await;
     drain.send(()).unwrap();
-    eventually("the drain ends", async || thread.is_finished().then_some(())).await;
+    eventually("the drain ends", async || {
+        thread.is_finished().then_some(())
+    })
+    .await;
     let _other = lab.worker_with(vec![stuck(again)]).await;
     lab.await_state(id, "completed").await;
 }
@@ -194,12 +269,27 @@ async fn a_job_that_may_run_for_hours_is_handed_out_soon_after_its_worker_died()
     let (starts, gate) = (Starts::default(), CancellationToken::new());
     let dead = fake_worker(&lab, "dead").await;
     let producer = lab.producer();
-    producer.parts().catalog.announce_kinds(&[("gated", 3)]).await.unwrap();
+    producer
+        .parts()
+        .catalog
+        .announce_kinds(&[("gated", 3)])
+        .await
+        .unwrap();
     let id = send(&producer, "gated", "1", 1).await[0];
     lease_all(&lab, dead).await;
-    let _worker = lab.worker_with(vec![starts.gated("gated", &gate).timeout(Duration::from_hours(6))]).await;
+    let _worker = lab
+        .worker_with(vec![
+            starts
+                .gated("gated", &gate)
+                .timeout(Duration::from_hours(6)),
+        ])
+        .await;
     eventually("it runs again", async || (starts.of(id) == 1).then_some(())).await;
     gate.cancel();
     lab.await_state(id, "completed").await;
-    assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 1);
+    assert_eq!(
+        lab.number("SELECT max(crash_count)::bigint FROM millstream.job")
+            .await,
+        1
+    );
 }

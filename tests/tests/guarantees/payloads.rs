@@ -8,9 +8,15 @@ async fn a_large_payload_is_never_in_redis() {
     let lab = Lab::new().await;
     let payload = format!(r#"{{"marker":"{}"}}"#, "m".repeat(60_000));
     send(&lab.producer(), "echo", &payload, 20).await;
-    let entries = eventually("the jobs are published", async || Some(lab.entries().await).filter(|e| !e.is_empty())).await;
+    let entries = eventually("the jobs are published", async || {
+        Some(lab.entries().await).filter(|e| !e.is_empty())
+    })
+    .await;
     for (_, fields) in entries {
-        let bytes: usize = fields.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes: usize = fields
+            .iter()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         // 25 jobs of at most 16 bytes of id and 5 of epoch each, and a parcel's number.
         assert!(bytes <= 25 * 21 + 64, "{bytes} bytes in one entry");
     }
@@ -28,7 +34,18 @@ async fn a_payload_that_does_not_fit_fails_its_own_job_alone() {
     let more = send(&producer, "timed", "5", 10).await;
     lab.await_state(bad, "dead").await;
     lab.await_count("completed", 20).await;
-    assert_eq!((starts.of(bad), starts.jobs()), (0, good.len() + more.len()));
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.dead_letter").await, 1);
-    assert_eq!(lab.number("SELECT max(crash_count)::bigint FROM millstream.job").await, 0);
+    assert_eq!(
+        (starts.of(bad), starts.jobs()),
+        (0, good.len() + more.len())
+    );
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.dead_letter")
+            .await,
+        1
+    );
+    assert_eq!(
+        lab.number("SELECT max(crash_count)::bigint FROM millstream.job")
+            .await,
+        0
+    );
 }

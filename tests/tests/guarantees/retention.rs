@@ -19,7 +19,10 @@ async fn long_ago(lab: &Lab, days: i32) {
          INSERT INTO millstream.tenant (name, keep_days, keep_days_set_at) VALUES ('short', 7, now()), ('long', 90, now()) ON CONFLICT DO NOTHING;
          CREATE TABLE IF NOT EXISTS old (name text, id uuid);"
     );
-    sqlx::raw_sql(sqlx::AssertSqlSafe(made)).execute(&lab.pool).await.unwrap();
+    sqlx::raw_sql(sqlx::AssertSqlSafe(made))
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     for (name, tenant, state) in [
         ("done", "default", 2),
         ("cancelled", "default", 7),
@@ -68,7 +71,8 @@ async fn left(lab: &Lab) -> Vec<String> {
     .unwrap()
 }
 
-const DAYS: &str = "SELECT count(*) FROM millstream.days() WHERE day < (now() AT TIME ZONE 'UTC')::date - 1";
+const DAYS: &str =
+    "SELECT count(*) FROM millstream.days() WHERE day < (now() AT TIME ZONE 'UTC')::date - 1";
 const GONE: &str = "SELECT count(*) FROM old o WHERE NOT EXISTS (SELECT 1 FROM millstream.job j WHERE j.id = o.id)";
 const HANGING: &str = "SELECT (SELECT count(*) FROM millstream.job_error) + (SELECT count(*) FROM millstream.job_log) + (SELECT count(*) FROM millstream.job_key)";
 
@@ -81,11 +85,22 @@ async fn a_day_that_is_over_is_dropped_and_what_must_stay_is_moved_out() {
     lab.await_number(GONE, 3).await;
     assert_eq!(left(&lab).await, ["dead", "later", "long"]);
     assert_eq!(lab.number(DAYS).await, 0);
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job_default").await, 3);
-    eventually("nothing hangs on jobs that are gone", async || (lab.number(HANGING).await == 9).then_some(())).await;
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job_default")
+            .await,
+        3
+    );
+    eventually("nothing hangs on jobs that are gone", async || {
+        (lab.number(HANGING).await == 9).then_some(())
+    })
+    .await;
     // What was moved lives on: it is released, runs and ends.
-    sqlx::query("UPDATE millstream.job SET ready_at = now() WHERE state = 3").execute(&lab.pool).await.unwrap();
-    lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2", 2).await;
+    sqlx::query("UPDATE millstream.job SET ready_at = now() WHERE state = 3")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2", 2)
+        .await;
 }
 
 // B2
@@ -95,7 +110,10 @@ async fn a_tenant_with_a_short_rule_is_rid_of_its_jobs_earlier() {
     long_ago(&lab, 10).await;
     let _worker = lab.worker().await;
     lab.await_number(GONE, 1).await;
-    assert_eq!(left(&lab).await, ["cancelled", "dead", "done", "later", "long"]);
+    assert_eq!(
+        left(&lab).await,
+        ["cancelled", "dead", "done", "later", "long"]
+    );
     assert_eq!((lab.number(DAYS).await, lab.number(HANGING).await), (1, 15));
 }
 
@@ -108,8 +126,20 @@ async fn a_day_of_which_too_much_must_stay_is_not_dropped_but_rid_of_the_rest() 
     let _worker = lab.worker().await;
     lab.await_number(GONE, 3).await;
     assert_eq!(left(&lab).await, ["dead", "later", "long"]);
-    assert_eq!((lab.number(DAYS).await, lab.number("SELECT count(*) FROM millstream.job_default").await), (1, 0));
-    assert_eq!(lab.number("SELECT count(*) FROM pg_trigger WHERE tgname = 'job_sealed'").await, 0, "it takes jobs again");
+    assert_eq!(
+        (
+            lab.number(DAYS).await,
+            lab.number("SELECT count(*) FROM millstream.job_default")
+                .await
+        ),
+        (1, 0)
+    );
+    assert_eq!(
+        lab.number("SELECT count(*) FROM pg_trigger WHERE tgname = 'job_sealed'")
+            .await,
+        0,
+        "it takes jobs again"
+    );
 }
 
 // F63: who reads the table for long delays the end of a day, and nobody waits for either.
@@ -118,16 +148,32 @@ async fn a_day_is_not_dropped_under_a_reader_and_work_goes_on() {
     let lab = Lab::new().await;
     long_ago(&lab, 10).await;
     let mut reader = lab.pool.begin().await.unwrap();
-    sqlx::query("SELECT count(*) FROM millstream.job").execute(&mut *reader).await.unwrap();
-    let end =
-        "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
+    sqlx::query("SELECT count(*) FROM millstream.job")
+        .execute(&mut *reader)
+        .await
+        .unwrap();
+    let end = "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
     let refused = sqlx::query(end).execute(&lab.pool).await.unwrap_err();
-    assert_eq!(refused.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("55P03"), "{refused}");
+    assert_eq!(
+        refused
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .as_deref(),
+        Some("55P03"),
+        "{refused}"
+    );
     send(&lab.producer(), "noop", "1", 3).await;
     let _worker = lab.worker().await;
-    lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2 AND id NOT IN (SELECT id FROM old)", 3).await;
+    lab.await_number(
+        "SELECT count(*) FROM millstream.job WHERE state = 2 AND id NOT IN (SELECT id FROM old)",
+        3,
+    )
+    .await;
     reader.rollback().await.unwrap();
-    eventually("the day is dropped", async || sqlx::query(end).execute(&lab.pool).await.ok()).await;
+    eventually("the day is dropped", async || {
+        sqlx::query(end).execute(&lab.pool).await.ok()
+    })
+    .await;
     assert_eq!(lab.number(DAYS).await, 0);
 }
 
@@ -139,29 +185,54 @@ async fn a_day_that_is_sealed_takes_no_job_and_only_such_a_day_is_dropped() {
     let drop_it = "SELECT millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
     let refused = sqlx::query(drop_it).execute(&lab.pool).await.unwrap_err();
     assert!(refused.to_string().contains("is not sealed"), "{refused}");
-    sqlx::query("SELECT millstream.seal_day(day) FROM millstream.days() ORDER BY day LIMIT 1").execute(&lab.pool).await.unwrap();
+    sqlx::query("SELECT millstream.seal_day(day) FROM millstream.days() ORDER BY day LIMIT 1")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let old: millstream_common::id::JobId = sqlx::query_scalar(
         "SELECT (substr(millstream.uuid_at(now() - interval '10 days')::text, 1, 14) || '7000-8000-000000000000')::uuid",
     )
     .fetch_one(&lab.pool)
     .await
     .unwrap();
-    let late = NewJob { id: old, ..NewJob::new("noop", "1") };
+    let late = NewJob {
+        id: old,
+        ..NewJob::new("noop", "1")
+    };
     // Others that come in at the same time are not kept from their jobs by it.
     let producer = lab.producer();
     let late_call = producer.enqueue(late.clone());
-    let others = futures::future::join_all((0..20).map(|_| producer.enqueue(NewJob::new("noop", "1"))));
+    let others =
+        futures::future::join_all((0..20).map(|_| producer.enqueue(NewJob::new("noop", "1"))));
     let (refused, others) = futures::join!(late_call, others);
-    assert!(matches!(&refused, Err(Error::Refused(Refusal::Conflict(why))) if why.contains("are being removed")), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Error::Refused(Refusal::Conflict(why))) if why.contains("are being removed")),
+        "{refused:?}"
+    );
     assert!(others.iter().all(Result::is_ok), "{others:?}");
     let refused = producer.enqueue_many(vec![late.clone()]).await;
-    assert!(matches!(&refused, Err(Error::Refused(Refusal::Conflict(_)))), "{refused:?}");
+    assert!(
+        matches!(&refused, Err(Error::Refused(Refusal::Conflict(_)))),
+        "{refused:?}"
+    );
     let there: millstream_common::id::JobId =
-        sqlx::query_scalar("SELECT id FROM old WHERE name = 'done'").fetch_one(&lab.pool).await.unwrap();
-    let again = NewJob { id: there, ..NewJob::new("noop", "1") };
-    assert!(producer.enqueue(again).await.unwrap().duplicate, "a repeated call finds its job");
+        sqlx::query_scalar("SELECT id FROM old WHERE name = 'done'")
+            .fetch_one(&lab.pool)
+            .await
+            .unwrap();
+    let again = NewJob {
+        id: there,
+        ..NewJob::new("noop", "1")
+    };
+    assert!(
+        producer.enqueue(again).await.unwrap().duplicate,
+        "a repeated call finds its job"
+    );
     sqlx::query(drop_it).execute(&lab.pool).await.unwrap();
-    assert!(!lab.producer().enqueue(late).await.unwrap().duplicate, "it goes to the default partition now");
+    assert!(
+        !lab.producer().enqueue(late).await.unwrap().duplicate,
+        "it goes to the default partition now"
+    );
 }
 
 // F51, B2: a bench at somebody's own servers, and what is left when it is interrupted
@@ -171,22 +242,66 @@ async fn a_bench_removes_nobodys_old_jobs_and_tidies_up_when_it_is_interrupted()
     long_ago(&lab, 40).await;
     let producer = lab.producer();
     // As one that was killed leaves it: of a kind that the next one does not serve.
-    sqlx::query("INSERT INTO millstream.queue (name) VALUES ('bench')").execute(&lab.pool).await.unwrap();
-    let left_behind = producer.enqueue(NewJob { queue: "bench".into(), ..NewJob::new("echo", "1") }).await.unwrap().id;
+    sqlx::query("INSERT INTO millstream.queue (name) VALUES ('bench')")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    let left_behind = producer
+        .enqueue(NewJob {
+            queue: "bench".into(),
+            ..NewJob::new("echo", "1")
+        })
+        .await
+        .unwrap()
+        .id;
     let out = lab.folder().join("bench");
-    let mut bench = Process::start(&lab, &["bench", "--only", "latency_library", "--runs", "9", "--out", out.to_str().unwrap()]);
+    let mut bench = Process::start(
+        &lab,
+        &[
+            "bench",
+            "--only",
+            "latency_library",
+            "--runs",
+            "9",
+            "--out",
+            out.to_str().unwrap(),
+        ],
+    );
     // Its worker's retention has run: a tenant's own rule counts for everybody.
-    lab.await_number("SELECT count(*) FROM millstream.swept", 1).await;
-    assert_eq!(left(&lab).await, ["cancelled", "dead", "done", "later", "long"]);
+    lab.await_number("SELECT count(*) FROM millstream.swept", 1)
+        .await;
+    assert_eq!(
+        left(&lab).await,
+        ["cancelled", "dead", "done", "later", "long"]
+    );
     assert_eq!(lab.state(left_behind).await, "cancelled");
     bench.signal(Signal::INT);
     assert_eq!(bench.exit_code().await, Some(1));
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.parcel").await, 0);
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 0);
-    assert_eq!(lab.number("SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'bench_raw'").await, 0);
-    let keys: Vec<String> = lab.command(&["KEYS", &format!("*bench-{}:*", bench.id())]).await;
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.parcel").await,
+        0
+    );
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'")
+            .await,
+        0
+    );
+    assert_eq!(
+        lab.number(
+            "SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'bench_raw'"
+        )
+        .await,
+        0
+    );
+    let keys: Vec<String> = lab
+        .command(&["KEYS", &format!("*bench-{}:*", bench.id())])
+        .await;
     assert!(keys.is_empty(), "{keys:?}");
-    assert_eq!(std::fs::read_dir(&out).unwrap().count(), 1, "what was measured is told");
+    assert_eq!(
+        std::fs::read_dir(&out).unwrap().count(),
+        1,
+        "what was measured is told"
+    );
 }
 
 // F4, B2: its keys outlive a dropped day for a while; whoever uses one gets a job of his own
@@ -195,20 +310,42 @@ async fn a_key_whose_job_was_dropped_belongs_to_whoever_asks_next() {
     let lab = Lab::new().await;
     long_ago(&lab, 40).await;
     put(&lab, "done", "default", 2, 40, 3).await;
-    let end =
-        "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
-    let keys: Vec<String> = sqlx::query_scalar("SELECT id::text FROM old WHERE name = 'done'").fetch_all(&lab.pool).await.unwrap();
+    let end = "SELECT millstream.seal_day(day), millstream.drop_day(day, '{}', millstream.rules()) FROM millstream.days() ORDER BY day LIMIT 1";
+    let keys: Vec<String> = sqlx::query_scalar("SELECT id::text FROM old WHERE name = 'done'")
+        .fetch_all(&lab.pool)
+        .await
+        .unwrap();
     sqlx::query(end).execute(&lab.pool).await.unwrap();
-    assert!(lab.number("SELECT count(*) FROM millstream.job_key").await >= 4, "they are still there");
-    let keyed = |key: &str| NewJob { idempotency_key: Some(key.into()), ..NewJob::new("noop", "1") };
+    assert!(
+        lab.number("SELECT count(*) FROM millstream.job_key").await >= 4,
+        "they are still there"
+    );
+    let keyed = |key: &str| NewJob {
+        idempotency_key: Some(key.into()),
+        ..NewJob::new("noop", "1")
+    };
     let producer = lab.producer();
     let one = producer.enqueue(keyed(&keys[0])).await.unwrap();
-    let many = producer.enqueue_many(vec![keyed(&keys[1]), keyed(&keys[0])]).await.unwrap();
+    let many = producer
+        .enqueue_many(vec![keyed(&keys[1]), keyed(&keys[0])])
+        .await
+        .unwrap();
     let [new, known] = [many[0].as_ref().unwrap(), many[1].as_ref().unwrap()];
-    assert_eq!((one.duplicate, new.duplicate, known.duplicate, known.id), (false, false, true, one.id));
+    assert_eq!(
+        (one.duplicate, new.duplicate, known.duplicate, known.id),
+        (false, false, true, one.id)
+    );
     let by_sql = "SELECT millstream.enqueue('noop', '1', idempotency_key => $1)";
-    let sql: uuid::Uuid = sqlx::query_scalar(by_sql).bind(&keys[2]).fetch_one(&lab.pool).await.unwrap();
-    let again: uuid::Uuid = sqlx::query_scalar(by_sql).bind(&keys[2]).fetch_one(&lab.pool).await.unwrap();
+    let sql: uuid::Uuid = sqlx::query_scalar(by_sql)
+        .bind(&keys[2])
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
+    let again: uuid::Uuid = sqlx::query_scalar(by_sql)
+        .bind(&keys[2])
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
     assert_eq!(sql, again);
     let there: i64 = sqlx::query_scalar("SELECT count(*) FROM millstream.job WHERE id = ANY($1)")
         .bind(vec![one.id, new.id, sql])
@@ -225,16 +362,39 @@ async fn a_rule_that_is_set_while_a_day_is_looked_through_counts() {
     long_ago(&lab, 10).await;
     let seal = "SELECT millstream.seal_day(day) FROM millstream.days() ORDER BY day LIMIT 1";
     sqlx::query(seal).execute(&lab.pool).await.unwrap();
-    let before: String = sqlx::query_scalar("SELECT millstream.rules()").fetch_one(&lab.pool).await.unwrap();
+    let before: String = sqlx::query_scalar("SELECT millstream.rules()")
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
     let mut keep = lab.pool.begin().await.unwrap();
     let set = "UPDATE millstream.tenant SET keep_days = 365, keep_days_set_at = now() WHERE name = 'default'";
     sqlx::query(set).execute(&mut *keep).await.unwrap();
-    let end = "SELECT millstream.drop_day(day, '{}', $1) FROM millstream.days() ORDER BY day LIMIT 1";
-    let waits = sqlx::query(end).bind(&before).execute(&lab.pool).await.unwrap_err();
-    assert_eq!(waits.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref(), Some("55P03"), "{waits}");
+    let end =
+        "SELECT millstream.drop_day(day, '{}', $1) FROM millstream.days() ORDER BY day LIMIT 1";
+    let waits = sqlx::query(end)
+        .bind(&before)
+        .execute(&lab.pool)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        waits
+            .as_database_error()
+            .and_then(sqlx::error::DatabaseError::code)
+            .as_deref(),
+        Some("55P03"),
+        "{waits}"
+    );
     keep.commit().await.unwrap();
-    let moved: Option<i64> = sqlx::query_scalar(end).bind(&before).fetch_one(&lab.pool).await.unwrap();
-    assert_eq!((moved, lab.number(DAYS).await, left(&lab).await.len()), (None, 1, 6), "nothing was done");
+    let moved: Option<i64> = sqlx::query_scalar(end)
+        .bind(&before)
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
+    assert_eq!(
+        (moved, lab.number(DAYS).await, left(&lab).await.len()),
+        (None, 1, 6),
+        "nothing was done"
+    );
 }
 
 // F21: tenants whose jobs nobody can run are as many as get their turn at a time, and hold up nobody.
@@ -252,5 +412,6 @@ async fn tenants_whose_jobs_nobody_can_run_do_not_hold_up_those_behind_them() {
     .await
     .unwrap();
     let _worker = lab.worker().await;
-    lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2", 5).await;
+    lab.await_number("SELECT count(*) FROM millstream.job WHERE state = 2", 5)
+        .await;
 }

@@ -6,11 +6,17 @@
 use super::{
     producer::add,
     rules::{Fault, Protocol, Step},
-    state::{DUTIES, Duty, Entry, Hint, Owner, Parcel, Phase, Place, Row, RowState, State, WORKERS},
+    state::{
+        DUTIES, Duty, Entry, Hint, Owner, Parcel, Phase, Place, Row, RowState, State, WORKERS,
+    },
 };
 
 pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
-    let busy = state.duties.iter().filter(|duty| **duty != Duty::Idle).count();
+    let busy = state
+        .duties
+        .iter()
+        .filter(|duty| **duty != Duty::Idle)
+        .count();
     for d in 0..DUTIES as u8 {
         match &state.duties[d as usize] {
             // Idle ones are the same, and sorted first.
@@ -19,7 +25,9 @@ pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
             Duty::Publish { .. } => out.push(Step::Add(d)),
             // Half a second later: whoever was in the first 200 ms of a missing job has settled or leased it, unless frozen.
             Duty::Listed { busy, .. } => {
-                let waiting = busy.iter().any(|(worker, hint)| state.is_busy(*worker, *hint));
+                let waiting = busy
+                    .iter()
+                    .any(|(worker, hint)| state.is_busy(*worker, *hint));
                 if !waiting || protocol.variant.reconcile_does_not_wait {
                     out.push(Step::Ask(d));
                 }
@@ -38,27 +46,49 @@ pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
 
 fn looks(protocol: &Protocol, state: &State, d: u8, out: &mut Vec<Step>) {
     if !state.redis.down {
-        let waiting = state.postgres.parcels.iter().filter(|(_, parcel)| *parcel == Parcel::Waiting);
+        let waiting = state
+            .postgres
+            .parcels
+            .iter()
+            .filter(|(_, parcel)| *parcel == Parcel::Waiting);
         let waiting = waiting.filter(|_| state.redis.entries.len() < protocol.window);
         out.extend(waiting.map(|(hint, _)| Step::Dispatch(d, *hint)));
         let (missing, skipped) = compare(protocol, state);
         if !missing.is_empty() || !skipped.is_empty() {
             out.push(Step::List(d));
         }
-        let abandoned = state.redis.pending().filter(|(entry, owner)| is_abandoned(state, *entry, *owner));
+        let abandoned = state
+            .redis
+            .pending()
+            .filter(|(entry, owner)| is_abandoned(state, *entry, *owner));
         out.extend(abandoned.map(|(entry, _)| Step::LookAtPending(d, entry)));
     }
     let running = |owner| {
         let mut rows = (0u8..).zip(state.postgres.rows);
         rows.any(|(job, row)| {
-            row.is_some_and(|row| row.state == RowState::Running(owner) && state.is_known_to_all(Hint { job, epoch: row.epoch }))
+            row.is_some_and(|row| {
+                row.state == RowState::Running(owner)
+                    && state.is_known_to_all(Hint {
+                        job,
+                        epoch: row.epoch,
+                    })
+            })
         })
     };
     if running(Owner::Dead) {
-        out.push(Step::LookAtBeats { duty: d, dead: true, worker: 0 });
+        out.push(Step::LookAtBeats {
+            duty: d,
+            dead: true,
+            worker: 0,
+        });
     }
-    let silent = (0..WORKERS as u8).filter(|w| state.workers[*w as usize].frozen && running(Owner::Worker(*w)));
-    out.extend(silent.map(|worker| Step::LookAtBeats { duty: d, dead: false, worker }));
+    let silent = (0..WORKERS as u8)
+        .filter(|w| state.workers[*w as usize].frozen && running(Owner::Worker(*w)));
+    out.extend(silent.map(|worker| Step::LookAtBeats {
+        duty: d,
+        dead: false,
+        worker,
+    }));
     out.extend(orphans(state).map(|hint| Step::LookForOrphan(d, hint)));
 }
 
@@ -81,22 +111,44 @@ fn orphans(state: &State) -> impl Iterator<Item = Hint> {
     let rows = state.postgres.rows.iter().zip(0u8..);
     rows.filter_map(|(row, job)| {
         let row = row.filter(|row| row.state == RowState::Available)?;
-        let listed = state.postgres.parcels.iter().any(|(hint, _)| hint.job == job);
-        (!listed).then_some(Hint { job, epoch: row.epoch })
+        let listed = state
+            .postgres
+            .parcels
+            .iter()
+            .any(|(hint, _)| hint.job == job);
+        (!listed).then_some(Hint {
+            job,
+            epoch: row.epoch,
+        })
     })
 }
 
 /// The jobs of doubtful parcels that the stream does not hold, and entries that nobody will ever read.
 fn compare(protocol: &Protocol, state: &State) -> (Vec<Hint>, Vec<Entry>) {
-    let doubtful = state.postgres.parcels.iter().filter(|(hint, parcel)| *parcel == Parcel::Publishing && state.is_doubtful(*hint));
+    let doubtful = state
+        .postgres
+        .parcels
+        .iter()
+        .filter(|(hint, parcel)| *parcel == Parcel::Publishing && state.is_doubtful(*hint));
     let doubtful: Vec<Hint> = doubtful.map(|(hint, _)| *hint).collect();
     if doubtful.is_empty() && !protocol.mends.reconcile_lists_all_streams {
         return (Vec::new(), Vec::new());
     }
-    let counts = |place: Place| place != Place::Skipped || protocol.variant.reconcile_trusts_the_listing;
-    let present = |hint: &Hint| state.redis.entries.iter().any(|(entry, place)| entry.hint == *hint && counts(*place));
+    let counts =
+        |place: Place| place != Place::Skipped || protocol.variant.reconcile_trusts_the_listing;
+    let present = |hint: &Hint| {
+        state
+            .redis
+            .entries
+            .iter()
+            .any(|(entry, place)| entry.hint == *hint && counts(*place))
+    };
     let missing = doubtful.into_iter().filter(|hint| !present(hint)).collect();
-    let skipped = if protocol.variant.reconcile_trusts_the_listing { Vec::new() } else { state.redis.in_place(Place::Skipped).collect() };
+    let skipped = if protocol.variant.reconcile_trusts_the_listing {
+        Vec::new()
+    } else {
+        state.redis.in_place(Place::Skipped).collect()
+    };
     (missing, skipped)
 }
 
@@ -125,11 +177,34 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
         }
         Step::List(d) => (d, list(protocol, state)),
         Step::LookAtPending(d, entry) => {
-            let alive = state.redis.pending().any(|(other, owner)| other == entry && is_awake(state, owner));
-            (d, Duty::Abandoned { entry, crashed: !alive && !protocol.variant.takeover_misses_crashes })
+            let alive = state
+                .redis
+                .pending()
+                .any(|(other, owner)| other == entry && is_awake(state, owner));
+            (
+                d,
+                Duty::Abandoned {
+                    entry,
+                    crashed: !alive && !protocol.variant.takeover_misses_crashes,
+                },
+            )
         }
-        Step::LookAtBeats { duty, dead, worker } => (duty, Duty::Condemned(if dead { Owner::Dead } else { Owner::Worker(worker) })),
-        Step::LookForOrphan(d, hint) => (d, Duty::Asked { lost: vec![hint], over: Vec::new(), skipped: Vec::new() }),
+        Step::LookAtBeats { duty, dead, worker } => (
+            duty,
+            Duty::Condemned(if dead {
+                Owner::Dead
+            } else {
+                Owner::Worker(worker)
+            }),
+        ),
+        Step::LookForOrphan(d, hint) => (
+            d,
+            Duty::Asked {
+                lost: vec![hint],
+                over: Vec::new(),
+                skipped: Vec::new(),
+            },
+        ),
         Step::Redeliver { duty, to } => {
             if let Duty::Abandoned { entry, .. } = state.duties[duty as usize]
                 && state.redis.has(entry)
@@ -151,9 +226,12 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             state.spend(Fault::Dropped);
             (d, Duty::Idle)
         }
-        Step::Add(d) | Step::Ask(d) | Step::Rehand(d) | Step::TakeOver(d) | Step::AckAll(d) | Step::Rescue(d) => {
-            (d, act(protocol, state, d))
-        }
+        Step::Add(d)
+        | Step::Ask(d)
+        | Step::Rehand(d)
+        | Step::TakeOver(d)
+        | Step::AckAll(d)
+        | Step::Rescue(d) => (d, act(protocol, state, d)),
         other => unreachable!("not a duty's step: {other:?}"),
     };
     state.duties[d as usize] = next;
@@ -167,12 +245,18 @@ fn list(protocol: &Protocol, state: &State) -> Duty {
     let (missing, skipped) = compare(protocol, state);
     let pairs = (0..WORKERS as u8).flat_map(|w| missing.iter().map(move |hint| (w, *hint)));
     let busy = pairs.filter(|(w, hint)| state.is_busy(*w, *hint)).collect();
-    Duty::Listed { missing, skipped, busy }
+    Duty::Listed {
+        missing,
+        skipped,
+        busy,
+    }
 }
 
 fn late(state: &mut State, d: u8) -> Duty {
     state.spend(Fault::Late);
-    let Duty::Publish { hint, .. } = state.duties[d as usize] else { return Duty::Idle };
+    let Duty::Publish { hint, .. } = state.duties[d as usize] else {
+        return Duty::Idle;
+    };
     state.ghosts[hint.job as usize].late = true;
     Duty::Publish { hint, late: true }
 }
@@ -181,11 +265,29 @@ fn late(state: &mut State, d: u8) -> Duty {
 fn act(protocol: &Protocol, state: &mut State, d: u8) -> Duty {
     match std::mem::replace(&mut state.duties[d as usize], Duty::Idle) {
         Duty::Publish { hint, .. } => add(protocol, state, hint),
-        Duty::Listed { missing, skipped, .. } => {
-            let lost = missing.iter().copied().filter(|hint| state.row(hint.job).is_some_and(|row| row.is_available(hint.epoch))).collect();
-            return Duty::Asked { lost, over: missing, skipped };
+        Duty::Listed {
+            missing, skipped, ..
+        } => {
+            let lost = missing
+                .iter()
+                .copied()
+                .filter(|hint| {
+                    state
+                        .row(hint.job)
+                        .is_some_and(|row| row.is_available(hint.epoch))
+                })
+                .collect();
+            return Duty::Asked {
+                lost,
+                over: missing,
+                skipped,
+            };
         }
-        Duty::Asked { lost, over, skipped } => {
+        Duty::Asked {
+            lost,
+            over,
+            skipped,
+        } => {
             for hint in lost {
                 state.rehand_lost(protocol, hint);
             }
@@ -199,13 +301,21 @@ fn act(protocol: &Protocol, state: &mut State, d: u8) -> Duty {
         }
         Duty::Abandoned { entry, crashed } if state.redis.has(entry) && !state.redis.down => {
             // Only what is still available: leased jobs have a worker that answers for them.
-            if state.row(entry.hint.job).is_some_and(|row| row.is_available(entry.hint.epoch)) {
-                let counted = crashed && state.row(entry.hint.job).is_some_and(|row| protocol.is_first(row.crashes));
+            if state
+                .row(entry.hint.job)
+                .is_some_and(|row| row.is_available(entry.hint.epoch))
+            {
+                let counted = crashed
+                    && state
+                        .row(entry.hint.job)
+                        .is_some_and(|row| protocol.is_first(row.crashes));
                 state.rehand(protocol, entry.hint, counted);
             }
             return acks(vec![entry]);
         }
-        Duty::Acks(entries) => entries.into_iter().for_each(|entry| state.redis.remove(entry)),
+        Duty::Acks(entries) => entries
+            .into_iter()
+            .for_each(|entry| state.redis.remove(entry)),
         Duty::Condemned(owner) if protocol.mends.rescue_asks_again && is_awake(state, owner) => {}
         Duty::Condemned(owner) => rescue(protocol, state, owner),
         Duty::Abandoned { .. } | Duty::Idle => {}
@@ -214,17 +324,33 @@ fn act(protocol: &Protocol, state: &mut State, d: u8) -> Duty {
 }
 
 fn acks(entries: Vec<Entry>) -> Duty {
-    if entries.is_empty() { Duty::Idle } else { Duty::Acks(entries) }
+    if entries.is_empty() {
+        Duty::Idle
+    } else {
+        Duty::Acks(entries)
+    }
 }
 
 fn rescue(protocol: &Protocol, state: &mut State, owner: Owner) {
     let left = |row: &Row| row.state == RowState::Running(owner);
     // If a suspect ran alone there, the others are innocent.
-    let had_suspect = state.postgres.rows.iter().flatten().any(|row| left(row) && row.isolated);
+    let had_suspect = state
+        .postgres
+        .rows
+        .iter()
+        .flatten()
+        .any(|row| left(row) && row.isolated);
     for (job, row) in (0u8..).zip(state.postgres.rows) {
         if let Some(row) = row.filter(left) {
             let counted = row.isolated || (!had_suspect && protocol.is_first(row.crashes));
-            state.rehand(protocol, Hint { job, epoch: row.epoch }, counted);
+            state.rehand(
+                protocol,
+                Hint {
+                    job,
+                    epoch: row.epoch,
+                },
+                counted,
+            );
         }
     }
 }

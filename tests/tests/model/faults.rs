@@ -34,19 +34,32 @@ pub(crate) fn faults(state: &State, out: &mut Vec<Step>) {
         out.push(Step::Flush);
     }
     if state.may(Fault::Repeat) {
-        out.extend(entries().filter(|entry| entry.copy == Copy::Original).map(Step::RepeatEntry));
+        out.extend(
+            entries()
+                .filter(|entry| entry.copy == Copy::Original)
+                .map(Step::RepeatEntry),
+        );
     }
     if state.may(Fault::Forge) {
-        out.extend(forgeries(state).filter(|entry| !state.redis.has(*entry)).map(Step::Forge));
+        out.extend(
+            forgeries(state)
+                .filter(|entry| !state.redis.has(*entry))
+                .map(Step::Forge),
+        );
     }
     if state.may(Fault::Resurrect) {
         let gone = old_entries(state).filter(|entry| !state.redis.has(*entry));
-        out.extend(gone.flat_map(|entry| [true, false].map(|pending| Step::Resurrect { entry, pending })));
+        out.extend(
+            gone.flat_map(|entry| [true, false].map(|pending| Step::Resurrect { entry, pending })),
+        );
     }
     if some(Fault::Ungroup) && state.redis.group {
         out.push(Step::Ungroup);
     }
-    if state.may(Fault::SkipAhead) && state.redis.group && state.redis.in_place(Place::Unread).next().is_some() {
+    if state.may(Fault::SkipAhead)
+        && state.redis.group
+        && state.redis.in_place(Place::Unread).next().is_some()
+    {
         out.push(Step::SkipAhead);
     }
     if state.may(Fault::Unpend) {
@@ -59,16 +72,36 @@ pub(crate) fn faults(state: &State, out: &mut Vec<Step>) {
 
 /// Real and invented jobs, at this epoch and the next, with their own parcel's number and another's.
 fn forgeries(state: &State) -> impl Iterator<Item = Entry> {
-    let now = |job: u8| Hint { job, epoch: state.row(job).map_or(0, |row| row.epoch) };
+    let now = |job: u8| Hint {
+        job,
+        epoch: state.row(job).map_or(0, |row| row.epoch),
+    };
     (0..JOBS as u8).flat_map(move |job| {
-        let hints = [now(job), Hint { epoch: now(job).epoch + 1, ..now(job) }];
-        hints.into_iter().flat_map(move |hint| [hint, now(1 - job)].map(|parcel| Entry { hint, parcel, copy: Copy::Forged }))
+        let hints = [
+            now(job),
+            Hint {
+                epoch: now(job).epoch + 1,
+                ..now(job)
+            },
+        ];
+        hints.into_iter().flat_map(move |hint| {
+            [hint, now(1 - job)].map(|parcel| Entry {
+                hint,
+                parcel,
+                copy: Copy::Forged,
+            })
+        })
     })
 }
 
 /// Entries of all epochs so far, as an old copy may still hold them.
 fn old_entries(state: &State) -> impl Iterator<Item = Entry> {
-    let rows = state.postgres.rows.iter().zip(0u8..).filter_map(|(row, job)| row.map(|row| (job, row.epoch)));
+    let rows = state
+        .postgres
+        .rows
+        .iter()
+        .zip(0u8..)
+        .filter_map(|(row, job)| row.map(|row| (job, row.epoch)));
     rows.flat_map(|(job, now)| (0..=now).map(move |epoch| Entry::original(Hint { job, epoch })))
 }
 
@@ -86,7 +119,11 @@ pub(crate) fn apply(state: &mut State, step: Step) {
         Step::RepeatEntry(_) | Step::Forge(_) | Step::Resurrect { .. } => lie(state, step),
         Step::Ungroup => {
             state.spend(Fault::Ungroup);
-            let read = state.redis.entries.iter().filter(|(_, place)| *place != Place::Unread);
+            let read = state
+                .redis
+                .entries
+                .iter()
+                .filter(|(_, place)| *place != Place::Unread);
             let read: Vec<u8> = read.map(|(entry, _)| entry.hint.job).collect();
             for job in read {
                 state.tampered(job);
@@ -96,7 +133,13 @@ pub(crate) fn apply(state: &mut State, step: Step) {
         }
         Step::SkipAhead => {
             state.spend(Fault::SkipAhead);
-            state.redis.place_all(|place| if place == Place::Unread { Place::Skipped } else { place });
+            state.redis.place_all(|place| {
+                if place == Place::Unread {
+                    Place::Skipped
+                } else {
+                    place
+                }
+            });
         }
         Step::Unpend(entry) => {
             state.spend(Fault::Unpend);
@@ -117,7 +160,13 @@ fn lie(state: &mut State, step: Step) {
         Step::RepeatEntry(entry) => {
             state.spend(Fault::Repeat);
             state.tampered(entry.hint.job);
-            state.redis.add(Entry { copy: Copy::Repeated, ..entry }, Place::Unread);
+            state.redis.add(
+                Entry {
+                    copy: Copy::Repeated,
+                    ..entry
+                },
+                Place::Unread,
+            );
         }
         Step::Forge(entry) => {
             state.spend(Fault::Forge);
@@ -128,7 +177,14 @@ fn lie(state: &mut State, step: Step) {
         Step::Resurrect { entry, pending } => {
             state.spend(Fault::Resurrect);
             state.tampered(entry.hint.job);
-            state.redis.add(entry, if pending { Place::Pending(Owner::Worker(0)) } else { Place::Unread });
+            state.redis.add(
+                entry,
+                if pending {
+                    Place::Pending(Owner::Worker(0))
+                } else {
+                    Place::Unread
+                },
+            );
         }
         other => unreachable!("no lie: {other:?}"),
     }

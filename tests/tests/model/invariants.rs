@@ -14,8 +14,10 @@ pub(crate) const NO_PHANTOM: &str = "I2 nothing runs that Postgres does not hold
 pub(crate) const ONE_OUTCOME: &str = "I3 a job has one accepted outcome";
 pub(crate) const EPOCH_GROWS: &str = "I4 an epoch only grows";
 pub(crate) const CURRENT_EPOCH: &str = "I4 an outcome is accepted only at the current epoch";
-pub(crate) const CLAIMED_ONCE: &str = "I4 no epoch is claimed twice unless an entry was tampered with";
-pub(crate) const OVERLAP: &str = "I5 two runs overlap only after a freeze, or in the first 200 ms after tampering";
+pub(crate) const CLAIMED_ONCE: &str =
+    "I4 no epoch is claimed twice unless an entry was tampered with";
+pub(crate) const OVERLAP: &str =
+    "I5 two runs overlap only after a freeze, or in the first 200 ms after tampering";
 pub(crate) const CRASHES: &str = "I6 no job is charged with, or kills, more workers than it may";
 pub(crate) const FINAL: &str = "I7 what is final stays as it is";
 pub(crate) const STREAM_EMPTY: &str = "I8 at rest the stream is empty";
@@ -48,25 +50,54 @@ fn holds(broken: Broken) -> impl Fn(&State) -> bool {
 
 pub(crate) fn properties() -> Vec<Property<Machine>> {
     let mut all = vec![
-        Property::<Machine>::always(DRIVEN, |machine, state| all_final(state) || machine.is_driven(state)),
-        Property::<Machine>::always(COMES_TO_AN_END, |_, state| state.postgres.rows.iter().flatten().all(|row| row.epoch <= EPOCHS_MAX)),
+        Property::<Machine>::always(DRIVEN, |machine, state| {
+            all_final(state) || machine.is_driven(state)
+        }),
+        Property::<Machine>::always(COMES_TO_AN_END, |_, state| {
+            state
+                .postgres
+                .rows
+                .iter()
+                .flatten()
+                .all(|row| row.epoch <= EPOCHS_MAX)
+        }),
         Property::<Machine>::always(NO_PHANTOM, |_, state| holds(Broken::Phantom)(state)),
         Property::<Machine>::always(ONE_OUTCOME, |_, state| holds(Broken::TwoOutcomes)(state)),
         Property::<Machine>::always(EPOCH_GROWS, |_, state| holds(Broken::EpochFell)(state)),
-        Property::<Machine>::always(CURRENT_EPOCH, |_, state| holds(Broken::StaleAccepted)(state)),
-        Property::<Machine>::always(CLAIMED_ONCE, |_, state| holds(Broken::EpochClaimedTwice)(state)),
+        Property::<Machine>::always(CURRENT_EPOCH, |_, state| {
+            holds(Broken::StaleAccepted)(state)
+        }),
+        Property::<Machine>::always(CLAIMED_ONCE, |_, state| {
+            holds(Broken::EpochClaimedTwice)(state)
+        }),
         Property::<Machine>::always(OVERLAP, |_, state| holds(Broken::Overlap)(state)),
         Property::<Machine>::always(CRASHES, |machine, state| {
-            let charged = state.postgres.rows.iter().flatten().all(|row| row.crashes <= machine.protocol.crashes_max);
-            charged && state.ghosts.iter().all(|ghost| ghost.kills <= machine.protocol.crashes_max)
+            let charged = state
+                .postgres
+                .rows
+                .iter()
+                .flatten()
+                .all(|row| row.crashes <= machine.protocol.crashes_max);
+            charged
+                && state
+                    .ghosts
+                    .iter()
+                    .all(|ghost| ghost.kills <= machine.protocol.crashes_max)
         }),
         Property::<Machine>::always(FINAL, |_, state| holds(Broken::FinalChanged)(state)),
         Property::<Machine>::always(STREAM_EMPTY, |machine, state| {
-            let left = |place: Place| place != Place::Skipped || machine.protocol.mends.reconcile_lists_all_streams;
+            let left = |place: Place| {
+                place != Place::Skipped || machine.protocol.mends.reconcile_lists_all_streams
+            };
             !state.redis.entries.iter().any(|(_, place)| left(*place)) || !machine.is_at_rest(state)
         }),
         Property::<Machine>::always(POSTGRES_EMPTY, |machine, state| {
-            let leased = state.postgres.rows.iter().flatten().any(|row| matches!(row.state, RowState::Running(_)));
+            let leased = state
+                .postgres
+                .rows
+                .iter()
+                .flatten()
+                .any(|row| matches!(row.state, RowState::Running(_)));
             (state.postgres.parcels.is_empty() && !leased) || !machine.is_at_rest(state)
         }),
     ];
@@ -75,7 +106,12 @@ pub(crate) fn properties() -> Vec<Property<Machine>> {
 }
 
 fn all_final(state: &State) -> bool {
-    state.postgres.rows.iter().flatten().all(|row| row.is_final())
+    state
+        .postgres
+        .rows
+        .iter()
+        .flatten()
+        .all(|row| row.is_final())
 }
 
 pub(crate) const COMPLETED: &str = "all jobs complete";
@@ -91,51 +127,104 @@ pub(crate) const OVERLAP_FROZEN: &str = "runs overlap after a freeze";
 pub(crate) const OVERLAP_TAMPERED: &str = "runs overlap after tampering";
 pub(crate) const OVERLAP_LATE: &str = "runs overlap after a late publisher";
 pub(crate) const OVERLAP_OUTAGE: &str = "runs overlap when Redis goes away";
-pub(crate) const OVERLAP_SEIZED: &str = "runs overlap after a leased job was re-handed on the word of an entry";
+pub(crate) const OVERLAP_SEIZED: &str =
+    "runs overlap after a leased job was re-handed on the word of an entry";
 pub(crate) const OVERLAP_THAWED: &str = "runs overlap after a slow rescue of a thawed worker";
 
 /// What must be reached for the invariants to mean something. Each configuration says which of these it reaches.
 fn interesting() -> Vec<Property<Machine>> {
     vec![
         Property::<Machine>::sometimes(COMPLETED, |machine, state| {
-            machine.jobs().all(|job| state.row(job).is_some_and(|row| row.state == RowState::Completed))
+            machine.jobs().all(|job| {
+                state
+                    .row(job)
+                    .is_some_and(|row| row.state == RowState::Completed)
+            })
         }),
         Property::<Machine>::sometimes(REHANDED, |_, state| {
-            state.postgres.rows.iter().flatten().any(|row| row.state == RowState::Completed && row.epoch > 0)
+            state
+                .postgres
+                .rows
+                .iter()
+                .flatten()
+                .any(|row| row.state == RowState::Completed && row.epoch > 0)
         }),
         Property::<Machine>::sometimes(STALE_RUN, |_, state| {
-            let stale =
-                |(job, hold): (u8, &Option<Hold>)| hold.is_some_and(|hold| state.row(job).is_some_and(|row| row.epoch > hold.epoch));
-            state.workers.iter().any(|worker| !worker.frozen && (0u8..).zip(&worker.holds).any(stale))
+            let stale = |(job, hold): (u8, &Option<Hold>)| {
+                hold.is_some_and(|hold| state.row(job).is_some_and(|row| row.epoch > hold.epoch))
+            };
+            state
+                .workers
+                .iter()
+                .any(|worker| !worker.frozen && (0u8..).zip(&worker.holds).any(stale))
         }),
-        Property::<Machine>::sometimes(DEAD, |_, state| state.postgres.rows.iter().flatten().any(|row| row.state == RowState::Dead)),
+        Property::<Machine>::sometimes(DEAD, |_, state| {
+            state
+                .postgres
+                .rows
+                .iter()
+                .flatten()
+                .any(|row| row.state == RowState::Dead)
+        }),
         Property::<Machine>::sometimes(DEAD_LEASE, |_, state| {
-            state.postgres.rows.iter().flatten().any(|row| row.state == RowState::Running(Owner::Dead))
+            state
+                .postgres
+                .rows
+                .iter()
+                .flatten()
+                .any(|row| row.state == RowState::Running(Owner::Dead))
         }),
         Property::<Machine>::sometimes(LATE_XADD, |_, state| {
             state.redis.entries.iter().any(|(entry, _)| {
-                state.ghosts[entry.hint.job as usize].late && state.row(entry.hint.job).is_some_and(|row| row.epoch > entry.hint.epoch)
+                state.ghosts[entry.hint.job as usize].late
+                    && state
+                        .row(entry.hint.job)
+                        .is_some_and(|row| row.epoch > entry.hint.epoch)
             })
         }),
         Property::<Machine>::sometimes(SAME_LOSS_SEEN_TWICE, |_, state| {
-            matches!(state.duties, [Duty::Asked { .. }, Duty::Asked { .. }]) && state.duties[0] == state.duties[1]
+            matches!(state.duties, [Duty::Asked { .. }, Duty::Asked { .. }])
+                && state.duties[0] == state.duties[1]
         }),
         Property::<Machine>::sometimes(PHANTOM_HINT, |_, state| {
-            state.redis.entries.iter().any(|(entry, _)| state.row(entry.hint.job).is_none())
+            state
+                .redis
+                .entries
+                .iter()
+                .any(|(entry, _)| state.row(entry.hint.job).is_none())
         }),
-        Property::<Machine>::sometimes(UNREAD_LEFT, |machine, state| !state.redis.entries.is_empty() && machine.is_at_rest(state)),
-        Property::<Machine>::sometimes(OVERLAP_FROZEN, |_, state| !holds(Broken::OverlapFrozen)(state)),
-        Property::<Machine>::sometimes(OVERLAP_TAMPERED, |_, state| !holds(Broken::OverlapTampered)(state)),
+        Property::<Machine>::sometimes(UNREAD_LEFT, |machine, state| {
+            !state.redis.entries.is_empty() && machine.is_at_rest(state)
+        }),
+        Property::<Machine>::sometimes(OVERLAP_FROZEN, |_, state| {
+            !holds(Broken::OverlapFrozen)(state)
+        }),
+        Property::<Machine>::sometimes(OVERLAP_TAMPERED, |_, state| {
+            !holds(Broken::OverlapTampered)(state)
+        }),
         Property::<Machine>::sometimes(OVERLAP_LATE, |_, state| !holds(Broken::OverlapLate)(state)),
-        Property::<Machine>::sometimes(OVERLAP_OUTAGE, |_, state| !holds(Broken::OverlapOutage)(state)),
-        Property::<Machine>::sometimes(OVERLAP_SEIZED, |_, state| !holds(Broken::OverlapSeized)(state)),
-        Property::<Machine>::sometimes(OVERLAP_THAWED, |_, state| !holds(Broken::OverlapThawed)(state)),
+        Property::<Machine>::sometimes(OVERLAP_OUTAGE, |_, state| {
+            !holds(Broken::OverlapOutage)(state)
+        }),
+        Property::<Machine>::sometimes(OVERLAP_SEIZED, |_, state| {
+            !holds(Broken::OverlapSeized)(state)
+        }),
+        Property::<Machine>::sometimes(OVERLAP_THAWED, |_, state| {
+            !holds(Broken::OverlapThawed)(state)
+        }),
     ]
 }
 
 impl State {
     /// A run begins while another of the same job is under way: why that is allowed, if it is.
-    pub(crate) fn judge_overlap(&self, mends: Mends, job: u8, begins: &Hold, running: &Hold, thawed: bool) -> Option<Broken> {
+    pub(crate) fn judge_overlap(
+        &self,
+        mends: Mends,
+        job: u8,
+        begins: &Hold,
+        running: &Hold,
+        thawed: bool,
+    ) -> Option<Broken> {
         let ghost = self.ghosts[job as usize];
         let in_first_200_ms = running.phase == Phase::Fresh;
         Some(if running.was_frozen {

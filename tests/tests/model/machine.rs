@@ -21,11 +21,17 @@ pub(crate) struct Machine {
 
 impl Machine {
     pub(crate) fn new(protocol: Protocol) -> Self {
-        Self { protocol, until: None }
+        Self {
+            protocol,
+            until: None,
+        }
     }
 
     pub(crate) fn jobs(&self) -> impl Iterator<Item = u8> {
-        (0u8..).zip(self.protocol.doors).filter(|(_, door)| *door != Door::Shut).map(|(job, _)| job)
+        (0u8..)
+            .zip(self.protocol.doors)
+            .filter(|(_, door)| *door != Door::Shut)
+            .map(|(job, _)| job)
     }
 
     /// What the protocol does by itself, without any fault.
@@ -46,7 +52,9 @@ impl Machine {
             return true;
         }
         let up = state.workers.iter().any(|worker| !worker.frozen);
-        self.own_steps(state).iter().any(|step| !up || !matches!(step, Step::Thaw(_) | Step::RedisUp))
+        self.own_steps(state)
+            .iter()
+            .any(|step| !up || !matches!(step, Step::Thaw(_) | Step::RedisUp))
     }
 
     pub(crate) fn is_at_rest(&self, state: &State) -> bool {
@@ -102,10 +110,20 @@ impl Machine {
 
 /// Plainly in the middle of something: spares working out all steps.
 fn is_at_work(state: &State) -> bool {
-    let in_hand = |worker: &Worker| !worker.read.is_empty() || !worker.after.is_empty() || worker.holds.iter().any(Option::is_some);
+    let in_hand = |worker: &Worker| {
+        !worker.read.is_empty()
+            || !worker.after.is_empty()
+            || worker.holds.iter().any(Option::is_some)
+    };
     state.clients.iter().any(|client| *client != Client::Done)
-        || state.workers.iter().any(|worker| !worker.frozen && in_hand(worker))
-        || state.duties.iter().any(|duty| !matches!(duty, Duty::Idle | Duty::Listed { .. }))
+        || state
+            .workers
+            .iter()
+            .any(|worker| !worker.frozen && in_hand(worker))
+        || state
+            .duties
+            .iter()
+            .any(|duty| !matches!(duty, Duty::Idle | Duty::Listed { .. }))
 }
 
 impl Model for Machine {
@@ -113,11 +131,24 @@ impl Model for Machine {
     type Action = Step;
 
     fn init_states(&self) -> Vec<State> {
-        let clients = self.protocol.doors.map(|door| if door == Door::Shut { Client::Done } else { Client::New });
+        let clients = self.protocol.doors.map(|door| {
+            if door == Door::Shut {
+                Client::Done
+            } else {
+                Client::New
+            }
+        });
         vec![State {
             clients,
-            postgres: Postgres { rows: [None; JOBS], parcels: Vec::new() },
-            redis: Redis { down: false, group: true, entries: Vec::new() },
+            postgres: Postgres {
+                rows: [None; JOBS],
+                parcels: Vec::new(),
+            },
+            redis: Redis {
+                down: false,
+                group: true,
+                entries: Vec::new(),
+            },
             workers: Default::default(),
             duties: [Duty::Idle, Duty::Idle],
             ghosts: Default::default(),
@@ -128,7 +159,10 @@ impl Model for Machine {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Step>) {
-        if self.until.is_some_and(|(condition, so)| condition(self, state) == so) {
+        if self
+            .until
+            .is_some_and(|(condition, so)| condition(self, state) == so)
+        {
             return;
         }
         actions.append(&mut self.own_steps(state));

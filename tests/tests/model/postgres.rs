@@ -8,7 +8,10 @@ use super::{
 
 impl Postgres {
     pub(crate) fn parcel(&self, hint: Hint) -> Option<Parcel> {
-        self.parcels.iter().find(|(listed, _)| *listed == hint).map(|(_, parcel)| *parcel)
+        self.parcels
+            .iter()
+            .find(|(listed, _)| *listed == hint)
+            .map(|(_, parcel)| *parcel)
     }
 
     pub(crate) fn put_parcel(&mut self, hint: Hint, parcel: Parcel) {
@@ -55,29 +58,63 @@ impl State {
         if self.row(job).is_some() {
             return false;
         }
-        self.write(job, Row { state: RowState::Available, epoch: 0, crashes: 0, isolated: false });
+        self.write(
+            job,
+            Row {
+                state: RowState::Available,
+                epoch: 0,
+                crashes: 0,
+                isolated: false,
+            },
+        );
         self.postgres.put_parcel(Hint { job, epoch: 0 }, parcel);
         true
     }
 
     /// `rehand`, and `bury` for what has crashed too many workers. Whoever calls it knows whether this crash counts.
     pub(crate) fn rehand(&mut self, protocol: &Protocol, hint: Hint, counts: bool) {
-        let Some(row) = self.row(hint.job) else { return };
+        let Some(row) = self.row(hint.job) else {
+            return;
+        };
         if row.epoch != hint.epoch || row.is_final() {
             return;
         }
         let crashes = row.crashes + u8::from(counts);
         let epoch = row.epoch + 1;
         if crashes >= protocol.crashes_max {
-            return self.write(hint.job, Row { state: RowState::Dead, epoch, crashes, isolated: false });
+            return self.write(
+                hint.job,
+                Row {
+                    state: RowState::Dead,
+                    epoch,
+                    crashes,
+                    isolated: false,
+                },
+            );
         }
-        self.write(hint.job, Row { state: RowState::Available, epoch, crashes, isolated: false });
-        self.postgres.put_parcel(Hint { job: hint.job, epoch }, Parcel::Waiting);
+        self.write(
+            hint.job,
+            Row {
+                state: RowState::Available,
+                epoch,
+                crashes,
+                isolated: false,
+            },
+        );
+        self.postgres.put_parcel(
+            Hint {
+                job: hint.job,
+                epoch,
+            },
+            Parcel::Waiting,
+        );
     }
 
     /// The same for whoever only has the word of an entry, of a listing or of an earlier look.
     pub(crate) fn rehand_lost(&mut self, protocol: &Protocol, hint: Hint) {
-        let leased = self.row(hint.job).is_some_and(|row| row.epoch == hint.epoch && matches!(row.state, RowState::Running(_)));
+        let leased = self.row(hint.job).is_some_and(|row| {
+            row.epoch == hint.epoch && matches!(row.state, RowState::Running(_))
+        });
         if leased && protocol.mends.rehand_spares_leased {
             return;
         }
@@ -87,9 +124,17 @@ impl State {
 
     /// The lease statement: `running`, guarded by id, epoch and state. Granted also when it is repeated.
     pub(crate) fn lease(&mut self, job: u8, epoch: u8, running: RowState) -> bool {
-        let Some(row) = self.row(job) else { return false };
+        let Some(row) = self.row(job) else {
+            return false;
+        };
         if row.is_available(epoch) {
-            self.write(job, Row { state: running, ..row });
+            self.write(
+                job,
+                Row {
+                    state: running,
+                    ..row
+                },
+            );
             return true;
         }
         row.epoch == epoch && row.state == running
@@ -97,28 +142,56 @@ impl State {
 
     /// The direct claim: the same guard, and a new epoch at once.
     pub(crate) fn lease_anew(&mut self, hint: Hint, running: RowState) -> bool {
-        let Some(row) = self.row(hint.job).filter(|row| row.is_available(hint.epoch)) else { return false };
-        self.write(hint.job, Row { state: running, epoch: row.epoch + 1, ..row });
+        let Some(row) = self
+            .row(hint.job)
+            .filter(|row| row.is_available(hint.epoch))
+        else {
+            return false;
+        };
+        self.write(
+            hint.job,
+            Row {
+                state: running,
+                epoch: row.epoch + 1,
+                ..row
+            },
+        );
         true
     }
 
     /// A suspect with a lease is by itself now.
     pub(crate) fn isolate(&mut self, job: u8) {
         if let Some(row) = self.row(job) {
-            self.write(job, Row { isolated: true, ..row });
+            self.write(
+                job,
+                Row {
+                    isolated: true,
+                    ..row
+                },
+            );
         }
     }
 
     /// The settle statement of a success, guarded by id, epoch and the state that the hold must have left in the row.
     pub(crate) fn settle(&mut self, variant: Variant, job: u8, hold: Hold) -> bool {
-        let Some(row) = self.row(job) else { return false };
+        let Some(row) = self.row(job) else {
+            return false;
+        };
         let state = match hold.phase {
             Phase::Fresh => row.state == RowState::Available,
             Phase::Leased => matches!(row.state, RowState::Running(_)),
         };
-        let accepted = (state && (row.epoch == hold.epoch || variant.settle_without_epoch)) || variant.settle_without_guard;
+        let accepted = (state && (row.epoch == hold.epoch || variant.settle_without_epoch))
+            || variant.settle_without_guard;
         if accepted {
-            self.write(job, Row { state: RowState::Completed, isolated: false, ..row });
+            self.write(
+                job,
+                Row {
+                    state: RowState::Completed,
+                    isolated: false,
+                    ..row
+                },
+            );
             self.ghosts[job as usize].accepted += 1;
             if self.ghosts[job as usize].accepted > 1 {
                 self.breaks(Broken::TwoOutcomes);

@@ -8,7 +8,9 @@ use super::{
 pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
     for job in 0..JOBS as u8 {
         match state.clients[job as usize] {
-            Client::New if protocol.variant.publish_before_commit => out.push(Step::EnqueueOpen(job)),
+            Client::New if protocol.variant.publish_before_commit => {
+                out.push(Step::EnqueueOpen(job))
+            }
             Client::New => out.push(Step::Enqueue(job)),
             Client::Open => out.extend([Step::EnqueueCommit(job), Step::EnqueueAbort(job)]),
             Client::Unsure => out.extend([Step::Repeat(job), Step::GiveUp(job)]),
@@ -44,7 +46,9 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
     let (job, client) = match step {
         Step::Enqueue(job) | Step::Repeat(job) => (job, enqueue(protocol, state, job)),
         Step::EnqueueOpen(job) => {
-            state.redis.add(Entry::original(Hint { job, epoch: 0 }), Place::Unread);
+            state
+                .redis
+                .add(Entry::original(Hint { job, epoch: 0 }), Place::Unread);
             (job, Client::Open)
         }
         Step::EnqueueCommit(job) => {
@@ -85,7 +89,9 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
 /// A repeated request that wrote nothing gets no parcel, so there is nothing to publish.
 fn enqueue(protocol: &Protocol, state: &mut State, job: u8) -> Client {
     match protocol.doors[job as usize] {
-        Door::Producer if state.persist(job, Parcel::Publishing) => Client::Promised { late: false },
+        Door::Producer if state.persist(job, Parcel::Publishing) => {
+            Client::Promised { late: false }
+        }
         Door::Sql => {
             state.persist(job, Parcel::Waiting);
             Client::Done

@@ -24,7 +24,10 @@ impl Redis {
     }
 
     pub(crate) fn place(&mut self, entry: Entry, place: Place) {
-        self.entries.iter_mut().filter(|(other, _)| *other == entry).for_each(|(_, at)| *at = place);
+        self.entries
+            .iter_mut()
+            .filter(|(other, _)| *other == entry)
+            .for_each(|(_, at)| *at = place);
         self.entries.sort_unstable();
     }
 
@@ -37,18 +40,25 @@ impl Redis {
 
     /// Every entry's place at once.
     pub(crate) fn place_all(&mut self, change: impl Fn(Place) -> Place) {
-        self.entries.iter_mut().for_each(|(_, place)| *place = change(*place));
+        self.entries
+            .iter_mut()
+            .for_each(|(_, place)| *place = change(*place));
         self.entries.sort_unstable();
     }
 
     pub(crate) fn pending(&self) -> impl Iterator<Item = (Entry, Owner)> {
-        self.entries.iter().filter_map(|(entry, place)| match place {
-            Place::Pending(owner) => Some((*entry, *owner)),
-            _ => None,
-        })
+        self.entries
+            .iter()
+            .filter_map(|(entry, place)| match place {
+                Place::Pending(owner) => Some((*entry, *owner)),
+                _ => None,
+            })
     }
 
     pub(crate) fn in_place(&self, place: Place) -> impl Iterator<Item = Entry> {
-        self.entries.iter().filter(move |(_, at)| *at == place).map(|(entry, _)| *entry)
+        self.entries
+            .iter()
+            .filter(move |(_, at)| *at == place)
+            .map(|(entry, _)| *entry)
     }
 }

@@ -51,7 +51,10 @@ pub(crate) enum Door {
 
 /// How the modelled code differs from the real one. All false: the protocol as it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one independent sabotage")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent sabotage"
+)]
 pub(crate) struct Variant {
     /// Settle is guarded by id and state alone.
     pub(crate) settle_without_epoch: bool,
@@ -79,7 +82,10 @@ pub(crate) struct Variant {
 
 /// Weak spots that this model has found, and whether the code has them mended. Where it has not, the invariants allow for them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is one independent mend")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is one independent mend"
+)]
 pub(crate) struct Mends {
     /// Rescue asks for the beat again when it acts: the worker may have thawed and taken other jobs since.
     pub(crate) rescue_asks_again: bool,
@@ -93,8 +99,12 @@ pub(crate) struct Mends {
 
 impl Mends {
     /// The code as it is.
-    pub(crate) const TODAY: Self =
-        Self { rescue_asks_again: true, rehand_spares_leased: true, reconcile_lists_all_streams: true, direct_claim_waits: false };
+    pub(crate) const TODAY: Self = Self {
+        rescue_asks_again: true,
+        rehand_spares_leased: true,
+        reconcile_lists_all_streams: true,
+        direct_claim_waits: false,
+    };
 }
 
 /// One configuration.

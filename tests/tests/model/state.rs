@@ -43,13 +43,21 @@ impl fmt::Debug for Hint {
 impl fmt::Debug for Entry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {:?}", self.hint, self.copy)?;
-        if self.parcel == self.hint { Ok(()) } else { write!(f, " of parcel {:?}", self.parcel) }
+        if self.parcel == self.hint {
+            Ok(())
+        } else {
+            write!(f, " of parcel {:?}", self.parcel)
+        }
     }
 }
 
 impl Entry {
     pub(crate) fn original(hint: Hint) -> Self {
-        Self { hint, parcel: hint, copy: Copy::Original }
+        Self {
+            hint,
+            parcel: hint,
+            copy: Copy::Original,
+        }
     }
 }
 
@@ -250,13 +258,15 @@ impl State {
         let worker = &self.workers[worker as usize];
         !worker.frozen
             && (worker.read.iter().any(|(entry, _)| entry.hint == hint)
-                || worker.holds[hint.job as usize].is_some_and(|hold| hold.phase == Phase::Fresh && hold.epoch == hint.epoch))
+                || worker.holds[hint.job as usize]
+                    .is_some_and(|hold| hold.phase == Phase::Fresh && hold.epoch == hint.epoch))
     }
 
     /// Somebody has promised to publish this parcel and is not late yet.
     pub(crate) fn is_being_published(&self, hint: Hint) -> bool {
         self.duties.contains(&Duty::Publish { hint, late: false })
-            || (hint.epoch == 0 && self.clients[hint.job as usize] == Client::Promised { late: false })
+            || (hint.epoch == 0
+                && self.clients[hint.job as usize] == Client::Promised { late: false })
     }
 
     /// Published long enough ago to doubt that the stream holds it: by then its publisher is done, unless late.
@@ -268,7 +278,9 @@ impl State {
     /// has noticed at its next beat, unless it is frozen.
     pub(crate) fn is_known_to_all(&self, hint: Hint) -> bool {
         let outdated = |hold: Hold| hold.epoch < hint.epoch;
-        self.workers.iter().all(|worker| worker.frozen || !worker.holds[hint.job as usize].is_some_and(outdated))
+        self.workers
+            .iter()
+            .all(|worker| worker.frozen || !worker.holds[hint.job as usize].is_some_and(outdated))
     }
 
     /// The same state with the workers' names in a fixed order: which of two is which makes no difference.

@@ -6,7 +6,10 @@
 use super::{
     invariants::Broken,
     rules::{Fault, Protocol, Step},
-    state::{After, Entry, Hint, Hold, JOBS, Owner, Parcel, Phase, Place, RowState, State, WORKERS, Worker},
+    state::{
+        After, Entry, Hint, Hold, JOBS, Owner, Parcel, Phase, Place, RowState, State, WORKERS,
+        Worker,
+    },
 };
 
 pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
@@ -20,19 +23,35 @@ pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
             out.push(Step::MakeGroup(w));
         }
         if state.redis.is_readable() && in_hand(worker) < protocol.slots {
-            out.extend(state.redis.in_place(Place::Unread).map(|entry| Step::Read(w, entry)));
+            out.extend(
+                state
+                    .redis
+                    .in_place(Place::Unread)
+                    .map(|entry| Step::Read(w, entry)),
+            );
         }
         if !state.redis.down {
-            let orphans = state.redis.pending().filter(|(entry, owner)| *owner == Owner::Worker(w) && !knows(worker, *entry));
+            let orphans = state
+                .redis
+                .pending()
+                .filter(|(entry, owner)| *owner == Owner::Worker(w) && !knows(worker, *entry));
             out.extend(orphans.map(|(entry, _)| Step::ReturnOwnPending(w, entry)));
         }
         out.extend(worker.read.iter().map(|(entry, _)| Step::Claim(w, *entry)));
-        out.extend(worker.after.iter().map(|after| Step::Conclude(w, after.entry)));
+        out.extend(
+            worker
+                .after
+                .iter()
+                .map(|after| Step::Conclude(w, after.entry)),
+        );
         for job in 0..JOBS as u8 {
             job_steps(state, w, job, out);
         }
         if state.redis.down {
-            let open = state.postgres.parcels.iter().filter(|(hint, parcel)| *parcel == Parcel::Waiting || state.is_doubtful(*hint));
+            let open =
+                state.postgres.parcels.iter().filter(|(hint, parcel)| {
+                    *parcel == Parcel::Waiting || state.is_doubtful(*hint)
+                });
             out.extend(open.map(|(hint, _)| Step::ClaimDirectly(w, *hint)));
         }
     }
@@ -40,19 +59,40 @@ pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
 
 fn job_steps(state: &State, w: u8, job: u8, out: &mut Vec<Step>) {
     let row = state.row(job);
-    let leased_here = row.filter(|row| row.state == RowState::Running(Owner::Worker(w))).map(|row| row.epoch);
+    let leased_here = row
+        .filter(|row| row.state == RowState::Running(Owner::Worker(w)))
+        .map(|row| row.epoch);
     let hold = state.workers[w as usize].holds[job as usize];
     match hold {
-        Some(Hold { phase: Phase::Fresh, waits, .. }) => {
-            out.push(Step::Lease { worker: w, job, answered: true });
-            out.extend((!waits).then_some(Step::Settle { worker: w, job, answered: true }));
+        Some(Hold {
+            phase: Phase::Fresh,
+            waits,
+            ..
+        }) => {
+            out.push(Step::Lease {
+                worker: w,
+                job,
+                answered: true,
+            });
+            out.extend((!waits).then_some(Step::Settle {
+                worker: w,
+                job,
+                answered: true,
+            }));
         }
         Some(hold) if hold.waits => {
             // One suspect at a time in the fleet.
             let its_turn = !state.postgres.rows.iter().flatten().any(|row| row.isolated);
-            out.extend((its_turn && leased_here == Some(hold.epoch)).then_some(Step::RunAlone { worker: w, job }));
+            out.extend(
+                (its_turn && leased_here == Some(hold.epoch))
+                    .then_some(Step::RunAlone { worker: w, job }),
+            );
         }
-        Some(_) => out.push(Step::Settle { worker: w, job, answered: true }),
+        Some(_) => out.push(Step::Settle {
+            worker: w,
+            job,
+            answered: true,
+        }),
         None => {}
     }
     if hold.is_some_and(|hold| hold.phase == Phase::Leased && leased_here != Some(hold.epoch)) {
@@ -71,13 +111,17 @@ fn in_hand(worker: &Worker) -> usize {
 
 /// Whether an entry that is pending with this worker is on its mind.
 fn knows(worker: &Worker, entry: Entry) -> bool {
-    worker.has_read(entry) || worker.holds[entry.hint.job as usize].is_some() || worker.after.iter().any(|after| after.entry == entry)
+    worker.has_read(entry)
+        || worker.holds[entry.hint.job as usize].is_some()
+        || worker.after.iter().any(|after| after.entry == entry)
 }
 
 pub(crate) fn faults(state: &State, out: &mut Vec<Step>) {
     for w in 0..WORKERS as u8 {
         let worker = &state.workers[w as usize];
-        let idle = worker.read.is_empty() && worker.after.is_empty() && worker.holds.iter().all(Option::is_none);
+        let idle = worker.read.is_empty()
+            && worker.after.is_empty()
+            && worker.holds.iter().all(Option::is_none);
         if state.may(Fault::Crash) && !idle {
             out.push(Step::Crash(w));
         }
@@ -88,16 +132,34 @@ pub(crate) fn faults(state: &State, out: &mut Vec<Step>) {
             out.push(Step::Freeze(w));
         }
         if state.may(Fault::ReplyLost) && state.redis.is_readable() {
-            out.extend(state.redis.in_place(Place::Unread).map(|entry| Step::ReplyLost(w, entry)));
+            out.extend(
+                state
+                    .redis
+                    .in_place(Place::Unread)
+                    .map(|entry| Step::ReplyLost(w, entry)),
+            );
         }
         if state.may(Fault::AckTorn) && !state.redis.down {
-            out.extend(worker.after.iter().map(|after| Step::AckTorn(w, after.entry)));
+            out.extend(
+                worker
+                    .after
+                    .iter()
+                    .map(|after| Step::AckTorn(w, after.entry)),
+            );
         }
         if state.may(Fault::Unknown) {
             for job in 0..JOBS as u8 {
                 if let Some(hold) = worker.holds[job as usize] {
-                    out.extend((!hold.waits).then_some(Step::Settle { worker: w, job, answered: false }));
-                    out.extend((hold.phase == Phase::Fresh).then_some(Step::Lease { worker: w, job, answered: false }));
+                    out.extend((!hold.waits).then_some(Step::Settle {
+                        worker: w,
+                        job,
+                        answered: false,
+                    }));
+                    out.extend((hold.phase == Phase::Fresh).then_some(Step::Lease {
+                        worker: w,
+                        job,
+                        answered: false,
+                    }));
                 }
             }
         }
@@ -117,12 +179,20 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             state.give(w, entry);
         }
         Step::Claim(w, entry) => claim(protocol, state, w, entry),
-        Step::Lease { worker, job, answered } => lease(state, worker, job, answered),
+        Step::Lease {
+            worker,
+            job,
+            answered,
+        } => lease(state, worker, job, answered),
         Step::RunAlone { worker, job } => {
             state.isolate(job);
             begin(protocol, state, worker, job);
         }
-        Step::Settle { worker, job, answered } => settle(protocol, state, worker, job, answered),
+        Step::Settle {
+            worker,
+            job,
+            answered,
+        } => settle(protocol, state, worker, job, answered),
         Step::Conclude(w, entry) => {
             conclude(state, w, entry);
             state.redis.remove(entry);
@@ -131,7 +201,9 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             state.rehand_lost(protocol, entry.hint);
             later(&mut state.workers[w as usize], entry, false);
         }
-        Step::BeatStopsLostRun { worker, job } => state.workers[worker as usize].holds[job as usize] = None,
+        Step::BeatStopsLostRun { worker, job } => {
+            state.workers[worker as usize].holds[job as usize] = None
+        }
         Step::BeatReturnsLease { job, .. } => {
             let epoch = state.row(job).map_or(0, |row| row.epoch);
             state.rehand(protocol, Hint { job, epoch }, false);
@@ -149,8 +221,15 @@ fn suffer(protocol: &Protocol, state: &mut State, step: Step) {
             state.spend(Fault::Freeze);
             let worker = &mut state.workers[w as usize];
             worker.frozen = true;
-            worker.read.iter_mut().for_each(|(_, was_frozen)| *was_frozen = true);
-            worker.holds.iter_mut().flatten().for_each(|hold| hold.was_frozen = true);
+            worker
+                .read
+                .iter_mut()
+                .for_each(|(_, was_frozen)| *was_frozen = true);
+            worker
+                .holds
+                .iter_mut()
+                .flatten()
+                .for_each(|hold| hold.was_frozen = true);
         }
         Step::Thaw(w) => {
             let worker = &mut state.workers[w as usize];
@@ -175,7 +254,8 @@ fn claim(protocol: &Protocol, state: &mut State, w: u8, entry: Entry) {
     let was_frozen = read.contains(&(entry, true));
     read.retain(|(other, _)| *other != entry);
     let Hint { job, epoch } = entry.hint;
-    let available = state.row(job).is_some_and(|row| row.is_available(epoch)) || protocol.variant.claim_without_asking;
+    let available = state.row(job).is_some_and(|row| row.is_available(epoch))
+        || protocol.variant.claim_without_asking;
     // In hand already: a repeated entry, or an older epoch that this worker does not know to be lost. Reconcile has the job.
     let in_hand = state.workers[w as usize].holds[job as usize].is_some();
     if !available || in_hand {
@@ -192,7 +272,19 @@ fn claim(protocol: &Protocol, state: &mut State, w: u8, entry: Entry) {
     if early {
         later(&mut state.workers[w as usize], entry, false);
     }
-    take(protocol, state, w, job, Hold { epoch, entry: (!early).then_some(entry), phase: Phase::Fresh, was_frozen, waits: true });
+    take(
+        protocol,
+        state,
+        w,
+        job,
+        Hold {
+            epoch,
+            entry: (!early).then_some(entry),
+            phase: Phase::Fresh,
+            was_frozen,
+            waits: true,
+        },
+    );
 }
 
 /// From the parcels, while Redis is out of reach: leased from the start, at a new epoch.
@@ -206,7 +298,13 @@ fn claim_directly(protocol: &Protocol, state: &mut State, w: u8, hint: Hint) {
             state,
             w,
             hint.job,
-            Hold { epoch: hint.epoch + 1, entry: None, phase: Phase::Leased, was_frozen: false, waits: true },
+            Hold {
+                epoch: hint.epoch + 1,
+                entry: None,
+                phase: Phase::Leased,
+                was_frozen: false,
+                waits: true,
+            },
         );
     }
 }
@@ -214,7 +312,10 @@ fn claim_directly(protocol: &Protocol, state: &mut State, w: u8, hint: Hint) {
 /// In hand. A suspect waits; the handler of any other job begins.
 fn take(protocol: &Protocol, state: &mut State, w: u8, job: u8, hold: Hold) {
     state.workers[w as usize].holds[job as usize] = Some(hold);
-    if state.row(job).is_none_or(|row| protocol.is_first(row.crashes)) {
+    if state
+        .row(job)
+        .is_none_or(|row| protocol.is_first(row.crashes))
+    {
         begin(protocol, state, w, job);
     }
 }
@@ -223,11 +324,19 @@ fn begin(protocol: &Protocol, state: &mut State, w: u8, job: u8) {
     if state.row(job).is_none() {
         state.breaks(Broken::Phantom);
     }
-    let Some(hold) = &mut state.workers[w as usize].holds[job as usize] else { return };
+    let Some(hold) = &mut state.workers[w as usize].holds[job as usize] else {
+        return;
+    };
     hold.waits = false;
     let (begins, other) = (*hold, 1 - w as usize);
     if let Some(running) = state.workers[other].holds[job as usize].filter(|hold| !hold.waits) {
-        let broken = state.judge_overlap(protocol.mends, job, &begins, &running, state.workers[other].thawed);
+        let broken = state.judge_overlap(
+            protocol.mends,
+            job,
+            &begins,
+            &running,
+            state.workers[other].thawed,
+        );
         if let Some(broken) = broken {
             state.breaks(broken);
         }
@@ -235,20 +344,28 @@ fn begin(protocol: &Protocol, state: &mut State, w: u8, job: u8) {
 }
 
 fn lease(state: &mut State, w: u8, job: u8, answered: bool) {
-    let Some(hold) = state.workers[w as usize].holds[job as usize] else { return };
+    let Some(hold) = state.workers[w as usize].holds[job as usize] else {
+        return;
+    };
     let granted = state.lease(job, hold.epoch, RowState::Running(Owner::Worker(w)));
     if !answered {
         return state.spend(Fault::Unknown);
     }
     let worker = &mut state.workers[w as usize];
-    worker.holds[job as usize] = granted.then_some(Hold { phase: Phase::Leased, entry: None, ..hold });
+    worker.holds[job as usize] = granted.then_some(Hold {
+        phase: Phase::Leased,
+        entry: None,
+        ..hold
+    });
     if let Some(entry) = hold.entry {
         later(worker, entry, granted);
     }
 }
 
 fn settle(protocol: &Protocol, state: &mut State, w: u8, job: u8, answered: bool) {
-    let Some(hold) = state.workers[w as usize].holds[job as usize] else { return };
+    let Some(hold) = state.workers[w as usize].holds[job as usize] else {
+        return;
+    };
     let accepted = state.settle(protocol.variant, job, hold);
     if !answered {
         return state.spend(Fault::Unknown);
@@ -271,8 +388,20 @@ fn crash(protocol: &Protocol, state: &mut State, w: u8) {
     }
     state.workers[w as usize] = Worker::default();
     let owner = Owner::Worker(w);
-    state.redis.place_all(|place| if place == Place::Pending(owner) { Place::Pending(Owner::Dead) } else { place });
-    for row in state.postgres.rows.iter_mut().flatten().filter(|row| row.state == RowState::Running(owner)) {
+    state.redis.place_all(|place| {
+        if place == Place::Pending(owner) {
+            Place::Pending(Owner::Dead)
+        } else {
+            place
+        }
+    });
+    for row in state
+        .postgres
+        .rows
+        .iter_mut()
+        .flatten()
+        .filter(|row| row.state == RowState::Running(owner))
+    {
         row.state = RowState::Running(Owner::Dead);
     }
     super::duties::owner_died(state, owner);
@@ -288,7 +417,9 @@ fn later(worker: &mut Worker, entry: Entry, count: bool) {
 /// After COMMIT: the parcel whose job this worker moved is complete.
 fn conclude(state: &mut State, w: u8, entry: Entry) {
     let after = &mut state.workers[w as usize].after;
-    let counts = after.iter().any(|after| after.entry == entry && after.count);
+    let counts = after
+        .iter()
+        .any(|after| after.entry == entry && after.count);
     after.retain(|after| after.entry != entry);
     if counts {
         state.postgres.drop_parcel(entry.parcel);

@@ -20,8 +20,16 @@ async fn lab_with_keeper() -> (Lab, millstream_worker::Worker) {
 
 fn start(lab: &Lab) -> Process {
     let worker = Process::start(lab, &["worker", "--concurrency", "8"]);
-    let limit = Rlimit { current: Some(ADDRESS_SPACE_BYTES), maximum: Some(ADDRESS_SPACE_BYTES) };
-    rustix::process::prlimit(rustix::process::Pid::from_raw(worker.id() as i32), Resource::As, limit).expect("a limit");
+    let limit = Rlimit {
+        current: Some(ADDRESS_SPACE_BYTES),
+        maximum: Some(ADDRESS_SPACE_BYTES),
+    };
+    rustix::process::prlimit(
+        rustix::process::Pid::from_raw(worker.id() as i32),
+        Resource::As,
+        limit,
+    )
+    .expect("a limit");
     worker
 }
 
@@ -31,11 +39,13 @@ async fn supervise(lab: &Lab, workers: &mut [Process], over: impl AsyncFnMut() -
 }
 
 async fn crashes_of(lab: &Lab, id: Uuid) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM millstream.job_error WHERE job_id = $1 AND class = 'crash'")
-        .bind(id)
-        .fetch_one(&lab.pool)
-        .await
-        .expect("a count")
+    sqlx::query_scalar(
+        "SELECT count(*) FROM millstream.job_error WHERE job_id = $1 AND class = 'crash'",
+    )
+    .bind(id)
+    .fetch_one(&lab.pool)
+    .await
+    .expect("a count")
 }
 
 /// The killer takes three workers with it and is dead; eight neighbours, slow and quick ones, complete.
@@ -49,21 +59,38 @@ async fn kills(how: &str, after_ms: u64, workers_max: usize) {
     lab.await_workers(2).await;
     let producer = lab.producer();
     let mut innocent = send(&producer, "sleep", r#"{"ms":700}"#, 3).await;
-    let killer = send(&producer, "crash", &format!(r#"{{"how":"{how}","after_ms":{after_ms}}}"#), 1).await[0];
+    let killer = send(
+        &producer,
+        "crash",
+        &format!(r#"{{"how":"{how}","after_ms":{after_ms}}}"#),
+        1,
+    )
+    .await[0];
     innocent.extend(send(&producer, "sleep", r#"{"ms":5}"#, 5).await);
-    let deaths =
-        supervise(&lab, &mut workers, async || lab.state(killer).await == "dead" && lab.count("completed").await == innocent.len() as i64)
-            .await;
+    let deaths = supervise(&lab, &mut workers, async || {
+        lab.state(killer).await == "dead" && lab.count("completed").await == innocent.len() as i64
+    })
+    .await;
     assert_eq!(deaths, workers_max, "{how}");
-    assert_eq!(crashes_of(&lab, killer).await, workers_max as i64, "every death is told");
-    let (reason, error): (String, String) = sqlx::query_as("SELECT reason, error FROM millstream.dead_letter WHERE job_id = $1")
-        .bind(killer)
-        .fetch_one(&lab.pool)
-        .await
-        .unwrap();
+    assert_eq!(
+        crashes_of(&lab, killer).await,
+        workers_max as i64,
+        "every death is told"
+    );
+    let (reason, error): (String, String) =
+        sqlx::query_as("SELECT reason, error FROM millstream.dead_letter WHERE job_id = $1")
+            .bind(killer)
+            .fetch_one(&lab.pool)
+            .await
+            .unwrap();
     assert_eq!(reason, "crash");
     assert!(error.contains("three times"), "{error}");
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE state = 2 AND crash_count > 2").await, 0, "nobody else is blamed");
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE state = 2 AND crash_count > 2")
+            .await,
+        0,
+        "nobody else is blamed"
+    );
     lab.await_drained("default").await;
 }
 
@@ -104,21 +131,36 @@ async fn several_killers_at_once_kill_three_workers_each_at_most() {
     let mut workers = [start(&lab), start(&lab)];
     lab.await_workers(3).await;
     let producer = lab.producer();
-    let killers =
-        [send(&producer, "crash", r#"{"how":"abort"}"#, 2).await, send(&producer, "crash", r#"{"how":"exit"}"#, 1).await].concat();
+    let killers = [
+        send(&producer, "crash", r#"{"how":"abort"}"#, 2).await,
+        send(&producer, "crash", r#"{"how":"exit"}"#, 1).await,
+    ]
+    .concat();
     let innocent = send(&producer, "sleep", r#"{"ms":300}"#, 6).await;
-    let deaths =
-        supervise(&lab, &mut workers, async || lab.count("dead").await == 3 && lab.count("completed").await == innocent.len() as i64).await;
+    let deaths = supervise(&lab, &mut workers, async || {
+        lab.count("dead").await == 3 && lab.count("completed").await == innocent.len() as i64
+    })
+    .await;
     // A killer may be there when another one kills: that is told in its history too.
     assert!(deaths <= 3 * killers.len(), "{deaths} deaths");
 }
 
 /// A job that looks as if it had been there at two crashes, before anybody could claim it.
 async fn suspect(lab: &Lab, producer: &Producer, ms: u64) -> Uuid {
-    sqlx::query("UPDATE millstream.queue SET paused = true WHERE name = 'default'").execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.queue SET paused = true WHERE name = 'default'")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let suspect = send(producer, "sleep", &format!(r#"{{"ms":{ms}}}"#), 1).await[0];
-    sqlx::query("UPDATE millstream.job SET crash_count = 2 WHERE id = $1").bind(suspect).execute(&lab.pool).await.unwrap();
-    sqlx::query("UPDATE millstream.queue SET paused = false WHERE name = 'default'").execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.job SET crash_count = 2 WHERE id = $1")
+        .bind(suspect)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE millstream.queue SET paused = false WHERE name = 'default'")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     suspect
 }
 
@@ -129,20 +171,39 @@ async fn neighbours_of_a_suspect_that_kills_do_not_answer_for_it() {
     let mut workers = [start(&lab)];
     lab.await_workers(2).await;
     let producer = lab.producer();
-    sqlx::query("UPDATE millstream.queue SET paused = true WHERE name = 'default'").execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.queue SET paused = true WHERE name = 'default'")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let mut neighbours = send(&producer, "sleep", r#"{"ms":300}"#, 6).await;
     let killer = send(&producer, "crash", r#"{"how":"abort"}"#, 1).await[0];
     neighbours.extend(send(&producer, "sleep", r#"{"ms":5}"#, 60).await);
-    sqlx::query("UPDATE millstream.job SET crash_count = 2 WHERE id = $1").bind(killer).execute(&lab.pool).await.unwrap();
-    sqlx::query("UPDATE millstream.queue SET paused = false WHERE name = 'default'").execute(&lab.pool).await.unwrap();
-    let over = async || lab.state(killer).await == "dead" && lab.count("completed").await == neighbours.len() as i64;
+    sqlx::query("UPDATE millstream.job SET crash_count = 2 WHERE id = $1")
+        .bind(killer)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    sqlx::query("UPDATE millstream.queue SET paused = false WHERE name = 'default'")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    let over = async || {
+        lab.state(killer).await == "dead" && lab.count("completed").await == neighbours.len() as i64
+    };
     let deaths = supervise(&lab, &mut workers, over).await;
     assert_eq!(deaths, 1, "it is dead after this one");
     // They are waited for, but not for ever: under load one may still be on its way out. It does not answer for the death then.
     let told: Vec<Uuid> =
-        sqlx::query_scalar("SELECT job_id FROM millstream.job_error WHERE ran_ms IS NOT NULL").fetch_all(&lab.pool).await.unwrap();
+        sqlx::query_scalar("SELECT job_id FROM millstream.job_error WHERE ran_ms IS NOT NULL")
+            .fetch_all(&lab.pool)
+            .await
+            .unwrap();
     assert_eq!(told, [killer], "nobody else answers for it");
-    assert_eq!(lab.number("SELECT sum(crash_count) FROM millstream.job WHERE state = 2").await, 0);
+    assert_eq!(
+        lab.number("SELECT sum(crash_count) FROM millstream.job WHERE state = 2")
+            .await,
+        0
+    );
 }
 
 /// A suspect alone on a worker that then dies in some way; what becomes of it when it was handed out again.
@@ -151,10 +212,14 @@ async fn suspect_after(die: impl AsyncFnOnce(&Lab, &mut Process)) -> (Lab, Uuid)
     let mut worker = start(&lab);
     lab.await_workers(2).await;
     let suspect = suspect(&lab, &lab.producer(), 60_000).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1)
+        .await;
     die(&lab, &mut worker).await;
     worker.kill9();
-    eventually("its worker is rescued", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(())).await;
+    eventually("its worker is rescued", async || {
+        (lab.number("SELECT count(*) FROM millstream.lease").await == 0).then_some(())
+    })
+    .await;
     (lab, suspect)
 }
 
@@ -168,17 +233,30 @@ async fn leases_left_by_a_worker_that_ended_in_order_are_no_crash() {
             .unwrap();
     })
     .await;
-    assert_eq!((lab.state(suspect).await.as_str(), crashes_of(&lab, suspect).await), ("available", 0));
+    assert_eq!(
+        (
+            lab.state(suspect).await.as_str(),
+            crashes_of(&lab, suspect).await
+        ),
+        ("available", 0)
+    );
 }
 
 // rule 48: no clock makes a worker's jobs stay where they are
 #[tokio::test]
 async fn a_lease_that_seems_weeks_old_is_rescued() {
     let (lab, suspect) = suspect_after(async |lab, _| {
-        sqlx::query("UPDATE millstream.lease SET leased_at = now() - interval '40 days'").execute(&lab.pool).await.unwrap();
+        sqlx::query("UPDATE millstream.lease SET leased_at = now() - interval '40 days'")
+            .execute(&lab.pool)
+            .await
+            .unwrap();
     })
     .await;
-    assert_eq!(lab.state(suspect).await, "dead", "the control: a suspect whose worker really dies");
+    assert_eq!(
+        lab.state(suspect).await,
+        "dead",
+        "the control: a suspect whose worker really dies"
+    );
 }
 
 // rule 45: the kernel closes the connections of a process that dies, and these are open
@@ -187,7 +265,10 @@ async fn a_worker_that_freezes_again_and_again_gets_nobody_blamed() {
     let (lab, _keeper) = lab_with_keeper().await;
     let workers = [start(&lab), start(&lab)];
     lab.await_workers(3).await;
-    let ids = [lab.worker_of(&workers[0]).await, lab.worker_of(&workers[1]).await];
+    let ids = [
+        lab.worker_of(&workers[0]).await,
+        lab.worker_of(&workers[1]).await,
+    ];
     let job = send(&lab.producer(), "sleep", r#"{"ms":8000}"#, 1).await[0];
     for freeze in 1..=3 {
         let holder: i64 = eventually("it runs", async || {
@@ -200,11 +281,18 @@ async fn a_worker_that_freezes_again_and_again_gets_nobody_blamed() {
         .await;
         let frozen = &workers[usize::from(ids[1] == holder)];
         frozen.signal(Signal::STOP);
-        eventually("it is taken over", async || (crashes_of(&lab, job).await == freeze).then_some(())).await;
+        eventually("it is taken over", async || {
+            (crashes_of(&lab, job).await == freeze).then_some(())
+        })
+        .await;
         frozen.signal(Signal::CONT);
     }
     lab.await_state(job, "completed").await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0").await, 0);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0")
+            .await,
+        0
+    );
 }
 
 // rule 45: the outage is met by jobs that were suspects before it, and have a history
@@ -218,15 +306,23 @@ async fn power_cuts_of_the_whole_fleet_bury_nothing() {
     lab.await_workers(2).await;
     let suspect = suspect(&lab, &producer, 6000).await;
     let earlier = "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, message) SELECT $1, -n, 1, 'crash', 'earlier' FROM generate_series(1, 5) n";
-    sqlx::query(earlier).bind(suspect).execute(&lab.pool).await.unwrap();
+    sqlx::query(earlier)
+        .bind(suspect)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let others = send(&producer, "sleep", r#"{"ms":4000}"#, 4).await;
     for cut in 6..=7 {
-        lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+        lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1)
+            .await;
         workers.iter_mut().for_each(Process::kill9);
         workers = vec![start(&lab), start(&lab)];
         let handed_out = "SELECT count(*) = 0 FROM millstream.lease WHERE isolated";
         eventually("the cut is noticed", async || {
-            let left: bool = sqlx::query_scalar(handed_out).fetch_one(&lab.pool).await.expect("a look");
+            let left: bool = sqlx::query_scalar(handed_out)
+                .fetch_one(&lab.pool)
+                .await
+                .expect("a look");
             (left && crashes_of(&lab, suspect).await >= cut).then_some(())
         })
         .await;
@@ -245,13 +341,21 @@ async fn power_cuts_of_a_machine_with_one_worker_bury_nothing() {
     lab.await_workers(1).await;
     let suspect = suspect(&lab, &producer, 4000).await;
     for cut in 1..=2 {
-        lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+        lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1)
+            .await;
         worker.kill9();
-        lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate)).await;
+        lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate))
+            .await;
         lab.harm(LocalServices::start_postgres).await;
-        eventually("Postgres answers", async || sqlx::query("SELECT 1").execute(&lab.pool).await.ok()).await;
+        eventually("Postgres answers", async || {
+            sqlx::query("SELECT 1").execute(&lab.pool).await.ok()
+        })
+        .await;
         worker = start(&lab);
-        eventually("the cut is noticed", async || (crashes_of(&lab, suspect).await >= cut).then_some(())).await;
+        eventually("the cut is noticed", async || {
+            (crashes_of(&lab, suspect).await >= cut).then_some(())
+        })
+        .await;
     }
     lab.await_state(suspect, "completed").await;
 }
@@ -264,10 +368,16 @@ async fn a_suspect_that_has_served_its_term_does_not_answer_for_others() {
     lab.await_workers(2).await;
     let producer = lab.producer();
     let suspect = suspect(&lab, &producer, 9000).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease WHERE NOT isolated", 1).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1)
+        .await;
+    lab.await_number(
+        "SELECT count(*) FROM millstream.lease WHERE NOT isolated",
+        1,
+    )
+    .await;
     let killer = send(&producer, "crash", r#"{"how":"abort"}"#, 1).await[0];
-    let over = async || lab.state(killer).await == "dead" && lab.state(suspect).await == "completed";
+    let over =
+        async || lab.state(killer).await == "dead" && lab.state(suspect).await == "completed";
     assert_eq!(supervise(&lab, &mut workers, over).await, 3);
 }
 
@@ -278,7 +388,8 @@ async fn a_suspect_runs_alone() {
     let _worker = lab.worker().await;
     let producer = lab.producer();
     let suspect = suspect(&lab, &producer, 2000).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease WHERE isolated", 1)
+        .await;
     let others = send(&producer, "noop", "1", 200).await;
     lab.await_all_completed(201).await;
     let before: i64 = sqlx::query_scalar(

@@ -10,7 +10,11 @@ use tokio_util::sync::CancellationToken;
 const LEASES_OF: &str = "SELECT count(*) FROM millstream.lease WHERE worker_id = $1";
 
 async fn leases_of(lab: &Lab, worker: i64) -> i64 {
-    sqlx::query_scalar(LEASES_OF).bind(worker).fetch_one(&lab.pool).await.unwrap()
+    sqlx::query_scalar(LEASES_OF)
+        .bind(worker)
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap()
 }
 
 // F15, F16: leased jobs
@@ -22,7 +26,10 @@ async fn the_leased_jobs_of_a_killed_worker_complete_elsewhere() {
     lab.await_workers(2).await;
     let victim_id = lab.worker_of(&victim).await;
     send(&lab.producer(), "sleep", r#"{"ms":2000}"#, 16).await;
-    eventually("the victim has leases", async || (leases_of(&lab, victim_id).await >= 2).then_some(())).await;
+    eventually("the victim has leases", async || {
+        (leases_of(&lab, victim_id).await >= 2).then_some(())
+    })
+    .await;
     victim.kill9();
     lab.await_all_completed(16).await;
     let told: i64 = sqlx::query_scalar(
@@ -35,8 +42,16 @@ async fn the_leased_jobs_of_a_killed_worker_complete_elsewhere() {
     .await
     .unwrap();
     assert!(told >= 1, "the history says whose death it was");
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job_error WHERE class <> 'crash'").await, 0);
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'lost'").await, 1);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job_error WHERE class <> 'crash'")
+            .await,
+        0
+    );
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'lost'")
+            .await,
+        1
+    );
 }
 
 // F15, F16: jobs in their first 200 ms, which only the pending list knows of
@@ -62,16 +77,22 @@ async fn the_unleased_jobs_of_a_killed_worker_complete_elsewhere() {
     .await;
     victim.kill9();
     lab.await_all_completed(1_200).await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 1").await, 0);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 1")
+            .await,
+        0
+    );
 }
 
 /// The outcome is that of the second worker, and the silence of the first was no crash.
 async fn assert_settled_by(lab: &Lab, id: uuid::Uuid, second: i64) {
-    let settled: (i16, i64, i16, i32) = sqlx::query_as("SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1")
-        .bind(id)
-        .fetch_one(&lab.pool)
-        .await
-        .unwrap();
+    let settled: (i16, i64, i16, i32) = sqlx::query_as(
+        "SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1",
+    )
+    .bind(id)
+    .fetch_one(&lab.pool)
+    .await
+    .unwrap();
     assert_eq!(settled, (1, second, 0, 1));
 }
 
@@ -85,7 +106,10 @@ async fn the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused() {
     let producer = lab.producer();
     let id = eventually("a job is leased to a frozen worker", async || {
         let id = send(&producer, "sleep", r#"{"ms":480}"#, 1).await[0];
-        eventually("leased or over", async || (lab.state(id).await != "available").then_some(())).await;
+        eventually("leased or over", async || {
+            (lab.state(id).await != "available").then_some(())
+        })
+        .await;
         frozen.process.signal(Signal::STOP);
         if lab.state(id).await == "running" {
             return Some(id);
@@ -98,9 +122,17 @@ async fn the_outcome_of_a_worker_that_was_frozen_past_its_lease_is_refused() {
     lab.await_state(id, "completed").await;
     let beats = beat_of(&lab, frozen_id).await;
     frozen.process.signal(Signal::CONT);
-    eventually("the frozen worker goes on", async || (beat_of(&lab, frozen_id).await > beats + 3).then_some(())).await;
+    eventually("the frozen worker goes on", async || {
+        (beat_of(&lab, frozen_id).await > beats + 3).then_some(())
+    })
+    .await;
     assert_settled_by(&lab, id, other.id()).await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await, 2, "it is back in the fleet");
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'")
+            .await,
+        2,
+        "it is back in the fleet"
+    );
     lab.await_drained("default").await;
 }
 
@@ -122,9 +154,19 @@ async fn the_failure_of_a_worker_that_was_silent_past_its_lease_is_refused_and_t
     let mut lab = Lab::private(Durability::None).await;
     // Between the end of the run and the fence lie seconds.
     lab.config.worker.lease_ms = 4_000;
-    let (links, metrics, gate) = (Links::of(&lab).await, Metrics::new("test").unwrap(), CancellationToken::new());
+    let (links, metrics, gate) = (
+        Links::of(&lab).await,
+        Metrics::new("test").unwrap(),
+        CancellationToken::new(),
+    );
     let handlers = vec![failing("late", &gate)];
-    let silent = Worker::start(Parts { config: links.config.clone(), metrics: metrics.clone(), handlers }).await.unwrap();
+    let silent = Worker::start(Parts {
+        config: links.config.clone(),
+        metrics: metrics.clone(),
+        handlers,
+    })
+    .await
+    .unwrap();
     let id = send(&lab.producer(), "late", "1", 1).await[0];
     lab.await_state(id, "running").await;
     links.postgres.set(Fault::BLACK_HOLE);
@@ -132,17 +174,30 @@ async fn the_failure_of_a_worker_that_was_silent_past_its_lease_is_refused_and_t
     let other = lab.worker_with(vec![Starts::default().timed("late")]).await;
     lab.await_state(id, "completed").await;
     links.postgres.heal();
-    eventually("the failure is told as too late", async || (metrics.counters.leases_lost.get() == 1).then_some(())).await;
+    eventually("the failure is told as too late", async || {
+        (metrics.counters.leases_lost.get() == 1).then_some(())
+    })
+    .await;
     assert_settled_by(&lab, id, other.id()).await;
-    let classes: Vec<String> = sqlx::query_scalar("SELECT class FROM millstream.job_error").fetch_all(&lab.pool).await.unwrap();
+    let classes: Vec<String> = sqlx::query_scalar("SELECT class FROM millstream.job_error")
+        .fetch_all(&lab.pool)
+        .await
+        .unwrap();
     assert_eq!(classes, ["crash"]);
     let retried = |line: &str| line.contains(r#"outcome="retried""#) && !line.ends_with(" 0");
-    assert!(!metrics.render().lines().any(retried), "it counts as no retry");
+    assert!(
+        !metrics.render().lines().any(retried),
+        "it counts as no retry"
+    );
     drop(silent);
 }
 
 async fn beat_of(lab: &Lab, worker: i64) -> i64 {
-    sqlx::query_scalar("SELECT beat FROM millstream.worker_beat WHERE worker_id = $1").bind(worker).fetch_one(&lab.pool).await.unwrap()
+    sqlx::query_scalar("SELECT beat FROM millstream.worker_beat WHERE worker_id = $1")
+        .bind(worker)
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap()
 }
 
 // F16: a name is no identity
@@ -155,14 +210,22 @@ async fn two_workers_of_one_name_are_two_workers() {
     let first_id = lab.worker_of(&first).await;
     send(&lab.producer(), "sleep", r#"{"ms":1500}"#, 10).await;
     eventually("both work", async || {
-        let busy = lab.number("SELECT count(DISTINCT worker_id) FROM millstream.lease").await;
+        let busy = lab
+            .number("SELECT count(DISTINCT worker_id) FROM millstream.lease")
+            .await;
         (busy == 2 && leases_of(&lab, first_id).await >= 1).then_some(())
     })
     .await;
     first.kill9();
     lab.await_all_completed(10).await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE name = 'twin'").await, 2);
-    let blamed = lab.number("SELECT count(DISTINCT worker_id) FROM millstream.job_error").await;
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.worker WHERE name = 'twin'")
+            .await,
+        2
+    );
+    let blamed = lab
+        .number("SELECT count(DISTINCT worker_id) FROM millstream.job_error")
+        .await;
     assert_eq!(blamed, 1, "the survivor was not taken for dead");
 }
 
@@ -174,17 +237,36 @@ async fn the_consumers_of_killed_workers_are_removed() {
     for _ in 0..4 {
         let mut worker = Process::start(&lab, &["worker"]);
         let id = lab.worker_of(&worker).await;
-        eventually("it reads", async || consumers(&lab).await.contains(&format!("w{id}")).then_some(())).await;
+        eventually("it reads", async || {
+            consumers(&lab)
+                .await
+                .contains(&format!("w{id}"))
+                .then_some(())
+        })
+        .await;
         worker.kill9();
     }
     let own = vec![format!("w{}", keeper.id())];
-    eventually("only the living are left", async || (consumers(&lab).await == own).then_some(())).await;
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'lost'").await, 4);
+    eventually("only the living are left", async || {
+        (consumers(&lab).await == own).then_some(())
+    })
+    .await;
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.worker WHERE state = 'lost'")
+            .await,
+        4
+    );
 }
 
 async fn consumers(lab: &Lab) -> Vec<String> {
     let mut redis = lab.redis().await;
-    let found: redis::RedisResult<redis::streams::StreamInfoConsumersReply> =
-        redis::cmd("XINFO").arg("CONSUMERS").arg(lab.work_stream()).arg(GROUP).query_async(&mut redis).await;
-    found.map(|reply| reply.consumers.into_iter().map(|c| c.name).collect()).unwrap_or_default()
+    let found: redis::RedisResult<redis::streams::StreamInfoConsumersReply> = redis::cmd("XINFO")
+        .arg("CONSUMERS")
+        .arg(lab.work_stream())
+        .arg(GROUP)
+        .query_async(&mut redis)
+        .await;
+    found
+        .map(|reply| reply.consumers.into_iter().map(|c| c.name).collect())
+        .unwrap_or_default()
 }

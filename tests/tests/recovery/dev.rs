@@ -21,10 +21,27 @@ impl Dev {
         let said = folder.join("said");
         let file = std::fs::File::create(&said).unwrap();
         let mut command = Command::new(built("millstream"));
-        command.args(["dev", "--workers", "1", "--listen", "127.0.0.1:0", "--data-dir"]).arg(folder.join("data"));
+        command
+            .args([
+                "dev",
+                "--workers",
+                "1",
+                "--listen",
+                "127.0.0.1:0",
+                "--data-dir",
+            ])
+            .arg(folder.join("data"));
         // Servers of its own, whatever the test run uses.
-        command.env_remove("DATABASE_URL").env_remove("REDIS_URL").env("MILLSTREAM_LOG", "warn");
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        command
+            .env_remove("DATABASE_URL")
+            .env_remove("REDIS_URL")
+            .env("MILLSTREAM_LOG", "warn");
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
         Self { child, said }
     }
 
@@ -34,7 +51,17 @@ impl Dev {
 
     /// What stands between two texts in what it said.
     async fn told(&self, before: &str, after: char) -> String {
-        eventually(before, async || Some(self.said().split_once(before)?.1.split_once(after)?.0.to_owned())).await
+        eventually(before, async || {
+            Some(
+                self.said()
+                    .split_once(before)?
+                    .1
+                    .split_once(after)?
+                    .0
+                    .to_owned(),
+            )
+        })
+        .await
     }
 
     async fn said_so(&self, text: &str) {
@@ -51,7 +78,12 @@ impl Drop for Dev {
 
 async fn accepted(api: &str) -> String {
     eventually("a job is accepted", async || {
-        let reply = reqwest::Client::new().post(format!("{api}/v1/jobs")).json(&json!({"kind": "echo"})).send().await.ok()?;
+        let reply = reqwest::Client::new()
+            .post(format!("{api}/v1/jobs"))
+            .json(&json!({"kind": "echo"}))
+            .send()
+            .await
+            .ok()?;
         let job: Value = reply.error_for_status().ok()?.json().await.ok()?;
         Some(job["id"].as_str()?.to_owned())
     })
@@ -60,21 +92,47 @@ async fn accepted(api: &str) -> String {
 
 async fn completed(api: &str, job: &str) {
     eventually("the job is done", async || {
-        let job: Value = reqwest::get(format!("{api}/v1/jobs/{job}")).await.ok()?.json().await.ok()?;
+        let job: Value = reqwest::get(format!("{api}/v1/jobs/{job}"))
+            .await
+            .ok()?
+            .json()
+            .await
+            .ok()?;
         (job["state"] == "completed").then_some(())
     })
     .await;
 }
 
 async fn redis_pid(url: &str) -> i32 {
-    let mut conn = redis::Client::open(url).unwrap().get_multiplexed_async_connection().await.unwrap();
-    let info: String = redis::cmd("INFO").arg("server").query_async(&mut conn).await.unwrap();
-    info.lines().find_map(|line| line.strip_prefix("process_id:")).unwrap().trim().parse().unwrap()
+    let mut conn = redis::Client::open(url)
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap();
+    let info: String = redis::cmd("INFO")
+        .arg("server")
+        .query_async(&mut conn)
+        .await
+        .unwrap();
+    info.lines()
+        .find_map(|line| line.strip_prefix("process_id:"))
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap()
 }
 
 async fn postgres_pid(url: &str) -> i32 {
-    let mut conn = url.parse::<PgConnectOptions>().unwrap().connect().await.unwrap();
-    let folder: String = sqlx::query_scalar("SHOW data_directory").fetch_one(&mut conn).await.unwrap();
+    let mut conn = url
+        .parse::<PgConnectOptions>()
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+    let folder: String = sqlx::query_scalar("SHOW data_directory")
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
     let file = std::fs::read_to_string(Path::new(&folder).join("postmaster.pid")).unwrap();
     file.lines().next().unwrap().trim().parse().unwrap()
 }
@@ -91,7 +149,10 @@ async fn a_private_server_of_dev_that_is_killed_is_started_again_with_its_data()
     let folder = tempfile::tempdir().unwrap();
     let dev = Dev::start(folder.path());
     let api = format!("http://{}", dev.told("API on http://", ',').await);
-    let (postgres, redis) = (dev.told("DATABASE_URL='", '\'').await, dev.told("REDIS_URL='", '\'').await);
+    let (postgres, redis) = (
+        dev.told("DATABASE_URL='", '\'').await,
+        dev.told("REDIS_URL='", '\'').await,
+    );
     let first = accepted(&api).await;
     completed(&api, &first).await;
 

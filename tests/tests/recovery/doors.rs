@@ -20,7 +20,8 @@ async fn callers_that_give_up_leave_no_transaction_open() {
         // Over the size of a parcel, so that it takes a transaction of several statements.
         let many = (0..501).map(|_| NewJob::new("noop", "1")).collect();
         let several = tokio::time::timeout(patience, producer.enqueue_many(many)).await;
-        answered += i64::from(one.is_ok_and(|a| a.is_ok())) + 501 * i64::from(several.is_ok_and(|a| a.is_ok()));
+        answered += i64::from(one.is_ok_and(|a| a.is_ok()))
+            + 501 * i64::from(several.is_ok_and(|a| a.is_ok()));
     }
     eventually("no transaction is open", async || {
         let idle = lab
@@ -31,7 +32,10 @@ async fn callers_that_give_up_leave_no_transaction_open() {
     .await;
     send(&producer, "noop", "1", 10).await;
     let written = lab.number("SELECT count(*) FROM millstream.job").await;
-    assert!(written >= answered + 10, "what was answered exists: {written} of {answered}");
+    assert!(
+        written >= answered + 10,
+        "what was answered exists: {written} of {answered}"
+    );
     let _worker = lab.worker().await;
     lab.await_all_completed(written).await;
 }
@@ -41,10 +45,16 @@ async fn callers_that_give_up_leave_no_transaction_open() {
 async fn a_flood_of_one_tenant_does_not_hold_up_another() {
     let mut lab = Lab::new().await;
     lab.config.worker.concurrency = 4;
-    sqlx::query("INSERT INTO millstream.tenant (name) VALUES ('a'), ('b')").execute(&lab.pool).await.unwrap();
+    sqlx::query("INSERT INTO millstream.tenant (name) VALUES ('a'), ('b')")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     let producer = lab.producer();
     let of = |tenant: &str, jobs: usize| -> Vec<NewJob> {
-        let job = |_| NewJob { tenant: tenant.into(), ..NewJob::new("sleep", r#"{"ms":5}"#) };
+        let job = |_| NewJob {
+            tenant: tenant.into(),
+            ..NewJob::new("sleep", r#"{"ms":5}"#)
+        };
         (0..jobs).map(job).collect()
     };
     producer.enqueue_many(of("a", 5_000)).await.unwrap();
@@ -54,5 +64,8 @@ async fn a_flood_of_one_tenant_does_not_hold_up_another() {
         lab.await_state(job.unwrap().id, "completed").await;
     }
     let flood = lab.count("available").await;
-    assert!(flood > 2_500, "only {flood} jobs of the flood were left when the others were done");
+    assert!(
+        flood > 2_500,
+        "only {flood} jobs of the flood were left when the others were done"
+    );
 }

@@ -20,19 +20,32 @@ async fn a_postgres_that_is_away_for_three_leases_makes_nothing_start_twice() {
     let lease = Duration::from_millis(lab.config.worker.lease_ms);
     let (starts, gate) = (Starts::default(), CancellationToken::new());
     let handlers = || vec![starts.gated("gated", &gate), starts.timed("timed")];
-    let workers = [lab.worker_with(handlers()).await, lab.worker_with(handlers()).await];
+    let workers = [
+        lab.worker_with(handlers()).await,
+        lab.worker_with(handlers()).await,
+    ];
     let producer = lab.producer();
     send(&producer, "gated", "1", 25).await;
     send(&producer, "timed", "3000", 25).await;
-    eventually("all fifty run", async || (lab.number("SELECT count(*) FROM millstream.lease").await == 50).then_some(())).await;
+    eventually("all fifty run", async || {
+        (lab.number("SELECT count(*) FROM millstream.lease").await == 50).then_some(())
+    })
+    .await;
     let began = Instant::now();
-    lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate)).await;
+    lab.harm(|servers| servers.stop_postgres(PostgresStop::Immediate))
+        .await;
     // The length of the outage: three leases.
     tokio::time::sleep(lease * 3).await;
     lab.harm(LocalServices::start_postgres).await;
-    eventually("Postgres answers", async || sqlx::query("SELECT 1").execute(&lab.pool).await.ok()).await;
+    eventually("Postgres answers", async || {
+        sqlx::query("SELECT 1").execute(&lab.pool).await.ok()
+    })
+    .await;
     for worker in workers.each_ref().map(Worker::health) {
-        eventually("its heart beats", async || worker.readiness().postgres.then_some(())).await;
+        eventually("its heart beats", async || {
+            worker.readiness().postgres.then_some(())
+        })
+        .await;
     }
     // With the beat before it. Longer than promised, should the machine have been that slow: then runs may have started again.
     let was_longer = began.elapsed() + lease / 10 > lease * 4;
@@ -40,9 +53,18 @@ async fn a_postgres_that_is_away_for_three_leases_makes_nothing_start_twice() {
     gate.cancel();
     lab.await_all_completed(50).await;
     assert_eq!(starts.jobs(), 50);
-    assert!(was_longer || starts.repeated().is_empty(), "{:?}", starts.repeated());
+    assert!(
+        was_longer || starts.repeated().is_empty(),
+        "{:?}",
+        starts.repeated()
+    );
     assert!(starts.overlapped().is_empty(), "{:?}", starts.overlapped());
-    assert_eq!(lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0").await, 0, "nobody was taken for dead");
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE crash_count > 0")
+            .await,
+        0,
+        "nobody was taken for dead"
+    );
 }
 
 /// Jobs that wait at each loss.
@@ -74,20 +96,27 @@ async fn a_redis_flushed_ten_times_loses_no_job_and_flows_again() {
     let mut lab = Lab::private(Durability::None).await;
     lab.config.worker.concurrency = 24;
     let starts = Starts::default();
-    let _worker = lab.worker_with(vec![starts.timed("slow"), starts.timed("timed")]).await;
+    let _worker = lab
+        .worker_with(vec![starts.timed("slow"), starts.timed("timed")])
+        .await;
     let producer = lab.producer();
     let (mut sent, mut flows, mut lost_flows) = (0, Vec::new(), Vec::new());
     for _ in 0..LOSSES {
         sent += send(&producer, "slow", "400", 24).await.len();
         let missing = QUEUED.saturating_sub(lab.count("available").await as usize);
         sent += send(&producer, "timed", "1", missing).await.len();
-        lab.await_number("SELECT count(*) FROM millstream.lease", 1).await;
+        lab.await_number("SELECT count(*) FROM millstream.lease", 1)
+            .await;
         let lost = only_in_redis(&lab).await;
         lab.command::<String>(&["FLUSHALL"]).await;
         let lost_at = Instant::now();
         let mut urgent = NewJob::new("timed", "1");
         urgent.priority = Priority::High;
-        let urgent = producer.enqueue(urgent).await.expect("a job is accepted").id;
+        let urgent = producer
+            .enqueue(urgent)
+            .await
+            .expect("a job is accepted")
+            .id;
         sent += 1;
         lab.await_state(urgent, "completed").await;
         flows.push(lost_at.elapsed());
@@ -99,7 +128,15 @@ async fn a_redis_flushed_ten_times_loses_no_job_and_flows_again() {
     println!("{LOSSES} losses, {sent} jobs");
     for (what, mut flows) in [("new", flows), ("lost", lost_flows)] {
         flows.sort_unstable();
-        println!("{what} work flows again after {:?} in the median, {:?} at worst", flows[LOSSES / 2], flows[LOSSES - 1]);
-        assert!(flows[LOSSES - 1] <= FLOWS_AGAIN_WITHIN, "{what} work waited for {:?}", flows[LOSSES - 1]);
+        println!(
+            "{what} work flows again after {:?} in the median, {:?} at worst",
+            flows[LOSSES / 2],
+            flows[LOSSES - 1]
+        );
+        assert!(
+            flows[LOSSES - 1] <= FLOWS_AGAIN_WITHIN,
+            "{what} work waited for {:?}",
+            flows[LOSSES - 1]
+        );
     }
 }

@@ -14,47 +14,69 @@ const SLOTS: usize = 4;
 const STARTED: &str = "SELECT count(*) FROM millstream.lease WHERE started";
 
 async fn pause(lab: &Lab, is_paused: bool) {
-    sqlx::query("UPDATE millstream.queue SET paused = $1").bind(is_paused).execute(&lab.pool).await.expect("the queues");
+    sqlx::query("UPDATE millstream.queue SET paused = $1")
+        .bind(is_paused)
+        .execute(&lab.pool)
+        .await
+        .expect("the queues");
 }
 
 /// A job that looks as if it had been there at crashes, before anybody could claim it.
 async fn blamed(lab: &Lab, producer: &Producer, kind: &str, payload: &str, crashes: i16) -> Uuid {
     pause(lab, true).await;
     let id = send(producer, kind, payload, 1).await[0];
-    sqlx::query("UPDATE millstream.job SET crash_count = $2 WHERE id = $1").bind(id).bind(crashes).execute(&lab.pool).await.unwrap();
+    sqlx::query("UPDATE millstream.job SET crash_count = $2 WHERE id = $1")
+        .bind(id)
+        .bind(crashes)
+        .execute(&lab.pool)
+        .await
+        .unwrap();
     pause(lab, false).await;
     id
 }
 
 async fn crash_count(lab: &Lab, id: Uuid) -> i16 {
-    sqlx::query_scalar("SELECT crash_count FROM millstream.job WHERE id = $1").bind(id).fetch_one(&lab.pool).await.expect("a count")
+    sqlx::query_scalar("SELECT crash_count FROM millstream.job WHERE id = $1")
+        .bind(id)
+        .fetch_one(&lab.pool)
+        .await
+        .expect("a count")
 }
 
 /// Takes a thread of its worker, until the sender is dropped.
 fn blocking(kind: &str) -> (Handler, mpsc::Sender<()>) {
     let (gate, opened) = mpsc::channel();
     let opened = Arc::new(Mutex::new(opened));
-    let handler = Handler::new(kind, move |_: millstream_worker::Context, _: serde_json::Value| {
-        let opened = opened.clone();
-        async move {
-            // Its future never yields: that is the point.
-            let _ = opened.lock().expect("no handler panics here").recv();
-            Ok(millstream_worker::Success::new())
-        }
-    });
+    let handler = Handler::new(
+        kind,
+        move |_: millstream_worker::Context, _: serde_json::Value| {
+            let opened = opened.clone();
+            async move {
+                // Its future never yields: that is the point.
+                let _ = opened.lock().expect("no handler panics here").recv();
+                Ok(millstream_worker::Success::new())
+            }
+        },
+    );
     (handler, gate)
 }
 
 /// Waits at a gate that is closed until the sender opens it.
 fn gated() -> (Handler, watch::Sender<bool>) {
     let (gate, is_open) = watch::channel(false);
-    let handler = Handler::new("gated", move |_: millstream_worker::Context, _: serde_json::Value| {
-        let mut is_open = is_open.clone();
-        async move {
-            is_open.wait_for(|is_open| *is_open).await.map_err(|e| millstream_worker::Failure::retry(e.to_string()))?;
-            Ok(millstream_worker::Success::new())
-        }
-    });
+    let handler = Handler::new(
+        "gated",
+        move |_: millstream_worker::Context, _: serde_json::Value| {
+            let mut is_open = is_open.clone();
+            async move {
+                is_open
+                    .wait_for(|is_open| *is_open)
+                    .await
+                    .map_err(|e| millstream_worker::Failure::retry(e.to_string()))?;
+                Ok(millstream_worker::Success::new())
+            }
+        },
+    );
     (handler, gate)
 }
 
@@ -78,8 +100,13 @@ async fn a_killer_among_hundreds_of_quick_jobs_kills_three_workers_and_makes_few
     pause(&lab, false).await;
     let over = async || lab.state(killer).await == "dead" && lab.count("completed").await == 200;
     assert_eq!(supervise(&mut workers, start, over).await, 3);
-    let suspects = lab.number("SELECT count(*) FROM millstream.job WHERE state = 2 AND crash_count >= 2").await;
-    assert!(suspects < 50, "{suspects} of 200 neighbours became suspects");
+    let suspects = lab
+        .number("SELECT count(*) FROM millstream.job WHERE state = 2 AND crash_count >= 2")
+        .await;
+    assert!(
+        suspects < 50,
+        "{suspects} of 200 neighbours became suspects"
+    );
     // What was not counted is no evidence later: nothing stands there of how long it ran.
     let told = "SELECT count(*) FROM millstream.job j WHERE crash_count <>
                 (SELECT count(ran_ms) FROM millstream.job_error e WHERE e.job_id = j.id AND e.class = 'crash')";
@@ -98,7 +125,13 @@ async fn a_job_that_was_there_at_a_crash_says_in_its_lease_that_it_starts() {
     lab.await_number(STARTED, 1).await;
     assert_eq!(lab.number(ALONE).await, 0, "one crash makes no suspect");
     lab.await_all_completed(2).await;
-    assert_eq!(lab.number("SELECT crash_count::bigint FROM millstream.job ORDER BY crash_count DESC LIMIT 1").await, 1);
+    assert_eq!(
+        lab.number(
+            "SELECT crash_count::bigint FROM millstream.job ORDER BY crash_count DESC LIMIT 1"
+        )
+        .await,
+        1
+    );
 }
 
 // rule 45: the term ends although the handler never yields
@@ -107,7 +140,12 @@ async fn a_suspect_that_blocks_its_thread_gives_its_worker_back_after_its_term()
     let lab = Lab::new().await;
     let (handler, gate) = blocking("blocking");
     let worker = lab.worker_with(vec![handler]).await;
-    let is_closed = || worker.health().metrics().contains("\nmillstream_worker_closed 1\n");
+    let is_closed = || {
+        worker
+            .health()
+            .metrics()
+            .contains("\nmillstream_worker_closed 1\n")
+    };
     let producer = lab.producer();
     let suspect = blamed(&lab, &producer, "blocking", "1", 2).await;
     lab.await_number(ALONE, 1).await;
@@ -184,10 +222,15 @@ async fn the_term_of_a_suspect_begins_when_it_has_a_slot() {
     lab.await_all_completed(50).await;
     gate.send_replace(false);
     send(&producer, "gated", "1", SLOTS).await;
-    lab.await_number("SELECT count(*) FROM millstream.lease", SLOTS as i64).await;
+    lab.await_number("SELECT count(*) FROM millstream.lease", SLOTS as i64)
+        .await;
     let suspect = blamed(&lab, &producer, "gated", "1", 2).await;
     // Another worker might have a slot: it is given back.
-    lab.await_number("SELECT epoch::bigint FROM millstream.job WHERE crash_count > 0", 1).await;
+    lab.await_number(
+        "SELECT epoch::bigint FROM millstream.job WHERE crash_count > 0",
+        1,
+    )
+    .await;
     assert_eq!(lab.number(ALONE).await, 0);
     assert_eq!(crash_count(&lab, suspect).await, 2);
     gate.send_replace(true);

@@ -15,16 +15,28 @@ pub(crate) struct Markdown {
 
 impl Markdown {
     pub(crate) fn parse(text: &str) -> Self {
-        let mut parsed = Self { prose: Vec::new(), spans: Vec::new(), blocks: Vec::new(), headings: Vec::new() };
+        let mut parsed = Self {
+            prose: Vec::new(),
+            spans: Vec::new(),
+            blocks: Vec::new(),
+            headings: Vec::new(),
+        };
         let mut fenced = false;
         for (nth, line) in text.lines().enumerate() {
             if let Some(language) = line.trim_start().strip_prefix("```") {
                 if !fenced {
-                    parsed.blocks.push((nth + 1, language.trim().to_owned(), Vec::new()));
+                    parsed
+                        .blocks
+                        .push((nth + 1, language.trim().to_owned(), Vec::new()));
                 }
                 fenced = !fenced;
             } else if fenced {
-                parsed.blocks.iter_mut().last().into_iter().for_each(|(_, _, lines)| lines.push(line.to_owned()));
+                parsed
+                    .blocks
+                    .iter_mut()
+                    .last()
+                    .into_iter()
+                    .for_each(|(_, _, lines)| lines.push(line.to_owned()));
             } else {
                 parsed.line(nth + 1, line);
             }
@@ -34,7 +46,8 @@ impl Markdown {
 
     fn line(&mut self, number: usize, line: &str) {
         if line.starts_with('#') {
-            self.headings.push(line.trim_start_matches('#').trim().to_owned());
+            self.headings
+                .push(line.trim_start_matches('#').trim().to_owned());
         }
         let mut prose = String::new();
         for (nth, part) in line.split('`').enumerate() {
@@ -51,7 +64,12 @@ impl Markdown {
     pub(crate) fn links(&self) -> Vec<(usize, &str)> {
         self.prose
             .iter()
-            .flat_map(|(number, line)| line.split("](").skip(1).filter_map(|rest| rest.split(')').next()).map(|target| (*number, target)))
+            .flat_map(|(number, line)| {
+                line.split("](")
+                    .skip(1)
+                    .filter_map(|rest| rest.split(')').next())
+                    .map(|target| (*number, target))
+            })
             .collect()
     }
 
@@ -61,21 +79,38 @@ impl Markdown {
         let number = |slug: String| {
             let before = seen.entry(slug.clone()).or_default();
             *before += 1;
-            if *before == 1 { slug } else { format!("{slug}-{}", *before - 1) }
+            if *before == 1 {
+                slug
+            } else {
+                format!("{slug}-{}", *before - 1)
+            }
         };
-        self.headings.iter().map(|heading| slug(heading)).map(number).collect()
+        self.headings
+            .iter()
+            .map(|heading| slug(heading))
+            .map(number)
+            .collect()
     }
 }
 
 fn slug(heading: &str) -> String {
-    let kept = heading.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
-    kept.map(|c| if c == ' ' { '-' } else { c }).flat_map(char::to_lowercase).collect()
+    let kept = heading
+        .chars()
+        .filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
+    kept.map(|c| if c == ' ' { '-' } else { c })
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 #[test]
 fn anchors_are_those_of_github() {
-    let parsed = Markdown::parse("# Bird's-eye `view`\n## A, b\n## A, b\n```sh\n# no heading\n```\nSee [x](y#z) and `[no](link)`.");
+    let parsed = Markdown::parse(
+        "# Bird's-eye `view`\n## A, b\n## A, b\n```sh\n# no heading\n```\nSee [x](y#z) and `[no](link)`.",
+    );
     assert_eq!(parsed.anchors(), ["birds-eye-view", "a-b", "a-b-1"]);
     assert_eq!(parsed.links(), [(7, "y#z")]);
-    assert_eq!(parsed.blocks, [(4, "sh".to_owned(), vec!["# no heading".to_owned()])]);
+    assert_eq!(
+        parsed.blocks,
+        [(4, "sh".to_owned(), vec!["# no heading".to_owned()])]
+    );
 }

@@ -24,7 +24,11 @@ impl Rust {
 
     /// String literals outside `#[cfg(test)]`.
     pub(crate) fn program_literals(&self) -> impl Iterator<Item = (usize, &str)> {
-        let tests = if self.is_test { vec![(0, self.code.len())] } else { test_modules(&self.code) };
+        let tests = if self.is_test {
+            vec![(0, self.code.len())]
+        } else {
+            test_modules(&self.code)
+        };
         self.literals
             .iter()
             .filter(move |(at, _)| !tests.iter().any(|(from, to)| (from..to).contains(&at)))
@@ -33,8 +37,16 @@ impl Rust {
 
     /// Where `what` stands in code outside `#[cfg(test)]`.
     pub(crate) fn program_code(&self, what: &str) -> Vec<usize> {
-        let tests = if self.is_test { vec![(0, self.code.len())] } else { test_modules(&self.code) };
-        self.code.match_indices(what).map(|(at, _)| at).filter(|at| !tests.iter().any(|(from, to)| (from..to).contains(&at))).collect()
+        let tests = if self.is_test {
+            vec![(0, self.code.len())]
+        } else {
+            test_modules(&self.code)
+        };
+        self.code
+            .match_indices(what)
+            .map(|(at, _)| at)
+            .filter(|at| !tests.iter().any(|(from, to)| (from..to).contains(&at)))
+            .collect()
     }
 }
 
@@ -44,7 +56,9 @@ pub(crate) fn files() -> Result<Vec<Rust>> {
     let tests: HashSet<String> = files.iter().flat_map(test_files).collect();
     for file in &mut files {
         let path = &file.source.path;
-        let folder_of_tests = tests.iter().any(|test| path.starts_with(&format!("{}/", test.trim_end_matches(".rs"))));
+        let folder_of_tests = tests
+            .iter()
+            .any(|test| path.starts_with(&format!("{}/", test.trim_end_matches(".rs"))));
         file.is_test = path.starts_with("tests/")
             || path.ends_with("/build.rs")
             || path.contains("/tests/")
@@ -56,22 +70,38 @@ pub(crate) fn files() -> Result<Vec<Rust>> {
 
 fn take_apart(source: Source) -> Rust {
     let (code, literals) = scan(&source.text);
-    Rust { source, code, literals, is_test: false }
+    Rust {
+        source,
+        code,
+        literals,
+        is_test: false,
+    }
 }
 
 /// Files that a `#[cfg(test)] mod name;` of this file brings in.
 fn test_files(file: &Rust) -> Vec<String> {
     let path = Path::new(&file.source.path);
-    let stem = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default();
+    let stem = path
+        .file_stem()
+        .and_then(|s| s.to_str())
+        .unwrap_or_default();
     let folder = path.parent().and_then(Path::to_str).unwrap_or_default();
-    let folder = if ["mod", "lib", "main"].contains(&stem) { folder.to_owned() } else { format!("{folder}/{stem}") };
+    let folder = if ["mod", "lib", "main"].contains(&stem) {
+        folder.to_owned()
+    } else {
+        format!("{folder}/{stem}")
+    };
     let mut found = Vec::new();
     for (at, attribute) in file.code.match_indices("#[cfg(test)]") {
         let item = skip_attributes(&file.code[at + attribute.len()..]);
-        let Some((_, declared)) = item.split_once("mod ") else { continue };
+        let Some((_, declared)) = item.split_once("mod ") else {
+            continue;
+        };
         let end = declared.find([';', '{']).unwrap_or(declared.len());
         // The nearest item is a module of its own file only if nothing but a visibility stands before `mod`.
-        if item.len() - declared.len() <= "pub(crate) mod ".len() && declared[end..].starts_with(';') {
+        if item.len() - declared.len() <= "pub(crate) mod ".len()
+            && declared[end..].starts_with(';')
+        {
             found.push(format!("{folder}/{}.rs", declared[..end].trim()));
         }
     }
@@ -91,7 +121,9 @@ fn skip_attributes(code: &str) -> &str {
 fn test_modules(code: &str) -> Vec<(usize, usize)> {
     let spans = code.match_indices("#[cfg(test)]").filter_map(|(at, _)| {
         let end = code[at..].find([';', '{'])? + at;
-        code[end..].starts_with('{').then(|| (at, closing(code, end)))
+        code[end..]
+            .starts_with('{')
+            .then(|| (at, closing(code, end)))
     });
     spans.collect()
 }
@@ -120,8 +152,12 @@ fn scan(text: &str) -> (String, Vec<(usize, String)>) {
     let mut at = 0;
     while at < bytes.len() {
         let end = match bytes[at] {
-            b'/' if bytes[at..].starts_with(b"//") => text[at..].find('\n').map_or(text.len(), |n| at + n),
-            b'/' if bytes[at..].starts_with(b"/*") => text[at..].find("*/").map_or(text.len(), |n| at + n + 2),
+            b'/' if bytes[at..].starts_with(b"//") => {
+                text[at..].find('\n').map_or(text.len(), |n| at + n)
+            }
+            b'/' if bytes[at..].starts_with(b"/*") => {
+                text[at..].find("*/").map_or(text.len(), |n| at + n + 2)
+            }
             b'"' => {
                 let end = end_of_string(bytes, at + 1);
                 literals.push((at, text[at + 1..end - 1].to_owned()));
@@ -139,7 +175,10 @@ fn scan(text: &str) -> (String, Vec<(usize, String)>) {
             _ => at + 1,
         };
         if end > at + 1 {
-            code[at..end].iter_mut().filter(|b| **b != b'\n').for_each(|b| *b = b' ');
+            code[at..end]
+                .iter_mut()
+                .filter(|b| **b != b'\n')
+                .for_each(|b| *b = b' ');
         }
         at = end;
     }
@@ -155,7 +194,9 @@ fn end_of_string(bytes: &[u8], mut at: usize) -> usize {
 
 /// `r"…"` or `r#"…"#`, and not the end of a name or a raw identifier.
 fn starts_raw(bytes: &[u8], at: usize) -> bool {
-    let named = at > 0 && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_') && bytes[at - 1] != b'b';
+    let named = at > 0
+        && (bytes[at - 1].is_ascii_alphanumeric() || bytes[at - 1] == b'_')
+        && bytes[at - 1] != b'b';
     let quote = bytes[at + 1..].iter().find(|b| **b != b'#');
     !named && quote == Some(&b'"')
 }
@@ -166,7 +207,13 @@ fn end_of_char(bytes: &[u8], at: usize) -> usize {
     let length = match rest.first() {
         Some(b'\\') => rest.iter().skip(2).position(|b| *b == b'\'').map(|n| n + 3),
         // At most one character of four bytes between the quotes.
-        Some(_) => rest.iter().take(5).skip(1).position(|b| *b == b'\'').map(|n| n + 2).filter(|n| *n == 2 || rest[0] >= 0x80),
+        Some(_) => rest
+            .iter()
+            .take(5)
+            .skip(1)
+            .position(|b| *b == b'\'')
+            .map(|n| n + 2)
+            .filter(|n| *n == 2 || rest[0] >= 0x80),
         None => None,
     };
     at + 1 + length.unwrap_or(0)
@@ -174,7 +221,17 @@ fn end_of_char(bytes: &[u8], at: usize) -> usize {
 
 #[test]
 fn code_literals_and_comments_are_told_apart() {
-    let (code, literals) = scan("let a = \"{\\\"\"; // {\nlet b = r#\"x\"y\"#; 'c: '{' '\\'' b\"}\"");
-    assert_eq!(literals.into_iter().map(|(_, text)| text).collect::<Vec<_>>(), ["{\\\"", "x\"y", "}"]);
-    assert!(!code.contains(['{', '}']) && code.contains("'c:") && code.lines().count() == 2, "{code}");
+    let (code, literals) =
+        scan("let a = \"{\\\"\"; // {\nlet b = r#\"x\"y\"#; 'c: '{' '\\'' b\"}\"");
+    assert_eq!(
+        literals
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect::<Vec<_>>(),
+        ["{\\\"", "x\"y", "}"]
+    );
+    assert!(
+        !code.contains(['{', '}']) && code.contains("'c:") && code.lines().count() == 2,
+        "{code}"
+    );
 }

@@ -20,12 +20,20 @@ pub(crate) fn stars_of_tables(sql: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     for (nth, (at, token)) in tokens.iter().enumerate() {
         let after_select = nth > 0 && ["SELECT", "DISTINCT", ","].contains(&tokens[nth - 1].1);
-        let alias = token.strip_suffix(".*").or_else(|| (*token == "*" && after_select && tokens[nth - 1].1 != ",").then_some(""));
-        let Some(alias) = alias.filter(|_| after_select) else { continue };
+        let alias = token
+            .strip_suffix(".*")
+            .or_else(|| (*token == "*" && after_select && tokens[nth - 1].1 != ",").then_some(""));
+        let Some(alias) = alias.filter(|_| after_select) else {
+            continue;
+        };
         if tokens.get(nth + 1).is_some_and(|(_, next)| *next == "INTO") {
             continue;
         }
-        found.extend(relation(&tokens[nth + 1..], alias).filter(|name| is_table(name)).map(|name| (*at, name.to_owned())));
+        found.extend(
+            relation(&tokens[nth + 1..], alias)
+                .filter(|name| is_table(name))
+                .map(|name| (*at, name.to_owned())),
+        );
     }
     found
 }
@@ -48,7 +56,8 @@ fn relation<'a>(tokens: &[(usize, &'a str)], alias: &str) -> Option<&'a str> {
             return (!is_call).then_some(*token);
         }
         let named = tokens.get(nth + 1).is_some_and(|(_, next)| *next == alias)
-            || tokens.get(nth + 1).is_some_and(|(_, next)| *next == "AS") && tokens.get(nth + 2).is_some_and(|(_, next)| *next == alias);
+            || tokens.get(nth + 1).is_some_and(|(_, next)| *next == "AS")
+                && tokens.get(nth + 2).is_some_and(|(_, next)| *next == alias);
         if begins && (named || *token == alias) {
             return Some(*token);
         }
@@ -85,10 +94,24 @@ fn tokens(sql: &str) -> Vec<(usize, &str)> {
 
 #[test]
 fn stars_are_found_where_they_name_a_table() {
-    let tables = |sql| stars_of_tables(sql).into_iter().map(|(_, table)| table).collect::<Vec<_>>();
-    assert_eq!(tables("SELECT * FROM millstream.job WHERE x"), ["millstream.job"]);
-    assert_eq!(tables("SELECT * FROM x JOIN (SELECT j.* FROM millstream.job AS j) y"), ["millstream.job"]);
-    assert_eq!(tables("SELECT a.id, k.* FROM found a JOIN millstream.kind k ON true"), ["millstream.kind"]);
+    let tables = |sql| {
+        stars_of_tables(sql)
+            .into_iter()
+            .map(|(_, table)| table)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        tables("SELECT * FROM millstream.job WHERE x"),
+        ["millstream.job"]
+    );
+    assert_eq!(
+        tables("SELECT * FROM x JOIN (SELECT j.* FROM millstream.job AS j) y"),
+        ["millstream.job"]
+    );
+    assert_eq!(
+        tables("SELECT a.id, k.* FROM found a JOIN millstream.kind k ON true"),
+        ["millstream.kind"]
+    );
     assert_eq!(tables("SELECT DISTINCT * FROM pg_locks"), ["pg_locks"]);
     let fine = "SELECT * FROM unnest($1) AS u(id) UNION SELECT * FROM millstream.rehand($1) UNION SELECT r.*, 1 FROM released r UNION SELECT count(*), 2 * 3 FROM millstream.job";
     assert!(tables(fine).is_empty());

@@ -23,7 +23,9 @@ impl Source {
     }
 
     pub(crate) fn is(&self, extension: &str) -> bool {
-        Path::new(&self.path).extension().is_some_and(|e| e == extension)
+        Path::new(&self.path)
+            .extension()
+            .is_some_and(|e| e == extension)
     }
 }
 
@@ -40,17 +42,26 @@ pub(crate) fn sources() -> Result<Vec<Source>> {
     let mut found = Vec::new();
     collect(&root(), "", &mut found)?;
     found.sort_by(|a, b| a.path.cmp(&b.path));
-    ensure!(found.len() > 100, "only {} files found: the search looks in the wrong place", found.len());
+    ensure!(
+        found.len() > 100,
+        "only {} files found: the search looks in the wrong place",
+        found.len()
+    );
     Ok(found)
 }
 
 /// Every text file with this extension.
 pub(crate) fn sources_with(extension: &str) -> Result<Vec<Source>> {
-    Ok(sources()?.into_iter().filter(|source| source.is(extension)).collect())
+    Ok(sources()?
+        .into_iter()
+        .filter(|source| source.is(extension))
+        .collect())
 }
 
 fn collect(folder: &Path, prefix: &str, found: &mut Vec<Source>) -> Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?
+    {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");

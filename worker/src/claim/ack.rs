@@ -22,7 +22,11 @@ const OP: &str = "acknowledging";
 static ACK: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("ack.lua")));
 
 /// Runs until `stop` fires and nothing is left.
-pub(crate) async fn acknowledge(redis: Redis, mut acks: mpsc::UnboundedReceiver<Ack>, stop: CancellationToken) {
+pub(crate) async fn acknowledge(
+    redis: Redis,
+    mut acks: mpsc::UnboundedReceiver<Ack>,
+    stop: CancellationToken,
+) {
     let mut batch = Vec::with_capacity(BATCH_MAX);
     loop {
         tokio::select! {
@@ -61,7 +65,16 @@ async fn send_stream(redis: &Redis, stream: &str, same: &[Ack]) -> Result<(), Ou
 async fn send_stream(redis: &Redis, stream: &str, same: &[Ack]) -> Result<(), Outage> {
     let ids: Vec<&str> = same.iter().map(|(_, id)| id.as_str()).collect();
     let mut pipe = redis::pipe();
-    pipe.atomic().cmd("XACK").arg(stream).arg(GROUP).arg(&ids).ignore().cmd("XDEL").arg(stream).arg(&ids).ignore();
+    pipe.atomic()
+        .cmd("XACK")
+        .arg(stream)
+        .arg(GROUP)
+        .arg(&ids)
+        .ignore()
+        .cmd("XDEL")
+        .arg(stream)
+        .arg(&ids)
+        .ignore();
     let mut conn = redis.connection(OP).await?;
     redis.within(OP, pipe.exec_async(&mut conn)).await
 }

@@ -32,7 +32,12 @@ pub(crate) async fn run(shared: Arc<Shared>, readers: Tasks, reads_all: bool) {
 }
 
 async fn look(shared: &Arc<Shared>, readers: &Tasks, reads_all: bool) -> Result<(), Outage> {
-    let known: Vec<_> = shared.catalog.queues().into_iter().map(|(id, _)| id).collect();
+    let known: Vec<_> = shared
+        .catalog
+        .queues()
+        .into_iter()
+        .map(|(id, _)| id)
+        .collect();
     if are_more(shared, &known).await? {
         shared.catalog.refresh().await?;
     }
@@ -40,12 +45,26 @@ async fn look(shared: &Arc<Shared>, readers: &Tasks, reads_all: bool) -> Result<
         return Ok(());
     }
     let mine = shared.queues.ids();
-    let new: Vec<_> = shared.catalog.queues().into_iter().filter(|(id, _)| !mine.contains(id)).collect();
-    let new: Vec<_> = new.into_iter().map(|(id, name)| Queue { id, name }).collect();
+    let new: Vec<_> = shared
+        .catalog
+        .queues()
+        .into_iter()
+        .filter(|(id, _)| !mine.contains(id))
+        .collect();
+    let new: Vec<_> = new
+        .into_iter()
+        .map(|(id, name)| Queue { id, name })
+        .collect();
     if new.is_empty() {
         return Ok(());
     }
-    register(shared, mine.into_iter().chain(new.iter().map(|queue| queue.id)).collect()).await?;
+    register(
+        shared,
+        mine.into_iter()
+            .chain(new.iter().map(|queue| queue.id))
+            .collect(),
+    )
+    .await?;
     shared.queues.add(&new);
     for queue in new {
         tracing::info!(queue = %queue.name, "a queue was added; this worker reads it now");
@@ -57,7 +76,9 @@ async fn look(shared: &Arc<Shared>, readers: &Tasks, reads_all: bool) -> Result<
 async fn are_more(shared: &Shared, known: &[i32]) -> Result<bool, Outage> {
     let op = "looking for added queues";
     let mut lent = shared.pg.main(op).await?;
-    let query = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM millstream.queue WHERE id <> ALL($1))").bind(known);
+    let query =
+        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM millstream.queue WHERE id <> ALL($1))")
+            .bind(known);
     let more = within(op, query.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(more)
@@ -67,7 +88,9 @@ async fn are_more(shared: &Shared, known: &[i32]) -> Result<bool, Outage> {
 async fn register(shared: &Shared, queues: Vec<i32>) -> Result<(), Outage> {
     let op = "registering added queues";
     let mut lent = shared.pg.main(op).await?;
-    let update = sqlx::query("UPDATE millstream.worker SET queues = $2 WHERE id = $1").bind(shared.worker_id).bind(queues);
+    let update = sqlx::query("UPDATE millstream.worker SET queues = $2 WHERE id = $1")
+        .bind(shared.worker_id)
+        .bind(queues);
     within(op, update.execute(lent.conn())).await?;
     lent.done();
     Ok(())

@@ -54,11 +54,30 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if shared.draining.is_cancelled() {
             break;
         }
-        down_since = if shared.redis.is_down() { down_since.or_else(|| Some(Instant::now())) } else { None };
+        down_since = if shared.redis.is_down() {
+            down_since.or_else(|| Some(Instant::now()))
+        } else {
+            None
+        };
         // What was read just before the streams went away is settled or leased after this.
-        let grace = if down_since.is_some_and(|at: Instant| at.elapsed() > RECONCILE_SETTLE) { PUBLISH_GRACE } else { NEVER };
-        let room = if may_claim(&shared) { shared.capacity.room(mean_weight(&shared)).min(PARCEL_JOBS_MAX) } else { 0 };
-        let claimed = if room == 0 { Ok(0) } else { claim(&shared, order.next(), room, grace).await };
+        let grace = if down_since.is_some_and(|at: Instant| at.elapsed() > RECONCILE_SETTLE) {
+            PUBLISH_GRACE
+        } else {
+            NEVER
+        };
+        let room = if may_claim(&shared) {
+            shared
+                .capacity
+                .room(mean_weight(&shared))
+                .min(PARCEL_JOBS_MAX)
+        } else {
+            0
+        };
+        let claimed = if room == 0 {
+            Ok(0)
+        } else {
+            claim(&shared, order.next(), room, grace).await
+        };
         if let Err(outage) = &claimed {
             shared.metrics.counters.postgres_failed("claim");
             if let Some(kept_back) = LINES.may_speak() {
@@ -79,10 +98,20 @@ fn may_claim(shared: &Shared) -> bool {
 }
 
 fn mean_weight(shared: &Shared) -> u64 {
-    shared.registry.all().map(|kind| kind.weight()).min().unwrap_or(1)
+    shared
+        .registry
+        .all()
+        .map(|kind| kind.weight())
+        .min()
+        .unwrap_or(1)
 }
 
-async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: Duration) -> Result<usize, Outage> {
+async fn claim(
+    shared: &Arc<Shared>,
+    order: [Priority; 3],
+    room: usize,
+    grace: Duration,
+) -> Result<usize, Outage> {
     let op = "claiming from Postgres";
     let mut lent = shared.pg.main(op).await?;
     let asked_at = Instant::now();
@@ -95,13 +124,28 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
     if is_late(&shared.contact, sent_at) {
         return give_back(shared, &rows).await;
     }
-    let (known, newer): (Vec<_>, Vec<_>) =
-        rows.iter().partition(|row| shared.registry.knows(row.get("kind_id"), row.get("schema_version")));
-    spawn_runs(shared, known.iter().filter_map(|row| claimed(shared, row, asked_at)));
+    let (known, newer): (Vec<_>, Vec<_>) = rows.iter().partition(|row| {
+        shared
+            .registry
+            .knows(row.get("kind_id"), row.get("schema_version"))
+    });
+    spawn_runs(
+        shared,
+        known
+            .iter()
+            .filter_map(|row| claimed(shared, row, asked_at)),
+    );
     for queue in shared.queues.all().iter() {
-        let of_queue = newer.iter().filter(|row| row.get::<i32, _>("queue_id") == queue.id);
+        let of_queue = newer
+            .iter()
+            .filter(|row| row.get::<i32, _>("queue_id") == queue.id);
         let jobs: Vec<_> = of_queue
-            .map(|row| Foreign { id: row.get("id"), epoch: row.get("epoch"), kind_id: row.get("kind_id"), is_closed: false })
+            .map(|row| Foreign {
+                id: row.get("id"),
+                epoch: row.get("epoch"),
+                kind_id: row.get("kind_id"),
+                is_closed: false,
+            })
             .collect();
         put_back(shared, queue, &jobs).await;
     }
@@ -111,9 +155,14 @@ async fn claim(shared: &Arc<Shared>, order: [Priority; 3], room: usize, grace: D
 /// Leases whose grant came too late: this worker may have been taken for dead meanwhile. Should this fail too, the heart finds leases without
 /// a run and hands them back.
 async fn give_back(shared: &Shared, rows: &[PgRow]) -> Result<usize, Outage> {
-    let jobs: Vec<(JobId, i32)> = rows.iter().map(|row| (row.get("id"), row.get("epoch"))).collect();
+    let jobs: Vec<(JobId, i32)> = rows
+        .iter()
+        .map(|row| (row.get("id"), row.get("epoch")))
+        .collect();
     hand_back(shared, &jobs, Reach::Leased, None).await?;
-    Err(Outage::PostgresTimeout { op: "claiming from Postgres" })
+    Err(Outage::PostgresTimeout {
+        op: "claiming from Postgres",
+    })
 }
 
 /// Moves the cursors of the next parcels that may go now on, and returns the jobs they pass over. A promise far ahead was made before the clock
@@ -147,18 +196,38 @@ async fn take_hints(
         let ids: Vec<JobId> = row.try_get("ids")?;
         let epochs: Option<Vec<i32>> = row.try_get("epochs")?;
         let fit = ids.len().min(room - hints.len());
-        hints.extend(ids.iter().take(fit).enumerate().map(|(i, id)| (*id, epochs.as_ref().and_then(|e| e.get(i).copied()).unwrap_or(0))));
-        let (id, taken, jobs): (i64, i16, i16) = (row.try_get("id")?, row.try_get("taken")?, row.try_get("jobs")?);
+        hints.extend(ids.iter().take(fit).enumerate().map(|(i, id)| {
+            (
+                *id,
+                epochs.as_ref().and_then(|e| e.get(i).copied()).unwrap_or(0),
+            )
+        }));
+        let (id, taken, jobs): (i64, i16, i16) = (
+            row.try_get("id")?,
+            row.try_get("taken")?,
+            row.try_get("jobs")?,
+        );
         let cursor = taken + fit as i16;
-        if cursor >= jobs { finished.push(id) } else { moved.push((id, cursor)) }
+        if cursor >= jobs {
+            finished.push(id)
+        } else {
+            moved.push((id, cursor))
+        }
     }
     move_on(conn, finished, moved).await?;
     Ok(hints)
 }
 
 /// Deletes parcels that are used up and moves the cursors of the others.
-async fn move_on(conn: &mut PgConnection, finished: Vec<i64>, moved: Vec<(i64, i16)>) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1)").bind(finished).execute(&mut *conn).await?;
+async fn move_on(
+    conn: &mut PgConnection,
+    finished: Vec<i64>,
+    moved: Vec<(i64, i16)>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1)")
+        .bind(finished)
+        .execute(&mut *conn)
+        .await?;
     let (ids, cursors): (Vec<i64>, Vec<i16>) = moved.into_iter().unzip();
     sqlx::query(
         "UPDATE millstream.parcel p SET taken = u.taken FROM unnest($1::bigint[], $2::smallint[]) AS u(id, taken) WHERE p.id = u.id",
@@ -171,7 +240,11 @@ async fn move_on(conn: &mut PgConnection, finished: Vec<i64>, moved: Vec<(i64, i
 }
 
 /// Takes the jobs that are still available, at a new epoch, with a lease.
-async fn lease(conn: &mut PgConnection, shared: &Shared, hints: &[(JobId, i32)]) -> Result<Vec<PgRow>, sqlx::Error> {
+async fn lease(
+    conn: &mut PgConnection,
+    shared: &Shared,
+    hints: &[(JobId, i32)],
+) -> Result<Vec<PgRow>, sqlx::Error> {
     // The lock order of all who change several jobs.
     let mut hints = hints.to_vec();
     hints.sort_unstable();
@@ -198,7 +271,12 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claim
     let hold = Arc::new(Hold::leased(row.get("id"), row.get("epoch")));
     let kind = shared.registry.get(row.get("kind_id"))?.clone();
     let queue_id: i32 = row.get("queue_id");
-    let queue: Queue = shared.queues.all().iter().find(|q| q.id == queue_id)?.clone();
+    let queue: Queue = shared
+        .queues
+        .all()
+        .iter()
+        .find(|q| q.id == queue_id)?
+        .clone();
     // In hand at an older epoch, which is lost: the heartbeat gives this lease back when that run has ended.
     let in_hand = shared.held.take(&hold)?;
     let meters = shared.meters.queue(&queue);

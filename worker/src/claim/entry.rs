@@ -25,8 +25,20 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// `jobs`: how many of its jobs need it.
-    pub(crate) fn new(stream: Arc<str>, id: String, parcel: i64, jobs: usize, acks: mpsc::UnboundedSender<Ack>) -> Arc<Self> {
-        let entry = Arc::new(Self { stream, id, parcel, open: AtomicUsize::new(jobs), acks });
+    pub(crate) fn new(
+        stream: Arc<str>,
+        id: String,
+        parcel: i64,
+        jobs: usize,
+        acks: mpsc::UnboundedSender<Ack>,
+    ) -> Arc<Self> {
+        let entry = Arc::new(Self {
+            stream,
+            id,
+            parcel,
+            open: AtomicUsize::new(jobs),
+            acks,
+        });
         if jobs == 0 {
             entry.acknowledge();
         }

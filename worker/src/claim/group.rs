@@ -15,14 +15,17 @@ use millstream_common::{
 };
 
 /// Makes a stream usable that is missing, was made into something else, or gives or takes nothing any more.
-static HEAL: LazyLock<redis::Script> = LazyLock::new(|| redis::Script::new(include_str!("heal.lua")));
+static HEAL: LazyLock<redis::Script> =
+    LazyLock::new(|| redis::Script::new(include_str!("heal.lua")));
 
 /// Makes the group if there is none, and mends what would keep the stream from being used. Returns whether there is a group now, and whether
 /// something was hidden or lost.
 pub(crate) async fn make(redis: &Redis, stream: &str) -> Result<(bool, bool), Outage> {
     let op = "making groups";
     let mut conn = redis.connection(op).await?;
-    let (is_there, mended): (u8, u8) = redis.within(op, HEAL.key(stream).arg(GROUP).invoke_async(&mut conn)).await?;
+    let (is_there, mended): (u8, u8) = redis
+        .within(op, HEAL.key(stream).arg(GROUP).invoke_async(&mut conn))
+        .await?;
     let fault = Fault::from_number(mended);
     if let Some(fault) = fault {
         redis.tell_mended(stream, fault).await?;
@@ -36,10 +39,16 @@ pub(crate) async fn position(redis: &Redis, stream: &str) -> Result<Option<(u64,
     let mut conn = redis.connection(op).await?;
     let mut command = redis::cmd("XINFO");
     command.arg("GROUPS").arg(stream);
-    match redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
+    match redis
+        .within(op, command.query_async::<redis::Value>(&mut conn))
+        .await
+    {
         Ok(answer) => {
-            let ours = wire::records(&answer).find(|group| group.bytes("name") == Some(GROUP.as_bytes()));
-            Ok(ours.and_then(|group| group.text("last-delivered-id")).and_then(|id| parse(&id)))
+            let ours =
+                wire::records(&answer).find(|group| group.bytes("name") == Some(GROUP.as_bytes()));
+            Ok(ours
+                .and_then(|group| group.text("last-delivered-id"))
+                .and_then(|id| parse(&id)))
         }
         Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(None),
         Err(outage) => Err(outage),

@@ -164,7 +164,10 @@ impl Hold {
     }
 
     fn step(&self, from: u8, to: u8) -> bool {
-        let stepped = self.phase.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        let stepped = self
+            .phase
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok();
         if stepped {
             self.phase_changed.notify_waiters();
         }
@@ -187,7 +190,9 @@ impl Hold {
     }
 
     fn running_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.running_since.lock().unwrap_or_else(PoisonError::into_inner)
+        self.running_since
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the newest progress report until it is written.
@@ -197,7 +202,10 @@ impl Hold {
 
     /// Takes the report that has not been written yet.
     pub(crate) fn take_report(&self) -> Option<(f32, String)> {
-        self.report.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.report
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -206,7 +214,10 @@ mod tests {
     use super::*;
 
     fn hold() -> Hold {
-        Hold { entry: None, ..Hold::new(JobId::nil(), 0, Instant::now(), None, FRESH) }
+        Hold {
+            entry: None,
+            ..Hold::new(JobId::nil(), 0, Instant::now(), None, FRESH)
+        }
     }
 
     #[tokio::test]

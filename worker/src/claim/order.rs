@@ -16,7 +16,10 @@ pub(crate) struct Order {
 
 impl Order {
     pub(crate) fn new(weights: [i32; 3]) -> Self {
-        Self { weights, credit: [0; 3] }
+        Self {
+            weights,
+            credit: [0; 3],
+        }
     }
 
     /// The order for one read: the one whose turn it is, then the others.

@@ -40,7 +40,10 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[Foreign]) {
     }
     for (rest, jobs) in by_rest {
         match hand_back(shared, &jobs, Reach::Leased, rest).await {
-            Ok(back) => shared.meters.queue(queue).reclaimed(ReclaimReason::PutBack, back as u64),
+            Ok(back) => shared
+                .meters
+                .queue(queue)
+                .reclaimed(ReclaimReason::PutBack, back as u64),
             Err(outage) => {
                 if let Some(kept_back) = LINES.may_speak() {
                     tracing::warn!(kept_back, error = %in_full(&outage), "jobs that cannot run here now could not be put back; reconcile will find them");
@@ -58,7 +61,11 @@ fn rest(epoch: i32, is_kind_known: bool) -> Duration {
         return PUT_BACK_DELAY;
     }
     let doublings = epoch.unsigned_abs() / PUT_BACKS_PER_DELAY;
-    2_u32.checked_pow(doublings).map_or(PUT_BACK_DELAY_MAX, |times| (PUT_BACK_DELAY * times).min(PUT_BACK_DELAY_MAX))
+    2_u32
+        .checked_pow(doublings)
+        .map_or(PUT_BACK_DELAY_MAX, |times| {
+            (PUT_BACK_DELAY * times).min(PUT_BACK_DELAY_MAX)
+        })
 }
 
 #[cfg(test)]
@@ -67,7 +74,8 @@ mod tests {
 
     // F8
     #[test]
-    fn versions_that_nobody_knows_rest_longer_and_longer_and_at_first_as_short_as_a_rollout_wants() {
+    fn versions_that_nobody_knows_rest_longer_and_longer_and_at_first_as_short_as_a_rollout_wants()
+    {
         let rest = |epoch| rest(epoch, true);
         assert_eq!([0, 1, 2].map(rest), [PUT_BACK_DELAY; 3]);
         assert_eq!(rest(3), 2 * PUT_BACK_DELAY);

@@ -78,7 +78,17 @@ impl Reader {
         let claims = Arc::new(Semaphore::new(CLAIMS_MAX));
         let job_weight = Arc::new(AtomicU64::new(SLOT_WEIGHT));
         let (order, looked) = (Order::new(WEIGHTS_DEFAULT), Instant::now());
-        Self { shared, queue, streams, order, entry_jobs: [CHUNK_JOBS_MAX; 3], job_weight, claims, readable: [true; 3], looked }
+        Self {
+            shared,
+            queue,
+            streams,
+            order,
+            entry_jobs: [CHUNK_JOBS_MAX; 3],
+            job_weight,
+            claims,
+            readable: [true; 3],
+            looked,
+        }
     }
 
     /// Reads until the worker drains.
@@ -120,7 +130,9 @@ impl Reader {
             if self.looked.elapsed() > LOOK {
                 self.make_groups().await?;
             }
-            let Some((permit, jobs_max)) = self.await_room().await else { continue };
+            let Some((permit, jobs_max)) = self.await_room().await else {
+                continue;
+            };
             let (read_at, deliveries) = self.read(&mut conn, jobs_max).await?;
             reconnect.reset();
             if !deliveries.is_empty() {
@@ -132,12 +144,17 @@ impl Reader {
 
     /// Paused, or Postgres or Redis out of reach: nothing new may be claimed here.
     fn must_rest(&self) -> bool {
-        self.shared.paused.load(Relaxed) || !self.shared.beating.load(Relaxed) || self.shared.redis.is_down()
+        self.shared.paused.load(Relaxed)
+            || !self.shared.beating.load(Relaxed)
+            || self.shared.redis.is_down()
     }
 
     /// Leave to claim, and the jobs that fit now; `None` after a while without room.
     async fn await_room(&self) -> Option<(OwnedSemaphorePermit, usize)> {
-        let permit = tokio::time::timeout(IDLE_LOOK, self.claims.clone().acquire_owned()).await.ok()?.ok()?;
+        let permit = tokio::time::timeout(IDLE_LOOK, self.claims.clone().acquire_owned())
+            .await
+            .ok()?
+            .ok()?;
         let jobs = self.shared.capacity.room(self.job_weight.load(Relaxed));
         if jobs > 0 {
             return Some((permit, jobs.min(CLAIM_JOBS_MAX)));
@@ -149,7 +166,11 @@ impl Reader {
 
     /// Reads from the first stream that has something; blocks on all when none has. With what it found comes the time since which the
     /// entries may have been pending: who blocks was given them before the block was over, however late he is told.
-    async fn read(&mut self, conn: &mut MultiplexedConnection, jobs_max: usize) -> Result<(Instant, Found), Outage> {
+    async fn read(
+        &mut self,
+        conn: &mut MultiplexedConnection,
+        jobs_max: usize,
+    ) -> Result<(Instant, Found), Outage> {
         for priority in self.order.next() {
             if !self.readable[priority as usize] {
                 continue;
@@ -157,7 +178,9 @@ impl Reader {
             let stream = self.stream(priority);
             let asked_at = Instant::now();
             let entries_max = jobs_max.div_ceil(self.entry_jobs[priority as usize]);
-            let found = self.read_streams(conn, &[stream], entries_max, None).await?;
+            let found = self
+                .read_streams(conn, &[stream], entries_max, None)
+                .await?;
             if !found.is_empty() {
                 return Ok((asked_at, found));
             }
@@ -173,7 +196,10 @@ impl Reader {
     }
 
     fn readable_streams(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.streams.iter().filter(|(priority, _)| self.readable[*priority as usize]).map(|(_, stream)| stream)
+        self.streams
+            .iter()
+            .filter(|(priority, _)| self.readable[*priority as usize])
+            .map(|(_, stream)| stream)
     }
 
     fn stream(&self, priority: Priority) -> Arc<str> {
@@ -188,7 +214,12 @@ impl Reader {
         block: Option<Duration>,
     ) -> Result<Found, Outage> {
         let mut command = redis::cmd("XREADGROUP");
-        command.arg("GROUP").arg(GROUP).arg(self.shared.consumer()).arg("COUNT").arg(count);
+        command
+            .arg("GROUP")
+            .arg(GROUP)
+            .arg(self.shared.consumer())
+            .arg("COUNT")
+            .arg(count);
         if let Some(block) = block {
             command.arg("BLOCK").arg(block.as_millis() as u64);
         }
@@ -203,9 +234,24 @@ impl Reader {
     }
 
     /// The connection's own answer timeout bounds the wait: it is longer than the block.
-    async fn query(&self, conn: &mut MultiplexedConnection, command: &redis::Cmd) -> Result<Found, Outage> {
-        let answer: redis::Value = command.query_async(conn).await.map_err(|source| Outage::Redis { op: "reading", source })?;
-        Ok(wire::streams(&answer).into_iter().filter(|(_, told)| !told.is_empty()).map(|(key, told)| (key.into(), told)).collect())
+    async fn query(
+        &self,
+        conn: &mut MultiplexedConnection,
+        command: &redis::Cmd,
+    ) -> Result<Found, Outage> {
+        let answer: redis::Value =
+            command
+                .query_async(conn)
+                .await
+                .map_err(|source| Outage::Redis {
+                    op: "reading",
+                    source,
+                })?;
+        Ok(wire::streams(&answer)
+            .into_iter()
+            .filter(|(_, told)| !told.is_empty())
+            .map(|(key, told)| (key.into(), told))
+            .collect())
     }
 
     /// Has Postgres asked about what was read, and started what it confirms. Quick jobs are asked about while the next ones are read.
@@ -213,7 +259,11 @@ impl Reader {
         let mut batches = Vec::with_capacity(found.len());
         for (stream, told) in found {
             let deliveries = self.decoded(&stream, told);
-            if let Some(largest) = deliveries.iter().map(|delivery| delivery.hint.jobs.len()).max() {
+            if let Some(largest) = deliveries
+                .iter()
+                .map(|delivery| delivery.hint.jobs.len())
+                .max()
+            {
                 self.note_size(&stream, largest);
                 batches.push((stream, deliveries));
             }
@@ -221,9 +271,18 @@ impl Reader {
         if batches.is_empty() {
             return;
         }
-        let jobs: usize = batches.iter().flat_map(|(_, deliveries)| deliveries).map(|delivery| delivery.hint.jobs.len()).sum();
+        let jobs: usize = batches
+            .iter()
+            .flat_map(|(_, deliveries)| deliveries)
+            .map(|delivery| delivery.hint.jobs.len())
+            .sum();
         let weight = self.job_weight.load(Relaxed);
-        let claim = Claim { shared: self.shared.clone(), queue: self.queue.clone(), job_weight: self.job_weight.clone(), read_at };
+        let claim = Claim {
+            shared: self.shared.clone(),
+            queue: self.queue.clone(),
+            job_weight: self.job_weight.clone(),
+            read_at,
+        };
         let reserved = self.shared.capacity.take(jobs, weight);
         let claiming = async move {
             claim.run(batches, reserved).await;
@@ -254,7 +313,12 @@ impl Reader {
                 continue;
             }
             if let Some(kept_back) = GARBAGE_LINES.may_speak() {
-                tracing::warn!(kept_back, stream = &**stream, entry = id, "an entry is none of ours: it is acknowledged and dropped");
+                tracing::warn!(
+                    kept_back,
+                    stream = &**stream,
+                    entry = id,
+                    "an entry is none of ours: it is acknowledged and dropped"
+                );
             }
             drop(self.shared.acks.send((stream.clone(), id)));
         }
@@ -301,7 +365,8 @@ impl Reader {
         if !lost.is_empty() {
             hand_back(&self.shared, &lost, Reach::Unleased, None).await?;
         }
-        done.into_iter().for_each(|id| drop(self.shared.acks.send((stream.clone(), id))));
+        done.into_iter()
+            .for_each(|id| drop(self.shared.acks.send((stream.clone(), id))));
         Ok(())
     }
 

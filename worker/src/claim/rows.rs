@@ -63,16 +63,32 @@ pub(crate) async fn claim(
     for delivery in deliveries {
         let jobs = delivery.hint.jobs;
         // One more than its jobs: released below, when each is in hand or known to be nothing for us.
-        let entry = Entry::new(stream.clone(), delivery.id, delivery.hint.parcel, jobs.len() + 1, shared.acks.clone());
+        let entry = Entry::new(
+            stream.clone(),
+            delivery.id,
+            delivery.hint.parcel,
+            jobs.len() + 1,
+            shared.acks.clone(),
+        );
         for (id, epoch) in jobs {
-            let row = rows.remove(&id).map(JobRow).filter(|row| row.epoch() == epoch);
+            let row = rows
+                .remove(&id)
+                .map(JobRow)
+                .filter(|row| row.epoch() == epoch);
             let is_taken = match row {
                 None => {
                     stale += 1;
                     false
                 }
-                Some(row) if row.is_closed() || !shared.registry.knows(row.kind_id(), row.version()) => {
-                    foreign.push(Foreign { id, epoch, kind_id: row.kind_id(), is_closed: row.is_closed() });
+                Some(row)
+                    if row.is_closed() || !shared.registry.knows(row.kind_id(), row.version()) =>
+                {
+                    foreign.push(Foreign {
+                        id,
+                        epoch,
+                        kind_id: row.kind_id(),
+                        is_closed: row.is_closed(),
+                    });
                     false
                 }
                 Some(row) => hands.take(&row, &entry),
@@ -92,8 +108,15 @@ pub(crate) async fn claim(
 }
 
 /// By id, those of this queue: a hint in another queue's stream was forged, and the true one is elsewhere.
-async fn fetch(shared: &Shared, queue: &Queue, deliveries: &[Delivery]) -> Result<HashMap<JobId, PgRow>, Outage> {
-    let mut ids: Vec<JobId> = deliveries.iter().flat_map(|d| d.hint.jobs.iter().map(|(id, _)| *id)).collect();
+async fn fetch(
+    shared: &Shared,
+    queue: &Queue,
+    deliveries: &[Delivery],
+) -> Result<HashMap<JobId, PgRow>, Outage> {
+    let mut ids: Vec<JobId> = deliveries
+        .iter()
+        .flat_map(|d| d.hint.jobs.iter().map(|(id, _)| *id))
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     let op = "claiming";
@@ -110,7 +133,10 @@ async fn fetch(shared: &Shared, queue: &Queue, deliveries: &[Delivery]) -> Resul
     .bind(queue.id);
     let rows = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
-    Ok(rows.into_iter().map(|row| (row.get_unchecked(0), row)).collect())
+    Ok(rows
+        .into_iter()
+        .map(|row| (row.get_unchecked(0), row))
+        .collect())
 }
 
 /// A row of the statement above, whose columns have these types: that is not looked up again for every value.
@@ -155,17 +181,39 @@ struct Hands<'a> {
 }
 
 impl<'a> Hands<'a> {
-    fn new(shared: &'a Arc<Shared>, queue: &'a Queue, (read_at, asked_at): (Instant, Instant)) -> Self {
+    fn new(
+        shared: &'a Arc<Shared>,
+        queue: &'a Queue,
+        (read_at, asked_at): (Instant, Instant),
+    ) -> Self {
         let meters = shared.meters.queue(queue);
         let (queue_time, now) = (meters.queue_time.local(), millstream_common::clock::now());
-        Self { shared, queue, read_at, asked_at, now, meters, queue_time, claimed: Vec::new() }
+        Self {
+            shared,
+            queue,
+            read_at,
+            asked_at,
+            now,
+            meters,
+            queue_time,
+            claimed: Vec::new(),
+        }
     }
 
     /// False: a repeated entry; the job runs here already, under the first one.
     fn take(&mut self, row: &JobRow, entry: &Arc<Entry>) -> bool {
-        let Some(kind) = self.shared.registry.get(row.kind_id()).cloned() else { return false };
-        let hold = Arc::new(Hold::fresh(row.id(), row.epoch(), self.read_at, entry.clone()));
-        let Some(in_hand) = self.shared.held.take(&hold) else { return false };
+        let Some(kind) = self.shared.registry.get(row.kind_id()).cloned() else {
+            return false;
+        };
+        let hold = Arc::new(Hold::fresh(
+            row.id(),
+            row.epoch(),
+            self.read_at,
+            entry.clone(),
+        ));
+        let Some(in_hand) = self.shared.held.take(&hold) else {
+            return false;
+        };
         if row.epoch() == 0 {
             let waited = (self.now - row.enqueued_at()).to_std().unwrap_or_default();
             self.queue_time.observe(waited.as_secs_f64());
@@ -191,13 +239,22 @@ impl<'a> Hands<'a> {
     fn full(self) -> Vec<Claimed> {
         self.queue_time.flush();
         self.meters.claimed.inc_by(self.claimed.len() as u64);
-        drop(self.shared.fresh.send(self.claimed.iter().map(|job| job.hold.clone()).collect()));
+        drop(
+            self.shared
+                .fresh
+                .send(self.claimed.iter().map(|job| job.hold.clone()).collect()),
+        );
         self.claimed
     }
 }
 
 /// Gives jobs back unstarted, at no cost to them. Returns how many were still ours to give.
-pub(crate) async fn hand_back(shared: &Shared, jobs: &[(JobId, i32)], reach: Reach, rest: Option<Duration>) -> Result<usize, Outage> {
+pub(crate) async fn hand_back(
+    shared: &Shared,
+    jobs: &[(JobId, i32)],
+    reach: Reach,
+    rest: Option<Duration>,
+) -> Result<usize, Outage> {
     let op = "handing jobs back";
     let mut lent = shared.pg.main(op).await?;
     let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, reach, rest)).await?;
@@ -216,6 +273,9 @@ mod tests {
         assert!(CLAIM_ANSWER_MAX * 2 <= UNLEASED_MAX);
         let (contact, now) = (Contact::new(), Instant::now());
         assert!(!is_late(&contact, now));
-        assert!(is_late(&contact, now.checked_sub(CLAIM_ANSWER_MAX * 2).unwrap_or(now)));
+        assert!(is_late(
+            &contact,
+            now.checked_sub(CLAIM_ANSWER_MAX * 2).unwrap_or(now)
+        ));
     }
 }

@@ -30,7 +30,10 @@ use super::{
         error::code,
         normalise::normalise,
         note,
-        pdf::{self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PageRead, PdfInfo, Skipped},
+        pdf::{
+            self, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, ListedImage, PAGES_PER_SLICE, PageRead,
+            PdfInfo, Skipped,
+        },
     },
 };
 use crate::{Context, Outcome, Success, objects::Objects, outcome::Failure};
@@ -42,17 +45,33 @@ const IMAGE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 /// Skipped images named in the job's log; the number of all is in its result.
 const SKIPPED_LINES_MAX: usize = 20;
 
-pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
+pub(super) async fn run(
+    pipeline: Arc<Pipeline>,
+    context: Context,
+    OfDocument { document_id }: OfDocument,
+) -> Outcome {
     let _gate = pipeline.gates.extraction().await?;
-    let original = store::original(context.pg(), document_id).await?.ok_or_else(|| gone("the document"))?;
+    let original = store::original(context.pg(), document_id)
+        .await?
+        .ok_or_else(|| gone("the document"))?;
     let workspace = pipeline.home.workspace()?;
-    let file = workspace.fetch(&pipeline.objects, &original.object_key, "document.pdf").await?;
+    let file = workspace
+        .fetch(&pipeline.objects, &original.object_key, "document.pdf")
+        .await?;
     let sandbox = pipeline.sandbox(&workspace);
     let info = pdf::inspect(&sandbox, &file).await?;
-    let source = Source { document_id, sandbox, file, images_dir: workspace.subfolder("images")?, objects: pipeline.objects.clone() };
+    let source = Source {
+        document_id,
+        sandbox,
+        file,
+        images_dir: workspace.subfolder("images")?,
+        objects: pipeline.objects.clone(),
+    };
     let mut taken = take_apart(&source, &context, &info).await?;
     taken.notes.extend(remarks::of_form(&info, &taken.pages));
-    taken.notes.extend(remarks::of_lost_text(None, &taken.file_complaints));
+    taken
+        .notes
+        .extend(remarks::of_lost_text(None, &taken.file_complaints));
     finish(document_id, &info, taken)
 }
 
@@ -102,51 +121,95 @@ async fn take_apart(source: &Source, context: &Context, info: &PdfInfo) -> Resul
             if !images.is_empty() {
                 taken.add_images(source, context, &images, is_scan).await?;
             }
-            progress.tell(page, pages, &format!("page {page} of {pages}")).await;
+            progress
+                .tell(page, pages, &format!("page {page} of {pages}"))
+                .await;
         }
     }
     Ok(taken)
 }
 
-async fn page_texts(source: &Source, info: &PdfInfo, first: u32, last: u32) -> Result<Vec<PageRead>, Failure> {
-    let pages = pdf::page_texts(&source.sandbox, &source.file, &info.complaints, first, last).await?;
-    blocking(move || pages.into_iter().map(|page| PageRead { text: normalise(&page.text), ..page }).collect()).await
+async fn page_texts(
+    source: &Source,
+    info: &PdfInfo,
+    first: u32,
+    last: u32,
+) -> Result<Vec<PageRead>, Failure> {
+    let pages =
+        pdf::page_texts(&source.sandbox, &source.file, &info.complaints, first, last).await?;
+    blocking(move || {
+        pages
+            .into_iter()
+            .map(|page| PageRead {
+                text: normalise(&page.text),
+                ..page
+            })
+            .collect()
+    })
+    .await
 }
 
 impl Taken {
     fn add_pages(&mut self, first: u32, read: Vec<PageRead>) -> Result<(), ToolError> {
         for (page, read) in (first..).zip(read) {
             self.text_bytes += read.text.len();
-            self.notes.extend(remarks::of_lost_text(Some(page), &read.complaints));
+            self.notes
+                .extend(remarks::of_lost_text(Some(page), &read.complaints));
             if self.file_complaints.is_empty() {
                 self.file_complaints = read.file_complaints;
             }
             if read.is_doubtful && !read.text.is_empty() {
                 self.doubtful.push(page);
             }
-            self.pages.push(PageText { page, text: read.text });
+            self.pages.push(PageText {
+                page,
+                text: read.text,
+            });
         }
         if self.text_bytes > TEXT_BYTES_MAX {
-            let message = format!("the file has more than {} MiB of text", TEXT_BYTES_MAX / (1024 * 1024));
+            let message = format!(
+                "the file has more than {} MiB of text",
+                TEXT_BYTES_MAX / (1024 * 1024)
+            );
             return Err(ToolError::document(code::TOO_MUCH_TEXT, &message));
         }
         Ok(())
     }
 
     /// Stores the images of one page. Their names are made of their places, so a second run writes the same objects.
-    async fn add_images(&mut self, source: &Source, context: &Context, page: &[ListedImage], is_scan: bool) -> Result<(), Failure> {
-        if self.pictures + page.len() > IMAGES_PER_DOCUMENT_MAX || self.image_bytes > IMAGE_BYTES_MAX {
+    async fn add_images(
+        &mut self,
+        source: &Source,
+        context: &Context,
+        page: &[ListedImage],
+        is_scan: bool,
+    ) -> Result<(), Failure> {
+        if self.pictures + page.len() > IMAGES_PER_DOCUMENT_MAX
+            || self.image_bytes > IMAGE_BYTES_MAX
+        {
             self.skip(context, page.iter().map(beyond_limits));
             return Ok(());
         }
-        let found = pdf::extract_images(&source.sandbox, &source.file, &source.images_dir, page).await?;
+        let found =
+            pdf::extract_images(&source.sandbox, &source.file, &source.images_dir, page).await?;
         self.skip(context, found.skipped.into_iter());
         for image in found.images {
             if image.reduced > 1 {
-                let message = format!("it is stored {} times smaller: it has more pixels than can be worked on", image.reduced);
-                self.notes.add(Note::picture(image.page, image.index, note::code::IMAGE_REDUCED, &message));
+                let message = format!(
+                    "it is stored {} times smaller: it has more pixels than can be worked on",
+                    image.reduced
+                );
+                self.notes.add(Note::picture(
+                    image.page,
+                    image.index,
+                    note::code::IMAGE_REDUCED,
+                    &message,
+                ));
             }
-            let row = ImageRow { is_read_with_page: is_scan, ..row(source.document_id, &image) };
+            let row = ImageRow {
+                is_read_with_page: is_scan,
+                ..row(source.document_id, &image)
+            };
             self.store(source, row, &image.file).await?;
             self.image_bytes += image.bytes;
             self.pictures += 1;
@@ -166,18 +229,30 @@ impl Taken {
         let mut specks: Vec<Skipped> = Vec::new();
         for image in skipped {
             if image.is_loss {
-                self.notes.add(Note::picture(image.page, image.index, note::code::IMAGE_LEFT_OUT, &image.reason));
+                self.notes.add(Note::picture(
+                    image.page,
+                    image.index,
+                    note::code::IMAGE_LEFT_OUT,
+                    &image.reason,
+                ));
             } else {
                 specks.push(image.clone());
             }
             if self.skipped < SKIPPED_LINES_MAX {
-                context.log(format!("image {} of page {} is left out: {}", image.index, image.page, image.reason));
+                context.log(format!(
+                    "image {} of page {} is left out: {}",
+                    image.index, image.page, image.reason
+                ));
             }
             self.skipped += 1;
         }
         if let Some(first) = specks.first() {
             let message = format!("{} pictures show nothing: {}", specks.len(), first.reason);
-            self.notes.add(Note::page(first.page, note::code::IMAGES_TOO_SMALL, &message));
+            self.notes.add(Note::page(
+                first.page,
+                note::code::IMAGES_TOO_SMALL,
+                &message,
+            ));
         }
     }
 }
@@ -196,7 +271,10 @@ fn row(document_id: Uuid, image: &ExtractedImage) -> ImageRow {
         page: image.page as i32,
         position: image.index as i32,
         role: image.role.name(),
-        object_key: format!("documents/{document_id}/images/{}-{}.png", image.page, image.index),
+        object_key: format!(
+            "documents/{document_id}/images/{}-{}.png",
+            image.page, image.index
+        ),
         width: image.width as i32,
         height: image.height as i32,
         dpi: image.dpi,
@@ -205,7 +283,8 @@ fn row(document_id: Uuid, image: &ExtractedImage) -> ImageRow {
 }
 
 fn finish(document_id: Uuid, info: &PdfInfo, mut taken: Taken) -> Outcome {
-    let result = json!({"pages": info.pages, "images": taken.pictures, "images_skipped": taken.skipped});
+    let result =
+        json!({"pages": info.pages, "images": taken.pictures, "images_skipped": taken.skipped});
     let (page_count, title) = (info.pages as i32, info.title.clone());
     let success = Success::with_result(&result)?;
     let notes = std::mem::take(&mut taken.notes).finish();
@@ -216,7 +295,10 @@ fn finish(document_id: Uuid, info: &PdfInfo, mut taken: Taken) -> Outcome {
             store::doubt(conn, document_id, &taken.doubtful).await?;
             store::images(conn, document_id, &taken.images).await?;
             store::notes(conn, document_id, &notes).await?;
-            let jobs = taken.images.iter().map(|image| StageJob::new(payload::IMAGE, &of_image(document_id, image)));
+            let jobs = taken
+                .images
+                .iter()
+                .map(|image| StageJob::new(payload::IMAGE, &of_image(document_id, image)));
             fanout::open(conn, document_id, fanout::IMAGES, jobs).await
         }
         .boxed()
@@ -224,8 +306,20 @@ fn finish(document_id: Uuid, info: &PdfInfo, mut taken: Taken) -> Outcome {
 }
 
 fn of_image(document_id: Uuid, image: &ImageRow) -> OfImage {
-    let &ImageRow { page, position, dpi, is_read_with_page, .. } = image;
-    OfImage { document_id, page, position, dpi, is_read_with_page }
+    let &ImageRow {
+        page,
+        position,
+        dpi,
+        is_read_with_page,
+        ..
+    } = image;
+    OfImage {
+        document_id,
+        page,
+        position,
+        dpi,
+        is_read_with_page,
+    }
 }
 
 #[cfg(test)]
@@ -236,10 +330,22 @@ mod tests {
     #[test]
     fn endless_text_is_an_error_of_the_document() {
         let mut taken = Taken::default();
-        let page = |text: String| PageRead { text, ..PageRead::default() };
-        assert_eq!(taken.add_pages(1, vec![page(String::new()), page("x".repeat(TEXT_BYTES_MAX))]), Ok(()));
+        let page = |text: String| PageRead {
+            text,
+            ..PageRead::default()
+        };
+        assert_eq!(
+            taken.add_pages(
+                1,
+                vec![page(String::new()), page("x".repeat(TEXT_BYTES_MAX))]
+            ),
+            Ok(())
+        );
         assert_eq!(taken.pages.len(), 2);
         let error = taken.add_pages(3, vec![page("one more".to_owned())]);
-        assert_eq!(error.map_err(|e| e.to_string()), Err("the file has more than 24 MiB of text".to_owned()));
+        assert_eq!(
+            error.map_err(|e| e.to_string()),
+            Err("the file has more than 24 MiB of text".to_owned())
+        );
     }
 }

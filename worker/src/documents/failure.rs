@@ -18,7 +18,9 @@ impl From<ToolError> for Failure {
         match error {
             ToolError::Document { .. } => Self::Permanent(error.to_string()),
             // Another machine may have it, and this one may get it. The worker is named: the message is read elsewhere.
-            ToolError::Missing { .. } | ToolError::Shortage { .. } => Self::Unavailable(format!("{error} (on {})", host::name())),
+            ToolError::Missing { .. } | ToolError::Shortage { .. } => {
+                Self::Unavailable(format!("{error} (on {})", host::name()))
+            }
             ToolError::Transient { message } => Self::Retry(message),
         }
     }
@@ -28,8 +30,12 @@ impl From<ObjectsError> for Failure {
     fn from(error: ObjectsError) -> Self {
         match error {
             // Full, away or refused: whatever it is, the job has done nothing wrong.
-            ObjectsError::Failed(_) | ObjectsError::Local(_) => Self::Unavailable(format!("{error} (on {})", host::name())),
-            ObjectsError::Config(_) | ObjectsError::NotFound(_) | ObjectsError::TooLarge(_) => Self::Permanent(error.to_string()),
+            ObjectsError::Failed(_) | ObjectsError::Local(_) => {
+                Self::Unavailable(format!("{error} (on {})", host::name()))
+            }
+            ObjectsError::Config(_) | ObjectsError::NotFound(_) | ObjectsError::TooLarge(_) => {
+                Self::Permanent(error.to_string())
+            }
         }
     }
 }
@@ -37,7 +43,10 @@ impl From<ObjectsError> for Failure {
 impl From<ModelError> for Failure {
     fn from(error: ModelError) -> Self {
         match error {
-            ModelError::RateLimited { after } => Self::RateLimited { after, message: error.to_string() },
+            ModelError::RateLimited { after } => Self::RateLimited {
+                after,
+                message: error.to_string(),
+            },
             ModelError::Permanent { message } => Self::Permanent(message),
             ModelError::Unavailable { message } => Self::Unavailable(message),
             ModelError::Retry { message } => Self::Retry(message),
@@ -64,7 +73,9 @@ pub(super) fn gone(what: &str) -> Failure {
 }
 
 /// Runs `work`, which is heavy on the CPU, where it holds up nobody. A panic goes on to the one place that catches them.
-pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Failure> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Failure> {
     match tokio::task::spawn_blocking(work).await {
         Ok(value) => Ok(value),
         Err(ended) if ended.is_panic() => std::panic::resume_unwind(ended.into_panic()),
@@ -80,8 +91,14 @@ mod tests {
     // P4
     #[test]
     fn a_bad_file_is_permanent_with_its_own_words() {
-        let failure = Failure::from(ToolError::document(code::ENCRYPTED, "the file is encrypted (needs a password)"));
-        assert_eq!(failure, Failure::Permanent("the file is encrypted (needs a password)".into()));
+        let failure = Failure::from(ToolError::document(
+            code::ENCRYPTED,
+            "the file is encrypted (needs a password)",
+        ));
+        assert_eq!(
+            failure,
+            Failure::Permanent("the file is encrypted (needs a password)".into())
+        );
     }
 
     // P4, X48
@@ -90,13 +107,27 @@ mod tests {
         let on = format!("(on {})", host::name());
         let full = || std::io::Error::from(std::io::ErrorKind::StorageFull);
         let lacks = [
-            (Failure::from(Tool::Tesseract.missing()), "tesseract is not installed: install Tesseract"),
-            (Failure::from(ToolError::io("a file could not be written", &full())), "a file could not be written: "),
-            (Failure::from(ObjectsError::Failed("no space".into())), "the object store failed: no space"),
+            (
+                Failure::from(Tool::Tesseract.missing()),
+                "tesseract is not installed: install Tesseract",
+            ),
+            (
+                Failure::from(ToolError::io("a file could not be written", &full())),
+                "a file could not be written: ",
+            ),
+            (
+                Failure::from(ObjectsError::Failed("no space".into())),
+                "the object store failed: no space",
+            ),
         ];
         for (failure, start) in lacks {
-            let Failure::Unavailable(message) = failure else { panic!("it waits: {failure:?}") };
-            assert!(message.starts_with(start) && message.ends_with(&on), "{message}");
+            let Failure::Unavailable(message) = failure else {
+                panic!("it waits: {failure:?}")
+            };
+            assert!(
+                message.starts_with(start) && message.ends_with(&on),
+                "{message}"
+            );
         }
     }
 
@@ -104,7 +135,9 @@ mod tests {
     #[test]
     fn a_rate_limit_keeps_the_time_that_the_server_asked_for() {
         let after = Some(Duration::from_secs(7));
-        assert!(matches!(Failure::from(ModelError::RateLimited { after }), Failure::RateLimited { after: kept, .. } if kept == after));
+        assert!(
+            matches!(Failure::from(ModelError::RateLimited { after }), Failure::RateLimited { after: kept, .. } if kept == after)
+        );
     }
 
     // F13

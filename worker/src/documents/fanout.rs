@@ -38,7 +38,11 @@ impl StageJob {
     /// A payload is a struct of plain fields, so it always serialises; if it did not, the job would be refused as undecodable.
     pub(super) fn new(kind: &'static str, payload: &impl Serialize) -> Self {
         let work = kind.strip_prefix(KINDS_PREFIX).unwrap_or(kind);
-        Self { kind, work, payload: serde_json::to_string(payload).unwrap_or_default() }
+        Self {
+            kind,
+            work,
+            payload: serde_json::to_string(payload).unwrap_or_default(),
+        }
     }
 
     /// The job counts as work of this name, not as that of its kind.
@@ -76,10 +80,20 @@ pub(super) async fn open(
     }
 }
 
-async fn count_work(conn: &mut PgConnection, stage_id: i64, work: BTreeMap<&'static str, i32>) -> Result<(), sqlx::Error> {
+async fn count_work(
+    conn: &mut PgConnection,
+    stage_id: i64,
+    work: BTreeMap<&'static str, i32>,
+) -> Result<(), sqlx::Error> {
     let (names, jobs): (Vec<_>, Vec<_>) = work.into_iter().unzip();
     let insert = "INSERT INTO millstream.stage_work (stage_id, work, jobs_total) SELECT $1, w.work, w.jobs FROM unnest($2::text[], $3::int[]) AS w(work, jobs)";
-    sqlx::query(insert).bind(stage_id).bind(names).bind(jobs).execute(conn).await.map(drop)
+    sqlx::query(insert)
+        .bind(stage_id)
+        .bind(names)
+        .bind(jobs)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// The numbers of the names that the jobs of one document use.
@@ -97,15 +111,33 @@ impl Names {
                 .bind(QUEUE)
                 .fetch_one(&mut *conn)
                 .await?;
-        let kinds: Vec<(String, i32)> =
-            sqlx::query_as("SELECT name::text, id FROM millstream.kind WHERE name LIKE 'document.%'").fetch_all(conn).await?;
-        Ok(Self { queue, tenant, kinds: kinds.into_iter().collect() })
+        let kinds: Vec<(String, i32)> = sqlx::query_as(
+            "SELECT name::text, id FROM millstream.kind WHERE name LIKE 'document.%'",
+        )
+        .fetch_all(conn)
+        .await?;
+        Ok(Self {
+            queue,
+            tenant,
+            kinds: kinds.into_iter().collect(),
+        })
     }
 
     fn job(&self, job: StageJob, stage_id: i64) -> Result<(NewJob, JobNames), sqlx::Error> {
         let kind = *self.kinds.get(job.kind).ok_or(sqlx::Error::RowNotFound)?;
-        let new = NewJob { queue: QUEUE.to_owned(), stage_id: Some(stage_id), ..NewJob::new(job.kind, job.payload) };
-        Ok((new, JobNames { queue: self.queue, kind, tenant: self.tenant }))
+        let new = NewJob {
+            queue: QUEUE.to_owned(),
+            stage_id: Some(stage_id),
+            ..NewJob::new(job.kind, job.payload)
+        };
+        Ok((
+            new,
+            JobNames {
+                queue: self.queue,
+                kind,
+                tenant: self.tenant,
+            },
+        ))
     }
 }
 

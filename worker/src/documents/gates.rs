@@ -60,7 +60,10 @@ impl Gates {
     }
 
     /// To decode this image. Give the permit to whoever holds the pixels.
-    pub(super) async fn decoding(&self, header: &PngHeader) -> Result<OwnedSemaphorePermit, Failure> {
+    pub(super) async fn decoding(
+        &self,
+        header: &PngHeader,
+    ) -> Result<OwnedSemaphorePermit, Failure> {
         pass(&self.decoding, mib_to_decode(header)).await
     }
 }
@@ -68,7 +71,9 @@ impl Gates {
 /// What the pixels take; an image beyond the whole budget has it alone (the decoder has a limit of its own).
 fn mib_to_decode(header: &PngHeader) -> u32 {
     let mib = header.decoded_bytes().div_ceil(MIB).max(1);
-    u32::try_from(mib).unwrap_or(DECODING_MIB_MAX).min(DECODING_MIB_MAX)
+    u32::try_from(mib)
+        .unwrap_or(DECODING_MIB_MAX)
+        .min(DECODING_MIB_MAX)
 }
 
 async fn pass(gate: &Arc<Semaphore>, permits: u32) -> Result<OwnedSemaphorePermit, Failure> {
@@ -85,7 +90,12 @@ mod tests {
     use super::*;
 
     fn header(width: u32, height: u32) -> PngHeader {
-        PngHeader { width, height, bytes: 1, bytes_per_pixel: 3 }
+        PngHeader {
+            width,
+            height,
+            bytes: 1,
+            bytes_per_pixel: 3,
+        }
     }
 
     // P2
@@ -93,7 +103,10 @@ mod tests {
     async fn who_waits_too_long_goes_back_to_the_line_at_no_cost() {
         let gates = Gates::new();
         let held = gates.whole_text().await.unwrap();
-        assert_eq!(gates.whole_text().await.map(drop), Err(Failure::Snooze(COME_BACK)));
+        assert_eq!(
+            gates.whole_text().await.map(drop),
+            Err(Failure::Snooze(COME_BACK))
+        );
         drop(held);
         assert!(gates.whole_text().await.is_ok());
     }

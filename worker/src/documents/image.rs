@@ -28,20 +28,55 @@ use crate::{Context, Outcome, Success, outcome::Failure};
 
 pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, at: OfImage) -> Outcome {
     let _gate = pipeline.gates.image().await?;
-    pipeline.announcer.begin(&context, || format!("page {}, image {}", at.page, at.position)).await;
-    let key = store::image_key(context.pg(), &at).await?.ok_or_else(|| gone("the image"))?;
+    pipeline
+        .announcer
+        .begin(&context, || {
+            format!("page {}, image {}", at.page, at.position)
+        })
+        .await;
+    let key = store::image_key(context.pg(), &at)
+        .await?
+        .ok_or_else(|| gone("the image"))?;
     let workspace = pipeline.home.workspace()?;
-    let file = workspace.fetch(&pipeline.objects, &key, "image.png").await?;
+    let file = workspace
+        .fetch(&pipeline.objects, &key, "image.png")
+        .await?;
     // Of a page that was drawn for OCR nobody looks for the like.
-    let fingerprint = if at.is_page() { None } else { Some(decode(&pipeline, file.clone()).await?) };
+    let fingerprint = if at.is_page() {
+        None
+    } else {
+        Some(decode(&pipeline, file.clone()).await?)
+    };
     if at.is_read_with_page {
-        return finish(at, ImageFacts { fingerprint, ocr: Some(OcrText::default()) }, Vec::new());
+        return finish(
+            at,
+            ImageFacts {
+                fingerprint,
+                ocr: Some(OcrText::default()),
+            },
+            Vec::new(),
+        );
     }
-    let hint = Hint { dpi: at.dpi, is_page: at.is_page() };
+    let hint = Hint {
+        dpi: at.dpi,
+        is_page: at.is_page(),
+    };
     let memory = Arc::new(pipeline.gates.decoding(&png::check(&file).await?).await?);
-    let (ocr, notes) = match ocr::read(&pipeline.sandbox(&workspace), &file, hint, &pipeline.config.ocr_languages, &memory).await {
+    let (ocr, notes) = match ocr::read(
+        &pipeline.sandbox(&workspace),
+        &file,
+        hint,
+        &pipeline.config.ocr_languages,
+        &memory,
+    )
+    .await
+    {
         Ok(found) => {
-            let found = blocking(move || OcrText { text: normalise(&found.text), ..found }).await?;
+            let found = blocking(move || OcrText {
+                text: normalise(&found.text),
+                ..found
+            })
+            .await?;
             let notes = without_text(&at, &found).into_iter().collect();
             (Some(found), notes)
         }
@@ -69,22 +104,43 @@ fn gave_up(context: &Context, at: &OfImage, error: ToolError) -> Result<Note, Fa
     if error.document_code().is_none() {
         return Err(error.into());
     }
-    context.log(bounded(&format!("the image's text was not read: {error}"), LOG_LINE_BYTES_MAX));
+    context.log(bounded(
+        &format!("the image's text was not read: {error}"),
+        LOG_LINE_BYTES_MAX,
+    ));
     if at.is_page() {
-        return Ok(Note::page(at.page as u32, note::code::OCR_GAVE_UP, &error.to_string()));
+        return Ok(Note::page(
+            at.page as u32,
+            note::code::OCR_GAVE_UP,
+            &error.to_string(),
+        ));
     }
-    Ok(Note::refused(at.page as u32, at.position as u32, note::code::OCR_GAVE_UP, &error))
+    Ok(Note::refused(
+        at.page as u32,
+        at.position as u32,
+        note::code::OCR_GAVE_UP,
+        &error,
+    ))
 }
 
 /// A page that was drawn shows something, so it is told if that is no text.
 fn without_text(at: &OfImage, found: &OcrText) -> Option<Note> {
     let is_without = at.is_page() && !found.text.contains(char::is_alphanumeric);
-    is_without.then(|| Note::page(at.page as u32, note::code::NO_TEXT, "it shows something, but OCR has found no text in it"))
+    is_without.then(|| {
+        Note::page(
+            at.page as u32,
+            note::code::NO_TEXT,
+            "it shows something, but OCR has found no text in it",
+        )
+    })
 }
 
 fn finish(at: OfImage, facts: ImageFacts, notes: Vec<Note>) -> Outcome {
     let letters = facts.ocr.as_ref().map(|ocr| ocr.text.chars().count());
-    let sha256 = facts.fingerprint.as_ref().map(|print| print.sha256_hex.as_str());
+    let sha256 = facts
+        .fingerprint
+        .as_ref()
+        .map(|print| print.sha256_hex.as_str());
     let success = Success::with_result(&json!({"text_chars": letters, "sha256": sha256}))?;
     let vector = facts.fingerprint.as_ref().map(|print| Vector {
         source: "image",

@@ -69,12 +69,29 @@ const IMAGE_TIMEOUT: Duration = Duration::from_mins(20);
 const STEP_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Work on this machine: what fails twice in a row for no reason of the file is the disk or the object store.
-const LOCAL_RETRY: RetryPolicy = RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(1), max_attempts: 3 };
+const LOCAL_RETRY: RetryPolicy = RetryPolicy {
+    base: Duration::from_secs(2),
+    factor: 3.0,
+    cap: Duration::from_mins(1),
+    max_attempts: 3,
+};
 /// Work of a server somewhere else, which may be restarting. The migration gives these kinds the same number of attempts.
-const REMOTE_RETRY: RetryPolicy = RetryPolicy { base: Duration::from_secs(2), factor: 3.0, cap: Duration::from_mins(5), max_attempts: 6 };
+const REMOTE_RETRY: RetryPolicy = RetryPolicy {
+    base: Duration::from_secs(2),
+    factor: 3.0,
+    cap: Duration::from_mins(5),
+    max_attempts: 6,
+};
 
 /// The kinds of the pipeline.
-pub(crate) const KINDS: [&str; 6] = [payload::EXTRACT, payload::IMAGE, payload::CHUNK, payload::ANALYSE, payload::EMBED, payload::PRODUCTS];
+pub(crate) const KINDS: [&str; 6] = [
+    payload::EXTRACT,
+    payload::IMAGE,
+    payload::CHUNK,
+    payload::ANALYSE,
+    payload::EMBED,
+    payload::PRODUCTS,
+];
 
 /// What the handlers of the pipeline are made of.
 pub struct DocumentSetup {
@@ -109,7 +126,8 @@ struct Pipeline {
 impl Pipeline {
     /// Programs that keep their temporary files in the folder of one job.
     fn sandbox(&self, workspace: &Workspace) -> Sandbox {
-        let sandbox = Sandbox::new(self.search_path.clone(), workspace.path()).with_launcher(self.launcher.clone());
+        let sandbox = Sandbox::new(self.search_path.clone(), workspace.path())
+            .with_launcher(self.launcher.clone());
         match &self.tessdata_dir {
             Some(dir) => sandbox.with_tessdata_dir(dir),
             None => sandbox,
@@ -135,12 +153,24 @@ pub fn handlers(setup: &DocumentSetup) -> Result<Vec<Handler>, SetupError> {
         announcer: Announcer::default(),
     });
     let all = vec![
-        handler(payload::EXTRACT, &pipeline, extract::run).timeout(EXTRACT_TIMEOUT).retry(LOCAL_RETRY),
-        handler(payload::IMAGE, &pipeline, image::run).timeout(IMAGE_TIMEOUT).retry(LOCAL_RETRY),
-        handler(payload::CHUNK, &pipeline, chunk::run).timeout(STEP_TIMEOUT).retry(LOCAL_RETRY),
-        handler(payload::ANALYSE, &pipeline, analyse::run).timeout(STEP_TIMEOUT).retry(REMOTE_RETRY),
-        handler(payload::EMBED, &pipeline, embed::run).timeout(STEP_TIMEOUT).retry(REMOTE_RETRY),
-        handler(payload::PRODUCTS, &pipeline, products::run).timeout(STEP_TIMEOUT).retry(LOCAL_RETRY),
+        handler(payload::EXTRACT, &pipeline, extract::run)
+            .timeout(EXTRACT_TIMEOUT)
+            .retry(LOCAL_RETRY),
+        handler(payload::IMAGE, &pipeline, image::run)
+            .timeout(IMAGE_TIMEOUT)
+            .retry(LOCAL_RETRY),
+        handler(payload::CHUNK, &pipeline, chunk::run)
+            .timeout(STEP_TIMEOUT)
+            .retry(LOCAL_RETRY),
+        handler(payload::ANALYSE, &pipeline, analyse::run)
+            .timeout(STEP_TIMEOUT)
+            .retry(REMOTE_RETRY),
+        handler(payload::EMBED, &pipeline, embed::run)
+            .timeout(STEP_TIMEOUT)
+            .retry(REMOTE_RETRY),
+        handler(payload::PRODUCTS, &pipeline, products::run)
+            .timeout(STEP_TIMEOUT)
+            .retry(LOCAL_RETRY),
     ];
     Ok(needs::served(all, &setup.search_path))
 }
@@ -149,7 +179,10 @@ pub fn handlers(setup: &DocumentSetup) -> Result<Vec<Handler>, SetupError> {
 fn tell_gaps(isolation: Isolation) {
     let gaps = isolation.gaps();
     if !gaps.is_empty() {
-        tracing::warn!("a document that takes over the program that reads it can {}: see \"millstream doctor\"", gaps.join(", "));
+        tracing::warn!(
+            "a document that takes over the program that reads it can {}: see \"millstream doctor\"",
+            gaps.join(", ")
+        );
     }
 }
 
@@ -160,5 +193,7 @@ where
     R: Future<Output = Outcome> + Send + 'static,
 {
     let pipeline = pipeline.clone();
-    Handler::new(kind, move |context, payload: P| run(pipeline.clone(), context, payload))
+    Handler::new(kind, move |context, payload: P| {
+        run(pipeline.clone(), context, payload)
+    })
 }

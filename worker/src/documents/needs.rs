@@ -9,8 +9,19 @@ use super::{
 use crate::Handler;
 
 /// Kinds that start programs, and the programs.
-pub const NEEDS: [(&str, &[Tool]); 2] =
-    [(EXTRACT, &[Tool::PdfInfo, Tool::PdfToText, Tool::PdfFonts, Tool::PdfImages, Tool::PdfToPpm]), (IMAGE, &[Tool::Tesseract])];
+pub const NEEDS: [(&str, &[Tool]); 2] = [
+    (
+        EXTRACT,
+        &[
+            Tool::PdfInfo,
+            Tool::PdfToText,
+            Tool::PdfFonts,
+            Tool::PdfImages,
+            Tool::PdfToPpm,
+        ],
+    ),
+    (IMAGE, &[Tool::Tesseract]),
+];
 
 /// The handlers whose programs are all there. The others are named in the log, with what to install.
 pub(super) fn served(handlers: Vec<Handler>, search_path: &OsStr) -> Vec<Handler> {
@@ -27,5 +38,7 @@ pub(super) fn served(handlers: Vec<Handler>, search_path: &OsStr) -> Vec<Handler
 /// The first program that a kind lacks.
 fn missing(kind: &str, search_path: &OsStr) -> Option<ToolError> {
     let (_, tools) = NEEDS.iter().find(|(name, _)| *name == kind)?;
-    tools.iter().find_map(|tool| tool.find_in(search_path).err())
+    tools
+        .iter()
+        .find_map(|tool| tool.find_in(search_path).err())
 }

@@ -109,9 +109,22 @@ mod tests {
     #[test]
     fn the_largest_document_has_a_number_for_each_of_its_images() {
         let (page, position) = (pdf::PAGES_MAX as i32, pdf::IMAGES_PER_PAGE_MAX as i32);
-        let last = OfImage { document_id: Uuid::nil(), page, position, dpi: 300, is_read_with_page: true };
-        let whole = OfImage { position: PAGE_POSITION, ..last };
-        let next = OfImage { page: 2, position: 0, ..last };
+        let last = OfImage {
+            document_id: Uuid::nil(),
+            page,
+            position,
+            dpi: 300,
+            is_read_with_page: true,
+        };
+        let whole = OfImage {
+            position: PAGE_POSITION,
+            ..last
+        };
+        let next = OfImage {
+            page: 2,
+            position: 0,
+            ..last
+        };
         assert!(last.ordinal() > 0 && whole.ordinal() > last.ordinal());
         assert!(next.ordinal() > OfImage { page: 1, ..whole }.ordinal());
         assert!(serde_json::to_string(&whole).unwrap().len() < 200);
@@ -121,8 +134,16 @@ mod tests {
     #[test]
     fn payloads_are_small_and_name_the_analysis() {
         for analysis in Analysis::ALL {
-            let text = serde_json::to_string(&OfAnalysis { document_id: Uuid::nil(), ordinal: i32::MAX, analysis }).unwrap();
-            assert!(text.len() < 200 && text.contains(&format!("\"analysis\":\"{}\"", analysis.name())), "{text}");
+            let text = serde_json::to_string(&OfAnalysis {
+                document_id: Uuid::nil(),
+                ordinal: i32::MAX,
+                analysis,
+            })
+            .unwrap();
+            assert!(
+                text.len() < 200 && text.contains(&format!("\"analysis\":\"{}\"", analysis.name())),
+                "{text}"
+            );
         }
     }
 }

@@ -20,22 +20,40 @@ const PRODUCTS_MAX: usize = 20_000;
 /// Digits before the point that `numeric(14, 2)` holds.
 const PRICE_DIGITS_MAX: usize = 12;
 
-pub(super) async fn run(pipeline: Arc<Pipeline>, context: Context, OfDocument { document_id }: OfDocument) -> Outcome {
+pub(super) async fn run(
+    pipeline: Arc<Pipeline>,
+    context: Context,
+    OfDocument { document_id }: OfDocument,
+) -> Outcome {
     let gate = pipeline.gates.whole_text().await?;
     let found = store::found_products(context.pg(), document_id).await?;
     // The gate goes where the text is: a job that is dropped does not stop the thread that has it.
     let (products, total, _gate) = blocking(move || {
         let merged = merge(found);
-        (merged.iter().take(PRODUCTS_MAX).map(row).collect::<Vec<_>>(), merged.len(), gate)
+        (
+            merged
+                .iter()
+                .take(PRODUCTS_MAX)
+                .map(row)
+                .collect::<Vec<_>>(),
+            merged.len(),
+            gate,
+        )
     })
     .await?;
     if total > PRODUCTS_MAX {
-        context.log(format!("{total} products were found; the first {PRODUCTS_MAX} are kept"));
+        context.log(format!(
+            "{total} products were found; the first {PRODUCTS_MAX} are kept"
+        ));
     }
     let count = products.len() as u32;
-    StageProgress::new(&context).tell(count, count, &format!("{count} products")).await;
+    StageProgress::new(&context)
+        .tell(count, count, &format!("{count} products"))
+        .await;
     let success = Success::with_result(&json!({"products": count, "found": total}))?;
-    Ok(success.and_write(store::effect(move |conn| async move { store::products(conn, document_id, &products).await }.boxed())))
+    Ok(success.and_write(store::effect(move |conn| {
+        async move { store::products(conn, document_id, &products).await }.boxed()
+    })))
 }
 
 fn row(merged: &MergedProduct) -> ProductRow {
@@ -69,19 +87,37 @@ mod tests {
     use super::*;
 
     fn merged(price: &str) -> MergedProduct {
-        let line = ProductLine { name: "Bolt".into(), price: Some(price.into()), currency: Some("EUR".into()), ..ProductLine::default() };
-        merge(vec![FoundProduct { chunk_ordinal: 3, page_first: 1, page_last: 2, line }]).remove(0)
+        let line = ProductLine {
+            name: "Bolt".into(),
+            price: Some(price.into()),
+            currency: Some("EUR".into()),
+            ..ProductLine::default()
+        };
+        merge(vec![FoundProduct {
+            chunk_ordinal: 3,
+            page_first: 1,
+            page_last: 2,
+            line,
+        }])
+        .remove(0)
     }
 
     // P2
     #[test]
     fn a_price_is_a_number_or_only_text() {
         let good = row(&merged("1234.50"));
-        assert_eq!((good.price.as_deref(), good.currency.as_deref()), (Some("1234.50"), Some("EUR")));
+        assert_eq!(
+            (good.price.as_deref(), good.currency.as_deref()),
+            (Some("1234.50"), Some("EUR"))
+        );
         for bad in ["1234567890123", "1e9", "-1", "", ".5", "12,50", "NaN"] {
             let row = row(&merged(bad));
             assert_eq!((row.price, row.currency), (None, None), "{bad}");
-            assert!(row.detail.contains(&format!("\"price_text\":\"{bad}\"")), "{}", row.detail);
+            assert!(
+                row.detail.contains(&format!("\"price_text\":\"{bad}\"")),
+                "{}",
+                row.detail
+            );
         }
     }
 }

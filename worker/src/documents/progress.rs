@@ -31,12 +31,16 @@ pub(super) struct StageProgress<'a> {
 
 impl<'a> StageProgress<'a> {
     pub(super) fn new(context: &'a Context) -> Self {
-        Self { context, told: None }
+        Self {
+            context,
+            told: None,
+        }
     }
 
     /// `completed` of `total` items are done. The last report is always written, others at most five a second.
     pub(super) async fn tell(&mut self, completed: u32, total: u32, item: &str) {
-        self.context.progress(completed as f32 / total.max(1) as f32, item);
+        self.context
+            .progress(completed as f32 / total.max(1) as f32, item);
         let is_early = self.told.is_some_and(|at| at.elapsed() < EVERY);
         if is_early && completed < total {
             return;
@@ -72,19 +76,35 @@ impl Announcer {
 }
 
 async fn report(context: &Context, completed: u32, total: u32, item: &str) {
-    let Some(stage) = context.stage_id else { return };
-    match tokio::time::timeout(REPORT_DEADLINE, write(context, stage, completed, total, item)).await {
+    let Some(stage) = context.stage_id else {
+        return;
+    };
+    match tokio::time::timeout(
+        REPORT_DEADLINE,
+        write(context, stage, completed, total, item),
+    )
+    .await
+    {
         Ok(Ok(())) => {}
         Ok(Err(outage)) => tracing::debug!(error = %in_full(&outage), "progress was not written"),
         Err(_) => tracing::debug!("progress was not written in time"),
     }
 }
 
-async fn write(context: &Context, stage: i64, completed: u32, total: u32, item: &str) -> Result<(), Outage> {
+async fn write(
+    context: &Context,
+    stage: i64,
+    completed: u32,
+    total: u32,
+    item: &str,
+) -> Result<(), Outage> {
     let op = "reporting progress of a stage";
     let mut lent = context.pg().connection(op).await?;
-    let query =
-        sqlx::query("SELECT millstream.report_stage($1, $2, $3, $4)").bind(stage).bind(completed as i32).bind(total as i32).bind(item);
+    let query = sqlx::query("SELECT millstream.report_stage($1, $2, $3, $4)")
+        .bind(stage)
+        .bind(completed as i32)
+        .bind(total as i32)
+        .bind(item);
     within(op, query.execute(lent.conn())).await?;
     lent.done();
     Ok(())
@@ -109,6 +129,11 @@ mod tests {
         for stage in 0..3 * STAGES_MAX as i64 {
             announcer.is_due(stage);
         }
-        assert!(announcer.0.lock().is_ok_and(|told| told.len() <= STAGES_MAX));
+        assert!(
+            announcer
+                .0
+                .lock()
+                .is_ok_and(|told| told.len() <= STAGES_MAX)
+        );
     }
 }

@@ -8,7 +8,9 @@ use millstream_common::config::{Config, Model};
 use reqwest::Url;
 
 use crate::{
-    models::{EmbeddingServer, ModelError, OpenAiServer, OpenAiSettings, Secret, TeiServer, TeiSettings},
+    models::{
+        EmbeddingServer, ModelError, OpenAiServer, OpenAiSettings, Secret, TeiServer, TeiSettings,
+    },
     outbound::{AllowList, AllowListError, OutboundClient, OutboundError, OutboundPolicy},
 };
 
@@ -64,18 +66,30 @@ pub(super) struct Servers {
 impl Servers {
     /// Connects to nothing yet.
     pub(super) fn new(config: &Config) -> Result<Self, SetupError> {
-        Ok(Self { embedder: embedder(config)?, analyser: analyser(config)? })
+        Ok(Self {
+            embedder: embedder(config)?,
+            analyser: analyser(config)?,
+        })
     }
 }
 
 fn embedder(config: &Config) -> Result<Embedder, SetupError> {
-    let wrong = |source| SetupError::Server { section: "embedding", source };
+    let wrong = |source| SetupError::Server {
+        section: "embedding",
+        source,
+    };
     let model = &config.embedding;
     let server = match model.provider.as_str() {
-        "openai" => EmbeddingServer::OpenAi(OpenAiServer::new(client(config, model)?, openai(model)).map_err(wrong)?),
+        "openai" => EmbeddingServer::OpenAi(
+            OpenAiServer::new(client(config, model)?, openai(model)).map_err(wrong)?,
+        ),
         "tei" => {
             // Such a server has one model and tells its name: nobody has to repeat it in the configuration.
-            let settings = TeiSettings { base_url: model.url.clone(), api_key: key(model), ..TeiSettings::default() };
+            let settings = TeiSettings {
+                base_url: model.url.clone(),
+                api_key: key(model),
+                ..TeiSettings::default()
+            };
             EmbeddingServer::Tei(TeiServer::new(client(config, model)?, settings).map_err(wrong)?)
         }
         _ => return Ok(Embedder::Local),
@@ -89,8 +103,14 @@ fn analyser(config: &Config) -> Result<Analyser, SetupError> {
         return Ok(Analyser::Local);
     }
     let server = OpenAiServer::new(client(config, model)?, openai(model));
-    let server = server.map_err(|source| SetupError::Server { section: "analysis", source })?;
-    Ok(Analyser::Server { server: Box::new(server), model: model.model.clone() })
+    let server = server.map_err(|source| SetupError::Server {
+        section: "analysis",
+        source,
+    })?;
+    Ok(Analyser::Server {
+        server: Box::new(server),
+        model: model.model.clone(),
+    })
 }
 
 fn openai(model: &Model) -> OpenAiSettings {
@@ -104,11 +124,18 @@ fn openai(model: &Model) -> OpenAiSettings {
 }
 
 fn key(model: &Model) -> Option<Secret> {
-    Some(&model.api_key).filter(|key| !key.is_empty()).map(|key| Secret::new(key.expose()))
+    Some(&model.api_key)
+        .filter(|key| !key.is_empty())
+        .map(|key| Secret::new(key.expose()))
 }
 
 fn client(config: &Config, model: &Model) -> Result<OutboundClient, SetupError> {
-    let allow = config.http.allow.iter().cloned().chain(host_and_port(&model.url));
+    let allow = config
+        .http
+        .allow
+        .iter()
+        .cloned()
+        .chain(host_and_port(&model.url));
     let policy = OutboundPolicy {
         allow: AllowList::from_entries(allow)?,
         deadline: Duration::from_millis(config.http.timeout_ms).min(REQUEST_MAX),
@@ -120,7 +147,11 @@ fn client(config: &Config, model: &Model) -> Result<OutboundClient, SetupError> 
 /// `host:port` of a server's address, as an entry of the allow-list. What is no address is refused later, by its server.
 fn host_and_port(url: &str) -> Option<String> {
     let url = Url::parse(url).ok()?;
-    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+    Some(format!(
+        "{}:{}",
+        url.host_str()?,
+        url.port_or_known_default()?
+    ))
 }
 
 #[cfg(test)]
@@ -131,11 +162,21 @@ mod tests {
     // P3
     #[test]
     fn a_configured_server_may_be_reached_on_its_port_only() {
-        assert_eq!(host_and_port("http://127.0.0.1:8080/v1").as_deref(), Some("127.0.0.1:8080"));
-        assert_eq!(host_and_port("https://models.internal").as_deref(), Some("models.internal:443"));
+        assert_eq!(
+            host_and_port("http://127.0.0.1:8080/v1").as_deref(),
+            Some("127.0.0.1:8080")
+        );
+        assert_eq!(
+            host_and_port("https://models.internal").as_deref(),
+            Some("models.internal:443")
+        );
         assert_eq!(host_and_port("http://[::1]:9/").as_deref(), Some("[::1]:9"));
         assert_eq!(host_and_port("no url"), None);
-        for url in ["http://127.0.0.1:8080/v1", "https://models.internal", "http://[::1]:9/"] {
+        for url in [
+            "http://127.0.0.1:8080/v1",
+            "https://models.internal",
+            "http://[::1]:9/",
+        ] {
             AllowList::from_entries(host_and_port(url)).unwrap();
         }
     }

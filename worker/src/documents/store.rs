@@ -13,9 +13,12 @@ use sqlx::PgConnection;
 
 pub(super) use self::{
     notes::{Judged, doubt, judged, notes, read_by_ocr},
-    read::{ImageText, chunk, doubted, found_products, image_key, image_texts, original, page_texts},
+    read::{
+        ImageText, chunk, doubted, found_products, image_key, image_texts, original, page_texts,
+    },
     write::{
-        ImageFacts, ImageRow, ProductRow, Vector, chunk_analysis, chunks, document_facts, embedding, image_facts, images, pages, products,
+        ImageFacts, ImageRow, ProductRow, Vector, chunk_analysis, chunks, document_facts,
+        embedding, image_facts, images, pages, products,
     },
 };
 use crate::outcome::Effect;
@@ -28,7 +31,10 @@ const SLICE_BYTES_MAX: usize = 1024 * 1024;
 /// An effect from a function of the connection.
 pub(super) fn effect<F>(write: F) -> Effect
 where
-    F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), sqlx::Error>> + Send + Sync + 'static,
+    F: for<'c> FnOnce(&'c mut PgConnection) -> BoxFuture<'c, Result<(), sqlx::Error>>
+        + Send
+        + Sync
+        + 'static,
 {
     Box::new(write)
 }
@@ -55,11 +61,18 @@ mod tests {
     // P4
     #[test]
     fn slices_are_bounded_in_rows_and_bytes_and_lose_nothing() {
-        let lengths = |rows: &[usize]| slices(rows, |row| *row).map(<[usize]>::len).collect::<Vec<_>>();
+        let lengths = |rows: &[usize]| {
+            slices(rows, |row| *row)
+                .map(<[usize]>::len)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(lengths(&[]), [0; 0]);
         assert_eq!(lengths(&[1; 1_201]), [500, 500, 201]);
         assert_eq!(lengths(&[SLICE_BYTES_MAX / 2; 5]), [2, 2, 1]);
-        assert_eq!(lengths(&[1, 9 * SLICE_BYTES_MAX, 9 * SLICE_BYTES_MAX, 1]), [1, 1, 1, 1]);
+        assert_eq!(
+            lengths(&[1, 9 * SLICE_BYTES_MAX, 9 * SLICE_BYTES_MAX, 1]),
+            [1, 1, 1, 1]
+        );
         assert_eq!(lengths(&[0; 600]), [500, 100]);
     }
 }

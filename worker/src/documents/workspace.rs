@@ -46,7 +46,12 @@ impl Workspace {
     }
 
     /// Copies an object into the folder.
-    pub(super) async fn fetch(&self, objects: &Objects, key: &str, name: &str) -> Result<PathBuf, ObjectsError> {
+    pub(super) async fn fetch(
+        &self,
+        objects: &Objects,
+        key: &str,
+        name: &str,
+    ) -> Result<PathBuf, ObjectsError> {
         let path = self.path().join(name);
         objects.fetch(key, &path).await?;
         Ok(path)
@@ -76,7 +81,10 @@ impl Home {
     /// In `root`, which is swept of what dead processes have left there.
     pub(super) fn new(root: &Path) -> Self {
         sweep(root);
-        Self { root: root.to_owned(), made: Mutex::new(None) }
+        Self {
+            root: root.to_owned(),
+            made: Mutex::new(None),
+        }
     }
 
     /// An empty folder for a job.
@@ -85,13 +93,17 @@ impl Home {
         if made.as_ref().is_none_or(|made| !made.dir.path().is_dir()) {
             *made = Some(make(&self.root).map_err(|e| ToolError::io(UNMADE, &e))?);
         }
-        let root = made.as_ref().map_or(self.root.as_path(), |made| made.dir.path());
+        let root = made
+            .as_ref()
+            .map_or(self.root.as_path(), |made| made.dir.path());
         Workspace::create(root)
     }
 }
 
 fn make(root: &Path) -> io::Result<Made> {
-    let dir = tempfile::Builder::new().prefix(HOME_PREFIX).tempdir_in(root)?;
+    let dir = tempfile::Builder::new()
+        .prefix(HOME_PREFIX)
+        .tempdir_in(root)?;
     let lock = File::create(dir.path().join(LOCK_TO_BE))?;
     lock.lock()?;
     std::fs::rename(dir.path().join(LOCK_TO_BE), dir.path().join(LOCK))?;
@@ -100,8 +112,13 @@ fn make(root: &Path) -> io::Result<Made> {
 
 /// Removes what dead processes left in `root`. Best effort: what cannot be removed costs disk space, not work.
 fn sweep(root: &Path) {
-    let Ok(entries) = std::fs::read_dir(root) else { return };
-    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(HOME_PREFIX)) {
+    let Ok(entries) = std::fs::read_dir(root) else {
+        return;
+    };
+    for entry in entries
+        .flatten()
+        .filter(|entry| entry.file_name().to_string_lossy().starts_with(HOME_PREFIX))
+    {
         if let Some(_lock) = abandoned(&entry.path())
             && let Err(e) = std::fs::remove_dir_all(entry.path())
         {
@@ -114,7 +131,15 @@ fn sweep(root: &Path) {
 /// it is old.
 fn abandoned(home: &Path) -> Option<File> {
     let path = home.join(LOCK);
-    let lock = File::open(&path).or_else(|missing| if is_old(home) { File::create(&path) } else { Err(missing) }).ok()?;
+    let lock = File::open(&path)
+        .or_else(|missing| {
+            if is_old(home) {
+                File::create(&path)
+            } else {
+                Err(missing)
+            }
+        })
+        .ok()?;
     lock.try_lock().is_ok().then_some(lock)
 }
 
@@ -148,9 +173,17 @@ mod tests {
         let dir = dead.made.lock().unwrap().take().unwrap().dir.keep();
         std::fs::create_dir(root.path().join("somebody-else")).unwrap();
         let _next = Home::new(root.path());
-        assert!(kept.is_dir() && !left.exists() && !dir.exists() && root.path().join("somebody-else").is_dir());
+        assert!(
+            kept.is_dir()
+                && !left.exists()
+                && !dir.exists()
+                && root.path().join("somebody-else").is_dir()
+        );
         std::fs::remove_dir_all(kept.parent().unwrap()).unwrap();
-        assert!(living.workspace().unwrap().path().is_dir(), "it is made again");
+        assert!(
+            living.workspace().unwrap().path().is_dir(),
+            "it is made again"
+        );
     }
 
     // X70
@@ -167,7 +200,8 @@ mod tests {
             for _ in 0..2 {
                 threads.spawn(sweeping);
             }
-            let made = (0..2_000).map(|_| make(root.path()).is_ok_and(|made| made.dir.path().join(LOCK).is_file()));
+            let made = (0..2_000)
+                .map(|_| make(root.path()).is_ok_and(|made| made.dir.path().join(LOCK).is_file()));
             let swept = made.filter(|is_there| !is_there).count();
             is_over.store(true, std::sync::atomic::Ordering::Relaxed);
             assert_eq!(swept, 0);

@@ -38,7 +38,9 @@ impl Duty for Consumers {
             for priority in Priority::ALL {
                 let stream = shared.redis.keys().stream(&queue, priority);
                 for consumer in consumers(shared, &stream).await? {
-                    if worker_of(&String::from_utf8_lossy(&consumer)).is_none_or(|id| !live.contains(&id)) {
+                    if worker_of(&String::from_utf8_lossy(&consumer))
+                        .is_none_or(|id| !live.contains(&id))
+                    {
                         drop_consumer(shared, &stream, &consumer).await?;
                     }
                 }
@@ -51,7 +53,9 @@ impl Duty for Consumers {
 async fn live_workers(shared: &Shared) -> Result<HashSet<i64>, Outage> {
     let op = "listing live workers";
     let mut lent = shared.pg.main(op).await?;
-    let query = sqlx::query_scalar("SELECT id FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')");
+    let query = sqlx::query_scalar(
+        "SELECT id FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')",
+    );
     let ids: Vec<i64> = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
     Ok(ids.into_iter().collect())
@@ -63,8 +67,14 @@ async fn consumers(shared: &Shared, stream: &str) -> Result<Vec<Vec<u8>>, Outage
     let mut conn = shared.redis.connection(op).await?;
     let mut command = redis::cmd("XINFO");
     command.arg("CONSUMERS").arg(stream).arg(GROUP);
-    match shared.redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
-        Ok(answer) => Ok(wire::records(&answer).filter_map(|consumer| consumer.bytes("name").map(<[u8]>::to_vec)).collect()),
+    match shared
+        .redis
+        .within(op, command.query_async::<redis::Value>(&mut conn))
+        .await
+    {
+        Ok(answer) => Ok(wire::records(&answer)
+            .filter_map(|consumer| consumer.bytes("name").map(<[u8]>::to_vec))
+            .collect()),
         // No stream or no group yet: no consumers.
         Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(Vec::new()),
         Err(outage) => Err(outage),
@@ -77,7 +87,10 @@ async fn drop_consumer(shared: &Shared, stream: &str, consumer: &[u8]) -> Result
     let mut conn = shared.redis.connection(op).await?;
     let mut call = SCRIPT.key(stream);
     call.arg(GROUP).arg(consumer);
-    let _removed: i32 = shared.redis.within(op, call.invoke_async(&mut conn)).await?;
+    let _removed: i32 = shared
+        .redis
+        .within(op, call.invoke_async(&mut conn))
+        .await?;
     Ok(())
 }
 
@@ -85,7 +98,12 @@ async fn drop_consumer(shared: &Shared, stream: &str, consumer: &[u8]) -> Result
 pub(crate) async fn drop_own(shared: &Shared) -> Result<(), Outage> {
     for queue in shared.queues.all().iter() {
         for priority in Priority::ALL {
-            drop_consumer(shared, &shared.redis.keys().stream(&queue.name, priority), shared.consumer().as_bytes()).await?;
+            drop_consumer(
+                shared,
+                &shared.redis.keys().stream(&queue.name, priority),
+                shared.consumer().as_bytes(),
+            )
+            .await?;
         }
     }
     Ok(())

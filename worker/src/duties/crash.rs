@@ -70,11 +70,21 @@ pub(super) fn counts_in_company(crashes: i16, started: bool) -> bool {
 
 impl Scene {
     /// Looks around. `left`: at least the suspect, if there was one.
-    pub(super) async fn look(conn: &mut PgConnection, worker: i64, left: &[Left]) -> Result<Self, Outage> {
+    pub(super) async fn look(
+        conn: &mut PgConnection,
+        worker: i64,
+        left: &[Left],
+    ) -> Result<Self, Outage> {
         let had_suspect = left.iter().any(|l| l.isolated);
         let end = within("looking at a death", how_it_ended(&mut *conn, worker)).await?;
-        let outage = had_suspect && within("looking for other deaths", whole_fleet_died(conn, worker)).await?;
-        Ok(Self { worker, had_suspect, end, outage })
+        let outage = had_suspect
+            && within("looking for other deaths", whole_fleet_died(conn, worker)).await?;
+        Ok(Self {
+            worker,
+            had_suspect,
+            end,
+            outage,
+        })
     }
 
     /// Nobody has crashed.
@@ -87,7 +97,11 @@ impl Scene {
     }
 
     fn told(&self) -> String {
-        let how = if self.end == End::Silent { "fell silent" } else { "died" };
+        let how = if self.end == End::Silent {
+            "fell silent"
+        } else {
+            "died"
+        };
         format!("worker {} {how} while it had this job", self.worker)
     }
 }
@@ -127,7 +141,11 @@ async fn whole_fleet_died(conn: &mut PgConnection, worker: i64) -> Result<bool, 
 }
 
 /// Hands the jobs out again, counts, and buries the one that has killed three workers: to be told after the commit.
-pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Result<Vec<Notice>, Outage> {
+pub(super) async fn hand_out(
+    conn: &mut PgConnection,
+    scene: &Scene,
+    left: &[Left],
+) -> Result<Vec<Notice>, Outage> {
     let op = "handing out after a crash";
     let all: Vec<_> = left.iter().map(|l| l.job).collect();
     within(op, lock(&mut *conn, &all)).await?;
@@ -140,13 +158,30 @@ pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Lef
     let counted: Vec<_> = counted.iter().map(|l| l.job).collect();
     let free: Vec<_> = free.iter().map(|l| l.job).collect();
     if scene.end != End::Stopped {
-        let crash = Crash { worker: scene.worker, counted: &counted, excused: &excused };
+        let crash = Crash {
+            worker: scene.worker,
+            counted: &counted,
+            excused: &excused,
+        };
         within(op, note_crash(&mut *conn, &all, &crash, &scene.told())).await?;
     }
-    let mut again = within(op, rehand(&mut *conn, &counted, Reason::Crash, Reach::Leased, None)).await?;
-    again.extend(within(op, rehand(&mut *conn, &free, Reason::Lost, Reach::Leased, None)).await?);
+    let mut again = within(
+        op,
+        rehand(&mut *conn, &counted, Reason::Crash, Reach::Leased, None),
+    )
+    .await?;
+    again.extend(
+        within(
+            op,
+            rehand(&mut *conn, &free, Reason::Lost, Reach::Leased, None),
+        )
+        .await?,
+    );
     // Neither handed out: the suspect, to be buried, and leases of jobs that are somebody else's by now.
-    let (buried, gone): (Vec<_>, Vec<_>) = all.into_iter().filter(|(id, _)| !again.contains(id)).partition(|job| counted.contains(job));
+    let (buried, gone): (Vec<_>, Vec<_>) = all
+        .into_iter()
+        .filter(|(id, _)| !again.contains(id))
+        .partition(|job| counted.contains(job));
     within(op, unlease(&mut *conn, &gone)).await?;
     bury(conn, &buried).await
 }
@@ -154,13 +189,24 @@ pub(super) async fn hand_out(conn: &mut PgConnection, scene: &Scene, left: &[Lef
 /// All at once, in the lock order of all who change several jobs: they are changed in several statements.
 async fn lock(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), sqlx::Error> {
     let ids: Vec<JobId> = jobs.iter().map(|(id, _)| *id).collect();
-    sqlx::query("SELECT 1 FROM millstream.job WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE").bind(ids).execute(conn).await?;
+    sqlx::query("SELECT 1 FROM millstream.job WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE")
+        .bind(ids)
+        .execute(conn)
+        .await?;
     Ok(())
 }
 
 /// Those for whom the scene is an excuse, and who have not had all of theirs.
-async fn excused(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Result<Vec<JobId>, sqlx::Error> {
-    let ids: Vec<JobId> = left.iter().filter(|l| scene.excuses(l)).map(|l| l.job.0).collect();
+async fn excused(
+    conn: &mut PgConnection,
+    scene: &Scene,
+    left: &[Left],
+) -> Result<Vec<JobId>, sqlx::Error> {
+    let ids: Vec<JobId> = left
+        .iter()
+        .filter(|l| scene.excuses(l))
+        .map(|l| l.job.0)
+        .collect();
     if ids.is_empty() {
         return Ok(ids);
     }
@@ -168,7 +214,11 @@ async fn excused(conn: &mut PgConnection, scene: &Scene, left: &[Left]) -> Resul
         "SELECT u.id FROM unnest($1::uuid[]) AS u(id)
          WHERE (SELECT count(*) FROM millstream.job_error e WHERE e.job_id = u.id AND e.excused) < $2",
     );
-    query.bind(ids).bind(i64::from(EXCUSES_MAX)).fetch_all(conn).await
+    query
+        .bind(ids)
+        .bind(i64::from(EXCUSES_MAX))
+        .fetch_all(conn)
+        .await
 }
 
 /// For whom a death has which consequence.
@@ -217,8 +267,16 @@ pub(super) async fn note_crash(
 
 /// Whether the worker's beat is still the one by which it was judged; holds it until the end of the transaction: a worker that wakes up
 /// meanwhile learns at its next beat what it has lost.
-pub(super) async fn is_still_silent(conn: &mut PgConnection, worker: i64, beat: i64) -> Result<bool, sqlx::Error> {
-    let held = sqlx::query("SELECT 1 FROM millstream.worker_beat WHERE worker_id = $1 AND beat = $2 FOR UPDATE").bind(worker).bind(beat);
+pub(super) async fn is_still_silent(
+    conn: &mut PgConnection,
+    worker: i64,
+    beat: i64,
+) -> Result<bool, sqlx::Error> {
+    let held = sqlx::query(
+        "SELECT 1 FROM millstream.worker_beat WHERE worker_id = $1 AND beat = $2 FOR UPDATE",
+    )
+    .bind(worker)
+    .bind(beat);
     Ok(held.fetch_optional(conn).await?.is_some())
 }
 
@@ -247,11 +305,17 @@ async fn bury(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<Vec<Noti
     let error = "its worker died three times while running it, the last time with this job alone";
     let buried: Vec<JobId> = within(
         op,
-        sqlx::query_scalar("SELECT * FROM millstream.bury($1, $2, 'crash', $3)").bind(&ids).bind(&epochs).bind(error).fetch_all(&mut *conn),
+        sqlx::query_scalar("SELECT * FROM millstream.bury($1, $2, 'crash', $3)")
+            .bind(&ids)
+            .bind(&epochs)
+            .bind(error)
+            .fetch_all(&mut *conn),
     )
     .await?;
     within(op, unlease(&mut *conn, jobs)).await?;
-    let rows = sqlx::query("SELECT id::text, queue, kind FROM millstream.job_view WHERE id = ANY($1)").bind(buried);
+    let rows =
+        sqlx::query("SELECT id::text, queue, kind FROM millstream.job_view WHERE id = ANY($1)")
+            .bind(buried);
     let rows = within(op, rows.fetch_all(conn)).await?;
     let notice = |row: &sqlx::postgres::PgRow| Notice {
         job: row.get(0),

@@ -11,8 +11,8 @@ use std::{
 };
 
 use millstream_common::{
-    error::Outage, failpoint::reach, id::JobId, is_closed, job::Priority, limits::PARCEL_JOBS_MAX, persist::Parcel, pg::within,
-    stream::publish::publish,
+    error::Outage, failpoint::reach, id::JobId, is_closed, job::Priority, limits::PARCEL_JOBS_MAX,
+    persist::Parcel, pg::within, stream::publish::publish,
 };
 use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
 
@@ -41,7 +41,11 @@ pub(super) struct Dispatch {
 
 impl Dispatch {
     pub(super) fn new(leadership: Leadership) -> Self {
-        Self { leadership, turns: HashMap::new(), flows: Flows::default() }
+        Self {
+            leadership,
+            turns: HashMap::new(),
+            flows: Flows::default(),
+        }
     }
 }
 
@@ -50,7 +54,11 @@ impl Duty for Dispatch {
     const SCOPE: Scope = Scope::Everywhere;
 
     fn every(&self, _: &Shared) -> Duration {
-        if self.leadership.is_mine() { EVERY } else { EVERY_OTHER }
+        if self.leadership.is_mine() {
+            EVERY
+        } else {
+            EVERY_OTHER
+        }
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
@@ -60,7 +68,11 @@ impl Duty for Dispatch {
         let op = "looking for waiting parcels";
         let mut lent = shared.pg.hot(op).await?;
         let mut streams = within(op, streams_with_work(lent.conn())).await?;
-        let slots = if streams.is_empty() { 0 } else { within(op, slots(lent.conn())).await? };
+        let slots = if streams.is_empty() {
+            0
+        } else {
+            within(op, slots(lent.conn())).await?
+        };
         lent.done();
         // Tenants with few jobs each fill a window in several rounds; no stream waits for that of another.
         let start = Instant::now();
@@ -77,7 +89,9 @@ impl Duty for Dispatch {
     }
 }
 
-async fn streams_with_work(conn: &mut PgConnection) -> Result<Vec<(i32, String, Priority)>, sqlx::Error> {
+async fn streams_with_work(
+    conn: &mut PgConnection,
+) -> Result<Vec<(i32, String, Priority)>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT q.id, q.name::text, p.priority FROM millstream.queue q CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS p(priority)
          CROSS JOIN millstream.closed
@@ -85,44 +99,82 @@ async fn streams_with_work(conn: &mut PgConnection) -> Result<Vec<(i32, String, 
     )
     .fetch_all(conn)
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1), Priority::from_number(row.get(2)).unwrap_or_default())).collect())
+    Ok(rows
+        .iter()
+        .map(|row| {
+            (
+                row.get(0),
+                row.get(1),
+                Priority::from_number(row.get(2)).unwrap_or_default(),
+            )
+        })
+        .collect())
 }
 
 /// Slots of the fleet.
 async fn slots(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let slots: i64 =
-        sqlx::query_scalar("SELECT COALESCE(sum(slots), 0)::bigint FROM millstream.worker WHERE state = 'active'").fetch_one(conn).await?;
+    let slots: i64 = sqlx::query_scalar(
+        "SELECT COALESCE(sum(slots), 0)::bigint FROM millstream.worker WHERE state = 'active'",
+    )
+    .fetch_one(conn)
+    .await?;
     Ok(slots.unsigned_abs())
 }
 
 impl Dispatch {
     /// Free entries of a stream. Tells the queue's window to whoever else publishes.
-    async fn room(&mut self, shared: &Shared, queue: i32, name: &str, priority: Priority, slots: u64) -> Result<u64, Outage> {
+    async fn room(
+        &mut self,
+        shared: &Shared,
+        queue: i32,
+        name: &str,
+        priority: Priority,
+        slots: u64,
+    ) -> Result<u64, Outage> {
         let level = level(shared, name, priority).await?;
         self.flows.note(queue, priority, level, Instant::now());
         let window = self.flows.window(queue, slots);
         let op = "telling a window";
         let mut conn = shared.redis.connection(op).await?;
-        let set = redis::cmd("SET").arg(shared.redis.keys().window(name)).arg(window).to_owned();
-        shared.redis.within::<()>(op, set.query_async(&mut conn)).await?;
+        let set = redis::cmd("SET")
+            .arg(shared.redis.keys().window(name))
+            .arg(window)
+            .to_owned();
+        shared
+            .redis
+            .within::<()>(op, set.query_async(&mut conn))
+            .await?;
         Ok(window.saturating_sub(level.length))
     }
 
     /// One round; true: there may be more to dispatch, and there is room for it.
-    async fn dispatch(&mut self, shared: &Arc<Shared>, queue: i32, name: &str, priority: Priority, slots: u64) -> Result<bool, Outage> {
+    async fn dispatch(
+        &mut self,
+        shared: &Arc<Shared>,
+        queue: i32,
+        name: &str,
+        priority: Priority,
+        slots: u64,
+    ) -> Result<bool, Outage> {
         let room = self.room(shared, queue, name, priority, slots).await?;
         if room == 0 {
             return Ok(false);
         }
         let op = "dispatching";
-        let after = self.turns.get(&(queue, priority.number())).copied().unwrap_or(0);
+        let after = self
+            .turns
+            .get(&(queue, priority.number()))
+            .copied()
+            .unwrap_or(0);
         let mut lent = shared.pg.hot(op).await?;
         let mut tx = within(op, lent.conn().begin()).await?;
         let picked = within(op, pick(&mut tx, queue, priority, after, room)).await?;
         within(op, tx.commit()).await?;
         lent.done();
         reach("dispatch.marked");
-        let Some((parcels, last_tenant)) = picked else { return Ok(false) };
+        let Some((parcels, last_tenant)) = picked else {
+            return Ok(false);
+        };
         self.turns.insert((queue, priority.number()), last_tenant);
         if parcels.is_empty() {
             return Ok(true);
@@ -145,10 +197,11 @@ async fn pick(
     after: i32,
     room: u64,
 ) -> Result<Option<(Vec<Parcel>, i32)>, sqlx::Error> {
-    let mine: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('millstream.dispatch'), $1)")
-        .bind(queue)
-        .fetch_one(&mut *conn)
-        .await?;
+    let mine: bool =
+        sqlx::query_scalar("SELECT pg_try_advisory_xact_lock(hashtext('millstream.dispatch'), $1)")
+            .bind(queue)
+            .fetch_one(&mut *conn)
+            .await?;
     if !mine {
         return Ok(None);
     }
@@ -194,7 +247,13 @@ impl Share {
         let chunk = row.try_get::<i16, _>("chunk")?.max(1) as usize;
         let (taken, jobs): (i16, i16) = (row.try_get("taken")?, row.try_get("jobs")?);
         let left = (jobs - taken).max(0) as usize;
-        Ok(Self { id: row.try_get("id")?, chunk, taken, left, fit: (entries * chunk).clamp(1, PARCEL_JOBS_MAX).min(left) })
+        Ok(Self {
+            id: row.try_get("id")?,
+            chunk,
+            taken,
+            left,
+            fit: (entries * chunk).clamp(1, PARCEL_JOBS_MAX).min(left),
+        })
     }
 
     fn is_whole(&self) -> bool {
@@ -233,7 +292,12 @@ async fn oldest_parcels(
 }
 
 /// Tenants with waiting parcels, those behind `after` first, found by skipping through the index.
-async fn tenants_in_turn(conn: &mut PgConnection, queue: i32, priority: Priority, after: i32) -> Result<Vec<i32>, sqlx::Error> {
+async fn tenants_in_turn(
+    conn: &mut PgConnection,
+    queue: i32,
+    priority: Priority,
+    after: i32,
+) -> Result<Vec<i32>, sqlx::Error> {
     let mut tenants: Vec<i32> = Vec::new();
     for (from, to) in [(after, i32::MAX), (-1, after)] {
         let found: Vec<i32> = sqlx::query_scalar(
@@ -259,21 +323,60 @@ async fn tenants_in_turn(conn: &mut PgConnection, queue: i32, priority: Priority
 
 /// Marks the parcels as publishing, in this order; of one that is too large only its share, as a parcel of its own. What somebody else
 /// has moved on meanwhile is left out.
-async fn take(conn: &mut PgConnection, queue: i32, priority: Priority, shares: &[Share]) -> Result<Vec<Parcel>, sqlx::Error> {
-    let mut whole = take_whole(conn, shares.iter().filter(|share| share.is_whole()).map(|share| share.id).collect()).await?;
+async fn take(
+    conn: &mut PgConnection,
+    queue: i32,
+    priority: Priority,
+    shares: &[Share],
+) -> Result<Vec<Parcel>, sqlx::Error> {
+    let mut whole = take_whole(
+        conn,
+        shares
+            .iter()
+            .filter(|share| share.is_whole())
+            .map(|share| share.id)
+            .collect(),
+    )
+    .await?;
     let mut parcels = Vec::with_capacity(shares.len());
     for share in shares {
-        let row = if share.is_whole() { whole.remove(&share.id) } else { part(conn, share).await? };
+        let row = if share.is_whole() {
+            whole.remove(&share.id)
+        } else {
+            part(conn, share).await?
+        };
         let Some(row) = row else { continue };
-        let (id, ids, epochs): (i64, Vec<JobId>, Option<Vec<i32>>) = (row.try_get("id")?, row.try_get("ids")?, row.try_get("epochs")?);
-        let epoch = |nth: usize| epochs.as_ref().and_then(|all| all.get(nth).copied()).unwrap_or(0);
-        let jobs = ids.into_iter().enumerate().map(|(nth, id)| (id, epoch(nth))).collect();
-        parcels.push(Parcel { id, queue, priority, chunk: share.chunk, jobs });
+        let (id, ids, epochs): (i64, Vec<JobId>, Option<Vec<i32>>) = (
+            row.try_get("id")?,
+            row.try_get("ids")?,
+            row.try_get("epochs")?,
+        );
+        let epoch = |nth: usize| {
+            epochs
+                .as_ref()
+                .and_then(|all| all.get(nth).copied())
+                .unwrap_or(0)
+        };
+        let jobs = ids
+            .into_iter()
+            .enumerate()
+            .map(|(nth, id)| (id, epoch(nth)))
+            .collect();
+        parcels.push(Parcel {
+            id,
+            queue,
+            priority,
+            chunk: share.chunk,
+            jobs,
+        });
     }
     Ok(parcels)
 }
 
-async fn take_whole(conn: &mut PgConnection, parcels: Vec<i64>) -> Result<HashMap<i64, PgRow>, sqlx::Error> {
+async fn take_whole(
+    conn: &mut PgConnection,
+    parcels: Vec<i64>,
+) -> Result<HashMap<i64, PgRow>, sqlx::Error> {
     let rows = sqlx::query(
         "UPDATE millstream.parcel SET publishing_since = now() WHERE id = ANY(ARRAY(
            SELECT id FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NULL AND taken = 0 ORDER BY id FOR UPDATE SKIP LOCKED
@@ -304,7 +407,9 @@ async fn part(conn: &mut PgConnection, share: &Share) -> Result<Option<PgRow>, s
         let moved = if share.fit == share.left {
             sqlx::query("DELETE FROM millstream.parcel WHERE id = $1").bind(id)
         } else {
-            sqlx::query("UPDATE millstream.parcel SET taken = taken + $2 WHERE id = $1").bind(id).bind(fit)
+            sqlx::query("UPDATE millstream.parcel SET taken = taken + $2 WHERE id = $1")
+                .bind(id)
+                .bind(fit)
         };
         moved.execute(conn).await?;
     }
@@ -321,7 +426,11 @@ async fn put_off(shared: &Shared, refused: &[Parcel]) -> Result<(), Outage> {
     let mut lent = shared.pg.hot(op).await?;
     within(
         op,
-        sqlx::query("UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND taken = 0").bind(ids).execute(lent.conn()),
+        sqlx::query(
+            "UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND taken = 0",
+        )
+        .bind(ids)
+        .execute(lent.conn()),
     )
     .await?;
     lent.done();

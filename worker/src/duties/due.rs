@@ -26,8 +26,13 @@ impl Duty for Due {
         let op = "releasing due jobs";
         loop {
             let mut lent = shared.pg.hot(op).await?;
-            let released: i32 =
-                within(op, sqlx::query_scalar("SELECT millstream.release_due($1)").bind(BATCH).fetch_one(lent.conn())).await?;
+            let released: i32 = within(
+                op,
+                sqlx::query_scalar("SELECT millstream.release_due($1)")
+                    .bind(BATCH)
+                    .fetch_one(lent.conn()),
+            )
+            .await?;
             lent.done();
             if released < BATCH {
                 return Ok(Ran::Done);

@@ -25,7 +25,12 @@ pub(super) trait Round {
 }
 
 /// Runs at the pace of `round` until `stop` fires.
-pub(super) async fn keep(pulses: &Pulses, name: &str, stop: &CancellationToken, round: &mut impl Round) {
+pub(super) async fn keep(
+    pulses: &Pulses,
+    name: &str,
+    stop: &CancellationToken,
+    round: &mut impl Round,
+) {
     while !stop.is_cancelled() {
         pulses.turn(name, RUN_DEADLINE + LATE_MAX);
         // Not raced against `stop`: a run may hold a transaction. Its statements have deadlines of their own.
@@ -93,9 +98,20 @@ mod tests {
     // F52, field X35: the pauses of every duty, and one that chooses another pause each time, over a day
     #[tokio::test(start_paused = true)]
     async fn x35_a_loop_that_keeps_its_own_pace_is_never_called_stuck() {
-        for pauses_s in [vec![5, 600], vec![600, 5], vec![0, 1, 240], vec![60, 600, 86_400, 5]] {
-            let mut round = Scripted { pauses_s: pauses_s.clone(), runs: 0 };
-            assert!(!is_ever_stuck(&mut round, DAY).await, "pauses of {pauses_s:?} s");
+        for pauses_s in [
+            vec![5, 600],
+            vec![600, 5],
+            vec![0, 1, 240],
+            vec![60, 600, 86_400, 5],
+        ] {
+            let mut round = Scripted {
+                pauses_s: pauses_s.clone(),
+                runs: 0,
+            };
+            assert!(
+                !is_ever_stuck(&mut round, DAY).await,
+                "pauses of {pauses_s:?} s"
+            );
             assert!(round.runs > 1, "it turned: {pauses_s:?}");
         }
     }
@@ -123,7 +139,16 @@ mod tests {
     // rule 87: a loop that hangs
     #[tokio::test(start_paused = true)]
     async fn a_loop_that_hangs_is_called_stuck_soon_after() {
-        assert!(!is_ever_stuck(&mut Hanging(0), Duration::from_mins(10)).await, "the first pause is on purpose");
-        assert!(is_ever_stuck(&mut Hanging(0), Duration::from_mins(10) + RUN_DEADLINE + LATE_MAX * 2).await);
+        assert!(
+            !is_ever_stuck(&mut Hanging(0), Duration::from_mins(10)).await,
+            "the first pause is on purpose"
+        );
+        assert!(
+            is_ever_stuck(
+                &mut Hanging(0),
+                Duration::from_mins(10) + RUN_DEADLINE + LATE_MAX * 2
+            )
+            .await
+        );
     }
 }

@@ -40,7 +40,11 @@ pub(super) struct Leadership {
 impl Default for Leadership {
     fn default() -> Self {
         let (winner, won) = watch::channel(0);
-        Self { belief: Arc::default(), won, winner }
+        Self {
+            belief: Arc::default(),
+            won,
+            winner,
+        }
     }
 }
 
@@ -52,13 +56,17 @@ impl Leadership {
 
     fn term(&self) -> Option<i64> {
         let belief = *self.belief.lock().unwrap_or_else(PoisonError::into_inner);
-        belief.filter(|(_, at)| at.elapsed() < TRUST).map(|(term, _)| term)
+        belief
+            .filter(|(_, at)| at.elapsed() < TRUST)
+            .map(|(term, _)| term)
     }
 
     fn set(&self, term: Option<i64>) {
-        *self.belief.lock().unwrap_or_else(PoisonError::into_inner) = term.map(|term| (term, Instant::now()));
+        *self.belief.lock().unwrap_or_else(PoisonError::into_inner) =
+            term.map(|term| (term, Instant::now()));
         if let Some(term) = term {
-            self.winner.send_if_modified(|won| std::mem::replace(won, term) != term);
+            self.winner
+                .send_if_modified(|won| std::mem::replace(won, term) != term);
         }
     }
 
@@ -103,7 +111,10 @@ impl Offers {
             self.since = None;
             return false;
         }
-        let due = leads && self.since.is_none_or(|since| now.duration_since(since) >= OFFER_EVERY);
+        let due = leads
+            && self
+                .since
+                .is_none_or(|since| now.duration_since(since) >= OFFER_EVERY);
         if due || !leads {
             self.since = Some(now);
         }
@@ -120,10 +131,19 @@ pub(super) struct Elect {
 
 impl Elect {
     pub(super) fn new(leadership: Leadership) -> Self {
-        Self { leadership, seen: None, offers: Offers::default() }
+        Self {
+            leadership,
+            seen: None,
+            offers: Offers::default(),
+        }
     }
 
-    async fn lead_or_watch(&mut self, conn: &mut PgConnection, me: i64, redis_down: bool) -> Result<bool, sqlx::Error> {
+    async fn lead_or_watch(
+        &mut self,
+        conn: &mut PgConnection,
+        me: i64,
+        redis_down: bool,
+    ) -> Result<bool, sqlx::Error> {
         if let Some(term) = self.leadership.term()
             && beat(conn, me, term).await?
         {
@@ -131,21 +151,32 @@ impl Elect {
             return Ok(true);
         }
         self.leadership.set(None);
-        let Some(taken) = self.watch(conn, me, redis_down).await? else { return Ok(false) };
+        let Some(taken) = self.watch(conn, me, redis_down).await? else {
+            return Ok(false);
+        };
         self.leadership.set(Some(taken));
         tracing::info!(term = taken, "this worker keeps house now");
         Ok(true)
     }
 
     /// Returns the new term if this process takes over.
-    async fn watch(&mut self, conn: &mut PgConnection, me: i64, redis_down: bool) -> Result<Option<i64>, sqlx::Error> {
+    async fn watch(
+        &mut self,
+        conn: &mut PgConnection,
+        me: i64,
+        redis_down: bool,
+    ) -> Result<Option<i64>, sqlx::Error> {
         sqlx::query(
             "INSERT INTO millstream.leader (role, worker_id, term, beat) VALUES ('keeper', $1, 0, 0) ON CONFLICT (role) DO NOTHING",
         )
         .bind(VACANT)
         .execute(&mut *conn)
         .await?;
-        let row = sqlx::query("SELECT worker_id, term, beat FROM millstream.leader WHERE role = 'keeper'").fetch_one(&mut *conn).await?;
+        let row = sqlx::query(
+            "SELECT worker_id, term, beat FROM millstream.leader WHERE role = 'keeper'",
+        )
+        .fetch_one(&mut *conn)
+        .await?;
         let (holder, term, beat): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
         let since = match self.seen {
             Some((t, b, since)) if (t, b) == (term, beat) => since,
@@ -195,12 +226,19 @@ impl Duty for Elect {
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "leading";
         let redis_down = shared.redis.is_down();
-        if self.offers.is_due(redis_down, self.leadership.is_mine(), Instant::now()) {
+        if self
+            .offers
+            .is_due(redis_down, self.leadership.is_mine(), Instant::now())
+        {
             self.leadership.resign(shared).await;
         }
         let looked = async {
             let mut lent = shared.pg.main(op).await?;
-            let leads = within(op, self.lead_or_watch(lent.conn(), shared.worker_id, redis_down)).await?;
+            let leads = within(
+                op,
+                self.lead_or_watch(lent.conn(), shared.worker_id, redis_down),
+            )
+            .await?;
             lent.done();
             Ok(leads)
         };
@@ -210,7 +248,11 @@ impl Duty for Elect {
         if leads.is_err() {
             self.seen = None;
         }
-        shared.metrics.gauges.leader.set(i64::from(self.leadership.is_mine()));
+        shared
+            .metrics
+            .gauges
+            .leader
+            .set(i64::from(self.leadership.is_mine()));
         if !self.leadership.is_mine() {
             shared.metrics.gauges.clear_fleet();
         }
@@ -233,7 +275,10 @@ mod tests {
         }
         leadership.set(Some(7));
         leadership.set(None);
-        assert!(!handles[0].won.has_changed().unwrap_or(true), "a confirmed term is no new one");
+        assert!(
+            !handles[0].won.has_changed().unwrap_or(true),
+            "a confirmed term is no new one"
+        );
         leadership.set(Some(9));
         handles[0].won().await;
     }
@@ -241,14 +286,19 @@ mod tests {
     /// Looks at these seconds, always cut off from Redis; whether the lead is offered at each.
     fn offered(offers: &mut Offers, leads: bool, at_s: &[u64]) -> Vec<bool> {
         let began = Instant::now();
-        at_s.iter().map(|s| offers.is_due(true, leads, began + Duration::from_secs(*s))).collect()
+        at_s.iter()
+            .map(|s| offers.is_due(true, leads, began + Duration::from_secs(*s)))
+            .collect()
     }
 
     // F23
     #[test]
     fn a_leader_without_redis_offers_the_lead_at_once_and_then_again_and_again() {
         let offers = &mut Offers::default();
-        assert_eq!(offered(offers, true, &[0, 1, 29, 30, 31, 59, 60]), [true, false, false, true, false, false, true]);
+        assert_eq!(
+            offered(offers, true, &[0, 1, 29, 30, 31, 59, 60]),
+            [true, false, false, true, false, false, true]
+        );
         // The next outage is another one.
         assert!(!offers.is_due(false, true, Instant::now()));
         assert_eq!(offered(offers, true, &[0]), [true]);
@@ -264,7 +314,10 @@ mod tests {
     #[test]
     fn a_vacant_lead_is_taken_first_by_those_who_reach_redis() {
         assert_eq!(patience(true, false), Duration::ZERO);
-        assert!(patience(true, true) >= 4 * BEAT_EVERY, "others look a few times meanwhile");
+        assert!(
+            patience(true, true) >= 4 * BEAT_EVERY,
+            "others look a few times meanwhile"
+        );
         assert!(patience(false, true) > patience(false, false));
     }
 }

@@ -21,8 +21,13 @@ impl Duty for Learn {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        let measured = shared.registry.all().filter_map(|kind| Some((kind.kind_id, kind.chunk()?)));
-        let changed: Vec<(i32, i16)> = measured.filter(|(kind, chunk)| self.written.get(kind) != Some(chunk)).collect();
+        let measured = shared
+            .registry
+            .all()
+            .filter_map(|kind| Some((kind.kind_id, kind.chunk()?)));
+        let changed: Vec<(i32, i16)> = measured
+            .filter(|(kind, chunk)| self.written.get(kind) != Some(chunk))
+            .collect();
         if changed.is_empty() {
             return Ok(Ran::Done);
         }

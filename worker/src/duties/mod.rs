@@ -64,7 +64,10 @@ trait Duty: Send + 'static {
     fn every(&self, shared: &Shared) -> Duration;
 
     /// Does what there is to do now.
-    fn run_once(&mut self, shared: &Arc<Shared>) -> impl Future<Output = Result<Ran, Outage>> + Send;
+    fn run_once(
+        &mut self,
+        shared: &Arc<Shared>,
+    ) -> impl Future<Output = Result<Ran, Outage>> + Send;
 
     /// Ends the pause early when something has happened.
     fn nudged(shared: &Shared) -> impl Future<Output = ()> + Send {
@@ -76,7 +79,11 @@ trait Duty: Send + 'static {
 /// Starts all duties; they end when `tasks` stop.
 pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
     let leadership = Leadership::default();
-    let keeper = Keeper { shared: shared.clone(), leadership: leadership.clone(), tasks: tasks.clone() };
+    let keeper = Keeper {
+        shared: shared.clone(),
+        leadership: leadership.clone(),
+        tasks: tasks.clone(),
+    };
     keeper.start(leader::Elect::new(leadership.clone()));
     keeper.start(probe::Probe::default());
     keeper.start(rescue::Rescue::default());
@@ -101,7 +108,11 @@ struct Keeper {
 
 impl Keeper {
     fn start<D: Duty>(&self, duty: D) {
-        let kept = Kept { shared: self.shared.clone(), leadership: self.leadership.clone(), duty };
+        let kept = Kept {
+            shared: self.shared.clone(),
+            leadership: self.leadership.clone(),
+            duty,
+        };
         self.tasks.spawn(kept.until(self.tasks.stop_token()));
     }
 }
@@ -129,7 +140,12 @@ impl<D: Duty> Kept<D> {
         if self.shared.postgres.is_open() || self.shared.redis.refuses_work() {
             tracing::debug!(duty = D::NAME, error, "a duty failed; it runs again");
         } else if let Some(kept_back) = LINES.may_speak() {
-            tracing::warn!(duty = D::NAME, kept_back, error, "a duty failed; it runs again");
+            tracing::warn!(
+                duty = D::NAME,
+                kept_back,
+                error,
+                "a duty failed; it runs again"
+            );
         }
     }
 }
@@ -145,7 +161,12 @@ impl<D: Duty> Round for Kept<D> {
         }
         let now_unix_s = millstream_common::clock::now().timestamp_millis() as f64 / 1000.0;
         // A duty owns its connections through `Lent`: cutting it short closes them and rolls back.
-        let outcome = match tokio::time::timeout(keep::RUN_DEADLINE, self.duty.run_once(&self.shared)).await {
+        let outcome = match tokio::time::timeout(
+            keep::RUN_DEADLINE,
+            self.duty.run_once(&self.shared),
+        )
+        .await
+        {
             Ok(Ok(Ran::Done)) => DutyOutcome::Succeeded,
             Ok(Ok(Ran::Skipped)) => DutyOutcome::Skipped,
             Ok(Err(outage)) => {
@@ -157,7 +178,9 @@ impl<D: Duty> Round for Kept<D> {
                 DutyOutcome::Failed
             }
         };
-        self.shared.metrics.record_duty(D::NAME, outcome, now_unix_s);
+        self.shared
+            .metrics
+            .record_duty(D::NAME, outcome, now_unix_s);
     }
 
     async fn nudged(&mut self) {

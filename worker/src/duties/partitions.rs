@@ -23,8 +23,13 @@ impl Duty for Partitions {
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let op = "creating partitions";
         let mut lent = shared.pg.main(op).await?;
-        let made: i32 =
-            within(op, sqlx::query_scalar("SELECT millstream.ensure_partitions($1)").bind(DAYS_AHEAD).fetch_one(lent.conn())).await?;
+        let made: i32 = within(
+            op,
+            sqlx::query_scalar("SELECT millstream.ensure_partitions($1)")
+                .bind(DAYS_AHEAD)
+                .fetch_one(lent.conn()),
+        )
+        .await?;
         lent.done();
         if made > 0 {
             tracing::info!(made, "partitions of the job table were created");

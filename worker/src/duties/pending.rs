@@ -34,7 +34,10 @@ pub(super) async fn pending(redis: &Redis, stream: &str) -> Result<Vec<Pending>,
         let mut conn = redis.connection(op).await?;
         let mut command = redis::cmd("XPENDING");
         command.arg(stream).arg(GROUP).arg(&from).arg("+").arg(PAGE);
-        let page = match redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
+        let page = match redis
+            .within(op, command.query_async::<redis::Value>(&mut conn))
+            .await
+        {
             Err(Outage::Redis { source, .. }) if !is_outage(&source) => return Ok(all),
             other => other?,
         };
@@ -49,8 +52,14 @@ pub(super) async fn pending(redis: &Redis, stream: &str) -> Result<Vec<Pending>,
 
 /// Somebody may have read under a name that is no text.
 fn pending_entry(told: &redis::Value) -> Option<Pending> {
-    let [id, consumer, _idle_ms, deliveries, ..] = wire::items(told) else { return None };
-    Some(Pending { id: wire::text(id)?, consumer: wire::text(consumer)?, deliveries: wire::number(deliveries)? as usize })
+    let [id, consumer, _idle_ms, deliveries, ..] = wire::items(told) else {
+        return None;
+    };
+    Some(Pending {
+        id: wire::text(id)?,
+        consumer: wire::text(consumer)?,
+        deliveries: wire::number(deliveries)? as usize,
+    })
 }
 
 /// What a stream holds.
@@ -70,9 +79,16 @@ pub(super) async fn listing(redis: &Redis, stream: &str) -> Result<Listing, Outa
     let entries = entries(redis, stream).await?;
     // A stream without a group is read from its start, as soon as somebody has made one. A full Redis refuses that.
     let has_no_reader = passed.is_none() && redis.refuses_work();
-    let is_passed = |id: &str| has_no_reader || passed.is_some_and(|passed| group::parse(id).is_some_and(|id| id <= passed));
+    let is_passed = |id: &str| {
+        has_no_reader
+            || passed.is_some_and(|passed| group::parse(id).is_some_and(|id| id <= passed))
+    };
     let pending: HashSet<String> = if entries.iter().any(|entry| is_passed(&entry.id)) {
-        pending(redis, stream).await?.into_iter().map(|p| p.id).collect()
+        pending(redis, stream)
+            .await?
+            .into_iter()
+            .map(|p| p.id)
+            .collect()
     } else {
         HashSet::new()
     };
@@ -81,7 +97,9 @@ pub(super) async fn listing(redis: &Redis, stream: &str) -> Result<Listing, Outa
         if is_passed(&id) && !pending.contains(&id) {
             listing.skipped.push(id);
         } else {
-            listing.jobs.extend(hint.map(|hint| hint.jobs).unwrap_or_default());
+            listing
+                .jobs
+                .extend(hint.map(|hint| hint.jobs).unwrap_or_default());
         }
     }
     Ok(listing)
@@ -92,7 +110,12 @@ async fn entries(redis: &Redis, stream: &str) -> Result<Vec<Told>, Outage> {
 }
 
 /// The entries from one id to another, both included; those that are no entries of ours have no hint.
-pub(super) async fn between(redis: &Redis, stream: &str, first: &str, last: &str) -> Result<Vec<Told>, Outage> {
+pub(super) async fn between(
+    redis: &Redis,
+    stream: &str,
+    first: &str,
+    last: &str,
+) -> Result<Vec<Told>, Outage> {
     let mut all: Vec<Told> = Vec::new();
     let mut from = first.to_owned();
     loop {
@@ -106,12 +129,26 @@ pub(super) async fn between(redis: &Redis, stream: &str, first: &str, last: &str
     }
 }
 
-async fn range(redis: &Redis, stream: &str, from: &str, to: &str, count: usize) -> Result<Vec<Told>, Outage> {
+async fn range(
+    redis: &Redis,
+    stream: &str,
+    from: &str,
+    to: &str,
+    count: usize,
+) -> Result<Vec<Told>, Outage> {
     let op = "listing a stream";
     let mut conn = redis.connection(op).await?;
     let mut command = redis::cmd("XRANGE");
-    command.arg(stream).arg(from).arg(to).arg("COUNT").arg(count);
-    match redis.within(op, command.query_async::<redis::Value>(&mut conn)).await {
+    command
+        .arg(stream)
+        .arg(from)
+        .arg(to)
+        .arg("COUNT")
+        .arg(count);
+    match redis
+        .within(op, command.query_async::<redis::Value>(&mut conn))
+        .await
+    {
         Ok(answer) => Ok(wire::entries(&answer)),
         Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(Vec::new()),
         Err(outage) => Err(outage),

@@ -45,7 +45,10 @@ impl Duty for Probe {
             // Whatever the streams lost or kept from before, compare it now.
             shared.reconcile_now.notify_one();
         }
-        if self.policy_seen.is_none_or(|at| at.elapsed() > POLICY_EVERY) {
+        if self
+            .policy_seen
+            .is_none_or(|at| at.elapsed() > POLICY_EVERY)
+        {
             shared.redis.look_at_policy().await?;
             self.policy_seen = Some(Instant::now());
         }
@@ -55,5 +58,10 @@ impl Duty for Probe {
 
 /// All that are known: a duty looks into the streams of each.
 fn queues(shared: &Shared) -> Vec<Arc<str>> {
-    shared.catalog.queues().into_iter().map(|(_, name)| name).collect()
+    shared
+        .catalog
+        .queues()
+        .into_iter()
+        .map(|(_, name)| name)
+        .collect()
 }

@@ -68,7 +68,11 @@ impl Duty for Reconcile {
         if shared.redis.is_down() {
             return Ok(Ran::Skipped);
         }
-        let grace = if self.data_was_lost(shared).await? { PUBLISH_GRACE_AFTER_LOSS } else { PUBLISH_GRACE };
+        let grace = if self.data_was_lost(shared).await? {
+            PUBLISH_GRACE_AFTER_LOSS
+        } else {
+            PUBLISH_GRACE
+        };
         self.runs = self.runs.wrapping_add(1);
         if self.runs.is_multiple_of(TIDY_EVERY) {
             remove_passed(shared).await?;
@@ -76,7 +80,9 @@ impl Duty for Reconcile {
         let mut after = 0;
         loop {
             let doubtful = fetch(shared, after, grace).await?;
-            let Some(last) = doubtful.last() else { return Ok(Ran::Done) };
+            let Some(last) = doubtful.last() else {
+                return Ok(Ran::Done);
+            };
             after = last.id;
             let was_last = (doubtful.len() as i64) < ROUND;
             compare(shared, doubtful).await?;
@@ -97,23 +103,36 @@ impl Reconcile {
         let mut conn = shared.redis.connection(op).await?;
         let mut pipe = redis::pipe();
         if !shared.redis.refuses_work() {
-            pipe.cmd("SET").arg(&key).arg(new_job_id().to_string()).arg("NX").ignore();
+            pipe.cmd("SET")
+                .arg(&key)
+                .arg(new_job_id().to_string())
+                .arg("NX")
+                .ignore();
         }
         pipe.cmd("GET").arg(&key);
-        let read: Result<(Option<Vec<u8>>,), Outage> = shared.redis.within(op, pipe.query_async(&mut conn)).await;
+        let read: Result<(Option<Vec<u8>>,), Outage> =
+            shared.redis.within(op, pipe.query_async(&mut conn)).await;
         let now = match read {
             // Gone, and there is no room for a new one: another word than before all the same.
             Ok((now,)) => now.unwrap_or_default(),
             // Somebody has made it into something else: it is not the word of the last look, whatever it is.
             Err(Outage::Redis { source, .. }) if code(&source).as_deref() == Some("WRONGTYPE") => {
-                shared.redis.within(op, redis::cmd("DEL").arg(&key).exec_async(&mut conn)).await?;
+                shared
+                    .redis
+                    .within(op, redis::cmd("DEL").arg(&key).exec_async(&mut conn))
+                    .await?;
                 Vec::new()
             }
             Err(outage) => return Err(outage),
         };
-        let lost = self.incarnation.as_ref().is_some_and(|before| *before != now);
+        let lost = self
+            .incarnation
+            .as_ref()
+            .is_some_and(|before| *before != now);
         if lost {
-            tracing::warn!("Redis has lost its data: everything published is compared with Postgres");
+            tracing::warn!(
+                "Redis has lost its data: everything published is compared with Postgres"
+            );
         }
         self.incarnation = Some(now);
         Ok(lost)
@@ -127,7 +146,9 @@ async fn remove_passed(shared: &Shared) -> Result<(), Outage> {
         for priority in Priority::ALL {
             let stream: Arc<str> = shared.redis.keys().stream(&queue, priority).into();
             let passed = listing(&shared.redis, &stream).await?.skipped;
-            passed.into_iter().for_each(|id| drop(shared.acks.send((stream.clone(), id))));
+            passed
+                .into_iter()
+                .for_each(|id| drop(shared.acks.send((stream.clone(), id))));
         }
     }
     Ok(())
@@ -158,14 +179,22 @@ fn doubtful(row: &sqlx::postgres::PgRow) -> Doubtful {
         queue: row.get("queue_id"),
         priority: Priority::from_number(row.get("priority")).unwrap_or_default(),
         // Also those before the cursor: what was moved on is listed by another parcel or not available any more.
-        jobs: ids.into_iter().enumerate().map(|(i, id)| (id, epoch(i))).collect(),
+        jobs: ids
+            .into_iter()
+            .enumerate()
+            .map(|(i, id)| (id, epoch(i)))
+            .collect(),
     }
 }
 
 async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage> {
     let (present, skipped) = list_streams(shared, &doubtful).await?;
     tokio::time::sleep(RECONCILE_SETTLE).await;
-    let missing: Vec<(JobId, i32)> = doubtful.iter().flat_map(|p| p.jobs.iter().copied()).filter(|job| !present.contains(job)).collect();
+    let missing: Vec<(JobId, i32)> = doubtful
+        .iter()
+        .flat_map(|p| p.jobs.iter().copied())
+        .filter(|job| !present.contains(job))
+        .collect();
     // Sabotage: nothing is ever missed.
     let (lost, held) = if missing.is_empty() || cfg!(feature = "sabotage-reconcile") {
         Default::default()
@@ -176,27 +205,48 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     let mut lent = shared.pg.hot(op).await?;
     if !lost.is_empty() {
         let jobs: Vec<_> = lost.iter().copied().collect();
-        let again = within(op, rehand(lent.conn(), &jobs, Reason::Lost, Reach::Unleased, None)).await?;
-        tracing::info!(jobs = again.len(), "jobs missing from the streams were handed out again");
+        let again = within(
+            op,
+            rehand(lent.conn(), &jobs, Reason::Lost, Reach::Unleased, None),
+        )
+        .await?;
+        tracing::info!(
+            jobs = again.len(),
+            "jobs missing from the streams were handed out again"
+        );
         count(shared, &doubtful, &again);
     }
     // A parcel with nothing in the stream has nothing left: its lost jobs are in new parcels now. Of what is held nobody knows yet.
     let is_open = |job: &(JobId, i32)| present.contains(job) || held.contains(&job.0);
-    let over: Vec<i64> = doubtful.iter().filter(|p| !p.jobs.iter().any(is_open)).map(|p| p.id).collect();
+    let over: Vec<i64> = doubtful
+        .iter()
+        .filter(|p| !p.jobs.iter().any(is_open))
+        .map(|p| p.id)
+        .collect();
     within(
         op,
-        sqlx::query("DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL").bind(over).execute(lent.conn()),
+        sqlx::query(
+            "DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL",
+        )
+        .bind(over)
+        .execute(lent.conn()),
     )
     .await?;
     lent.done();
     // Nobody will read them, and they take up the window: what they hinted at was missing, and is in new parcels now.
-    skipped.into_iter().for_each(|ack| drop(shared.acks.send(ack)));
+    skipped
+        .into_iter()
+        .for_each(|ack| drop(shared.acks.send(ack)));
     Ok(())
 }
 
 /// Jobs that the streams of these parcels still have a use for, and entries that they have none for.
-async fn list_streams(shared: &Shared, doubtful: &[Doubtful]) -> Result<(HashSet<(JobId, i32)>, Vec<Ack>), Outage> {
-    let streams: HashSet<(i32, Priority)> = doubtful.iter().map(|p| (p.queue, p.priority)).collect();
+async fn list_streams(
+    shared: &Shared,
+    doubtful: &[Doubtful],
+) -> Result<(HashSet<(JobId, i32)>, Vec<Ack>), Outage> {
+    let streams: HashSet<(i32, Priority)> =
+        doubtful.iter().map(|p| (p.queue, p.priority)).collect();
     let (mut present, mut unread) = (HashSet::new(), Vec::new());
     for (queue, priority) in streams {
         if shared.catalog.queue_name(queue).is_none() {
@@ -213,7 +263,10 @@ async fn list_streams(shared: &Shared, doubtful: &[Doubtful]) -> Result<(HashSet
 }
 
 /// Those that can be handed out, and those that somebody else's transaction holds.
-async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<(HashSet<(JobId, i32)>, HashSet<JobId>), Outage> {
+async fn still_available(
+    shared: &Shared,
+    jobs: &[(JobId, i32)],
+) -> Result<(HashSet<(JobId, i32)>, HashSet<JobId>), Outage> {
     let op = "asking for missing jobs";
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let mut lent = shared.pg.hot(op).await?;
@@ -232,11 +285,20 @@ async fn still_available(shared: &Shared, jobs: &[(JobId, i32)]) -> Result<(Hash
 
 fn count(shared: &Shared, doubtful: &[Doubtful], again: &[JobId]) {
     let mut queues: HashMap<i32, u64> = HashMap::new();
-    let of: HashMap<JobId, i32> = doubtful.iter().flat_map(|p| p.jobs.iter().map(|(id, _)| (*id, p.queue))).collect();
-    again.iter().filter_map(|id| of.get(id)).for_each(|queue| *queues.entry(*queue).or_default() += 1);
+    let of: HashMap<JobId, i32> = doubtful
+        .iter()
+        .flat_map(|p| p.jobs.iter().map(|(id, _)| (*id, p.queue)))
+        .collect();
+    again
+        .iter()
+        .filter_map(|id| of.get(id))
+        .for_each(|queue| *queues.entry(*queue).or_default() += 1);
     for (queue, jobs) in queues {
         if let Some(name) = shared.catalog.queue_name(queue) {
-            shared.metrics.queue(&name).reclaimed(ReclaimReason::Reconcile, jobs);
+            shared
+                .metrics
+                .queue(&name)
+                .reclaimed(ReclaimReason::Reconcile, jobs);
         }
     }
 }

@@ -12,7 +12,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{error::Outage, held::held, metrics::ReclaimReason, pg::within, seldom::Seldom};
+use millstream_common::{
+    error::Outage, held::held, metrics::ReclaimReason, pg::within, seldom::Seldom,
+};
 use sqlx::{Connection, PgConnection, Row};
 
 use super::{
@@ -72,7 +74,10 @@ impl Duty for Rescue {
                 return Err(outage);
             }
         };
-        if self.last_look.is_some_and(|at| at.elapsed() > gap_max(shared.lease)) {
+        if self
+            .last_look
+            .is_some_and(|at| at.elapsed() > gap_max(shared.lease))
+        {
             self.forget_everything(shared.lease);
         }
         self.last_look = Some(Instant::now());
@@ -103,9 +108,15 @@ impl Rescue {
     fn dead(&mut self, beats: &[Beat]) -> Vec<(i64, i64)> {
         let now = Instant::now();
         let wary = self.wary_until.is_some_and(|until| now < until);
-        self.seen.retain(|worker, _| beats.iter().any(|b| b.worker == *worker));
+        self.seen
+            .retain(|worker, _| beats.iter().any(|b| b.worker == *worker));
         let mut dead = Vec::new();
-        for Beat { worker, count, lease } in beats {
+        for Beat {
+            worker,
+            count,
+            lease,
+        } in beats
+        {
             let silence_max = if wary { *lease } else { death_silence(*lease) };
             let (seen, since) = self.seen.entry(*worker).or_insert((*count, now));
             if seen != count {
@@ -171,17 +182,30 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
         }
         total += left.len();
         for job in left {
-            shared.metrics.queue(&job.queue).reclaimed(ReclaimReason::Rescue, 1);
+            shared
+                .metrics
+                .queue(&job.queue)
+                .reclaimed(ReclaimReason::Rescue, 1);
         }
     }
     shared.takeover_now.notify_one();
     let lives = scene.is_some_and(|scene| scene.is_no_crash());
-    tracing::warn!(worker, jobs = total, lives, "a worker's heart has stopped; its jobs were handed out again");
+    tracing::warn!(
+        worker,
+        jobs = total,
+        lives,
+        "a worker's heart has stopped; its jobs were handed out again"
+    );
     Ok(())
 }
 
 /// Hands out what the worker left; a worker that left nothing is marked as lost. The first batch has the suspect, if there is one.
-async fn hand_out_or_end(conn: &mut PgConnection, worker: i64, left: &[Left], scene: &mut Option<Scene>) -> Result<Vec<Notice>, Outage> {
+async fn hand_out_or_end(
+    conn: &mut PgConnection,
+    worker: i64,
+    left: &[Left],
+    scene: &mut Option<Scene>,
+) -> Result<Vec<Notice>, Outage> {
     if left.is_empty() {
         within("marking a worker as lost", mark_lost(conn, worker)).await?;
         return Ok(Vec::new());
@@ -196,7 +220,13 @@ async fn hand_out_or_end(conn: &mut PgConnection, worker: i64, left: &[Left], sc
 /// The worker is not marked as lost: the next look finds the rest of its leases.
 fn say_held(worker: i64, total: usize, held: usize) {
     if let Some(kept_back) = LINES.may_speak() {
-        tracing::warn!(kept_back, worker, handed_out = total, held, "jobs of a dead worker wait: an open transaction holds their rows");
+        tracing::warn!(
+            kept_back,
+            worker,
+            handed_out = total,
+            held,
+            "jobs of a dead worker wait: an open transaction holds their rows"
+        );
     }
 }
 
@@ -245,7 +275,11 @@ mod tests {
     const LEASE: Duration = Duration::from_secs(30);
 
     fn beat(worker: i64, count: i64) -> Beat {
-        Beat { worker, count, lease: LEASE }
+        Beat {
+            worker,
+            count,
+            lease: LEASE,
+        }
     }
 
     #[test]
@@ -253,16 +287,24 @@ mod tests {
         // F16
         let mut rescue = Rescue::default();
         assert!(rescue.dead(&[beat(1, 5), beat(2, 5)]).is_empty());
-        let long_ago = Instant::now().checked_sub(LEASE).unwrap_or_else(Instant::now);
+        let long_ago = Instant::now()
+            .checked_sub(LEASE)
+            .unwrap_or_else(Instant::now);
         rescue.seen.insert(1, (5, long_ago));
         rescue.seen.insert(2, (4, long_ago));
-        assert_eq!(rescue.dead(&[beat(1, 5), beat(2, 5)]), [(1, 5)], "worker 2 has beaten since");
+        assert_eq!(
+            rescue.dead(&[beat(1, 5), beat(2, 5)]),
+            [(1, 5)],
+            "worker 2 has beaten since"
+        );
     }
 
     #[test]
     fn after_an_outage_the_count_starts_anew_and_wants_a_whole_lease() {
         let mut rescue = Rescue::default();
-        let almost = Instant::now().checked_sub(death_silence(LEASE) + Duration::from_secs(1)).unwrap_or_else(Instant::now);
+        let almost = Instant::now()
+            .checked_sub(death_silence(LEASE) + Duration::from_secs(1))
+            .unwrap_or_else(Instant::now);
         rescue.seen.insert(1, (5, almost));
         rescue.forget_everything(LEASE);
         assert!(rescue.dead(&[beat(1, 5)]).is_empty());

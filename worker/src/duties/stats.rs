@@ -87,15 +87,34 @@ async fn export(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Er
     let rows = sqlx::query("SELECT q.name::text, s.state, s.jobs::float8, s.oldest_age_seconds FROM millstream.queue_stat s JOIN millstream.queue q ON q.id = s.queue_id")
         .fetch_all(&mut *conn)
         .await?;
-    gauges.queue_jobs.replace(rows.iter().map(|r| ([r.get::<String, _>(0), r.get(1)], r.get(2))));
+    gauges.queue_jobs.replace(
+        rows.iter()
+            .map(|r| ([r.get::<String, _>(0), r.get(1)], r.get(2))),
+    );
     let available = rows.iter().filter(|r| r.get::<&str, _>(1) == "available");
-    gauges.queue_oldest_job_age_seconds.replace(available.map(|r| ([r.get::<String, _>(0)], r.get::<Option<f64>, _>(3).unwrap_or(0.0))));
+    gauges
+        .queue_oldest_job_age_seconds
+        .replace(available.map(|r| {
+            (
+                [r.get::<String, _>(0)],
+                r.get::<Option<f64>, _>(3).unwrap_or(0.0),
+            )
+        }));
     let rows = sqlx::query("SELECT CASE WHEN publishing_since IS NULL THEN 'waiting' ELSE 'publishing' END, count(*)::float8 FROM millstream.parcel GROUP BY 1").fetch_all(&mut *conn).await?;
-    gauges.parcels.replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
-    let rows = sqlx::query("SELECT state, count(*)::float8 FROM millstream.document GROUP BY 1").fetch_all(&mut *conn).await?;
-    gauges.documents.replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
-    let live: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused')").fetch_one(conn).await?;
+    gauges
+        .parcels
+        .replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
+    let rows = sqlx::query("SELECT state, count(*)::float8 FROM millstream.document GROUP BY 1")
+        .fetch_all(&mut *conn)
+        .await?;
+    gauges
+        .documents
+        .replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
+    let live: i64 = sqlx::query_scalar(
+        "SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused')",
+    )
+    .fetch_one(conn)
+    .await?;
     gauges.workers_live.set(live);
     Ok(())
 }
@@ -114,7 +133,10 @@ async fn count_sql_door(conn: &mut PgConnection, shared: &Shared) -> Result<(), 
     .fetch_all(conn)
     .await?;
     for row in rows {
-        shared.metrics.job(row.get(0), row.get(1)).enqueued(EnqueueSource::Sql, row.get::<i64, _>(2) as u64);
+        shared
+            .metrics
+            .job(row.get(0), row.get(1))
+            .enqueued(EnqueueSource::Sql, row.get::<i64, _>(2) as u64);
     }
     Ok(())
 }
@@ -126,18 +148,42 @@ async fn export_streams(shared: &Shared) -> Result<(), Outage> {
         for priority in Priority::ALL {
             let stream = shared.redis.keys().stream(&queue, priority);
             let mut conn = shared.redis.connection(op).await?;
-            let length = match shared.redis.within(op, redis::cmd("XLEN").arg(&stream).query_async::<u64>(&mut conn)).await {
+            let length = match shared
+                .redis
+                .within(
+                    op,
+                    redis::cmd("XLEN")
+                        .arg(&stream)
+                        .query_async::<u64>(&mut conn),
+                )
+                .await
+            {
                 // No stream: nothing in it.
                 Err(Outage::Redis { source, .. }) if !is_outage(&source) => 0,
                 other => other?,
             };
-            let pending: Result<(u64, redis::Value, redis::Value, redis::Value), Outage> =
-                shared.redis.within(op, redis::cmd("XPENDING").arg(&stream).arg(GROUP).query_async(&mut conn)).await;
+            let pending: Result<(u64, redis::Value, redis::Value, redis::Value), Outage> = shared
+                .redis
+                .within(
+                    op,
+                    redis::cmd("XPENDING")
+                        .arg(&stream)
+                        .arg(GROUP)
+                        .query_async(&mut conn),
+                )
+                .await;
             lengths.push(([queue.to_string(), priority.to_string()], length as f64));
-            waiting.push(([queue.to_string(), priority.to_string()], pending.map_or(0.0, |p| p.0 as f64)));
+            waiting.push((
+                [queue.to_string(), priority.to_string()],
+                pending.map_or(0.0, |p| p.0 as f64),
+            ));
         }
     }
     shared.metrics.gauges.stream_entries.replace(lengths);
-    shared.metrics.gauges.stream_pending_entries.replace(waiting);
+    shared
+        .metrics
+        .gauges
+        .stream_pending_entries
+        .replace(waiting);
     Ok(())
 }

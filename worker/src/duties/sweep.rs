@@ -44,8 +44,15 @@ impl Duty for Sweep {
         let held = within(op, held(lent.conn(), orphans.iter().map(|(id, _)| *id))).await?;
         orphans.retain(|(id, _)| !held.contains(id));
         if !orphans.is_empty() {
-            tracing::warn!(jobs = orphans.len(), "available jobs without a parcel were found and handed out again");
-            within(op, rehand(lent.conn(), &orphans, Reason::Lost, Reach::Unleased, None)).await?;
+            tracing::warn!(
+                jobs = orphans.len(),
+                "available jobs without a parcel were found and handed out again"
+            );
+            within(
+                op,
+                rehand(lent.conn(), &orphans, Reason::Lost, Reach::Unleased, None),
+            )
+            .await?;
         }
         lent.done();
         Ok(Ran::Done)
@@ -61,7 +68,10 @@ async fn forget_old_workers(conn: &mut PgConnection) -> Result<(), sqlx::Error> 
 }
 
 /// Returns where the next slice begins (from the start again after the last one) and the orphans of this one.
-async fn find_orphans(conn: &mut PgConnection, after: JobId) -> Result<(JobId, Vec<(JobId, i32)>), sqlx::Error> {
+async fn find_orphans(
+    conn: &mut PgConnection,
+    after: JobId,
+) -> Result<(JobId, Vec<(JobId, i32)>), sqlx::Error> {
     let rows = sqlx::query(
         "WITH slice AS (SELECT id, epoch, state FROM millstream.job WHERE id > $1 AND id < millstream.uuid_at(now() - $3 * interval '1 second') ORDER BY id LIMIT $2),
          listed AS (SELECT unnest(ids) AS id FROM millstream.parcel WHERE EXISTS (SELECT 1 FROM slice WHERE state = 0))
@@ -74,5 +84,11 @@ async fn find_orphans(conn: &mut PgConnection, after: JobId) -> Result<(JobId, V
     .fetch_all(conn)
     .await?;
     let last = rows.last().map(|row| row.get(0)).unwrap_or_default();
-    Ok((last, rows.iter().filter(|row| row.get(2)).map(|row| (row.get(0), row.get(1))).collect()))
+    Ok((
+        last,
+        rows.iter()
+            .filter(|row| row.get(2))
+            .map(|row| (row.get(0), row.get(1)))
+            .collect(),
+    ))
 }

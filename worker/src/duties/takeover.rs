@@ -84,7 +84,11 @@ impl Duty for Takeover {
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         // Taken out: a look that fails, or comes late, has forgotten everything, and nobody is judged by what was seen before an outage.
         let mut seen = std::mem::take(&mut self.seen);
-        if self.last_look.replace(Instant::now()).is_some_and(|at| at.elapsed() > GAP_MAX) {
+        if self
+            .last_look
+            .replace(Instant::now())
+            .is_some_and(|at| at.elapsed() > GAP_MAX)
+        {
             seen.clear();
         }
         // Without beats of its own this worker cannot tell who could have settled or leased.
@@ -121,8 +125,15 @@ impl Duty for Takeover {
 }
 
 /// The earlier sighting of the same hand-out, or this one.
-fn sight(seen: &mut HashMap<(String, String), Sighting>, key: &(String, String), item: &Pending, owners: &Owners) -> Sighting {
-    let earlier = seen.remove(key).filter(|s| s.consumer == item.consumer && s.deliveries == item.deliveries);
+fn sight(
+    seen: &mut HashMap<(String, String), Sighting>,
+    key: &(String, String),
+    item: &Pending,
+    owners: &Owners,
+) -> Sighting {
+    let earlier = seen
+        .remove(key)
+        .filter(|s| s.consumer == item.consumer && s.deliveries == item.deliveries);
     earlier.unwrap_or_else(|| Sighting {
         consumer: item.consumer.clone(),
         deliveries: item.deliveries,
@@ -157,41 +168,79 @@ async fn owners(shared: &Shared) -> Result<Owners, Outage> {
     );
     let rows = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
-    let owner = |row: &sqlx::postgres::PgRow| (row.get(0), Owner { beat: row.get(1), stopped: row.get(2), lost: row.get(3) });
+    let owner = |row: &sqlx::postgres::PgRow| {
+        (
+            row.get(0),
+            Owner {
+                beat: row.get(1),
+                stopped: row.get(2),
+                lost: row.get(3),
+            },
+        )
+    };
     Ok(rows.iter().map(owner).collect())
 }
 
 /// Hands out what the entries hint at, owner by owner, and removes them.
-async fn take_over(shared: &Arc<Shared>, queue: &str, stream: &str, abandoned: &[Abandoned]) -> Result<(), Outage> {
-    let (Some(first), Some(last)) = (abandoned.first(), abandoned.last()) else { return Ok(()) };
+async fn take_over(
+    shared: &Arc<Shared>,
+    queue: &str,
+    stream: &str,
+    abandoned: &[Abandoned],
+) -> Result<(), Outage> {
+    let (Some(first), Some(last)) = (abandoned.first(), abandoned.last()) else {
+        return Ok(());
+    };
     let found = between(&shared.redis, stream, &first.item.id, &last.item.id).await?;
-    let mut hints: HashMap<String, _> = found.into_iter().map(|entry| (entry.id, entry.hint)).collect();
-    for of_one in abandoned.chunk_by(|a, b| (&a.item.consumer, a.died_at) == (&b.item.consumer, b.died_at)) {
+    let mut hints: HashMap<String, _> = found
+        .into_iter()
+        .map(|entry| (entry.id, entry.hint))
+        .collect();
+    for of_one in
+        abandoned.chunk_by(|a, b| (&a.item.consumer, a.died_at) == (&b.item.consumer, b.died_at))
+    {
         for batch in of_one.chunks(ENTRIES_MAX) {
             // Trimmed or garbage: nothing to hand out, reconcile has the jobs.
             let mut entries: Vec<(&str, Vec<(JobId, i32)>)> = Vec::new();
             for a in batch {
-                let jobs = hints.remove(&a.item.id).flatten().map_or_else(Vec::new, |hint| hint.jobs);
+                let jobs = hints
+                    .remove(&a.item.id)
+                    .flatten()
+                    .map_or_else(Vec::new, |hint| hint.jobs);
                 entries.push((&a.item.id, jobs));
             }
             // An entry with a job that somebody else's transaction holds stays pending until a later look.
-            let held = held_now(&shared.pg, entries.iter().flat_map(|(_, jobs)| jobs).map(|(id, _)| *id)).await?;
+            let held = held_now(
+                &shared.pg,
+                entries.iter().flat_map(|(_, jobs)| jobs).map(|(id, _)| *id),
+            )
+            .await?;
             entries.retain(|(_, jobs)| !jobs.iter().any(|(id, _)| held.contains(id)));
-            let mut jobs: Vec<_> = entries.iter().flat_map(|(_, jobs)| jobs.iter().copied()).collect();
+            let mut jobs: Vec<_> = entries
+                .iter()
+                .flat_map(|(_, jobs)| jobs.iter().copied())
+                .collect();
             jobs.sort_unstable();
             jobs.dedup();
             if !jobs.is_empty() && !hand_out(shared, queue, &jobs, &batch[0]).await? {
                 // The owner beats again: its entries are its own until the next look.
                 continue;
             }
-            entries.iter().for_each(|(id, _)| drop(shared.acks.send((stream.into(), (*id).to_owned()))));
+            entries
+                .iter()
+                .for_each(|(id, _)| drop(shared.acks.send((stream.into(), (*id).to_owned()))));
         }
     }
     Ok(())
 }
 
 /// Hands out what is still available of the jobs; false: the owner lives after all.
-async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: &Abandoned) -> Result<bool, Outage> {
+async fn hand_out(
+    shared: &Arc<Shared>,
+    queue: &str,
+    jobs: &[(JobId, i32)],
+    of: &Abandoned,
+) -> Result<bool, Outage> {
     let op = "taking entries over";
     let mut lent = shared.pg.hot(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
@@ -208,34 +257,66 @@ async fn hand_out(shared: &Arc<Shared>, queue: &str, jobs: &[(JobId, i32)], of: 
     }
     let open = within(op, available(&mut tx, jobs)).await?;
     // Nobody is buried here: from its first crash on a job has a lease before it starts.
-    let (counted, free): (Vec<_>, Vec<_>) =
-        open.into_iter().partition(|(_, crashes)| dead_worker.is_some() && counts_in_company(*crashes, false));
-    let ids = |jobs: Vec<((JobId, i32), i16)>| -> Vec<_> { jobs.into_iter().map(|(job, _)| job).collect() };
+    let (counted, free): (Vec<_>, Vec<_>) = open
+        .into_iter()
+        .partition(|(_, crashes)| dead_worker.is_some() && counts_in_company(*crashes, false));
+    let ids = |jobs: Vec<((JobId, i32), i16)>| -> Vec<_> {
+        jobs.into_iter().map(|(job, _)| job).collect()
+    };
     let (counted, free) = (ids(counted), ids(free));
     if let Some(worker) = dead_worker {
         let message = format!("worker {worker} died within 200 ms of taking this job");
-        let crash = Crash { worker, counted: &counted, excused: &[] };
-        within(op, note_crash(&mut tx, &[&counted[..], &free[..]].concat(), &crash, &message)).await?;
+        let crash = Crash {
+            worker,
+            counted: &counted,
+            excused: &[],
+        };
+        within(
+            op,
+            note_crash(
+                &mut tx,
+                &[&counted[..], &free[..]].concat(),
+                &crash,
+                &message,
+            ),
+        )
+        .await?;
     }
     let mut again = 0;
     for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
-        again += within(op, rehand(&mut tx, &jobs, reason, Reach::Unleased, None)).await?.len();
+        again += within(op, rehand(&mut tx, &jobs, reason, Reach::Unleased, None))
+            .await?
+            .len();
     }
     within(op, tx.commit()).await?;
     lent.done();
-    shared.metrics.queue(queue).reclaimed(ReclaimReason::Takeover, again as u64);
-    tracing::info!(owner = of.item.consumer, jobs = again, crashed = dead_worker.is_some(), "abandoned entries were taken over");
+    shared
+        .metrics
+        .queue(queue)
+        .reclaimed(ReclaimReason::Takeover, again as u64);
+    tracing::info!(
+        owner = of.item.consumer,
+        jobs = again,
+        crashed = dead_worker.is_some(),
+        "abandoned entries were taken over"
+    );
     Ok(true)
 }
 
 /// Those that nobody has leased or finished, with their crashes: leased jobs have a worker that answers for them. They are locked, in the order
 /// in which all lock who change several jobs.
-async fn available(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<Vec<((JobId, i32), i16)>, sqlx::Error> {
+async fn available(
+    conn: &mut PgConnection,
+    jobs: &[(JobId, i32)],
+) -> Result<Vec<((JobId, i32), i16)>, sqlx::Error> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let query = sqlx::query(
         "SELECT j.id, j.epoch, j.crash_count FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0 ORDER BY j.id FOR NO KEY UPDATE OF j",
     );
     let rows = query.bind(ids).bind(epochs).fetch_all(conn).await?;
-    Ok(rows.iter().map(|row| ((row.get(0), row.get(1)), row.get(2))).collect())
+    Ok(rows
+        .iter()
+        .map(|row| ((row.get(0), row.get(1)), row.get(2)))
+        .collect())
 }

@@ -48,7 +48,11 @@ impl Flows {
     /// Takes note of how a stream is at `now`.
     pub(super) fn note(&mut self, queue: i32, priority: Priority, level: Level, now: Instant) {
         let removed = level.added.saturating_sub(level.length);
-        let flow = self.0.entry((queue, priority)).or_insert(Flow { removed, at: now, per_s: 0.0 });
+        let flow = self.0.entry((queue, priority)).or_insert(Flow {
+            removed,
+            at: now,
+            per_s: 0.0,
+        });
         let elapsed = now.duration_since(flow.at);
         if elapsed < APART_MIN {
             return;
@@ -56,34 +60,65 @@ impl Flows {
         let kept = flow.per_s * 0.5_f64.powf(elapsed.as_secs_f64() / HALF_LIFE.as_secs_f64());
         // A stream that was made anew has removed less than before.
         let measured = removed.saturating_sub(flow.removed) as f64 / elapsed.as_secs_f64();
-        *flow = Flow { removed, at: now, per_s: measured.max(kept) };
+        *flow = Flow {
+            removed,
+            at: now,
+            per_s: measured.max(kept),
+        };
     }
 
     /// Entries that each stream of the queue may hold while the fleet has so many slots.
     pub(super) fn window(&self, queue: i32, slots: u64) -> u64 {
-        let per_s = Priority::ALL.iter().filter_map(|priority| self.0.get(&(queue, *priority))).map(|flow| flow.per_s);
+        let per_s = Priority::ALL
+            .iter()
+            .filter_map(|priority| self.0.get(&(queue, *priority)))
+            .map(|flow| flow.per_s);
         let held = per_s.fold(0.0, f64::max) * HOLDS.as_secs_f64();
         WINDOW_ENTRIES_MIN.max(ROUNDS * slots).max(held as u64)
     }
 }
 
 /// Looks at a stream; one that is not there is empty.
-pub(super) async fn level(shared: &Shared, queue: &str, priority: Priority) -> Result<Level, Outage> {
+pub(super) async fn level(
+    shared: &Shared,
+    queue: &str,
+    priority: Priority,
+) -> Result<Level, Outage> {
     let op = "measuring a stream";
     let stream = shared.redis.keys().stream(queue, priority);
     let mut conn = shared.redis.connection(op).await?;
     // XINFO refuses what is not there.
-    if !shared.redis.within(op, redis::cmd("EXISTS").arg(&stream).query_async(&mut conn)).await? {
+    if !shared
+        .redis
+        .within(op, redis::cmd("EXISTS").arg(&stream).query_async(&mut conn))
+        .await?
+    {
         return Ok(Level::default());
     }
-    let told = shared.redis.within(op, redis::cmd("XINFO").arg("STREAM").arg(&stream).query_async::<redis::Value>(&mut conn)).await;
+    let told = shared
+        .redis
+        .within(
+            op,
+            redis::cmd("XINFO")
+                .arg("STREAM")
+                .arg(&stream)
+                .query_async::<redis::Value>(&mut conn),
+        )
+        .await;
     match told {
         Ok(answer) => {
             let number = |name: &str| Record(&answer).number(name).unwrap_or_default();
-            Ok(Level { length: number("length"), added: number("entries-added") })
+            Ok(Level {
+                length: number("length"),
+                added: number("entries-added"),
+            })
         }
         // No stream: mended here, where no worker may read this queue, so that it does not hold up the other ones.
-        Err(Outage::Redis { source, .. }) if !is_outage(&source) => group::make(&shared.redis, &stream).await.map(|_| Level::default()),
+        Err(Outage::Redis { source, .. }) if !is_outage(&source) => {
+            group::make(&shared.redis, &stream)
+                .await
+                .map(|_| Level::default())
+        }
         Err(outage) => Err(outage),
     }
 }
@@ -102,7 +137,12 @@ mod tests {
         assert_eq!(flows.window(1, 8), WINDOW_ENTRIES_MIN);
         assert_eq!(flows.window(1, 100), 400);
         flows.note(1, Priority::Medium, level(200, 200), start);
-        flows.note(1, Priority::Medium, level(100, 400), start + Duration::from_millis(50));
+        flows.note(
+            1,
+            Priority::Medium,
+            level(100, 400),
+            start + Duration::from_millis(50),
+        );
         assert_eq!(flows.window(1, 8), 3_000, "300 entries in 50 ms");
         assert_eq!(flows.window(2, 8), WINDOW_ENTRIES_MIN, "another queue");
     }
@@ -111,11 +151,26 @@ mod tests {
     fn a_flow_that_has_ended_or_begins_anew_is_forgotten_in_seconds() {
         let (mut flows, start) = (Flows::default(), Instant::now());
         flows.note(1, Priority::High, level(0, 0), start);
-        flows.note(1, Priority::High, level(0, 1_000), start + Duration::from_millis(100));
+        flows.note(
+            1,
+            Priority::High,
+            level(0, 1_000),
+            start + Duration::from_millis(100),
+        );
         assert_eq!(flows.window(1, 8), 5_000);
-        flows.note(1, Priority::High, level(0, 0), start + Duration::from_millis(5_100));
+        flows.note(
+            1,
+            Priority::High,
+            level(0, 0),
+            start + Duration::from_millis(5_100),
+        );
         assert_eq!(flows.window(1, 8), 2_500);
-        flows.note(1, Priority::High, level(0, 0), start + Duration::from_mins(1));
+        flows.note(
+            1,
+            Priority::High,
+            level(0, 0),
+            start + Duration::from_mins(1),
+        );
         assert_eq!(flows.window(1, 8), WINDOW_ENTRIES_MIN);
     }
 }

@@ -42,6 +42,9 @@ async fn run(context: Context, fail: Fail) -> Outcome {
     Err(match fail.class {
         Class::Retry => Failure::Retry(fail.message),
         Class::Permanent => Failure::Permanent(fail.message),
-        Class::RateLimited => Failure::RateLimited { after: None, message: fail.message },
+        Class::RateLimited => Failure::RateLimited {
+            after: None,
+            message: fail.message,
+        },
     })
 }

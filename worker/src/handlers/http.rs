@@ -14,7 +14,8 @@ use serde_json::{Value, json, value::RawValue};
 use crate::{
     Context, Failure, Handler, Outcome, Success,
     outbound::{
-        AllowList, OutboundClient, OutboundError, OutboundPolicy, OutboundReply, OutboundRequest, ReplyClass, parse_headers, parse_method,
+        AllowList, OutboundClient, OutboundError, OutboundPolicy, OutboundReply, OutboundRequest,
+        ReplyClass, parse_headers, parse_method,
     },
 };
 
@@ -38,9 +39,15 @@ fn post() -> String {
 
 /// The handler with a client of its own. Fails when the allow list is wrong or TLS cannot work on this machine.
 pub(super) fn handler(config: &Http) -> Result<Handler, OutboundError> {
-    let allow = AllowList::from_entries(&config.allow).map_err(|e| OutboundError::Invalid(e.to_string()))?;
+    let allow = AllowList::from_entries(&config.allow)
+        .map_err(|e| OutboundError::Invalid(e.to_string()))?;
     let deadline = Duration::from_millis(config.timeout_ms);
-    let policy = OutboundPolicy { allow, deadline, reply_bytes_max: config.response_bytes_max, ..OutboundPolicy::default() };
+    let policy = OutboundPolicy {
+        allow,
+        deadline,
+        reply_bytes_max: config.response_bytes_max,
+        ..OutboundPolicy::default()
+    };
     let client = OutboundClient::new(&policy)?;
     let run = move |context: Context, request: Request| {
         let client = client.clone();
@@ -59,13 +66,23 @@ async fn send(client: &OutboundClient, context: &Context, request: Request) -> O
 }
 
 fn build(context: &Context, request: Request) -> Result<OutboundRequest, OutboundError> {
-    let mut headers = parse_headers(request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))?;
+    let mut headers = parse_headers(
+        request
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str())),
+    )?;
     let body = request.body.as_deref().map(bytes).transpose()?;
     if body.is_some() && !headers.contains_key(CONTENT_TYPE) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     add_job_headers(&mut headers, context);
-    Ok(OutboundRequest { url: request.url, method: parse_method(&request.method)?, headers, body })
+    Ok(OutboundRequest {
+        url: request.url,
+        method: parse_method(&request.method)?,
+        headers,
+        body,
+    })
 }
 
 /// A text is sent as it is, everything else as JSON in the very bytes in which it was enqueued: a number read and written again may not be
@@ -74,7 +91,8 @@ fn bytes(body: &RawValue) -> Result<Vec<u8>, OutboundError> {
     if !body.get().starts_with('"') {
         return Ok(body.get().as_bytes().to_vec());
     }
-    let text = serde_json::from_str::<String>(body.get()).map_err(|e| OutboundError::Invalid(format!("the body is no text: {e}")))?;
+    let text = serde_json::from_str::<String>(body.get())
+        .map_err(|e| OutboundError::Invalid(format!("the body is no text: {e}")))?;
     Ok(text.into_bytes())
 }
 
@@ -99,7 +117,10 @@ fn summary(reply: &OutboundReply) -> Value {
 
 fn failure(class: ReplyClass) -> Failure {
     match class {
-        ReplyClass::RateLimited { after } => Failure::RateLimited { after, message: "the server is rate limiting".into() },
+        ReplyClass::RateLimited { after } => Failure::RateLimited {
+            after,
+            message: "the server is rate limiting".into(),
+        },
         ReplyClass::Permanent { message } => Failure::Permanent(message),
         ReplyClass::Unavailable { message } => Failure::Unavailable(message),
         ReplyClass::Retry { message } => Failure::Retry(message),

@@ -27,7 +27,10 @@ async fn run(context: Context, sleep: Sleep) -> Outcome {
         let step = left.min(STEP);
         tokio::time::sleep(step).await;
         left -= step;
-        context.progress(1.0 - left.as_secs_f32() / whole.as_secs_f32(), format!("{} ms left", left.as_millis()));
+        context.progress(
+            1.0 - left.as_secs_f32() / whole.as_secs_f32(),
+            format!("{} ms left", left.as_millis()),
+        );
     }
     Ok(Success::new())
 }

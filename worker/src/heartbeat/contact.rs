@@ -35,7 +35,14 @@ struct Times {
 impl Contact {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { times: Mutex::new(Times { passed_at: now, fallen_at: None, back_since: now }), refused: false.into() }
+        Self {
+            times: Mutex::new(Times {
+                passed_at: now,
+                fallen_at: None,
+                back_since: now,
+            }),
+            refused: false.into(),
+        }
     }
 
     /// A beat that was sent then has been answered.
@@ -96,7 +103,11 @@ mod tests {
 
     fn silent_for(silence: Duration, refused: bool) -> Contact {
         let contact = Contact::new();
-        contact.passed(Instant::now().checked_sub(silence).unwrap_or_else(Instant::now));
+        contact.passed(
+            Instant::now()
+                .checked_sub(silence)
+                .unwrap_or_else(Instant::now),
+        );
         contact.failed(refused);
         contact
     }
@@ -104,9 +115,18 @@ mod tests {
     #[test]
     fn a_refusal_is_an_outage_for_everybody_until_four_leases_after_the_last_beat() {
         assert!(silent_for(LEASE * 3, true).is_down_for_all(LEASE));
-        assert!(!silent_for(LEASE * 4, true).is_down_for_all(LEASE), "others may have had the jobs for long");
-        assert!(silent_for(LEASE * 4, true).is_refused(), "an outcome is kept all the same");
-        assert!(!silent_for(Duration::ZERO, false).is_down_for_all(LEASE), "no answer is no refusal");
+        assert!(
+            !silent_for(LEASE * 4, true).is_down_for_all(LEASE),
+            "others may have had the jobs for long"
+        );
+        assert!(
+            silent_for(LEASE * 4, true).is_refused(),
+            "an outcome is kept all the same"
+        );
+        assert!(
+            !silent_for(Duration::ZERO, false).is_down_for_all(LEASE),
+            "no answer is no refusal"
+        );
     }
 
     // X21
@@ -119,7 +139,11 @@ mod tests {
         let back_at = contact.back_at();
         contact.failed(false);
         contact.passed(Instant::now());
-        assert_eq!(contact.back_at(), back_at, "a beat that was only late takes nothing back");
+        assert_eq!(
+            contact.back_at(),
+            back_at,
+            "a beat that was only late takes nothing back"
+        );
     }
 
     #[test]

@@ -23,8 +23,18 @@ const LIST_MAX: usize = 20;
 const PRODUCTS_MAX: usize = 200;
 
 /// The kinds that [`prompts::classification`](super::prompts::classification) names.
-pub const CATEGORIES: [&str; 10] =
-    ["catalogue", "price_list", "invoice", "contract", "manual", "datasheet", "scientific", "letter", "form", "other"];
+pub const CATEGORIES: [&str; 10] = [
+    "catalogue",
+    "price_list",
+    "invoice",
+    "contract",
+    "manual",
+    "datasheet",
+    "scientific",
+    "letter",
+    "form",
+    "other",
+];
 
 /// What kind of document a text comes from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,10 +91,13 @@ impl Classification {
     pub fn from_answer(answer: &Value) -> Result<Self, ModelError> {
         let object = object(answer)?;
         let said = short(object.get("category")).ok_or_else(|| missing("category"))?;
-        let category = CATEGORIES.iter().find(|known| said.eq_ignore_ascii_case(known));
+        let category = CATEGORIES
+            .iter()
+            .find(|known| said.eq_ignore_ascii_case(known));
         Ok(Self {
             category: (*category.unwrap_or(&"other")).to_owned(),
-            confidence: number(object.get("confidence")).map_or(0.0, |number| number.clamp(0.0, 1.0)),
+            confidence: number(object.get("confidence"))
+                .map_or(0.0, |number| number.clamp(0.0, 1.0)),
             keywords: list(object.get("keywords")),
         })
     }
@@ -112,7 +125,11 @@ impl Products {
     pub fn from_answer(answer: &Value) -> Result<Self, ModelError> {
         let listed = object(answer)?.get("products").and_then(Value::as_array);
         let listed = listed.ok_or_else(|| missing("products"))?;
-        let products = listed.iter().filter_map(product).take(PRODUCTS_MAX).collect();
+        let products = listed
+            .iter()
+            .filter_map(product)
+            .take(PRODUCTS_MAX)
+            .collect();
         Ok(Self { products })
     }
 }
@@ -129,7 +146,9 @@ fn product(value: &Value) -> Option<Product> {
 }
 
 fn object(answer: &Value) -> Result<&Map<String, Value>, ModelError> {
-    answer.as_object().ok_or_else(|| ModelError::retry("the model's answer is not a JSON object"))
+    answer
+        .as_object()
+        .ok_or_else(|| ModelError::retry("the model's answer is not a JSON object"))
 }
 
 fn missing(field: &str) -> ModelError {
@@ -143,30 +162,46 @@ fn short(value: Option<&Value>) -> Option<String> {
 /// White space of any kind becomes one blank, other control characters vanish.
 fn clean(value: Option<&Value>, chars_max: usize) -> Option<String> {
     let words: Vec<&str> = value?.as_str()?.split_whitespace().collect();
-    let text: String = words.join(" ").chars().filter(|c| !c.is_control()).take(chars_max).collect();
+    let text: String = words
+        .join(" ")
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(chars_max)
+        .collect();
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }
 
 fn list(value: Option<&Value>) -> Vec<String> {
-    let items = value.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    items.iter().filter_map(|item| short(Some(item))).take(LIST_MAX).collect()
+    let items = value
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
+    items
+        .iter()
+        .filter_map(|item| short(Some(item)))
+        .take(LIST_MAX)
+        .collect()
 }
 
 /// Models write numbers as text now and then.
 fn number(value: Option<&Value>) -> Option<f64> {
     let value = value?;
-    let number = value.as_f64().or_else(|| value.as_str()?.trim().parse().ok())?;
+    let number = value
+        .as_f64()
+        .or_else(|| value.as_str()?.trim().parse().ok())?;
     number.is_finite().then_some(number)
 }
 
 fn code(value: Option<&Value>, letters: usize) -> Option<String> {
-    short(value).filter(|text| text.len() == letters && text.bytes().all(|b| b.is_ascii_alphabetic()))
+    short(value)
+        .filter(|text| text.len() == letters && text.bytes().all(|b| b.is_ascii_alphabetic()))
 }
 
 /// `YYYY`, `YYYY-MM` or `YYYY-MM-DD`, in shape only: documents do print the 31st of February.
 fn is_date(text: &str) -> bool {
-    let digits = |part: &str, length: usize| part.len() == length && part.bytes().all(|b| b.is_ascii_digit());
+    let digits = |part: &str, length: usize| {
+        part.len() == length && part.bytes().all(|b| b.is_ascii_digit())
+    };
     let parts: Vec<&str> = text.split('-').collect();
     match parts.as_slice() {
         [year] => digits(year, 4),

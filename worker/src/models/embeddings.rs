@@ -35,7 +35,10 @@ impl Embeddings {
         tokens: Option<u64>,
     ) -> Result<Self, ModelError> {
         if vectors.len() != texts {
-            return Err(ModelError::retry(format!("the model server returned {} vectors for {texts} texts", vectors.len())));
+            return Err(ModelError::retry(format!(
+                "the model server returned {} vectors for {texts} texts",
+                vectors.len()
+            )));
         }
         let first = vectors.first().map_or(0, Vec::len);
         let dimension = expected_dimension.unwrap_or(first);
@@ -51,9 +54,16 @@ impl Embeddings {
             )));
         }
         if !vectors.iter().flatten().all(|number| number.is_finite()) {
-            return Err(ModelError::retry("the model server returned a number that is not finite"));
+            return Err(ModelError::retry(
+                "the model server returned a number that is not finite",
+            ));
         }
-        Ok(Self { model, dimension, vectors, tokens })
+        Ok(Self {
+            model,
+            dimension,
+            vectors,
+            tokens,
+        })
     }
 }
 
@@ -83,7 +93,9 @@ pub(super) fn check_texts(texts: &[String]) -> Result<(), ModelError> {
         return Err(ModelError::permanent("there is no text to embed"));
     }
     match texts.iter().position(|text| text.trim().is_empty()) {
-        Some(position) => Err(ModelError::permanent(format!("text {position} of the call is blank"))),
+        Some(position) => Err(ModelError::permanent(format!(
+            "text {position} of the call is blank"
+        ))),
         None => Ok(()),
     }
 }
@@ -109,12 +121,21 @@ mod tests {
             checked(vec![vec![0.0; 16_001], vec![0.0; 16_001]], None),
         ];
         for answer in permanent {
-            assert!(matches!(answer, Err(ModelError::Permanent { .. })), "{answer:?}");
+            assert!(
+                matches!(answer, Err(ModelError::Permanent { .. })),
+                "{answer:?}"
+            );
         }
-        let retry =
-            [checked(vec![vec![0.1, 0.2]], None), checked(vec![], None), checked(vec![vec![0.1, f32::INFINITY], vec![0.3, 0.4]], None)];
+        let retry = [
+            checked(vec![vec![0.1, 0.2]], None),
+            checked(vec![], None),
+            checked(vec![vec![0.1, f32::INFINITY], vec![0.3, 0.4]], None),
+        ];
         for answer in retry {
-            assert!(matches!(answer, Err(ModelError::Retry { .. })), "{answer:?}");
+            assert!(
+                matches!(answer, Err(ModelError::Retry { .. })),
+                "{answer:?}"
+            );
         }
     }
 }

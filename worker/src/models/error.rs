@@ -34,11 +34,15 @@ pub enum ModelError {
 
 impl ModelError {
     pub(super) fn permanent(message: impl Into<String>) -> Self {
-        Self::Permanent { message: message.into() }
+        Self::Permanent {
+            message: message.into(),
+        }
     }
 
     pub(super) fn retry(message: impl Into<String>) -> Self {
-        Self::Retry { message: message.into() }
+        Self::Retry {
+            message: message.into(),
+        }
     }
 
     /// `None` for a reply that is done. `detail` is what the server says about it, already cleaned.
@@ -51,7 +55,9 @@ impl ModelError {
             ReplyClass::Done => None,
             ReplyClass::RateLimited { after } => Some(Self::RateLimited { after }),
             ReplyClass::Permanent { message } => Some(Self::permanent(explained(message))),
-            ReplyClass::Unavailable { message } => Some(Self::Unavailable { message: explained(message) }),
+            ReplyClass::Unavailable { message } => Some(Self::Unavailable {
+                message: explained(message),
+            }),
             ReplyClass::Retry { message } => Some(Self::retry(explained(message))),
         }
     }

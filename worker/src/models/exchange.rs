@@ -27,15 +27,22 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// `base_url` with or without the trailing slash. Whether its host may be reached is the client's
     /// policy, checked with each request.
-    pub(super) fn new(client: OutboundClient, base_url: &str, key: Option<Secret>) -> Result<Self, ModelError> {
-        let invalid = |why: &str| ModelError::permanent(format!("the model server's base URL {why}"));
+    pub(super) fn new(
+        client: OutboundClient,
+        base_url: &str,
+        key: Option<Secret>,
+    ) -> Result<Self, ModelError> {
+        let invalid =
+            |why: &str| ModelError::permanent(format!("the model server's base URL {why}"));
         let url = Url::parse(base_url).map_err(|_| invalid("is not an absolute URL"))?;
         // `localhost:8080` without `http://` parses, as a URL of the scheme `localhost`.
         if !matches!(url.scheme(), "http" | "https") {
             return Err(invalid("does not begin with http:// or https://"));
         }
         if !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
-            return Err(invalid("carries a user name, password or query; put the key into its own setting"));
+            return Err(invalid(
+                "carries a user name, password or query; put the key into its own setting",
+            ));
         }
         let base = url.as_str().split('#').next().unwrap_or_default();
         let base = base.trim_end_matches('/').to_owned();
@@ -61,7 +68,9 @@ impl Endpoint {
         body: &Value,
         reclass: fn(&OutboundReply) -> ReplyClass,
     ) -> Result<T, ModelError> {
-        let reply = self.send(Method::POST, path, Some(body.to_string())).await?;
+        let reply = self
+            .send(Method::POST, path, Some(body.to_string()))
+            .await?;
         self.read(&reply, reclass(&reply))
     }
 
@@ -71,18 +80,32 @@ impl Endpoint {
         self.read(&reply, reply.class())
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<String>) -> Result<OutboundReply, ModelError> {
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<OutboundReply, ModelError> {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         if let Some(key) = &self.key {
             headers.insert(AUTHORIZATION, bearer(key)?);
         }
-        let request = OutboundRequest { url: format!("{}{path}", self.base), method, headers, body: body.map(String::into_bytes) };
+        let request = OutboundRequest {
+            url: format!("{}{path}", self.base),
+            method,
+            headers,
+            body: body.map(String::into_bytes),
+        };
         Ok(self.client.send(request).await?)
     }
 
-    fn read<T: DeserializeOwned>(&self, reply: &OutboundReply, class: ReplyClass) -> Result<T, ModelError> {
+    fn read<T: DeserializeOwned>(
+        &self,
+        reply: &OutboundReply,
+        class: ReplyClass,
+    ) -> Result<T, ModelError> {
         if let Some(error) = ModelError::from_class(class, self.detail(reply).as_deref()) {
             return Err(error);
         }
@@ -96,7 +119,11 @@ impl Endpoint {
         // The parser's own message can quote the answer, so it is reduced to where and what kind.
         serde_json::from_str(&reply.body).map_err(|error| {
             let kind = error.classify();
-            ModelError::retry(format!("{} answered in a form that is not understood ({kind:?} error, line {})", reply.origin, error.line()))
+            ModelError::retry(format!(
+                "{} answered in a form that is not understood ({kind:?} error, line {})",
+                reply.origin,
+                error.line()
+            ))
         })
     }
 
@@ -104,7 +131,9 @@ impl Endpoint {
     /// `{"message": …}`, `{"detail": …}` (their imitators).
     fn detail(&self, reply: &OutboundReply) -> Option<String> {
         let json = reply.json.as_ref()?;
-        let said = ["/error/message", "/error", "/message", "/detail"].iter().find_map(|pointer| json.pointer(pointer)?.as_str())?;
+        let said = ["/error/message", "/error", "/message", "/detail"]
+            .iter()
+            .find_map(|pointer| json.pointer(pointer)?.as_str())?;
         let said = match &self.key {
             Some(key) => key.hide_in(said),
             None => said.to_owned(),
@@ -114,8 +143,9 @@ impl Endpoint {
 }
 
 fn bearer(key: &Secret) -> Result<HeaderValue, ModelError> {
-    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose()))
-        .map_err(|_| ModelError::permanent("the model server's key holds characters that no header may hold"))?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose())).map_err(|_| {
+        ModelError::permanent("the model server's key holds characters that no header may hold")
+    })?;
     value.set_sensitive(true);
     Ok(value)
 }

@@ -89,28 +89,46 @@ impl OpenAiServer {
     /// Fails permanently on a base URL or key that cannot be used; connects to nothing yet.
     pub fn new(client: OutboundClient, settings: OpenAiSettings) -> Result<Self, ModelError> {
         let endpoint = Endpoint::new(client, &settings.base_url, settings.api_key.clone())?;
-        Ok(Self { endpoint: endpoint.without_suffix("/v1"), settings })
+        Ok(Self {
+            endpoint: endpoint.without_suffix("/v1"),
+            settings,
+        })
     }
 
     /// One vector per text, in their order, and the tokens that the server counted.
     pub async fn embed(&self, texts: &[String]) -> Result<Embeddings, ModelError> {
         check_texts(texts)?;
         if texts.len() > TEXTS_MAX {
-            return Err(ModelError::permanent(format!("more than {TEXTS_MAX} texts in one call")));
+            return Err(ModelError::permanent(format!(
+                "more than {TEXTS_MAX} texts in one call"
+            )));
         }
         let body = self.embedding_body(texts);
-        let answer: EmbeddingAnswer = self.endpoint.post("/v1/embeddings", &body, classify).await?;
+        let answer: EmbeddingAnswer = self
+            .endpoint
+            .post("/v1/embeddings", &body, classify)
+            .await?;
         let tokens = answer.usage.as_ref().and_then(Usage::tokens);
-        let model = answer.model.unwrap_or_else(|| self.settings.embedding_model.clone());
+        let model = answer
+            .model
+            .unwrap_or_else(|| self.settings.embedding_model.clone());
         let vectors = in_order(answer.data)?;
         Embeddings::checked(model, vectors, texts.len(), self.settings.dimension, tokens)
     }
 
     /// Asks for one JSON object. Returns it with the tokens that the server counted for question and
     /// answer.
-    pub async fn complete_json(&self, system: &str, user: &str, max_tokens: u32) -> Result<(Value, Option<u64>), ModelError> {
+    pub async fn complete_json(
+        &self,
+        system: &str,
+        user: &str,
+        max_tokens: u32,
+    ) -> Result<(Value, Option<u64>), ModelError> {
         let body = self.chat_body(system, user, max_tokens);
-        let answer: ChatAnswer = self.endpoint.post("/v1/chat/completions", &body, classify).await?;
+        let answer: ChatAnswer = self
+            .endpoint
+            .post("/v1/chat/completions", &body, classify)
+            .await?;
         let tokens = answer.usage.as_ref().and_then(Usage::tokens);
         let choice = answer.choices.into_iter().next();
         let choice = choice.ok_or_else(|| ModelError::retry("the model gave no answer"))?;
@@ -123,7 +141,8 @@ impl OpenAiServer {
             "input": texts,
             "encoding_format": "float",
         });
-        if let (true, Some(dimension)) = (self.settings.request_dimension, self.settings.dimension) {
+        if let (true, Some(dimension)) = (self.settings.request_dimension, self.settings.dimension)
+        {
             body["dimensions"] = dimension.into();
         }
         body
@@ -156,18 +175,25 @@ fn in_order(items: Vec<EmbeddingItem>) -> Result<Vec<Vec<f32>>, ModelError> {
     for (position, item) in items.into_iter().enumerate() {
         match slots.get_mut(item.index.unwrap_or(position)) {
             Some(slot @ None) => *slot = Some(item.embedding),
-            _ => return Err(ModelError::retry("the model server numbered its vectors wrongly")),
+            _ => {
+                return Err(ModelError::retry(
+                    "the model server numbered its vectors wrongly",
+                ));
+            }
         }
     }
     Ok(slots.into_iter().flatten().collect())
 }
 
 fn json_object(choice: &Choice) -> Result<Value, ModelError> {
-    if choice.message.refusal.is_some() || choice.finish_reason.as_deref() == Some("content_filter") {
+    if choice.message.refusal.is_some() || choice.finish_reason.as_deref() == Some("content_filter")
+    {
         return Err(ModelError::permanent("the model refused to answer"));
     }
     if choice.finish_reason.as_deref() == Some("length") {
-        return Err(ModelError::permanent("the model's answer was cut off at its token limit"));
+        return Err(ModelError::permanent(
+            "the model's answer was cut off at its token limit",
+        ));
     }
     let content = choice.message.content.as_deref().unwrap_or_default();
     match serde_json::from_str(without_fence(content)) {
@@ -179,7 +205,10 @@ fn json_object(choice: &Choice) -> Result<Value, ModelError> {
 /// Small local models wrap JSON into a Markdown fence although they were asked for JSON only.
 fn without_fence(content: &str) -> &str {
     let content = content.trim();
-    let Some(inner) = content.strip_prefix("```").and_then(|rest| rest.strip_suffix("```")) else {
+    let Some(inner) = content
+        .strip_prefix("```")
+        .and_then(|rest| rest.strip_suffix("```"))
+    else {
         return content;
     };
     inner.strip_prefix("json").unwrap_or(inner).trim()

@@ -20,7 +20,11 @@ impl Secret {
     /// The text with every occurrence of this credential replaced: some servers echo the key they
     /// refuse.
     pub fn hide_in(&self, text: &str) -> String {
-        if self.0.is_empty() { text.to_owned() } else { text.replace(&self.0, "[redacted]") }
+        if self.0.is_empty() {
+            text.to_owned()
+        } else {
+            text.replace(&self.0, "[redacted]")
+        }
     }
 }
 
@@ -40,7 +44,10 @@ mod tests {
         let secret = Secret::new(" canary\n");
         assert_eq!(secret.expose(), "canary");
         assert!(!format!("{:?} {secret:#?}", Some(&secret)).contains("canary"));
-        assert_eq!(secret.hide_in("key canary is wrong"), "key [redacted] is wrong");
+        assert_eq!(
+            secret.hide_in("key canary is wrong"),
+            "key [redacted] is wrong"
+        );
         assert_eq!(Secret::new("").hide_in("abc"), "abc");
     }
 }

@@ -61,7 +61,11 @@ pub struct TeiServer {
 impl TeiServer {
     /// Fails permanently on a base URL or key that cannot be used; connects to nothing yet.
     pub fn new(client: OutboundClient, settings: TeiSettings) -> Result<Self, ModelError> {
-        Ok(Self { endpoint: Endpoint::new(client, &settings.base_url, settings.api_key.clone())?, settings, told: OnceCell::new() })
+        Ok(Self {
+            endpoint: Endpoint::new(client, &settings.base_url, settings.api_key.clone())?,
+            settings,
+            told: OnceCell::new(),
+        })
     }
 
     /// Model, limits and dimension: one request to `/info` and one to `/embed`.
@@ -88,7 +92,9 @@ impl TeiServer {
     }
 
     async fn told(&self) -> Result<&TeiInfo, ModelError> {
-        self.told.get_or_try_init(|| self.endpoint.get("/info")).await
+        self.told
+            .get_or_try_init(|| self.endpoint.get("/info"))
+            .await
     }
 
     fn batch_texts(&self) -> usize {
@@ -103,7 +109,11 @@ impl TeiServer {
         if vectors.len() == batch.len() {
             return Ok(vectors);
         }
-        Err(ModelError::retry(format!("the model server returned {} vectors for {} texts", vectors.len(), batch.len())))
+        Err(ModelError::retry(format!(
+            "the model server returned {} vectors for {} texts",
+            vectors.len(),
+            batch.len()
+        )))
     }
 }
 

@@ -23,7 +23,10 @@ impl Cidr {
 
     /// The range that holds only `ip`.
     pub fn single(ip: IpAddr) -> Self {
-        Self { base: ip, prefix_bits: width_bits(ip) }
+        Self {
+            base: ip,
+            prefix_bits: width_bits(ip),
+        }
     }
 
     /// Whether `ip` lies in the range; an IPv4 range never holds an IPv6 address, nor the reverse.
@@ -43,41 +46,51 @@ impl Cidr {
 
     fn first(&self) -> IpAddr {
         match self.base {
-            IpAddr::V4(base) => Ipv4Addr::from_bits(base.to_bits() & mask_v4(self.prefix_bits)).into(),
-            IpAddr::V6(base) => Ipv6Addr::from_bits(base.to_bits() & mask_v6(self.prefix_bits)).into(),
+            IpAddr::V4(base) => {
+                Ipv4Addr::from_bits(base.to_bits() & mask_v4(self.prefix_bits)).into()
+            }
+            IpAddr::V6(base) => {
+                Ipv6Addr::from_bits(base.to_bits() & mask_v6(self.prefix_bits)).into()
+            }
         }
     }
 
     const fn v4(base: [u8; 4], prefix_bits: u8) -> Self {
         let [a, b, c, d] = base;
-        Self { base: IpAddr::V4(Ipv4Addr::new(a, b, c, d)), prefix_bits }
+        Self {
+            base: IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+            prefix_bits,
+        }
     }
 
     /// `head` is the first three groups; no range in the table below needs more.
     const fn v6(head: [u16; 3], prefix_bits: u8) -> Self {
         let [a, b, c] = head;
-        Self { base: IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)), prefix_bits }
+        Self {
+            base: IpAddr::V6(Ipv6Addr::new(a, b, c, 0, 0, 0, 0, 0)),
+            prefix_bits,
+        }
     }
 }
 
 /// IPv4 ranges that no job may reach: the IANA special-purpose registry and one cloud address.
 const REFUSED_V4: [Cidr; 16] = [
-    Cidr::v4([0, 0, 0, 0], 8),        // "this network"; Linux connects 0.0.0.0 to itself
-    Cidr::v4([10, 0, 0, 0], 8),       // private
-    Cidr::v4([100, 64, 0, 0], 10),    // carrier-grade NAT, with the metadata address of one cloud
-    Cidr::v4([127, 0, 0, 0], 8),      // loopback
+    Cidr::v4([0, 0, 0, 0], 8), // "this network"; Linux connects 0.0.0.0 to itself
+    Cidr::v4([10, 0, 0, 0], 8), // private
+    Cidr::v4([100, 64, 0, 0], 10), // carrier-grade NAT, with the metadata address of one cloud
+    Cidr::v4([127, 0, 0, 0], 8), // loopback
     Cidr::v4([168, 63, 129, 16], 32), // host agent of Azure: looks public, answers with secrets
-    Cidr::v4([169, 254, 0, 0], 16),   // link-local, with the metadata address of most clouds
-    Cidr::v4([172, 16, 0, 0], 12),    // private
-    Cidr::v4([192, 0, 0, 0], 24),     // protocol assignments, with one more metadata address
-    Cidr::v4([192, 0, 2, 0], 24),     // documentation
-    Cidr::v4([192, 88, 99, 0], 24),   // 6to4 relays, withdrawn
-    Cidr::v4([192, 168, 0, 0], 16),   // private
-    Cidr::v4([198, 18, 0, 0], 15),    // benchmarks
-    Cidr::v4([198, 51, 100, 0], 24),  // documentation
-    Cidr::v4([203, 0, 113, 0], 24),   // documentation
-    Cidr::v4([224, 0, 0, 0], 4),      // multicast
-    Cidr::v4([240, 0, 0, 0], 4),      // reserved, and broadcast
+    Cidr::v4([169, 254, 0, 0], 16), // link-local, with the metadata address of most clouds
+    Cidr::v4([172, 16, 0, 0], 12), // private
+    Cidr::v4([192, 0, 0, 0], 24), // protocol assignments, with one more metadata address
+    Cidr::v4([192, 0, 2, 0], 24), // documentation
+    Cidr::v4([192, 88, 99, 0], 24), // 6to4 relays, withdrawn
+    Cidr::v4([192, 168, 0, 0], 16), // private
+    Cidr::v4([198, 18, 0, 0], 15), // benchmarks
+    Cidr::v4([198, 51, 100, 0], 24), // documentation
+    Cidr::v4([203, 0, 113, 0], 24), // documentation
+    Cidr::v4([224, 0, 0, 0], 4), // multicast
+    Cidr::v4([240, 0, 0, 0], 4), // reserved, and broadcast
 ];
 
 /// The only IPv6 space from which public unicast addresses are given out. Loopback, mapped IPv4
@@ -87,17 +100,19 @@ const GLOBAL_UNICAST_V6: Cidr = Cidr::v6([0x2000, 0, 0], 3);
 
 /// What is not public inside of [`GLOBAL_UNICAST_V6`].
 const REFUSED_V6: [Cidr; 4] = [
-    Cidr::v6([0x2001, 0, 0], 23),      // protocol assignments: Teredo, benchmarks, ORCHID
+    Cidr::v6([0x2001, 0, 0], 23), // protocol assignments: Teredo, benchmarks, ORCHID
     Cidr::v6([0x2001, 0x0db8, 0], 32), // documentation
-    Cidr::v6([0x2002, 0, 0], 16),      // 6to4: wraps any IPv4 address, private ones too
-    Cidr::v6([0x3fff, 0, 0], 20),      // documentation
+    Cidr::v6([0x2002, 0, 0], 16), // 6to4: wraps any IPv4 address, private ones too
+    Cidr::v6([0x3fff, 0, 0], 20), // documentation
 ];
 
 /// Whether `ip` is a public unicast address, so that a job of any tenant may reach it.
 pub fn is_public(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(_) => !REFUSED_V4.iter().any(|range| range.contains(ip)),
-        IpAddr::V6(_) => GLOBAL_UNICAST_V6.contains(ip) && !REFUSED_V6.iter().any(|range| range.contains(ip)),
+        IpAddr::V6(_) => {
+            GLOBAL_UNICAST_V6.contains(ip) && !REFUSED_V6.iter().any(|range| range.contains(ip))
+        }
     }
 }
 
@@ -107,11 +122,15 @@ const fn width_bits(ip: IpAddr) -> u8 {
 
 /// A shift by the whole width is an overflow, hence the `unwrap_or` for the prefix of length 0.
 fn mask_v4(prefix_bits: u8) -> u32 {
-    u32::MAX.checked_shl(32_u32.saturating_sub(prefix_bits.into())).unwrap_or(0)
+    u32::MAX
+        .checked_shl(32_u32.saturating_sub(prefix_bits.into()))
+        .unwrap_or(0)
 }
 
 fn mask_v6(prefix_bits: u8) -> u128 {
-    u128::MAX.checked_shl(128_u32.saturating_sub(prefix_bits.into())).unwrap_or(0)
+    u128::MAX
+        .checked_shl(128_u32.saturating_sub(prefix_bits.into()))
+        .unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -74,7 +74,11 @@ impl AllowList {
         if list.hosts.len() + list.ranges.len() > ENTRIES_MAX {
             faults.push(format!("has more than {ENTRIES_MAX} entries"));
         }
-        if faults.is_empty() { Ok(list) } else { Err(AllowListError { faults }) }
+        if faults.is_empty() {
+            Ok(list)
+        } else {
+            Err(AllowListError { faults })
+        }
     }
 
     /// Adds the host and port of a URL that the operator configured, such as a model server: naming it
@@ -82,7 +86,10 @@ impl AllowList {
     #[must_use]
     pub fn with_url(mut self, url: &Url) -> Self {
         if let (Some(host), port @ Some(_)) = (url.host_str(), url.port_or_known_default()) {
-            self.hosts.push(HostRule { host: bare(host), port });
+            self.hosts.push(HostRule {
+                host: bare(host),
+                port,
+            });
         }
         self
     }
@@ -90,7 +97,9 @@ impl AllowList {
     /// Whether a URL with this host (as `Url::host_str` gives it) and port is listed by name.
     pub fn permits_host(&self, host: &str, port: u16) -> bool {
         let host = bare(host);
-        self.hosts.iter().any(|rule| rule.host == host && rule.port.is_none_or(|listed| listed == port))
+        self.hosts
+            .iter()
+            .any(|rule| rule.host == host && rule.port.is_none_or(|listed| listed == port))
     }
 
     /// Whether an address is listed; a mapped `::ffff:a.b.c.d` counts as the IPv4 address it reaches.
@@ -123,13 +132,21 @@ fn parse_entry(entry: &str) -> Result<Entry, String> {
 
 fn parse_range(entry: &str) -> Result<Cidr, String> {
     let (base, prefix) = entry.split_once('/').unwrap_or((entry, ""));
-    let base: IpAddr = base.parse().map_err(|_| "is no address range; write it as `10.0.0.0/8` or `fd00::/8`".to_owned())?;
-    let prefix_bits = prefix.parse().map_err(|_| "has no prefix length between 0 and 32 (IPv6: 128)".to_owned())?;
-    Cidr::new(base, prefix_bits).ok_or_else(|| "has address bits after its prefix, or a prefix that is too long".to_owned())
+    let base: IpAddr = base
+        .parse()
+        .map_err(|_| "is no address range; write it as `10.0.0.0/8` or `fd00::/8`".to_owned())?;
+    let prefix_bits = prefix
+        .parse()
+        .map_err(|_| "has no prefix length between 0 and 32 (IPv6: 128)".to_owned())?;
+    Cidr::new(base, prefix_bits)
+        .ok_or_else(|| "has address bits after its prefix, or a prefix that is too long".to_owned())
 }
 
 fn unbracketed(entry: &str) -> &str {
-    entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry)
+    entry
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(entry)
 }
 
 /// The URL parser normalises case, IDN and odd forms of addresses exactly as it will for requests.
@@ -137,8 +154,11 @@ fn parse_host(entry: &str) -> Result<Entry, String> {
     let port = parse_port(entry)?;
     let no_host = || "is no host name; write `host`, `host:port`, an address or a range".to_owned();
     let url = Url::parse(&format!("http://{entry}/")).map_err(|_| no_host())?;
-    let extra =
-        !url.username().is_empty() || url.password().is_some() || url.path() != "/" || url.query().is_some() || url.fragment().is_some();
+    let extra = !url.username().is_empty()
+        || url.password().is_some()
+        || url.path() != "/"
+        || url.query().is_some()
+        || url.fragment().is_some();
     match url.host_str() {
         Some(host) if !extra => Ok(host_entry(host, port)),
         _ => Err(no_host()),
@@ -149,7 +169,10 @@ fn parse_host(entry: &str) -> Result<Entry, String> {
 fn host_entry(host: &str, port: Option<u16>) -> Entry {
     match (unbracketed(host).parse::<IpAddr>(), port) {
         (Ok(ip), None) => Entry::Range(Cidr::single(ip.to_canonical())),
-        _ => Entry::Host(HostRule { host: bare(host), port }),
+        _ => Entry::Host(HostRule {
+            host: bare(host),
+            port,
+        }),
     }
 }
 

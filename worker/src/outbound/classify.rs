@@ -41,11 +41,15 @@ pub fn classify(reply: &OutboundReply) -> ReplyClass {
     let message = format!("{} answered {}", reply.origin, status_text(reply.status));
     match reply.status {
         200..=299 => ReplyClass::Done,
-        429 if is_quota_exhausted(reply.json.as_ref()) => {
-            ReplyClass::Permanent { message: format!("{message}: insufficient_quota, the account's quota is used up") }
-        }
-        429 | 503 => ReplyClass::RateLimited { after: reply.retry_after },
-        300..=399 => ReplyClass::Permanent { message: format!("{message}; redirects are not followed") },
+        429 if is_quota_exhausted(reply.json.as_ref()) => ReplyClass::Permanent {
+            message: format!("{message}: insufficient_quota, the account's quota is used up"),
+        },
+        429 | 503 => ReplyClass::RateLimited {
+            after: reply.retry_after,
+        },
+        300..=399 => ReplyClass::Permanent {
+            message: format!("{message}; redirects are not followed"),
+        },
         408 | 425 => ReplyClass::Retry { message },
         400..=499 => ReplyClass::Permanent { message },
         _ => ReplyClass::Retry { message },
@@ -54,7 +58,9 @@ pub fn classify(reply: &OutboundReply) -> ReplyClass {
 
 /// The standard phrase, never the server's own.
 fn status_text(status: u16) -> String {
-    let phrase = StatusCode::from_u16(status).ok().and_then(|code| code.canonical_reason());
+    let phrase = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|code| code.canonical_reason());
     match phrase {
         Some(phrase) => format!("{status} {phrase}"),
         None => status.to_string(),
@@ -86,7 +92,12 @@ mod tests {
             let class = classify(&reply(status));
             let expected = match status {
                 200..=299 => matches!(class, ReplyClass::Done),
-                429 | 503 => class == ReplyClass::RateLimited { after: Some(Duration::from_secs(7)) },
+                429 | 503 => {
+                    class
+                        == ReplyClass::RateLimited {
+                            after: Some(Duration::from_secs(7)),
+                        }
+                }
                 300..=399 | 400..=407 | 409..=424 | 426..=428 | 430..=499 => {
                     matches!(class, ReplyClass::Permanent { .. })
                 }
@@ -106,7 +117,10 @@ mod tests {
         let ReplyClass::Permanent { message } = classify(&reply(302)) else {
             panic!("302 is permanent");
         };
-        assert_eq!(message, "https://api.example answered 302 Found; redirects are not followed");
+        assert_eq!(
+            message,
+            "https://api.example answered 302 Found; redirects are not followed"
+        );
     }
 
     // F24

@@ -85,15 +85,25 @@ pub struct OutboundClient {
 impl OutboundClient {
     /// Builds both connectors. Fails where TLS cannot work: no root certificates on the machine.
     pub fn new(policy: &OutboundPolicy) -> Result<Self, OutboundError> {
-        let system: Arc<dyn Resolve> = Arc::new(SystemResolver { deadline: policy.connect_timeout });
-        let vetting = VettingResolver { inner: Arc::clone(&system), allow: Arc::new(policy.allow.clone()) };
-        Ok(Self { strict: connector(policy, Arc::new(vetting))?, listed: connector(policy, system)?, policy: Arc::new(policy.clone()) })
+        let system: Arc<dyn Resolve> = Arc::new(SystemResolver {
+            deadline: policy.connect_timeout,
+        });
+        let vetting = VettingResolver {
+            inner: Arc::clone(&system),
+            allow: Arc::new(policy.allow.clone()),
+        };
+        Ok(Self {
+            strict: connector(policy, Arc::new(vetting))?,
+            listed: connector(policy, system)?,
+            policy: Arc::new(policy.clone()),
+        })
     }
 
     /// Sends one request, once. Every answer is a reply, whatever its status; see
     /// [`OutboundReply::class`] and [`OutboundError::class`] for what to do next.
     pub async fn send(&self, request: OutboundRequest) -> Result<OutboundReply, OutboundError> {
-        let checked = check_url(&request.url, &self.policy.allow, &self.policy.ports).map_err(OutboundError::Refused)?;
+        let checked = check_url(&request.url, &self.policy.allow, &self.policy.ports)
+            .map_err(OutboundError::Refused)?;
         let origin = checked.url.origin().ascii_serialization();
         let deadline = self.policy.deadline;
         match timeout(deadline, self.exchange(request, checked, &origin)).await {
@@ -102,14 +112,21 @@ impl OutboundClient {
         }
     }
 
-    async fn exchange(&self, request: OutboundRequest, checked: CheckedUrl, origin: &str) -> Result<OutboundReply, OutboundError> {
+    async fn exchange(
+        &self,
+        request: OutboundRequest,
+        checked: CheckedUrl,
+        origin: &str,
+    ) -> Result<OutboundReply, OutboundError> {
         let response = self
             .prepare(request, checked.url, checked.host_is_listed)
             .send()
             .await
             .map_err(|error| OutboundError::in_flight(origin, &error))?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        let body = read_capped(response, self.policy.reply_bytes_max).await.map_err(|error| OutboundError::in_flight(origin, &error))?;
+        let body = read_capped(response, self.policy.reply_bytes_max)
+            .await
+            .map_err(|error| OutboundError::in_flight(origin, &error))?;
         Ok(reply(origin, status, &headers, &body))
     }
 
@@ -149,21 +166,34 @@ struct CappedBody {
 }
 
 /// Dropping the response closes the connection, so the server cannot go on sending.
-async fn read_capped(mut response: Response, bytes_max: usize) -> Result<CappedBody, reqwest::Error> {
+async fn read_capped(
+    mut response: Response,
+    bytes_max: usize,
+) -> Result<CappedBody, reqwest::Error> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await? {
         let room = bytes_max.saturating_sub(bytes.len());
         if chunk.len() > room {
             bytes.extend_from_slice(&chunk[..room]);
-            return Ok(CappedBody { bytes, truncated: true });
+            return Ok(CappedBody {
+                bytes,
+                truncated: true,
+            });
         }
         bytes.extend_from_slice(&chunk);
     }
-    Ok(CappedBody { bytes, truncated: false })
+    Ok(CappedBody {
+        bytes,
+        truncated: false,
+    })
 }
 
 fn reply(origin: &str, status: u16, headers: &HeaderMap, body: &CappedBody) -> OutboundReply {
-    let json = if body.truncated || !is_json(headers) { None } else { serde_json::from_slice(&body.bytes).ok() };
+    let json = if body.truncated || !is_json(headers) {
+        None
+    } else {
+        serde_json::from_slice(&body.bytes).ok()
+    };
     OutboundReply {
         origin: origin.to_owned(),
         status,
@@ -176,7 +206,10 @@ fn reply(origin: &str, status: u16, headers: &HeaderMap, body: &CappedBody) -> O
 
 /// `application/json`, and relatives such as `application/problem+json; charset=utf-8`.
 fn is_json(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|kind| kind.to_ascii_lowercase().contains("json"))
 }
 
 #[cfg(test)]

@@ -46,7 +46,9 @@ pub enum OutboundError {
         deadline_ms: u128,
     },
     /// The client itself could not be built: the machine lacks root certificates, for example.
-    #[error("the outbound HTTP client could not be set up: {0}; are root certificates (package `ca-certificates`) installed?")]
+    #[error(
+        "the outbound HTTP client could not be set up: {0}; are root certificates (package `ca-certificates`) installed?"
+    )]
     Setup(String),
 }
 
@@ -57,7 +59,9 @@ impl OutboundError {
         match self {
             Self::Refused(_) | Self::Invalid(_) => ReplyClass::Permanent { message },
             Self::Unreachable { .. } => ReplyClass::Unavailable { message },
-            Self::Broken { .. } | Self::TimedOut { .. } | Self::Setup(_) => ReplyClass::Retry { message },
+            Self::Broken { .. } | Self::TimedOut { .. } | Self::Setup(_) => {
+                ReplyClass::Retry { message }
+            }
         }
     }
 
@@ -66,7 +70,10 @@ impl OutboundError {
     }
 
     pub(super) fn timed_out(origin: &str, deadline: Duration) -> Self {
-        Self::TimedOut { origin: origin.to_owned(), deadline_ms: deadline.as_millis() }
+        Self::TimedOut {
+            origin: origin.to_owned(),
+            deadline_ms: deadline.as_millis(),
+        }
     }
 
     /// A failure between the first packet and the last byte. A refusal by our own resolver arrives
@@ -76,7 +83,11 @@ impl OutboundError {
             return Self::Refused(refusal.clone());
         }
         let (origin, cause) = (origin.to_owned(), innermost(error));
-        if error.is_connect() { Self::Unreachable { origin, cause } } else { Self::Broken { origin, cause } }
+        if error.is_connect() {
+            Self::Unreachable { origin, cause }
+        } else {
+            Self::Broken { origin, cause }
+        }
     }
 }
 

@@ -32,7 +32,9 @@ pub enum Refusal {
     #[error("the URL carries a user name or password; send credentials in a header")]
     UserInfo,
     /// A port on which public hosts serve other protocols than HTTP.
-    #[error("port {port} of `{host}` is not open to outbound requests; add `{host}:{port}` to the allow-list")]
+    #[error(
+        "port {port} of `{host}` is not open to outbound requests; add `{host}:{port}` to the allow-list"
+    )]
     Port {
         /// Host of the URL.
         host: String,
@@ -71,7 +73,10 @@ pub fn check_url(text: &str, allow: &AllowList, ports: &[u16]) -> Result<Checked
     if !host_is_listed {
         check_host(host, port, allow, ports)?;
     }
-    Ok(CheckedUrl { url, host_is_listed })
+    Ok(CheckedUrl {
+        url,
+        host_is_listed,
+    })
 }
 
 fn check_form(url: &Url) -> Result<(), Refusal> {
@@ -92,22 +97,41 @@ fn check_host(host: &str, port: u16, allow: &AllowList, ports: &[u16]) -> Result
         return Ok(());
     }
     if literal.is_some_and(|ip| !is_public(ip)) {
-        return Err(Refusal::Private { host: host.to_owned() });
+        return Err(Refusal::Private {
+            host: host.to_owned(),
+        });
     }
     if !ports.contains(&port) {
-        return Err(Refusal::Port { host: host.to_owned(), port });
+        return Err(Refusal::Port {
+            host: host.to_owned(),
+            port,
+        });
     }
     Ok(())
 }
 
 fn literal_ip(host: &str) -> Option<IpAddr> {
-    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+    host.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
 }
 
 /// Passes the addresses on only if every one of them may be reached.
-pub fn vet_addresses(host: &str, addresses: Vec<SocketAddr>, allow: &AllowList) -> Result<Vec<SocketAddr>, Refusal> {
-    let may_reach = |address: &SocketAddr| is_public(address.ip()) || allow.permits_ip(address.ip());
-    if addresses.iter().all(may_reach) { Ok(addresses) } else { Err(Refusal::Private { host: host.to_owned() }) }
+pub fn vet_addresses(
+    host: &str,
+    addresses: Vec<SocketAddr>,
+    allow: &AllowList,
+) -> Result<Vec<SocketAddr>, Refusal> {
+    let may_reach =
+        |address: &SocketAddr| is_public(address.ip()) || allow.permits_ip(address.ip());
+    if addresses.iter().all(may_reach) {
+        Ok(addresses)
+    } else {
+        Err(Refusal::Private {
+            host: host.to_owned(),
+        })
+    }
 }
 
 /// A resolver whose answers have been vetted. The connector uses exactly these addresses.
@@ -138,7 +162,8 @@ impl Resolve for SystemResolver {
         let deadline = self.deadline;
         Box::pin(async move {
             // Port 0 is replaced by the connector with the port of the URL.
-            let looked_up = timeout(deadline, tokio::net::lookup_host((name.as_str(), 0))).await??;
+            let looked_up =
+                timeout(deadline, tokio::net::lookup_host((name.as_str(), 0))).await??;
             let addresses: Vec<SocketAddr> = looked_up.collect();
             Ok(Box::new(addresses.into_iter()) as Addrs)
         })

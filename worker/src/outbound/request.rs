@@ -132,7 +132,9 @@ where
     for (name, value) in pairs {
         total_bytes += name.len() + value.len();
         if headers.len() >= HEADERS_MAX || total_bytes > HEADERS_BYTES_MAX {
-            return Err(OutboundError::Invalid(format!("more than {HEADERS_MAX} headers or {HEADERS_BYTES_MAX} bytes of them")));
+            return Err(OutboundError::Invalid(format!(
+                "more than {HEADERS_MAX} headers or {HEADERS_BYTES_MAX} bytes of them"
+            )));
         }
         let (name, value) = parse_header(name, value)?;
         headers.append(name, value);
@@ -149,7 +151,8 @@ fn parse_header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Ou
     if RESERVED.contains(&parsed.as_str()) {
         return Err(fault("is set by the connection and cannot be chosen"));
     }
-    let mut value = HeaderValue::from_str(value).map_err(|_| fault("has a value with control characters"))?;
+    let mut value =
+        HeaderValue::from_str(value).map_err(|_| fault("has a value with control characters"))?;
     // Any header of a payload may be a credential; this keeps it out of every `Debug` below us.
     value.set_sensitive(true);
     Ok((parsed, value))

@@ -21,13 +21,26 @@ const OPENAI_QUOTAS: [&str; 2] = ["requests", "tokens"];
 const ANTHROPIC_QUOTAS: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
 
 /// The wait that the server asked for, in `(0, 1 h]`, or `None` when it did not say.
-pub fn retry_after(status: u16, headers: &HeaderMap, body: Option<&Value>, now: DateTime<Utc>) -> Option<Duration> {
+pub fn retry_after(
+    status: u16,
+    headers: &HeaderMap,
+    body: Option<&Value>,
+    now: DateTime<Utc>,
+) -> Option<Duration> {
     if !matches!(status, 429 | 503) {
         return None;
     }
-    let told = milliseconds(headers).or_else(|| retry_after_header(headers, now)).or_else(|| body.and_then(retry_info));
+    let told = milliseconds(headers)
+        .or_else(|| retry_after_header(headers, now))
+        .or_else(|| body.and_then(retry_info));
     // A 503 is no matter of quotas, so its reset headers, sent with every answer, mean nothing.
-    let told = told.or_else(|| if status == 429 { quota_reset(headers, now) } else { None });
+    let told = told.or_else(|| {
+        if status == 429 {
+            quota_reset(headers, now)
+        } else {
+            None
+        }
+    });
     told.map(|wait| wait.min(WAIT_MAX))
 }
 
@@ -36,7 +49,9 @@ pub fn is_quota_exhausted(body: Option<&Value>) -> bool {
     let Some(error) = body.and_then(|body| body.get("error")) else {
         return false;
     };
-    ["code", "type"].iter().any(|field| error.get(field).and_then(Value::as_str) == Some("insufficient_quota"))
+    ["code", "type"]
+        .iter()
+        .any(|field| error.get(field).and_then(Value::as_str) == Some("insufficient_quota"))
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
@@ -63,7 +78,11 @@ fn retry_info(body: &Value) -> Option<Duration> {
     details.iter().find_map(|detail| {
         let kind = detail.get("@type")?.as_str()?;
         let delay = detail.get("retryDelay")?.as_str()?;
-        if kind.ends_with("google.rpc.RetryInfo") { go_duration(delay) } else { None }
+        if kind.ends_with("google.rpc.RetryInfo") {
+            go_duration(delay)
+        } else {
+            None
+        }
     })
 }
 
@@ -84,17 +103,29 @@ fn quota_reset(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> {
         reset(headers, &header, &|value| instant(value, now))
     });
     let resets: Vec<Reset> = openai.chain(anthropic).collect();
-    let exhausted = resets.iter().filter(|reset| reset.exhausted).map(|reset| reset.wait).max();
+    let exhausted = resets
+        .iter()
+        .filter(|reset| reset.exhausted)
+        .map(|reset| reset.wait)
+        .max();
     exhausted.or_else(|| resets.iter().map(|reset| reset.wait).max())
 }
 
 /// Azure sends `-1` and `0` as limits that do not exist; such a quota is ignored whole.
-fn reset(headers: &HeaderMap, header: &dyn Fn(&str) -> String, read: &dyn Fn(&str) -> Option<Duration>) -> Option<Reset> {
-    let number = |part: &str| text(headers, &header(part)).and_then(|value| value.parse::<i64>().ok());
+fn reset(
+    headers: &HeaderMap,
+    header: &dyn Fn(&str) -> String,
+    read: &dyn Fn(&str) -> Option<Duration>,
+) -> Option<Reset> {
+    let number =
+        |part: &str| text(headers, &header(part)).and_then(|value| value.parse::<i64>().ok());
     if number("limit").is_some_and(|limit| limit <= 0) {
         return None;
     }
-    Some(Reset { exhausted: number("remaining") == Some(0), wait: read(text(headers, &header("reset"))?)? })
+    Some(Reset {
+        exhausted: number("remaining") == Some(0),
+        wait: read(text(headers, &header("reset"))?)?,
+    })
 }
 
 /// Seconds as a number (Azure) or a Go duration (`OpenAI`).
@@ -144,7 +175,9 @@ fn go_duration(value: &str) -> Option<Duration> {
     while !rest.is_empty() {
         let number_end = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let (number, tail) = rest.split_at(number_end);
-        let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+        let unit_end = tail
+            .find(|c: char| c.is_ascii_digit() || c == '.')
+            .unwrap_or(tail.len());
         let (unit, after) = tail.split_at(unit_end);
         seconds += number.parse::<f64>().ok()? * unit_seconds(unit)?;
         rest = after;

@@ -2,7 +2,11 @@
 //!
 //! One answer per connection, in order, the last one again and again; requests are kept for the test
 //! to look at. It parses no more of HTTP than the length of the request.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use crate::outbound::{AllowList, OutboundClient, OutboundPolicy};
 use std::net::SocketAddr;
@@ -51,7 +55,11 @@ impl TestServer {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, answers, Arc::clone(&requests)));
-        Self { address, requests, _tasks: tasks }
+        Self {
+            address,
+            requests,
+            _tasks: tasks,
+        }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
@@ -112,14 +120,26 @@ fn is_whole(request: &str) -> bool {
     let Some((head, body)) = request.split_once("\r\n\r\n") else {
         return false;
     };
-    let length =
-        head.to_ascii_lowercase().lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse::<usize>().ok()).unwrap_or(0);
+    let length = head
+        .to_ascii_lowercase()
+        .lines()
+        .find_map(|line| {
+            line.strip_prefix("content-length:")?
+                .trim()
+                .parse::<usize>()
+                .ok()
+        })
+        .unwrap_or(0);
     body.len() >= length
 }
 
 /// A client for tests that may reach what `allow` lists.
 pub(crate) fn client(allow: &str) -> OutboundClient {
-    client_with(&OutboundPolicy { allow: AllowList::parse(allow).unwrap(), deadline: TEST_DEADLINE, ..OutboundPolicy::default() })
+    client_with(&OutboundPolicy {
+        allow: AllowList::parse(allow).unwrap(),
+        deadline: TEST_DEADLINE,
+        ..OutboundPolicy::default()
+    })
 }
 
 pub(crate) fn client_with(policy: &OutboundPolicy) -> OutboundClient {

@@ -24,7 +24,9 @@ pub(crate) fn spawn_runs(shared: &Arc<Shared>, jobs: impl IntoIterator<Item = Cl
         work += job.kind.mean().unwrap_or(TASK_WORK);
         together.push(job);
         if work >= TASK_WORK || together.len() == TASK_JOBS_MAX {
-            shared.runs.spawn(run_in_turn(shared.clone(), std::mem::take(&mut together)));
+            shared
+                .runs
+                .spawn(run_in_turn(shared.clone(), std::mem::take(&mut together)));
             work = Duration::ZERO;
         }
     }

@@ -65,7 +65,11 @@ macro_rules! room {
 
 /// For how long a job that begins is waited for by suspects; `None`: it was there at no crash.
 pub(super) fn watch_time(job: &Claimed) -> Option<Duration> {
-    if job.is_suspect() { Some(SERVED_MAX) } else { job.is_watched().then_some(TERM) }
+    if job.is_suspect() {
+        Some(SERVED_MAX)
+    } else {
+        job.is_watched().then_some(TERM)
+    }
 }
 
 /// Runs the suspect when it is alone, or gives it back for later.
@@ -83,7 +87,9 @@ pub(super) async fn run(shared: Arc<Shared>, job: Claimed) {
     let hold = job.hold.clone();
     tracing::warn!(job = %hold.id, kind = job.kind.handler.kind(), ?term, "a job that was there at two crashes runs alone");
     // A task of its own: a handler that blocks its thread must not keep the term from ending.
-    let running = shared.runs.spawn(super::run(shared.clone(), job, Some(slot)));
+    let running = shared
+        .runs
+        .spawn(super::run(shared.clone(), job, Some(slot)));
     tokio::select! {
         () = settled(&shared, &hold, running) => {}
         () = served(&shared, &hold, term) => {}
@@ -125,7 +131,9 @@ async fn turn(shared: &Shared, job: &Claimed) -> Option<Turn> {
         // Asked before the worker closes, so that a suspect which has to wait keeps nobody waiting.
         if has_room(shared, job).await {
             // The term is for running. If long jobs have all slots, another worker may have one.
-            let slot = tokio::time::timeout(SLOT_WAIT, shared.capacity.slot()).await.ok()??;
+            let slot = tokio::time::timeout(SLOT_WAIT, shared.capacity.slot())
+                .await
+                .ok()??;
             if let Some(term) = close(shared, job, &lane).await {
                 return Some(Turn { lane, slot, term });
             }
@@ -166,7 +174,8 @@ async fn wait_for_watched_neighbours(shared: &Shared) {
 async fn wait_for_neighbours(shared: &Shared) {
     let closed_at = Instant::now();
     // What waits for a slot, or is being read at this moment, is given back when it gets one.
-    let is_any_young = || shared.capacity.busy() > shared.held.running_for(NEIGHBOURS_MAX) + OWN_SLOT;
+    let is_any_young =
+        || shared.capacity.busy() > shared.held.running_for(NEIGHBOURS_MAX) + OWN_SLOT;
     while is_any_young() && closed_at.elapsed() < NEIGHBOURS_MAX {
         tokio::time::sleep(LOOK).await;
     }
@@ -188,13 +197,18 @@ fn not_now<T>(outage: &Outage, otherwise: T) -> T {
 
 /// Whether another suspect may run alone in the fleet now; not if that cannot be seen.
 async fn has_room(shared: &Shared, job: &Claimed) -> bool {
-    ask_for_room(shared, job).await.unwrap_or_else(|outage| not_now(&outage, false))
+    ask_for_room(shared, job)
+        .await
+        .unwrap_or_else(|outage| not_now(&outage, false))
 }
 
 async fn ask_for_room(shared: &Shared, job: &Claimed) -> Result<bool, Outage> {
     let op = "looking for other suspects";
     let mut lent = shared.pg.main(op).await?;
-    let query = sqlx::query_scalar(concat!("SELECT ", room!())).bind(job.hold.id).bind(job.queue.id).bind(job.kind.kind_id);
+    let query = sqlx::query_scalar(concat!("SELECT ", room!()))
+        .bind(job.hold.id)
+        .bind(job.queue.id)
+        .bind(job.kind.kind_id);
     let room = within(op, query.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(room)
@@ -206,7 +220,12 @@ async fn mark(shared: &Shared, job: &Claimed) -> Result<Option<Duration>, Outage
     let mut lent = shared.pg.main(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
     // One at a time: the statement after the lock sees what the last holder has written.
-    within(op, sqlx::query("SELECT pg_advisory_xact_lock(hashtext('millstream.isolated'))").execute(&mut *tx)).await?;
+    within(
+        op,
+        sqlx::query("SELECT pg_advisory_xact_lock(hashtext('millstream.isolated'))")
+            .execute(&mut *tx),
+    )
+    .await?;
     let update = sqlx::query_as(concat!(
         "WITH marked AS (UPDATE millstream.lease SET isolated = true, started = true, leased_at = now()
            WHERE job_id = $1 AND epoch = $4 AND worker_id = $5 AND ",
@@ -240,11 +259,17 @@ struct Past {
 /// How long a suspect is by itself. One that has outlived a term gets as long as it takes to kill, if it is a killer: what it needed
 /// the quickest time, since an innocent job was killed at any time. If it outlives that too, what it needed at most.
 fn term(past: &Past) -> Duration {
-    let longer = |ran_ms: Option<i32>| TERM.max(TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()));
+    let longer = |ran_ms: Option<i32>| {
+        TERM.max(
+            TERM_FACTOR * Duration::from_millis(ran_ms.unwrap_or_default().unsigned_abs().into()),
+        )
+    };
     match past.counted - i64::from(CRASHES_MAX - 1) {
         ..=0 => TERM,
         1 => longer(past.ran_ms_min).min(TERM_MAX),
-        _ if past.counted + past.excused < CRASHES_PER_TERM_MAX => longer(past.ran_ms_max).min(TERM_MAX),
+        _ if past.counted + past.excused < CRASHES_PER_TERM_MAX => {
+            longer(past.ran_ms_max).min(TERM_MAX)
+        }
         _ => longer(past.ran_ms_max),
     }
 }
@@ -274,7 +299,12 @@ mod tests {
     use super::*;
 
     fn past(counted: i64, ran_ms: (i32, i32), excused: i64) -> Past {
-        Past { counted, ran_ms_min: Some(ran_ms.0), ran_ms_max: Some(ran_ms.1), excused }
+        Past {
+            counted,
+            ran_ms_min: Some(ran_ms.0),
+            ran_ms_max: Some(ran_ms.1),
+            excused,
+        }
     }
 
     #[test]
@@ -282,8 +312,20 @@ mod tests {
         assert_eq!(term(&past(2, (7_000, 7_000), 3)), TERM);
         assert_eq!(term(&past(3, (100, 9_000), 0)), TERM);
         assert_eq!(term(&past(3, (3_000, 9_000), 0)), Duration::from_secs(9));
-        assert_eq!(term(&past(4, (100, 3_000), 0)), Duration::from_secs(9), "it has outlived two");
-        assert_eq!(term(&Past { counted: 4, ran_ms_min: None, ran_ms_max: None, excused: 0 }), TERM);
+        assert_eq!(
+            term(&past(4, (100, 3_000), 0)),
+            Duration::from_secs(9),
+            "it has outlived two"
+        );
+        assert_eq!(
+            term(&Past {
+                counted: 4,
+                ran_ms_min: None,
+                ran_ms_max: None,
+                excused: 0
+            }),
+            TERM
+        );
     }
 
     #[test]

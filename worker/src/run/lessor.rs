@@ -36,7 +36,11 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 static LINES: Seldom = Seldom::new();
 
 /// Runs until `stop` fires.
-pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<Vec<Arc<Hold>>>, stop: CancellationToken) {
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut fresh: mpsc::UnboundedReceiver<Vec<Arc<Hold>>>,
+    stop: CancellationToken,
+) {
     let mut waiting: VecDeque<Arc<Hold>> = VecDeque::new();
     // Perhaps leased: the answer was lost. A run that ends meanwhile waits until it is known from which state to settle.
     let mut unknown = Vec::new();
@@ -77,7 +81,11 @@ pub(crate) async fn run(shared: Arc<Shared>, mut fresh: mpsc::UnboundedReceiver<
 /// Adds the holds that have waited long enough and have not ended.
 fn take_due(waiting: &mut VecDeque<Arc<Hold>>, due: &mut Vec<Arc<Hold>>) {
     let now = Instant::now();
-    while due.len() < PARCEL_JOBS_MAX && waiting.front().is_some_and(|h| now.duration_since(h.read_at) >= LEASE_DELAY) {
+    while due.len() < PARCEL_JOBS_MAX
+        && waiting
+            .front()
+            .is_some_and(|h| now.duration_since(h.read_at) >= LEASE_DELAY)
+    {
         due.extend(waiting.pop_front().filter(|hold| hold.begin_lease()));
     }
 }

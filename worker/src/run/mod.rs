@@ -17,7 +17,9 @@ use std::{
 };
 
 use futures::FutureExt;
-use millstream_common::{failpoint::reach, limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, rehand::Reach};
+use millstream_common::{
+    failpoint::reach, limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, rehand::Reach,
+};
 use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
@@ -46,7 +48,9 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
         Start::NotHere => return Box::pin(give_back(&shared, job, None)).await,
     };
     let watched = isolated::watch_time(&job).map(|time| shared.capacity.watch(time));
-    if shared.capacity.is_closed() && !job.is_suspect() || shared.capacity.is_closing() && job.is_watched() {
+    if shared.capacity.is_closed() && !job.is_suspect()
+        || shared.capacity.is_closing() && job.is_watched()
+    {
         // A suspect is about to run alone here: others can start this one.
         drop((slot, watched));
         let rest = job.is_watched().then_some(isolated::REST);
@@ -109,7 +113,11 @@ fn slot_at_once(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> 
 
 /// Leave to start; `None`: the job is lost.
 async fn slot(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> {
-    if job.is_watched() { Box::pin(watched::slot(shared, &job.hold)).await } else { shared.capacity.slot().await }
+    if job.is_watched() {
+        Box::pin(watched::slot(shared, &job.hold)).await
+    } else {
+        shared.capacity.slot().await
+    }
 }
 
 /// How the handler's future came to its end.
@@ -157,17 +165,35 @@ fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
 
 #[expect(clippy::needless_pass_by_value, reason = "as `catch_unwind` gives it")]
 fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    Err(Failure::Panicked(stored(text.unwrap_or("no message"), ERROR_BYTES_MAX)))
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    Err(Failure::Panicked(stored(
+        text.unwrap_or("no message"),
+        ERROR_BYTES_MAX,
+    )))
 }
 
 /// Hands the outcome to settle, unless the job was lost meanwhile.
-async fn propose(shared: &Arc<Shared>, job: Claimed, started_at: chrono::DateTime<chrono::Utc>, ran: Duration, outcome: Outcome) {
+async fn propose(
+    shared: &Arc<Shared>,
+    job: Claimed,
+    started_at: chrono::DateTime<chrono::Utc>,
+    ran: Duration,
+    outcome: Outcome,
+) {
     let Some(from) = job.hold.begin_settle().await else {
         return forget(&job);
     };
     // The settler outlives every run; a send fails only when the process is ending, and then the job is handed out again.
-    drop(shared.outcomes.send(Ended { job, from, started_at, ran, outcome }));
+    drop(shared.outcomes.send(Ended {
+        job,
+        from,
+        started_at,
+        ran,
+        outcome,
+    }));
 }
 
 /// Somebody else's job now, or nobody's: its entry is no longer needed.
@@ -186,9 +212,18 @@ async fn give_back(shared: &Arc<Shared>, job: Claimed, rest: Option<Duration>) {
     if job.hold.begin_settle().await.is_none() {
         return;
     }
-    match hand_back(shared, &[(job.hold.id, job.hold.epoch)], Reach::Leased, rest).await {
+    match hand_back(
+        shared,
+        &[(job.hold.id, job.hold.epoch)],
+        Reach::Leased,
+        rest,
+    )
+    .await
+    {
         Ok(_) => {
-            let meters = shared.meters.job(&job.queue, job.kind.kind_id, job.kind.handler.kind());
+            let meters = shared
+                .meters
+                .job(&job.queue, job.kind.kind_id, job.kind.handler.kind());
             meters.finished(JobOutcome::Released, 1);
             if let Some(entry) = job.hold.entry.as_ref().filter(|_| !job.hold.is_leased()) {
                 entry.release();

@@ -25,14 +25,23 @@ use crate::{claim::hold::From, shared::Shared};
 
 /// Writes successes without effects. Returns those that must be tried again by themselves.
 pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) -> Vec<Ended> {
-    let (short, leased): (Vec<_>, Vec<_>) = batch.into_iter().partition(|ended| ended.from == From::Available);
-    let (mut left, leased) = futures::join!(settle_from(shared, short, From::Available), settle_from(shared, leased, From::Running));
+    let (short, leased): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .partition(|ended| ended.from == From::Available);
+    let (mut left, leased) = futures::join!(
+        settle_from(shared, short, From::Available),
+        settle_from(shared, leased, From::Running)
+    );
     left.extend(leased);
     left
 }
 
 async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) -> Vec<Ended> {
-    let mut open = if batch.is_empty() { Vec::new() } else { vec![batch] };
+    let mut open = if batch.is_empty() {
+        Vec::new()
+    } else {
+        vec![batch]
+    };
     let mut left = Vec::new();
     while let Some(mut batch) = open.pop() {
         match write_patiently(shared, &Columns::of(&mut batch), from).await {
@@ -46,7 +55,9 @@ async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) -> Vec
                 open.extend([batch, half]);
             }
             Err(outage) if outage.is_about_the_data() => {
-                batch.iter_mut().for_each(|ended| ended.outcome = Err(unwritable(&outage)));
+                batch
+                    .iter_mut()
+                    .for_each(|ended| ended.outcome = Err(unwritable(&outage)));
                 left.extend(fail::settle(shared, batch).await);
             }
             Err(_) => left.extend(batch),
@@ -64,11 +75,18 @@ async fn conclude_accepted(shared: &Shared, batch: Vec<Ended>, accepted: Option<
 }
 
 /// Writes until Postgres has answered, if only that the batch is to be taken apart. On giving up, entries stay pending and leases expire.
-async fn write_patiently(shared: &Shared, columns: &Columns, from: From) -> Result<Option<HashSet<JobId>>, Outage> {
+async fn write_patiently(
+    shared: &Shared,
+    columns: &Columns,
+    from: From,
+) -> Result<Option<HashSet<JobId>>, Outage> {
     let mut patience = Patience::new(shared);
     loop {
         match write(shared, columns, from).await {
-            Err(outage) if !is_held(&outage) && !outage.may_be_of_one_row() && patience.allows_another(&outage).await => {}
+            Err(outage)
+                if !is_held(&outage)
+                    && !outage.may_be_of_one_row()
+                    && patience.allows_another(&outage).await => {}
             answered => return answered,
         }
     }
@@ -93,7 +111,13 @@ struct Columns {
 impl Columns {
     fn of(batch: &mut [Ended]) -> Self {
         batch.sort_unstable_by_key(|ended| ended.job.hold.id);
-        let result = |ended: &Ended| ended.outcome.as_ref().ok().and_then(|success| success.result.clone());
+        let result = |ended: &Ended| {
+            ended
+                .outcome
+                .as_ref()
+                .ok()
+                .and_then(|success| success.result.clone())
+        };
         let results: Vec<_> = batch.iter().map(result).collect();
         Self {
             ids: batch.iter().map(|e| e.job.hold.id).collect(),
@@ -105,7 +129,11 @@ impl Columns {
 }
 
 /// `None`: all were accepted; else the ids that were.
-async fn write(shared: &Shared, columns: &Columns, from: From) -> Result<Option<HashSet<JobId>>, Outage> {
+async fn write(
+    shared: &Shared,
+    columns: &Columns,
+    from: From,
+) -> Result<Option<HashSet<JobId>>, Outage> {
     let op = "settling";
     let mut lent = shared.pg.hot(op).await?;
     let written = match from {
@@ -116,13 +144,20 @@ async fn write(shared: &Shared, columns: &Columns, from: From) -> Result<Option<
         Ok(count) => count,
         Err(outage) => return Err(lent.after(outage)),
     };
-    let accepted =
-        if count == columns.ids.len() as u64 { None } else { Some(within(op, read_back(lent.conn(), shared.worker_id, columns)).await?) };
+    let accepted = if count == columns.ids.len() as u64 {
+        None
+    } else {
+        Some(within(op, read_back(lent.conn(), shared.worker_id, columns)).await?)
+    };
     lent.done();
     Ok(accepted)
 }
 
-async fn complete_short(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
+async fn complete_short(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    columns: &Columns,
+) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(concat!(
         "UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, finished_at = now(),
                started_at = ($3::timestamptz[])[width_bucket(j.id, $1)], result = ($4::text[])[width_bucket(j.id, $1)]
@@ -141,7 +176,11 @@ async fn complete_short(conn: &mut PgConnection, worker_id: i64, columns: &Colum
     Ok(done.rows_affected())
 }
 
-async fn complete_leased(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<u64, sqlx::Error> {
+async fn complete_leased(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    columns: &Columns,
+) -> Result<u64, sqlx::Error> {
     let done: i64 = sqlx::query_scalar(concat!(
         "WITH done AS (
                UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, finished_at = now(),
@@ -164,7 +203,11 @@ async fn complete_leased(conn: &mut PgConnection, worker_id: i64, columns: &Colu
     Ok(done as u64)
 }
 
-async fn read_back(conn: &mut PgConnection, worker_id: i64, columns: &Columns) -> Result<HashSet<JobId>, sqlx::Error> {
+async fn read_back(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    columns: &Columns,
+) -> Result<HashSet<JobId>, sqlx::Error> {
     let rows: Vec<JobId> = sqlx::query_scalar(
         "SELECT j.id FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 2 AND j.worker_id = $3",

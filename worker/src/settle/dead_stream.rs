@@ -40,7 +40,13 @@ impl Notice {
 pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Notice>) {
     let told: Vec<(String, Cmd)> = notices
         .map(|notice| {
-            tracing::warn!(job = notice.job, kind = notice.kind, reason = notice.reason, error = notice.error, "a job is dead");
+            tracing::warn!(
+                job = notice.job,
+                kind = notice.kind,
+                reason = notice.reason,
+                error = notice.error,
+                "a job is dead"
+            );
             let board = shared.redis.keys().dead(&notice.queue);
             let added = added(&board, &notice);
             (board, added)
@@ -56,10 +62,21 @@ pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Noti
 
 fn added(board: &str, notice: &Notice) -> Cmd {
     let mut cmd = redis::cmd("XADD");
-    cmd.arg(board).arg("MAXLEN").arg("~").arg(DEAD_STREAM_ENTRIES_MAX).arg("*");
-    cmd.arg("job").arg(&notice.job).arg("kind").arg(&notice.kind).arg("reason").arg(&notice.reason);
-    cmd.arg("error").arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX));
-    cmd.arg("at").arg(millstream_common::clock::now().to_rfc3339());
+    cmd.arg(board)
+        .arg("MAXLEN")
+        .arg("~")
+        .arg(DEAD_STREAM_ENTRIES_MAX)
+        .arg("*");
+    cmd.arg("job")
+        .arg(&notice.job)
+        .arg("kind")
+        .arg(&notice.kind)
+        .arg("reason")
+        .arg(&notice.reason);
+    cmd.arg("error")
+        .arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX));
+    cmd.arg("at")
+        .arg(millstream_common::clock::now().to_rfc3339());
     cmd
 }
 
@@ -67,7 +84,11 @@ fn added(board: &str, notice: &Notice) -> Cmd {
 async fn put_up(shared: &Shared, told: &[(String, Cmd)]) -> Result<(), Outage> {
     let all = pipeline(told.iter().map(|(_, added)| added));
     let refused = sent(shared, all).await?;
-    let gone: HashSet<&str> = refused.iter().filter(|(_, error)| takes_no_entries(error)).map(|(nth, _)| told[*nth].0.as_str()).collect();
+    let gone: HashSet<&str> = refused
+        .iter()
+        .filter(|(_, error)| takes_no_entries(error))
+        .map(|(nth, _)| told[*nth].0.as_str())
+        .collect();
     let other = refused.iter().find(|(_, error)| !takes_no_entries(error));
     if let Some((nth, error)) = other {
         tracing::debug!(board = told[*nth].0, %error, "a dead-letter stream has not taken a notice");
@@ -75,8 +96,14 @@ async fn put_up(shared: &Shared, told: &[(String, Cmd)]) -> Result<(), Outage> {
     if gone.is_empty() {
         return Ok(());
     }
-    let removed: Vec<Cmd> = gone.iter().map(|board| redis::cmd("DEL").arg(*board).to_owned()).collect();
-    let again = told.iter().filter(|(board, _)| gone.contains(board.as_str())).map(|(_, added)| added);
+    let removed: Vec<Cmd> = gone
+        .iter()
+        .map(|board| redis::cmd("DEL").arg(*board).to_owned())
+        .collect();
+    let again = told
+        .iter()
+        .filter(|(board, _)| gone.contains(board.as_str()))
+        .map(|(_, added)| added);
     let anew = pipeline(removed.iter().chain(again));
     sent(shared, anew).await.map(drop)
 }
@@ -91,6 +118,13 @@ fn pipeline<'a>(commands: impl Iterator<Item = &'a Cmd>) -> Pipeline {
 async fn sent(shared: &Shared, mut pipe: Pipeline) -> Result<Vec<(usize, RedisError)>, Outage> {
     let op = "announcing dead jobs";
     let mut conn = shared.redis.connection(op).await?;
-    let answers: Vec<Result<Value, RedisError>> = shared.redis.within(op, pipe.ignore_errors().query_async(&mut conn)).await?;
-    Ok(answers.into_iter().enumerate().filter_map(|(nth, answer)| Some((nth, answer.err()?))).collect())
+    let answers: Vec<Result<Value, RedisError>> = shared
+        .redis
+        .within(op, pipe.ignore_errors().query_async(&mut conn))
+        .await?;
+    Ok(answers
+        .into_iter()
+        .enumerate()
+        .filter_map(|(nth, answer)| Some((nth, answer.err()?)))
+        .collect())
 }

@@ -35,7 +35,9 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) -> Option<End
         Err(_) => return settle_failure(shared, ended).await,
     };
     match complete_patiently(shared, &ended, &mut effect).await {
-        Ok(Some(accepted)) => conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await,
+        Ok(Some(accepted)) => {
+            conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await
+        }
         Ok(None) => {
             if let Ok(success) = &mut ended.outcome {
                 success.effect = effect;
@@ -55,7 +57,11 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) -> Option<End
 
 /// Whether the completion was accepted, `None` if others must not wait for the answer, or what its failure means for the job: the database's
 /// complaint is one, an outage is not.
-async fn complete_patiently(shared: &Shared, ended: &Ended, effect: &mut Option<Effect>) -> Result<Option<bool>, Failure> {
+async fn complete_patiently(
+    shared: &Shared,
+    ended: &Ended,
+    effect: &mut Option<Effect>,
+) -> Result<Option<bool>, Failure> {
     let had_effect = effect.is_some();
     let mut patience = Patience::new(shared);
     loop {
@@ -96,7 +102,11 @@ impl From<Outage> for Problem {
     }
 }
 
-async fn complete(shared: &Shared, ended: &Ended, effect: &mut Option<Effect>) -> Result<bool, Problem> {
+async fn complete(
+    shared: &Shared,
+    ended: &Ended,
+    effect: &mut Option<Effect>,
+) -> Result<bool, Problem> {
     let op = "settling with writes";
     let mut lent = shared.pg.main(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
@@ -112,18 +122,36 @@ async fn complete(shared: &Shared, ended: &Ended, effect: &mut Option<Effect>) -
 
 async fn write(conn: &mut PgConnection, effect: Effect) -> Result<(), Problem> {
     match tokio::time::timeout(EFFECT_DEADLINE, effect(conn)).await {
-        Ok(written) => written.map_err(|source| Outage::Postgres { op: "writing what a job has done", source }).or_else(refused_or_away),
+        Ok(written) => written
+            .map_err(|source| Outage::Postgres {
+                op: "writing what a job has done",
+                source,
+            })
+            .or_else(refused_or_away),
         // Uses up an attempt: a write that is always too slow must end somewhere.
-        Err(_) => Err(Problem::Effect(format!("its writes took longer than {} s", EFFECT_DEADLINE.as_secs()))),
+        Err(_) => Err(Problem::Effect(format!(
+            "its writes took longer than {} s",
+            EFFECT_DEADLINE.as_secs()
+        ))),
     }
 }
 
 fn refused_or_away(outage: Outage) -> Result<(), Problem> {
-    if outage.is_passing() { Err(outage.into()) } else { Err(Problem::Effect(in_full(&outage))) }
+    if outage.is_passing() {
+        Err(outage.into())
+    } else {
+        Err(Problem::Effect(in_full(&outage)))
+    }
 }
 
-async fn mark_completed(conn: &mut PgConnection, worker_id: i64, ended: &Ended) -> Result<bool, sqlx::Error> {
-    let Ok(Success { result, tokens, .. }) = &ended.outcome else { return Ok(false) };
+async fn mark_completed(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    ended: &Ended,
+) -> Result<bool, sqlx::Error> {
+    let Ok(Success { result, tokens, .. }) = &ended.outcome else {
+        return Ok(false);
+    };
     let done: i64 = sqlx::query_scalar(
         concat!(
             "WITH done AS (
@@ -164,9 +192,18 @@ async fn committed(shared: &Shared, ended: &Ended) -> bool {
 async fn read_completed(shared: &Shared, id: JobId, epoch: i32) -> Result<bool, Outage> {
     let op = "reading an unknown outcome";
     let mut lent = shared.pg.main(op).await?;
-    let query =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM millstream.job WHERE id = $1 AND epoch = $2 AND state = 2 AND worker_id = $3)");
-    let done = within(op, query.bind(id).bind(epoch).bind(shared.worker_id).fetch_one(lent.conn())).await?;
+    let query = sqlx::query_scalar(
+        "SELECT EXISTS (SELECT 1 FROM millstream.job WHERE id = $1 AND epoch = $2 AND state = 2 AND worker_id = $3)",
+    );
+    let done = within(
+        op,
+        query
+            .bind(id)
+            .bind(epoch)
+            .bind(shared.worker_id)
+            .fetch_one(lent.conn()),
+    )
+    .await?;
     lent.done();
     Ok(done)
 }
@@ -179,7 +216,11 @@ async fn settle_failure(shared: &Arc<Shared>, ended: Ended) -> Option<Ended> {
     }
     let ok = !accepted.is_empty();
     if ok && verdict.outcome == JobOutcome::Dead {
-        dead_stream::announce(shared, std::iter::once(dead_stream::Notice::of(&ended, &verdict))).await;
+        dead_stream::announce(
+            shared,
+            std::iter::once(dead_stream::Notice::of(&ended, &verdict)),
+        )
+        .await;
     }
     conclude(shared, vec![(ended, ok, verdict.outcome)]).await;
     None

@@ -27,11 +27,22 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut batch: Vec<Ended>) -> Vec<E
     }
     // The lock order of all who change several jobs.
     batch.sort_unstable_by_key(|ended| ended.job.hold.id);
-    let Some(judged) = judge(shared, batch).await else { return Vec::new() };
-    let rows: Vec<_> = judged.iter().map(|(ended, verdict)| Row::of(ended, verdict)).collect();
-    let Some(Written { accepted, left }) = write_patiently(shared, &rows).await else { return Vec::new() };
-    let (judged, left): (Vec<_>, Vec<_>) = judged.into_iter().partition(|(ended, _)| !left.contains(&ended.job.hold.id));
-    let buried = judged.iter().filter(|(e, v)| v.outcome == JobOutcome::Dead && accepted.contains(&e.job.hold.id));
+    let Some(judged) = judge(shared, batch).await else {
+        return Vec::new();
+    };
+    let rows: Vec<_> = judged
+        .iter()
+        .map(|(ended, verdict)| Row::of(ended, verdict))
+        .collect();
+    let Some(Written { accepted, left }) = write_patiently(shared, &rows).await else {
+        return Vec::new();
+    };
+    let (judged, left): (Vec<_>, Vec<_>) = judged
+        .into_iter()
+        .partition(|(ended, _)| !left.contains(&ended.job.hold.id));
+    let buried = judged
+        .iter()
+        .filter(|(e, v)| v.outcome == JobOutcome::Dead && accepted.contains(&e.job.hold.id));
     dead_stream::announce(shared, buried.map(|(e, v)| dead_stream::Notice::of(e, v))).await;
     let settled = judged.into_iter().map(|(ended, verdict)| {
         let ok = accepted.contains(&ended.job.hold.id);
@@ -59,7 +70,9 @@ pub(crate) async fn write_patiently(shared: &Shared, rows: &[Row]) -> Option<Wri
             Err(outage) if is_held(&outage) => written.left.extend(rows.iter().map(|row| row.id)),
             Err(outage) if !outage.may_be_of_one_row() => return None,
             Err(outage) => match rows {
-                [row] if outage.is_about_the_data() => written.accepted.extend(write_plainly(shared, row, &outage).await),
+                [row] if outage.is_about_the_data() => written
+                    .accepted
+                    .extend(write_plainly(shared, row, &outage).await),
                 [row] => drop(written.left.insert(row.id)),
                 rows => open.extend(<[_; 2]>::from(rows.split_at(rows.len() / 2))),
             },
@@ -73,14 +86,20 @@ async fn write_or_refuse(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>
     let mut patience = Patience::new(shared);
     loop {
         match write_once(shared, rows).await {
-            Err(outage) if !is_held(&outage) && !outage.may_be_of_one_row() && patience.allows_another(&outage).await => {}
+            Err(outage)
+                if !is_held(&outage)
+                    && !outage.may_be_of_one_row()
+                    && patience.allows_another(&outage).await => {}
             answered => return answered,
         }
     }
 }
 
 async fn write_plainly(shared: &Shared, row: &Row, refusal: &Outage) -> HashSet<JobId> {
-    let plain = Row { message: plain(&row.message), ..row.clone() };
+    let plain = Row {
+        message: plain(&row.message),
+        ..row.clone()
+    };
     match write_or_refuse(shared, &[plain]).await {
         Ok(accepted) => accepted,
         Err(outage) => {
@@ -92,8 +111,16 @@ async fn write_plainly(shared: &Shared, row: &Row, refusal: &Outage) -> HashSet<
 
 /// The text in letters that every encoding has; the others are told by their numbers.
 pub(crate) fn plain(text: &str) -> String {
-    let shown: String =
-        text.chars().map(|c| if c == '\0' || !c.is_ascii() { c.escape_unicode().to_string() } else { c.to_string() }).collect();
+    let shown: String = text
+        .chars()
+        .map(|c| {
+            if c == '\0' || !c.is_ascii() {
+                c.escape_unicode().to_string()
+            } else {
+                c.to_string()
+            }
+        })
+        .collect();
     bounded(&shown, ERROR_BYTES_MAX)
 }
 
@@ -122,7 +149,11 @@ pub(crate) async fn judge(shared: &Shared, batch: Vec<Ended>) -> Option<Vec<(End
 fn judge_one(ended: Ended, before: Streak) -> Option<(Ended, Verdict)> {
     let failure = ended.outcome.as_ref().err()?;
     let job = &ended.job;
-    let history = History { attempt: job.attempt, max_attempts: job.max_attempts, before };
+    let history = History {
+        attempt: job.attempt,
+        max_attempts: job.max_attempts,
+        before,
+    };
     let verdict = decide(failure, &job.kind.handler, history, rand_unit());
     Some((ended, verdict))
 }
@@ -167,7 +198,11 @@ impl Row {
 
 /// Returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, and
 /// not as a crash, which others write for a worker that they take for dead.
-async fn write(conn: &mut PgConnection, worker_id: i64, rows: &[Row]) -> Result<HashSet<JobId>, sqlx::Error> {
+async fn write(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    rows: &[Row],
+) -> Result<HashSet<JobId>, sqlx::Error> {
     fn column<T>(rows: &[Row], f: impl Fn(&Row) -> T) -> Vec<T> {
         rows.iter().map(f).collect()
     }
@@ -220,7 +255,10 @@ mod tests {
     // X07
     #[test]
     fn x07_a_text_that_no_database_need_know_is_plain() {
-        assert_eq!(plain("no room: \0 in ü, 😀"), "no room: \\u{0} in \\u{fc}, \\u{1f600}");
+        assert_eq!(
+            plain("no room: \0 in ü, 😀"),
+            "no room: \\u{0} in \\u{fc}, \\u{1f600}"
+        );
         assert!(plain(&"漢".repeat(ERROR_BYTES_MAX)).len() <= ERROR_BYTES_MAX + 8);
     }
 }

@@ -20,7 +20,10 @@ pub(super) async fn settle(shared: &Arc<Shared>, mut left: Vec<Ended>, alone: &S
     let mut passing = true;
     while !left.is_empty() {
         if !patience.allows(passing).await {
-            tracing::warn!(jobs = left.len(), "outcomes were given up: their jobs are handed out again");
+            tracing::warn!(
+                jobs = left.len(),
+                "outcomes were given up: their jobs are handed out again"
+            );
             return;
         }
         match held_now(&shared.pg, left.iter().map(|ended| ended.job.hold.id)).await {
@@ -37,8 +40,15 @@ pub(super) async fn settle(shared: &Arc<Shared>, mut left: Vec<Ended>, alone: &S
 }
 
 /// Returns those that must wait on.
-async fn write_free(shared: &Arc<Shared>, left: Vec<Ended>, held: &HashSet<JobId>, alone: &Semaphore) -> Vec<Ended> {
-    let (mut waiting, free): (Vec<_>, Vec<_>) = left.into_iter().partition(|ended| held.contains(&ended.job.hold.id));
+async fn write_free(
+    shared: &Arc<Shared>,
+    left: Vec<Ended>,
+    held: &HashSet<JobId>,
+    alone: &Semaphore,
+) -> Vec<Ended> {
+    let (mut waiting, free): (Vec<_>, Vec<_>) = left
+        .into_iter()
+        .partition(|ended| held.contains(&ended.job.hold.id));
     if let Some(job) = waiting.first()
         && let Some(kept_back) = LINES.may_speak()
     {

@@ -83,13 +83,22 @@ pub(crate) struct Ended {
 }
 
 /// Collects outcomes until `stop` fires and none is left.
-pub(crate) async fn run(shared: Arc<Shared>, mut ended: mpsc::UnboundedReceiver<Ended>, stop: CancellationToken) {
-    let (writes, alone) = (Arc::new(Semaphore::new(WRITES_MAX)), Arc::new(Semaphore::new(ALONE_MAX)));
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    mut ended: mpsc::UnboundedReceiver<Ended>,
+    stop: CancellationToken,
+) {
+    let (writes, alone) = (
+        Arc::new(Semaphore::new(WRITES_MAX)),
+        Arc::new(Semaphore::new(ALONE_MAX)),
+    );
     let tasks = Tasks::new();
     loop {
         shared.pulses.turn("settle", SILENCE_MAX);
         // The permit first: what ends while both writers are busy joins the next batch.
-        let Ok(permit) = writes.clone().acquire_owned().await else { break };
+        let Ok(permit) = writes.clone().acquire_owned().await else {
+            break;
+        };
         let mut batch = Vec::with_capacity(64);
         tokio::select! {
             biased;
@@ -127,7 +136,9 @@ impl Sorted {
             match &ended.outcome {
                 // Jobs of a pipeline stage lock the stage's row: one transaction each, so that batches cannot deadlock.
                 _ if ended.job.stage_id.is_some() => sorted.alone.push(ended),
-                Ok(success) if success.effect.is_some() || success.tokens.is_some() => sorted.alone.push(ended),
+                Ok(success) if success.effect.is_some() || success.tokens.is_some() => {
+                    sorted.alone.push(ended)
+                }
                 Ok(_) => sorted.plain.push(ended),
                 Err(_) => sorted.failed.push(ended),
             }
@@ -138,16 +149,25 @@ impl Sorted {
 
 /// Writes batches. Returns those that must be tried again by themselves.
 async fn together(shared: &Arc<Shared>, plain: Vec<Ended>, failed: Vec<Ended>) -> Vec<Ended> {
-    let (mut left, held) = futures::join!(complete::settle(shared, plain), fail::settle(shared, failed));
+    let (mut left, held) = futures::join!(
+        complete::settle(shared, plain),
+        fail::settle(shared, failed)
+    );
     left.extend(held);
     left
 }
 
 /// Writes outcomes one by one. Returns those that must be tried again.
-async fn by_themselves(shared: &Arc<Shared>, outcomes: Vec<Ended>, permits: &Semaphore) -> Vec<Ended> {
+async fn by_themselves(
+    shared: &Arc<Shared>,
+    outcomes: Vec<Ended>,
+    permits: &Semaphore,
+) -> Vec<Ended> {
     let mut left = Vec::new();
     for ended in outcomes {
-        let Ok(_permit) = permits.acquire().await else { break };
+        let Ok(_permit) = permits.acquire().await else {
+            break;
+        };
         left.extend(effect::settle(shared, ended).await);
     }
     left
@@ -155,7 +175,10 @@ async fn by_themselves(shared: &Arc<Shared>, outcomes: Vec<Ended>, permits: &Sem
 
 fn refuse_large_result(ended: &mut Ended) {
     if let Ok(success) = &ended.outcome
-        && success.result.as_ref().is_some_and(|r| r.len() > RESULT_BYTES_MAX)
+        && success
+            .result
+            .as_ref()
+            .is_some_and(|r| r.len() > RESULT_BYTES_MAX)
     {
         ended.outcome = Err(Failure::permanent(format!(
             "the result is over {RESULT_BYTES_MAX} bytes: put the data into the object store and return its address"
@@ -174,7 +197,11 @@ pub(crate) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     pub(crate) fn new(shared: &'a Shared) -> Self {
-        Self { shared, deadline: Instant::now() + shared.lease, reconnect: Reconnect::default() }
+        Self {
+            shared,
+            deadline: Instant::now() + shared.lease,
+            reconnect: Reconnect::default(),
+        }
     }
 
     /// Waits before the next try; false when it is no use any more.
@@ -190,7 +217,8 @@ impl<'a> Patience<'a> {
     async fn allows(&mut self, passing: bool) -> bool {
         // While the heart beats the leases live, and while Postgres refuses everybody nobody ends them: a run that has ended is not thrown
         // away because this process was kept from its writes. What the database itself refuses is not asked for ever.
-        let may_be_ours = self.shared.beating.load(Ordering::Relaxed) || self.shared.contact.is_refused();
+        let may_be_ours =
+            self.shared.beating.load(Ordering::Relaxed) || self.shared.contact.is_refused();
         if passing && may_be_ours {
             self.deadline = Instant::now() + self.shared.lease;
         }
@@ -205,7 +233,10 @@ impl<'a> Patience<'a> {
 /// What becomes of a success that Postgres will never take, such as a result with characters that its encoding does not have.
 fn unwritable(outage: &Outage) -> Failure {
     let why = match outage {
-        Outage::Postgres { source: sqlx::Error::Database(error), .. } => error.message().to_owned(),
+        Outage::Postgres {
+            source: sqlx::Error::Database(error),
+            ..
+        } => error.message().to_owned(),
         other => in_full(other),
     };
     Failure::permanent(format!("its result cannot be stored: {why}"))
@@ -221,20 +252,32 @@ pub(crate) async fn conclude(shared: &Shared, settled: Vec<(Ended, bool, JobOutc
         if *accepted {
             let tally = tallies
                 .entry((job.queue.id, job.kind.kind_id))
-                .or_insert_with(|| shared.meters.job(&job.queue, job.kind.kind_id, job.kind.handler.kind()).tally());
+                .or_insert_with(|| {
+                    shared
+                        .meters
+                        .job(&job.queue, job.kind.kind_id, job.kind.handler.kind())
+                        .tally()
+                });
             tally.finished(*outcome, ended.ran);
         } else {
             shared.metrics.counters.leases_lost.inc();
             tracing::info!(job = %job.hold.id, epoch = job.hold.epoch, "an outcome came too late: the job had been handed out again or cancelled");
         }
         // A leased job's entry was released, and counted, when the lease was granted.
-        if let Some(entry) = job.hold.entry.as_ref().filter(|_| ended.from == From::Available) {
+        if let Some(entry) = job
+            .hold
+            .entry
+            .as_ref()
+            .filter(|_| ended.from == From::Available)
+        {
             if *accepted {
                 *parcels.entry(entry.parcel).or_default() += 1;
             }
             entry.release();
         }
     }
-    shared.finished.fetch_add(settled.len() as u64, Ordering::Relaxed);
+    shared
+        .finished
+        .fetch_add(settled.len() as u64, Ordering::Relaxed);
     shared.parcels.add(parcels);
 }

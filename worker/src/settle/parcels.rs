@@ -61,7 +61,11 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     shared.pulses.end("parcels");
 }
 
-async fn write(shared: &Shared, ids: &[i64], done: &[i16]) -> Result<(), millstream_common::error::Outage> {
+async fn write(
+    shared: &Shared,
+    ids: &[i64],
+    done: &[i16],
+) -> Result<(), millstream_common::error::Outage> {
     let op = "counting parcels";
     let mut lent = shared.pg.hot(op).await?;
     // Most batches complete their parcels in one go: a DELETE and nothing else.
@@ -72,7 +76,12 @@ async fn write(shared: &Shared, ids: &[i64], done: &[i16]) -> Result<(), millstr
     .bind(ids)
     .bind(done);
     let gone = within(op, delete.fetch_all(lent.conn())).await?;
-    let (rest, counts): (Vec<i64>, Vec<i16>) = ids.iter().zip(done).filter(|(id, _)| !gone.contains(id)).map(|(id, n)| (*id, *n)).unzip();
+    let (rest, counts): (Vec<i64>, Vec<i16>) = ids
+        .iter()
+        .zip(done)
+        .filter(|(id, _)| !gone.contains(id))
+        .map(|(id, n)| (*id, *n))
+        .unzip();
     if !rest.is_empty() {
         let update = sqlx::query(
             "UPDATE millstream.parcel p SET done = LEAST(p.done + u.done, p.jobs) FROM unnest($1::bigint[], $2::smallint[]) AS u(id, done) WHERE p.id = u.id",

@@ -51,7 +51,10 @@ async fn read(shared: &Shared, asked: &[Asked]) -> Result<HashMap<JobId, Streak>
 
 /// A row that has counted more attempts than the job has now is of a life before a redrive. A clock of Postgres that was set back makes
 /// a streak new, not negative.
-async fn trailing(conn: &mut PgConnection, asked: &[Asked]) -> Result<HashMap<JobId, Streak>, sqlx::Error> {
+async fn trailing(
+    conn: &mut PgConnection,
+    asked: &[Asked],
+) -> Result<HashMap<JobId, Streak>, sqlx::Error> {
     let rows = sqlx::query(
         "SELECT u.id, GREATEST(extract(epoch FROM now() - same.ats[1]), 0)::float8, cardinality(same.ats)::bigint
          FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS u(id, attempt, class)
@@ -66,5 +69,16 @@ async fn trailing(conn: &mut PgConnection, asked: &[Asked]) -> Result<HashMap<Jo
     .bind(asked.iter().map(|(.., class)| *class).collect::<Vec<_>>())
     .fetch_all(conn)
     .await?;
-    Ok(rows.iter().map(|row| (row.get(0), Streak { since: Duration::from_secs_f64(row.get(1)), runs: row.get(2) })).collect())
+    Ok(rows
+        .iter()
+        .map(|row| {
+            (
+                row.get(0),
+                Streak {
+                    since: Duration::from_secs_f64(row.get(1)),
+                    runs: row.get(2),
+                },
+            )
+        })
+        .collect())
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use millstream_common::{limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, retry::RetryPolicy, state::State};
+use millstream_common::{
+    limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, retry::RetryPolicy, state::State,
+};
 
 use crate::{
     handler::{Handler, RATE_LIMIT_DELAY_DEFAULT},
@@ -58,15 +60,32 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f
     // Here the words of handlers enter: history, dead letters, notices and logs take them from the verdict.
     let message = stored(&failure.to_string(), ERROR_BYTES_MAX);
     match failure {
-        Failure::Snooze(delay) => put_off(State::Scheduled, *delay, None, message, JobOutcome::Snoozed),
+        Failure::Snooze(delay) => {
+            put_off(State::Scheduled, *delay, None, message, JobOutcome::Snoozed)
+        }
         Failure::RateLimited { after, .. } => {
-            let delay = after.map_or_else(|| rate_limit_delay(handler, job.before.runs, dice), |after| later_than(after, dice));
-            put_off(State::RateLimited, delay, Some("rate_limited"), message, JobOutcome::RateLimited)
+            let delay = after.map_or_else(
+                || rate_limit_delay(handler, job.before.runs, dice),
+                |after| later_than(after, dice),
+            );
+            put_off(
+                State::RateLimited,
+                delay,
+                Some("rate_limited"),
+                message,
+                JobOutcome::RateLimited,
+            )
         }
         // Tries that do not count: the pauses grow with their number all the same.
         Failure::Unavailable(_) if job.before.since < OUTAGE_MAX => {
             let delay = handler.retry.delay(nth(job.before.runs), dice);
-            put_off(State::Retryable, delay.max(OUTAGE_DELAY_MIN), Some("unavailable"), message, JobOutcome::Retried)
+            put_off(
+                State::Retryable,
+                delay.max(OUTAGE_DELAY_MIN),
+                Some("unavailable"),
+                message,
+                JobOutcome::Retried,
+            )
         }
         Failure::Unavailable(_) => again_or_dead("unavailable", handler, job, dice, message),
         Failure::Permanent(_) => bury("permanent", "permanent", message),
@@ -86,17 +105,38 @@ fn later_than(asked: Duration, dice: f64) -> Duration {
 /// A server that does not say for how long is left alone for longer each time: half of the delay is fixed, half is jitter.
 fn rate_limit_delay(handler: &Handler, runs_before: i64, dice: f64) -> Duration {
     let base = handler.rate_limit_delay.max(RATE_LIMIT_DELAY_DEFAULT);
-    let growth = RetryPolicy { base, factor: 2.0, cap: RATE_LIMIT_DELAY_MAX.max(base), max_attempts: 1 };
+    let growth = RetryPolicy {
+        base,
+        factor: 2.0,
+        cap: RATE_LIMIT_DELAY_MAX.max(base),
+        max_attempts: 1,
+    };
     growth.delay(nth(runs_before), dice.mul_add(0.5, 0.5))
 }
 
 /// Number of the run after so many others, for a backoff.
 fn nth(runs_before: i64) -> i16 {
-    i16::try_from(runs_before).unwrap_or(i16::MAX).saturating_add(1)
+    i16::try_from(runs_before)
+        .unwrap_or(i16::MAX)
+        .saturating_add(1)
 }
 
-fn put_off(state: State, delay: Duration, class: Option<&'static str>, message: String, outcome: JobOutcome) -> Verdict {
-    Verdict { state, delay: Some(delay.min(WAIT_MAX)), counts: false, class, dead_reason: None, message, outcome }
+fn put_off(
+    state: State,
+    delay: Duration,
+    class: Option<&'static str>,
+    message: String,
+    outcome: JobOutcome,
+) -> Verdict {
+    Verdict {
+        state,
+        delay: Some(delay.min(WAIT_MAX)),
+        counts: false,
+        class,
+        dead_reason: None,
+        message,
+        outcome,
+    }
 }
 
 fn bury(class: &'static str, reason: &'static str, message: String) -> Verdict {
@@ -111,7 +151,13 @@ fn bury(class: &'static str, reason: &'static str, message: String) -> Verdict {
     }
 }
 
-fn again_or_dead(class: &'static str, handler: &Handler, job: History, dice: f64, message: String) -> Verdict {
+fn again_or_dead(
+    class: &'static str,
+    handler: &Handler,
+    job: History,
+    dice: f64,
+    message: String,
+) -> Verdict {
     let tries = job.attempt.saturating_add(1);
     if tries >= job.max_attempts {
         return bury(class, "attempts", message);
@@ -134,7 +180,11 @@ mod tests {
     use crate::outcome::{Outcome, Success};
 
     fn history(attempt: i16) -> History {
-        History { attempt, max_attempts: 3, before: Streak::default() }
+        History {
+            attempt,
+            max_attempts: 3,
+            before: Streak::default(),
+        }
     }
 
     fn handler() -> Handler {
@@ -149,16 +199,34 @@ mod tests {
         // F13, F14
         let fail = Failure::retry("boom");
         let second = decide(&fail, &handler(), history(1), 1.0);
-        assert_eq!((second.state, second.delay, second.counts), (State::Retryable, Some(Duration::from_secs(2)), true));
+        assert_eq!(
+            (second.state, second.delay, second.counts),
+            (State::Retryable, Some(Duration::from_secs(2)), true)
+        );
         let third = decide(&fail, &handler(), history(2), 1.0);
-        assert_eq!((third.state, third.dead_reason, third.message.as_str()), (State::Dead, Some("attempts"), "boom"));
+        assert_eq!(
+            (third.state, third.dead_reason, third.message.as_str()),
+            (State::Dead, Some("attempts"), "boom")
+        );
     }
 
     #[test]
     fn a_permanent_failure_is_dead_at_once() {
         let verdict = decide(&Failure::permanent("no"), &handler(), history(0), 0.5);
-        assert_eq!((verdict.state, verdict.dead_reason), (State::Dead, Some("permanent")));
-        assert_eq!(decide(&Failure::Undecodable("x".into()), &handler(), history(0), 0.5).dead_reason, Some("undecodable"));
+        assert_eq!(
+            (verdict.state, verdict.dead_reason),
+            (State::Dead, Some("permanent"))
+        );
+        assert_eq!(
+            decide(
+                &Failure::Undecodable("x".into()),
+                &handler(),
+                history(0),
+                0.5
+            )
+            .dead_reason,
+            Some("undecodable")
+        );
     }
 
     #[test]
@@ -166,20 +234,40 @@ mod tests {
         // F13, F24
         let asked = Duration::from_secs(10);
         for dice in [0.0, 0.5, 0.99] {
-            let limited = decide(&Failure::RateLimited { after: Some(asked), message: "429".into() }, &handler(), history(2), dice);
+            let limited = decide(
+                &Failure::RateLimited {
+                    after: Some(asked),
+                    message: "429".into(),
+                },
+                &handler(),
+                history(2),
+                dice,
+            );
             assert_eq!((limited.state, limited.counts), (State::RateLimited, false));
             assert!(limited.delay >= Some(asked) && limited.delay <= Some(asked * 6 / 5));
         }
         let snoozed = decide(&Failure::Snooze(asked), &handler(), history(2), 0.5);
-        assert_eq!((snoozed.state, snoozed.delay, snoozed.counts, snoozed.class), (State::Scheduled, Some(asked), false, None));
+        assert_eq!(
+            (snoozed.state, snoozed.delay, snoozed.counts, snoozed.class),
+            (State::Scheduled, Some(asked), false, None)
+        );
     }
 
     // field X69
     #[test]
     fn x69_a_rate_limit_without_a_time_grows_with_jitter_to_a_cap() {
-        let limited = Failure::RateLimited { after: None, message: "429".into() };
+        let limited = Failure::RateLimited {
+            after: None,
+            message: "429".into(),
+        };
         let delay = |runs, dice| {
-            let job = History { before: Streak { runs, since: Duration::ZERO }, ..history(0) };
+            let job = History {
+                before: Streak {
+                    runs,
+                    since: Duration::ZERO,
+                },
+                ..history(0)
+            };
             let verdict = decide(&limited, &handler(), job, dice);
             assert_eq!((verdict.state, verdict.counts), (State::RateLimited, false));
             verdict.delay.unwrap_or_default()
@@ -195,11 +283,32 @@ mod tests {
     fn a_server_out_of_reach_buries_nothing_for_a_day() {
         // C2: an outage of theirs uses up no attempt, however often it is met
         let away = Failure::Unavailable("refused".into());
-        let late = History { before: Streak { runs: 40, since: OUTAGE_MAX / 2 }, ..history(2) };
+        let late = History {
+            before: Streak {
+                runs: 40,
+                since: OUTAGE_MAX / 2,
+            },
+            ..history(2)
+        };
         let put_off = decide(&away, &handler(), late, 1.0);
-        assert_eq!((put_off.state, put_off.counts, put_off.delay), (State::Retryable, false, Some(handler().retry.cap)));
-        assert_eq!(decide(&away, &handler(), history(2), 0.0).delay, Some(OUTAGE_DELAY_MIN));
-        let long = History { before: Streak { runs: 1, since: OUTAGE_MAX }, ..history(2) };
-        assert_eq!(decide(&away, &handler(), long, 1.0).dead_reason, Some("attempts"));
+        assert_eq!(
+            (put_off.state, put_off.counts, put_off.delay),
+            (State::Retryable, false, Some(handler().retry.cap))
+        );
+        assert_eq!(
+            decide(&away, &handler(), history(2), 0.0).delay,
+            Some(OUTAGE_DELAY_MIN)
+        );
+        let long = History {
+            before: Streak {
+                runs: 1,
+                since: OUTAGE_MAX,
+            },
+            ..history(2)
+        };
+        assert_eq!(
+            decide(&away, &handler(), long, 1.0).dead_reason,
+            Some("attempts")
+        );
     }
 }

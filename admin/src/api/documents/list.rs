@@ -40,5 +40,9 @@ pub(in crate::api) async fn one_page(
         DocumentState::Failed => "failed",
     });
     let page = documents::list(api.pg(), state, page::limit(query.limit)?, cursor).await?;
-    Ok((cursor::link(&uri, page.next), Json(cursor::Page::new(page.items, page.next))).into_response())
+    Ok((
+        cursor::link(&uri, page.next),
+        Json(cursor::Page::new(page.items, page.next)),
+    )
+        .into_response())
 }

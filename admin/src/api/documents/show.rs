@@ -25,5 +25,7 @@ pub(in crate::api) async fn one(
     ApiQuery(query): ApiQuery<ShowQuery>,
 ) -> Result<Json<Document>, Problem> {
     let document = documents::one(api.pg(), id, query.from_page.unwrap_or(1)).await?;
-    document.map(Json).ok_or_else(|| Problem::not_found(format!("there is no document {id}")))
+    document
+        .map(Json)
+        .ok_or_else(|| Problem::not_found(format!("there is no document {id}")))
 }

@@ -52,7 +52,9 @@ fn few<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<&'de RawValue>,
             let mut few = Vec::new();
             while let Some(job) = jobs.next_element()? {
                 if few.len() == JOBS_MAX {
-                    return Err(A::Error::custom(format_args!("send 1 to {JOBS_MAX} jobs, not more")));
+                    return Err(A::Error::custom(format_args!(
+                        "send 1 to {JOBS_MAX} jobs, not more"
+                    )));
                 }
                 few.push(job);
             }
@@ -82,24 +84,48 @@ struct Answer {
 impl From<Result<Accepted, Problem>> for Answer {
     fn from(result: Result<Accepted, Problem>) -> Self {
         match result {
-            Ok(job) => Self { status: 202, job: Some(job), error: None },
-            Err(problem) => Self { status: problem.status(), job: None, error: Some(problem.document()) },
+            Ok(job) => Self {
+                status: 202,
+                job: Some(job),
+                error: None,
+            },
+            Err(problem) => Self {
+                status: problem.status(),
+                job: None,
+                error: Some(problem.document()),
+            },
         }
     }
 }
 
-pub(in crate::api) async fn many(State(api): State<Api>, ApiBytes(body): ApiBytes) -> Result<Json<Answers>, Problem> {
+pub(in crate::api) async fn many(
+    State(api): State<Api>,
+    ApiBytes(body): ApiBytes,
+) -> Result<Json<Answers>, Problem> {
     let (jobs, unread): (Vec<_>, Vec<_>) = asked(&body)?.iter().map(|raw| apart(read(raw))).unzip();
-    let written = api.0.producer.enqueue_each(jobs.into_iter().flatten().collect()).await;
+    let written = api
+        .0
+        .producer
+        .enqueue_each(jobs.into_iter().flatten().collect())
+        .await;
     if let Some(outage) = outage_of_all(&written) {
         return Err(outage.into());
     }
     // Every gap is one job that was read; the answers come in the order of the jobs.
-    let mut written = written.into_iter().map(|answer| answer.map(Accepted::from).map_err(Problem::from));
+    let mut written = written
+        .into_iter()
+        .map(|answer| answer.map(Accepted::from).map_err(Problem::from));
     let lost = || Err(Problem::internal());
-    let results: Vec<_> = unread.into_iter().map(|problem| problem.map_or_else(|| written.next().unwrap_or_else(lost), Err)).collect();
+    let results: Vec<_> = unread
+        .into_iter()
+        .map(|problem| problem.map_or_else(|| written.next().unwrap_or_else(lost), Err))
+        .collect();
     let accepted = results.iter().filter(|result| result.is_ok()).count();
-    Ok(Json(Answers { accepted, refused: results.len() - accepted, results: results.into_iter().map(Answer::from).collect() }))
+    Ok(Json(Answers {
+        accepted,
+        refused: results.len() - accepted,
+        results: results.into_iter().map(Answer::from).collect(),
+    }))
 }
 
 fn apart<T, E>(result: Result<T, E>) -> (Option<T>, Option<E>) {
@@ -112,15 +138,31 @@ fn read(raw: &RawValue) -> Result<NewJob, Problem> {
 
 /// An outage that struck every job is no answer about any of them.
 fn outage_of_all(written: &[Result<Enqueued, Error>]) -> Option<Outage> {
-    let mut outages = written.iter().map(|answer| if let Err(Error::Outage(outage)) = answer { Some(outage) } else { None });
+    let mut outages = written.iter().map(|answer| {
+        if let Err(Error::Outage(outage)) = answer {
+            Some(outage)
+        } else {
+            None
+        }
+    });
     let first = outages.next()??;
     outages.all(|outage| outage.is_some()).then(|| first.copy())
 }
 
 fn asked(body: &[u8]) -> Result<Vec<&RawValue>, Problem> {
     let is_array = body.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[');
-    let Jobs(jobs) = if is_array { parse(body)? } else { parse::<Bulk>(body)?.jobs };
-    if jobs.is_empty() { Err(Problem::invalid(format!("send 1 to {JOBS_MAX} jobs, not none"))) } else { Ok(jobs) }
+    let Jobs(jobs) = if is_array {
+        parse(body)?
+    } else {
+        parse::<Bulk>(body)?.jobs
+    };
+    if jobs.is_empty() {
+        Err(Problem::invalid(format!(
+            "send 1 to {JOBS_MAX} jobs, not none"
+        )))
+    } else {
+        Ok(jobs)
+    }
 }
 
 #[cfg(test)]
@@ -134,10 +176,21 @@ mod tests {
         assert_eq!(asked(b" [1, 2]").unwrap().len(), 2);
         assert_eq!(asked(b"[]").unwrap_err().status(), 422);
         assert_eq!(asked(b"[").unwrap_err().status(), 400);
-        assert_eq!(asked(format!("[{}1]", "1,".repeat(999)).as_bytes()).unwrap().len(), 1000);
+        assert_eq!(
+            asked(format!("[{}1]", "1,".repeat(999)).as_bytes())
+                .unwrap()
+                .len(),
+            1000
+        );
         // X65: what comes after the first one too many is not looked at.
-        for (before, after) in [("[", "]"), ("{\"jobs\":[", "]}"), ("[", ",,,"), ("{\"jobs\":[", "")] {
-            let problem = asked(format!("{before}{}1{after}", "1,".repeat(1000)).as_bytes()).unwrap_err();
+        for (before, after) in [
+            ("[", "]"),
+            ("{\"jobs\":[", "]}"),
+            ("[", ",,,"),
+            ("{\"jobs\":[", ""),
+        ] {
+            let problem =
+                asked(format!("{before}{}1{after}", "1,".repeat(1000)).as_bytes()).unwrap_err();
             assert_eq!(problem.status(), 422, "{before}…{after}");
         }
     }

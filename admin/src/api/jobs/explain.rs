@@ -8,6 +8,12 @@ use crate::{
     ops::explain::{Explanation, explain},
 };
 
-pub(in crate::api) async fn one(State(api): State<Api>, Id(id): Id) -> Result<Json<Explanation>, Problem> {
-    explain(api.pg(), id).await?.map(Json).ok_or_else(|| no_job(id))
+pub(in crate::api) async fn one(
+    State(api): State<Api>,
+    Id(id): Id,
+) -> Result<Json<Explanation>, Problem> {
+    explain(api.pg(), id)
+        .await?
+        .map(Json)
+        .ok_or_else(|| no_job(id))
 }

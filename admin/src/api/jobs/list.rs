@@ -36,14 +36,33 @@ pub(in crate::api) async fn one_page(
     let cursor = query.cursor.as_deref().map(cursor::read).transpose()?;
     let limit = page::limit(query.limit)?;
     let page = jobs::list(api.pg(), &query.into_filter()?, limit, cursor).await?;
-    Ok((cursor::link(&uri, page.next), Json(cursor::Page::new(page.items, page.next))).into_response())
+    Ok((
+        cursor::link(&uri, page.next),
+        Json(cursor::Page::new(page.items, page.next)),
+    )
+        .into_response())
 }
 
 impl ListQuery {
     fn into_filter(self) -> Result<Filter, Problem> {
-        let states = self.state.iter().flat_map(|text| text.split(',')).map(|name| name.trim().parse::<JobState>());
+        let states = self
+            .state
+            .iter()
+            .flat_map(|text| text.split(','))
+            .map(|name| name.trim().parse::<JobState>());
         let states = states.collect::<Result<_, _>>().map_err(Problem::invalid)?;
-        let since = self.since.as_deref().map(times::parse).transpose().map_err(|why| Problem::malformed(format!("since: {why}")))?;
-        Ok(Filter { states, queue: self.queue, kind: self.kind, tenant: self.tenant, since })
+        let since = self
+            .since
+            .as_deref()
+            .map(times::parse)
+            .transpose()
+            .map_err(|why| Problem::malformed(format!("since: {why}")))?;
+        Ok(Filter {
+            states,
+            queue: self.queue,
+            kind: self.kind,
+            tenant: self.tenant,
+            since,
+        })
     }
 }

@@ -31,11 +31,20 @@ pub(in crate::api) async fn page(
     Id(id): Id,
     ApiQuery(query): ApiQuery<LogQuery>,
 ) -> Result<Response, Problem> {
-    let cursor = query.cursor.as_deref().map(cursor::read).transpose()?.map(|cursor| cursor.as_u128() as i64);
+    let cursor = query
+        .cursor
+        .as_deref()
+        .map(cursor::read)
+        .transpose()?
+        .map(|cursor| cursor.as_u128() as i64);
     let page = logs::page(api.pg(), id, query.limit.unwrap_or(PAGE_ROWS), cursor).await?;
     if page.items.is_empty() && jobs::one(api.pg(), id).await?.is_none() {
         return Err(no_job(id));
     }
     let next = page.next.map(|next| Uuid::from_u128(next as u128));
-    Ok((cursor::link(&uri, next), Json(cursor::Page::new(page.items, next))).into_response())
+    Ok((
+        cursor::link(&uri, next),
+        Json(cursor::Page::new(page.items, next)),
+    )
+        .into_response())
 }

@@ -9,5 +9,8 @@ use crate::{
 };
 
 pub(in crate::api) async fn one(State(api): State<Api>, Id(id): Id) -> Result<Json<Job>, Problem> {
-    jobs::one(api.pg(), id).await?.map(Json).ok_or_else(|| no_job(id))
+    jobs::one(api.pg(), id)
+        .await?
+        .map(Json)
+        .ok_or_else(|| no_job(id))
 }

@@ -65,13 +65,21 @@ impl Beside {
             Self::Waiting => waiting(site, |_| low()).await?,
             Self::WaitingOfTenants => {
                 add_tenants(site).await?;
-                waiting(site, |nth| NewJob { tenant: of_some_tenant(nth, WAITING).tenant, ..low() }).await?;
+                waiting(site, |nth| NewJob {
+                    tenant: of_some_tenant(nth, WAITING).tenant,
+                    ..low()
+                })
+                .await?;
             }
             Self::Finished => finished(site).await?,
             Self::OpenTransaction => open = Some(forgotten(site).await?),
             Self::RedisAway => site.stop_redis()?,
         }
-        Ok(Guard { site, beside: self, open })
+        Ok(Guard {
+            site,
+            beside: self,
+            open,
+        })
     }
 }
 
@@ -90,7 +98,9 @@ impl Guard<'_> {
         let start = Instant::now();
         while redis.probe(&[]).await.is_err() {
             if start.elapsed() > NOTICE_MAX {
-                return Err(Failure::failed("Redis did not come back within half a minute"));
+                return Err(Failure::failed(
+                    "Redis did not come back within half a minute",
+                ));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -99,7 +109,10 @@ impl Guard<'_> {
 }
 
 fn low() -> NewJob {
-    NewJob { priority: Priority::Low, ..job() }
+    NewJob {
+        priority: Priority::Low,
+        ..job()
+    }
 }
 
 async fn waiting(site: &Site, nth: impl Fn(u64) -> NewJob) -> Result<(), Failure> {
@@ -111,10 +124,16 @@ async fn waiting(site: &Site, nth: impl Fn(u64) -> NewJob) -> Result<(), Failure
 
 /// Rows as a job leaves them, in the partition of today. Made once: a second figure finds them.
 async fn finished(site: &Site) -> Result<(), Failure> {
-    let there = site.number("SELECT count(*) FROM millstream.job WHERE state = 2").await?.unsigned_abs();
+    let there = site
+        .number("SELECT count(*) FROM millstream.job WHERE state = 2")
+        .await?
+        .unsigned_abs();
     let missing = FINISHED.saturating_sub(there);
     for step in 0..missing.div_ceil(FINISHED_STEP) {
-        site.context().hint(&format!("  {} of {missing} finished jobs made …", step * FINISHED_STEP));
+        site.context().hint(&format!(
+            "  {} of {missing} finished jobs made …",
+            step * FINISHED_STEP
+        ));
         site.execute(
             "INSERT INTO millstream.job (id, queue_id, kind_id, tenant_id, state, attempt, worker_id, started_at, finished_at, payload)
              SELECT millstream.uuid_v7(), q.id, k.id, t.id, 2, 1, 0, now(), now(), repeat('x', 200)
@@ -129,7 +148,14 @@ async fn finished(site: &Site) -> Result<(), Failure> {
 async fn forgotten(site: &Site) -> Result<PgConnection, Failure> {
     let op = "forgetting a transaction";
     let mut conn = site.context().pg().await?.connect(op).await?;
-    within(op, sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM millstream.queue").execute(&mut conn)).await?;
+    within(
+        op,
+        sqlx::raw_sql(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM millstream.queue",
+        )
+        .execute(&mut conn),
+    )
+    .await?;
     Ok(conn)
 }
 
@@ -142,5 +168,9 @@ pub(super) async fn add_tenants(site: &Site) -> Result<(), Failure> {
 /// The nth job of a backlog of many tenants: each has some in a row, as one upload brings them.
 pub(super) fn of_some_tenant(nth: u64, jobs: u64) -> NewJob {
     let in_a_row = jobs.div_ceil(TENANTS);
-    NewJob { queue: QUEUE.into(), tenant: format!("bench-{}", nth / in_a_row), ..job() }
+    NewJob {
+        queue: QUEUE.into(),
+        tenant: format!("bench-{}", nth / in_a_row),
+        ..job()
+    }
 }

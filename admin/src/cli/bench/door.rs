@@ -40,24 +40,41 @@ impl Http {
         let served = api::open(site.context(), stop.clone()).await?;
         let tasks = Tasks::new();
         tasks.spawn(crate::api::serve(served, listener));
-        let payload: serde_json::Value = serde_json::from_str(PAYLOAD).map_err(|e| Failure::failed(e.to_string()))?;
-        let body = serde_json::json!({ "kind": "noop", "queue": QUEUE, "payload": payload }).to_string();
+        let payload: serde_json::Value =
+            serde_json::from_str(PAYLOAD).map_err(|e| Failure::failed(e.to_string()))?;
+        let body =
+            serde_json::json!({ "kind": "noop", "queue": QUEUE, "payload": payload }).to_string();
         Ok(Self {
             client: reqwest::Client::new(),
             url,
             token: site.context().config.api.token.expose().into(),
             body: body.into(),
-            _serving: Arc::new(Serving { stop, _tasks: tasks }),
+            _serving: Arc::new(Serving {
+                stop,
+                _tasks: tasks,
+            }),
         })
     }
 
     /// One `POST /v1/jobs`.
     pub(super) async fn enqueue(&self) -> Result<JobId, Failure> {
-        let request = self.client.post(&*self.url).header("content-type", "application/json").bearer_auth(&self.token);
+        let request = self
+            .client
+            .post(&*self.url)
+            .header("content-type", "application/json")
+            .bearer_auth(&self.token);
         let failed = |error: reqwest::Error| Failure::failed(error.without_url().to_string());
-        let answer = request.body(self.body.to_string()).send().await.map_err(failed)?.error_for_status().map_err(failed)?;
+        let answer = request
+            .body(self.body.to_string())
+            .send()
+            .await
+            .map_err(failed)?
+            .error_for_status()
+            .map_err(failed)?;
         let text = answer.text().await.map_err(failed)?;
-        let id = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|job| job["id"].as_str()?.parse().ok());
+        let id = serde_json::from_str::<serde_json::Value>(&text)
+            .ok()
+            .and_then(|job| job["id"].as_str()?.parse().ok());
         id.ok_or_else(|| Failure::failed(format!("the API answered without an id: {text}")))
     }
 }

@@ -29,12 +29,9 @@ const PRODUCERS: u64 = 2;
 const TOOK_MS: &str = "SELECT COALESCE(extract(epoch FROM max(finished_at) - min(started_at)) * 1000, 0)::bigint
                        FROM millstream.job j JOIN millstream.queue q ON q.id = j.queue_id
                        WHERE q.name = 'bench' AND j.state = 2 AND j.id >= (SELECT millstream.uuid_at(began) FROM bench_raw.figure)";
-const UPDATES: &str =
-    "SELECT COALESCE(sum(n_tup_upd), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
-const HOT_UPDATES: &str =
-    "SELECT COALESCE(sum(n_tup_hot_upd), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
-const DEAD: &str =
-    "SELECT COALESCE(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
+const UPDATES: &str = "SELECT COALESCE(sum(n_tup_upd), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
+const HOT_UPDATES: &str = "SELECT COALESCE(sum(n_tup_hot_upd), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
+const DEAD: &str = "SELECT COALESCE(sum(n_dead_tup), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'millstream' AND relname LIKE 'job\\_%'";
 /// Parcels that are left.
 const LEFT: &str = "SELECT count(*) FROM millstream.parcel p JOIN millstream.queue q ON q.id = p.queue_id WHERE q.name = 'bench'";
 
@@ -47,7 +44,12 @@ pub(super) struct Backlog {
 }
 
 /// A backlog, drained.
-pub(super) async fn backlog(site: &Site, name: &'static str, backlog: &Backlog, jobs: u64) -> Result<Row, Failure> {
+pub(super) async fn backlog(
+    site: &Site,
+    name: &'static str,
+    backlog: &Backlog,
+    jobs: u64,
+) -> Result<Row, Failure> {
     let jobs = backlog.jobs.unwrap_or(jobs);
     let raw = raw::drain(site, jobs).await?;
     if backlog.beside == Beside::Tenants {
@@ -66,7 +68,12 @@ pub(super) async fn backlog(site: &Site, name: &'static str, backlog: &Backlog, 
     rated(site, row?, jobs, before, raw).await
 }
 
-async fn worked_off(site: &Site, name: &'static str, workers: u32, jobs: u64) -> Result<Row, Failure> {
+async fn worked_off(
+    site: &Site,
+    name: &'static str,
+    workers: u32,
+    jobs: u64,
+) -> Result<Row, Failure> {
     site.checkpoint().await;
     let crew = Crew::start(site, "noop", workers, None).await?;
     // What was done before this has cost little: a worker is seen milliseconds after it begins.
@@ -78,7 +85,11 @@ async fn worked_off(site: &Site, name: &'static str, workers: u32, jobs: u64) ->
 }
 
 /// Produced and consumed at once, by one worker.
-pub(super) async fn while_producing(site: &Site, name: &'static str, jobs: u64) -> Result<Row, Failure> {
+pub(super) async fn while_producing(
+    site: &Site,
+    name: &'static str,
+    jobs: u64,
+) -> Result<Row, Failure> {
     let raw = raw::both(site, jobs).await?;
     let before = begin(site).await?;
     site.checkpoint().await;
@@ -103,12 +114,16 @@ pub(super) struct Updates {
 
 /// What has been done from here on is this figure's.
 pub(super) async fn begin(site: &Site) -> Result<Updates, Failure> {
-    site.execute("UPDATE bench_raw.figure SET began = now()").await?;
+    site.execute("UPDATE bench_raw.figure SET began = now()")
+        .await?;
     updates(site).await
 }
 
 async fn updates(site: &Site) -> Result<Updates, Failure> {
-    Ok(Updates { all: site.number(UPDATES).await?, hot: site.number(HOT_UPDATES).await? })
+    Ok(Updates {
+        all: site.number(UPDATES).await?,
+        hot: site.number(HOT_UPDATES).await?,
+    })
 }
 
 /// Jobs a second since [`begin`].
@@ -117,10 +132,17 @@ pub(super) async fn rate(site: &Site, jobs: u64) -> Result<f64, Failure> {
 }
 
 /// After the workers have ended: then Postgres has their counts.
-async fn rated(site: &Site, mut row: Row, jobs: u64, before: Updates, raw: f64) -> Result<Row, Failure> {
+async fn rated(
+    site: &Site,
+    mut row: Row,
+    jobs: u64,
+    before: Updates,
+    raw: f64,
+) -> Result<Row, Failure> {
     row.jobs_per_s = Some(rate(site, jobs).await?);
     let after = updates(site).await?;
-    row.hot_share = (after.all > before.all).then(|| (after.hot - before.hot) as f64 / (after.all - before.all) as f64);
+    row.hot_share = (after.all > before.all)
+        .then(|| (after.hot - before.hot) as f64 / (after.all - before.all) as f64);
     row.dead_rows = Some(site.number(DEAD).await? as f64);
     Ok(row.beside_raw(raw))
 }
@@ -138,7 +160,8 @@ pub(super) async fn done(site: &Site) -> Result<(), Failure> {
         }
         if told.elapsed() > TELL {
             told = Instant::now();
-            site.context().hint(&format!("  {left} parcels of up to 500 jobs are left …"));
+            site.context()
+                .hint(&format!("  {left} parcels of up to 500 jobs are left …"));
         }
         tokio::time::sleep(LOOK).await;
     }

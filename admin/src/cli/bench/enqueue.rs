@@ -25,7 +25,10 @@ const SERIAL_SHARE: u64 = 20;
 
 /// One job of a bench.
 pub(super) fn job() -> NewJob {
-    NewJob { queue: QUEUE.into(), ..NewJob::new("noop", PAYLOAD) }
+    NewJob {
+        queue: QUEUE.into(),
+        ..NewJob::new("noop", PAYLOAD)
+    }
 }
 
 /// `enqueue_many`, one call after the other; then what waits in Redis is weighed, and removed.
@@ -38,25 +41,44 @@ pub(super) async fn bulk(site: &Site, name: &'static str, jobs: u64) -> Result<R
     many(&producer, jobs, |_| job()).await?;
     let mut row = meter.stop(name, jobs).await?.beside_raw(raw);
     producer.close().await;
-    row.redis_bytes_per_waiting_job = site.redis_bytes().await?.zip(empty).map(|(full, empty)| (full - empty) / jobs as f64);
+    row.redis_bytes_per_waiting_job = site
+        .redis_bytes()
+        .await?
+        .zip(empty)
+        .map(|(full, empty)| (full - empty) / jobs as f64);
     clear(site).await?;
     Ok(row)
 }
 
 /// In batches, without a pause; `nth` makes each job.
-pub(super) async fn many(producer: &Producer, jobs: u64, nth: impl Fn(u64) -> NewJob) -> Result<(), Failure> {
+pub(super) async fn many(
+    producer: &Producer,
+    jobs: u64,
+    nth: impl Fn(u64) -> NewJob,
+) -> Result<(), Failure> {
     let mut next = 0;
     while next < jobs {
         let end = jobs.min(next + BATCH);
-        producer.enqueue_many((next..end).map(&nth).collect()).await?;
+        producer
+            .enqueue_many((next..end).map(&nth).collect())
+            .await?;
         next = end;
     }
     Ok(())
 }
 
 /// Callers in one process that each wait for the answer before they ask again.
-pub(super) async fn callers(site: &Site, name: &'static str, callers: usize, jobs: u64) -> Result<Row, Failure> {
-    let jobs = if callers == 1 { (jobs / SERIAL_SHARE).max(1) } else { jobs };
+pub(super) async fn callers(
+    site: &Site,
+    name: &'static str,
+    callers: usize,
+    jobs: u64,
+) -> Result<Row, Failure> {
+    let jobs = if callers == 1 {
+        (jobs / SERIAL_SHARE).max(1)
+    } else {
+        jobs
+    };
     let raw = raw::insert(site, jobs, callers).await?;
     let producer = site.context().producer(EnqueueSource::Cli).await?;
     // Whatever the first call sets up is not measured.
@@ -72,7 +94,11 @@ pub(super) async fn callers(site: &Site, name: &'static str, callers: usize, job
     while let Some(of_one) = all.join_next().await {
         ms.extend(of_one.map_err(|e| Failure::failed(format!("a caller failed: {e}")))??);
     }
-    let row = meter.stop(name, jobs).await?.beside_raw(raw).with_quantiles(ms);
+    let row = meter
+        .stop(name, jobs)
+        .await?
+        .beside_raw(raw)
+        .with_quantiles(ms);
     producer.close().await;
     clear(site).await?;
     Ok(row)
@@ -92,6 +118,7 @@ async fn call(producer: Producer, next: Arc<AtomicU64>, jobs: u64) -> Result<Vec
 async fn clear(site: &Site) -> Result<(), Failure> {
     leftovers::jobs(site).await?;
     // Or autovacuum would do it in the middle of the next figure, at its expense.
-    site.try_to("VACUUM millstream.job, millstream.parcel").await;
+    site.try_to("VACUUM millstream.job, millstream.parcel")
+        .await;
     Ok(())
 }

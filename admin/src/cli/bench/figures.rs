@@ -35,12 +35,20 @@ const fn figure(name: &'static str, quick: bool, what: What) -> Figure {
 
 /// As many jobs as were asked for.
 const fn drain(workers: u32) -> What {
-    What::Drain(Backlog { workers, jobs: None, beside: Beside::Nothing })
+    What::Drain(Backlog {
+        workers,
+        jobs: None,
+        beside: Beside::Nothing,
+    })
 }
 
 /// So many jobs, one worker.
 const fn backlog(jobs: u64, beside: Beside) -> What {
-    What::Drain(Backlog { workers: 1, jobs: Some(jobs), beside })
+    What::Drain(Backlog {
+        workers: 1,
+        jobs: Some(jobs),
+        beside,
+    })
 }
 
 pub(super) const FIGURES: [Figure; 27] = [
@@ -56,21 +64,73 @@ pub(super) const FIGURES: [Figure; 27] = [
     figure("drain_10k", false, backlog(10_000, Beside::Nothing)),
     figure("drain_100k", false, backlog(100_000, Beside::Nothing)),
     figure("drain_1m", false, backlog(1_000_000, Beside::Nothing)),
-    figure("drain_10k_tenants", false, backlog(100_000, Beside::Tenants)),
-    figure("drain_open_transaction", false, backlog(100_000, Beside::OpenTransaction)),
-    figure("drain_redis_away", true, backlog(100_000, Beside::RedisAway)),
-    figure("drain_5m_finished", false, backlog(100_000, Beside::Finished)),
+    figure(
+        "drain_10k_tenants",
+        false,
+        backlog(100_000, Beside::Tenants),
+    ),
+    figure(
+        "drain_open_transaction",
+        false,
+        backlog(100_000, Beside::OpenTransaction),
+    ),
+    figure(
+        "drain_redis_away",
+        true,
+        backlog(100_000, Beside::RedisAway),
+    ),
+    figure(
+        "drain_5m_finished",
+        false,
+        backlog(100_000, Beside::Finished),
+    ),
     figure("slow_handlers", false, What::Slow),
     figure("idle", true, What::Idle),
-    figure("latency_library", true, What::Latency(Door::Library, Beside::Nothing)),
-    figure("latency_transaction", false, What::Latency(Door::Transaction, Beside::Nothing)),
-    figure("latency_http", true, What::Latency(Door::Http, Beside::Nothing)),
-    figure("latency_sql", true, What::Latency(Door::Sql, Beside::Nothing)),
-    figure("latency_open_transaction", false, What::Latency(Door::Library, Beside::OpenTransaction)),
-    figure("latency_redis_away", false, What::Latency(Door::Library, Beside::RedisAway)),
-    figure("latency_5m_finished", false, What::Latency(Door::Library, Beside::Finished)),
-    figure("latency_10k_tenants", false, What::Latency(Door::Library, Beside::WaitingOfTenants)),
-    figure("latency_behind_1m", false, What::Latency(Door::Library, Beside::Waiting)),
+    figure(
+        "latency_library",
+        true,
+        What::Latency(Door::Library, Beside::Nothing),
+    ),
+    figure(
+        "latency_transaction",
+        false,
+        What::Latency(Door::Transaction, Beside::Nothing),
+    ),
+    figure(
+        "latency_http",
+        true,
+        What::Latency(Door::Http, Beside::Nothing),
+    ),
+    figure(
+        "latency_sql",
+        true,
+        What::Latency(Door::Sql, Beside::Nothing),
+    ),
+    figure(
+        "latency_open_transaction",
+        false,
+        What::Latency(Door::Library, Beside::OpenTransaction),
+    ),
+    figure(
+        "latency_redis_away",
+        false,
+        What::Latency(Door::Library, Beside::RedisAway),
+    ),
+    figure(
+        "latency_5m_finished",
+        false,
+        What::Latency(Door::Library, Beside::Finished),
+    ),
+    figure(
+        "latency_10k_tenants",
+        false,
+        What::Latency(Door::Library, Beside::WaitingOfTenants),
+    ),
+    figure(
+        "latency_behind_1m",
+        false,
+        What::Latency(Door::Library, Beside::Waiting),
+    ),
 ];
 
 /// One run of one of them.

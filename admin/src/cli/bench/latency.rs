@@ -59,24 +59,54 @@ struct Opened {
 }
 
 /// The figure of one door.
-pub(super) async fn of(site: &Site, name: &'static str, door: Door, beside: Beside) -> Result<Row, Failure> {
+pub(super) async fn of(
+    site: &Site,
+    name: &'static str,
+    door: Door,
+    beside: Beside,
+) -> Result<Row, Failure> {
     begin(site).await?;
     let producer = site.context().producer(EnqueueSource::Cli).await?;
-    let http = if let Door::Http = door { Some(Http::open(site).await?) } else { None };
+    let http = if let Door::Http = door {
+        Some(Http::open(site).await?)
+    } else {
+        None
+    };
     let guard = beside.begin(site).await?;
-    let opened = Opened { door, pg: site.context().pg().await?.clone(), producer: producer.clone(), http };
+    let opened = Opened {
+        door,
+        pg: site.context().pg().await?.clone(),
+        producer: producer.clone(),
+        http,
+    };
     let sent = sent(site, name, &opened).await;
     producer.close().await;
     guard.end().await?;
     let (row, answered) = sent?;
     let ms = waits(site, &answered).await?;
     // The rate is ours, not theirs; and beside a backlog the costs are mostly those of the backlog.
-    let row = Row { jobs_per_s: None, ..row }.with_quantiles(ms);
-    Ok(if beside.is_a_backlog() { Row { cpu_us_per_job: Cpu::default(), wal_bytes_per_job: None, ..row } } else { row })
+    let row = Row {
+        jobs_per_s: None,
+        ..row
+    }
+    .with_quantiles(ms);
+    Ok(if beside.is_a_backlog() {
+        Row {
+            cpu_us_per_job: Cpu::default(),
+            wal_bytes_per_job: None,
+            ..row
+        }
+    } else {
+        row
+    })
 }
 
 /// With one worker; returns what it cost, and when each was answered.
-async fn sent(site: &Site, name: &'static str, opened: &Opened) -> Result<(Row, HashMap<JobId, DateTime<Utc>>), Failure> {
+async fn sent(
+    site: &Site,
+    name: &'static str,
+    opened: &Opened,
+) -> Result<(Row, HashMap<JobId, DateTime<Utc>>), Failure> {
     let crew = Crew::start(site, "noop", 1, None).await?;
     send(opened, WARM_UP).await?;
     let meter = Meter::start(site, Some(&crew)).await?;
@@ -94,7 +124,12 @@ async fn send(opened: &Opened, jobs: u64) -> Result<HashMap<JobId, DateTime<Utc>
     for _ in 0..jobs {
         tick.tick().await;
         let opened = opened.clone();
-        calls.spawn(async move { opened.enqueue().await.map(|id| (id, millstream_common::clock::now())) });
+        calls.spawn(async move {
+            opened
+                .enqueue()
+                .await
+                .map(|id| (id, millstream_common::clock::now()))
+        });
     }
     let mut answered = HashMap::new();
     while let Some(call) = calls.join_next().await {
@@ -126,7 +161,9 @@ impl Opened {
 
     async fn by_sql(&self) -> Result<JobId, Failure> {
         let mut lent = self.pg.main(OP).await?;
-        let call = sqlx::query_scalar("SELECT millstream.enqueue('noop', $1::jsonb, $2)").bind(PAYLOAD).bind(QUEUE);
+        let call = sqlx::query_scalar("SELECT millstream.enqueue('noop', $1::jsonb, $2)")
+            .bind(PAYLOAD)
+            .bind(QUEUE);
         let id = within(OP, call.fetch_one(lent.conn())).await?;
         lent.done();
         Ok(id)
@@ -135,19 +172,27 @@ impl Opened {
 
 /// Before whatever waits.
 fn urgent() -> NewJob {
-    NewJob { priority: Priority::High, ..job() }
+    NewJob {
+        priority: Priority::High,
+        ..job()
+    }
 }
 
 async fn waits(site: &Site, answered: &HashMap<JobId, DateTime<Utc>>) -> Result<Vec<f64>, Failure> {
     let mut lent = site.context().pg().await?.main(OP).await?;
     let ids: Vec<JobId> = answered.keys().copied().collect();
-    let query = sqlx::query("SELECT id, started_at FROM millstream.job WHERE id = ANY($1) AND started_at IS NOT NULL").bind(ids);
+    let query = sqlx::query(
+        "SELECT id, started_at FROM millstream.job WHERE id = ANY($1) AND started_at IS NOT NULL",
+    )
+    .bind(ids);
     let rows = within(OP, query.fetch_all(lent.conn())).await?;
     lent.done();
     let wait = |row: &sqlx::postgres::PgRow| {
         let started: DateTime<Utc> = row.get("started_at");
         // It may start before the answer has come back.
-        (started - answered.get(&row.get::<JobId, _>("id"))?).num_microseconds().map(|us| us.max(0) as f64 / 1000.0)
+        (started - answered.get(&row.get::<JobId, _>("id"))?)
+            .num_microseconds()
+            .map(|us| us.max(0) as f64 / 1000.0)
     };
     Ok(rows.iter().filter_map(wait).collect())
 }

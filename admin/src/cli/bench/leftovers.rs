@@ -31,7 +31,8 @@ pub(super) async fn all(site: &Site) -> Result<(), Failure> {
     site.execute(OWN_WORKERS).await?;
     jobs(site).await?;
     keys(site).await?;
-    site.execute("DROP SCHEMA IF EXISTS bench_raw CASCADE").await
+    site.execute("DROP SCHEMA IF EXISTS bench_raw CASCADE")
+        .await
 }
 
 /// Nobody is to work on what is left in the queue.
@@ -49,11 +50,20 @@ async fn keys(site: &Site) -> Result<(), Failure> {
     for prefix in prefixes(site).await? {
         let mut cursor = 0_u64;
         loop {
-            let scan = redis::cmd("SCAN").arg(cursor).arg("MATCH").arg(format!("{prefix}:*")).arg("COUNT").arg(1000).to_owned();
-            let (next, mut keys): (u64, Vec<String>) = redis.within(op, scan.query_async(&mut conn)).await?;
+            let scan = redis::cmd("SCAN")
+                .arg(cursor)
+                .arg("MATCH")
+                .arg(format!("{prefix}:*"))
+                .arg("COUNT")
+                .arg(1000)
+                .to_owned();
+            let (next, mut keys): (u64, Vec<String>) =
+                redis.within(op, scan.query_async(&mut conn)).await?;
             keys.retain(|key| is_of(key, &prefix));
             if !keys.is_empty() {
-                redis.within(op, redis::cmd("UNLINK").arg(keys).exec_async(&mut conn)).await?;
+                redis
+                    .within(op, redis::cmd("UNLINK").arg(keys).exec_async(&mut conn))
+                    .await?;
             }
             if next == 0 {
                 break;
@@ -67,10 +77,18 @@ async fn keys(site: &Site) -> Result<(), Failure> {
 /// Of others nobody can say whether they are in use: another database may share this Redis.
 async fn prefixes(site: &Site) -> Result<Vec<String>, Failure> {
     let mut prefixes = vec![site.context().config.redis.prefix.clone()];
-    if site.number("SELECT (to_regclass('bench_raw.keys') IS NOT NULL)::int::bigint").await? > 0 {
+    if site
+        .number("SELECT (to_regclass('bench_raw.keys') IS NOT NULL)::int::bigint")
+        .await?
+        > 0
+    {
         let op = "asking which keys a bench had";
         let mut lent = site.context().pg().await?.main(op).await?;
-        let earlier: Vec<String> = within(op, sqlx::query_scalar("SELECT prefix FROM bench_raw.keys").fetch_all(lent.conn())).await?;
+        let earlier: Vec<String> = within(
+            op,
+            sqlx::query_scalar("SELECT prefix FROM bench_raw.keys").fetch_all(lent.conn()),
+        )
+        .await?;
         lent.done();
         prefixes.extend(earlier);
     }
@@ -78,7 +96,8 @@ async fn prefixes(site: &Site) -> Result<Vec<String>, Failure> {
 }
 
 fn is_of(key: &str, prefix: &str) -> bool {
-    key.strip_prefix(prefix).is_some_and(|rest| rest.starts_with(':'))
+    key.strip_prefix(prefix)
+        .is_some_and(|rest| rest.starts_with(':'))
 }
 
 #[cfg(test)]
@@ -87,7 +106,14 @@ mod tests {
 
     #[test]
     fn keys_of_others_that_look_similar_are_left_alone() {
-        assert!(is_of("bench-17:window:bench", "bench-17") && is_of("bench-17:{0a1b:q:bench}:x", "bench-17"));
-        assert!(!is_of("mybench-17:x", "bench-17") && !is_of("bench-170:x", "bench-17") && !is_of("bench-17", "bench-17"));
+        assert!(
+            is_of("bench-17:window:bench", "bench-17")
+                && is_of("bench-17:{0a1b:q:bench}:x", "bench-17")
+        );
+        assert!(
+            !is_of("mybench-17:x", "bench-17")
+                && !is_of("bench-170:x", "bench-17")
+                && !is_of("bench-17", "bench-17")
+        );
     }
 }

@@ -37,7 +37,13 @@ pub(super) struct Meter<'a> {
 impl<'a> Meter<'a> {
     pub(super) async fn start(site: &'a Site, crew: Option<&'a Crew>) -> Result<Self, Failure> {
         let wal = wal_bytes(site.context()).await?;
-        Ok(Self { site, crew, used: used(site, crew), wal, start: Instant::now() })
+        Ok(Self {
+            site,
+            crew,
+            used: used(site, crew),
+            wal,
+            start: Instant::now(),
+        })
     }
 
     /// The figure of `jobs` since the start.
@@ -45,7 +51,9 @@ impl<'a> Meter<'a> {
         let seconds = self.start.elapsed().as_secs_f64();
         let (before, after) = (self.used, used(self.site, self.crew));
         let wal = wal_bytes(self.site.context()).await? - self.wal;
-        let per_job = |before: Option<f64>, after: Option<f64>| Some((after? - before?).max(0.0) * US_PER_S / jobs as f64);
+        let per_job = |before: Option<f64>, after: Option<f64>| {
+            Some((after? - before?).max(0.0) * US_PER_S / jobs as f64)
+        };
         let parts = [
             per_job(before.postgres, after.postgres),
             per_job(before.redis, after.redis),
@@ -58,7 +66,13 @@ impl<'a> Meter<'a> {
         Ok(Row {
             name,
             jobs_per_s: Some(jobs as f64 / seconds),
-            cpu_us_per_job: Cpu { postgres, redis, worker, producer, total },
+            cpu_us_per_job: Cpu {
+                postgres,
+                redis,
+                worker,
+                producer,
+                total,
+            },
             wal_bytes_per_job: Some(wal / jobs as f64),
             memory_mb: self.crew.and_then(Crew::peak_mb),
             ..Row::default()
@@ -73,8 +87,15 @@ fn used(site: &Site, crew: Option<&Crew>) -> Used {
     Used {
         postgres: of_tree(pids.postgres),
         redis: of_tree(pids.redis),
-        worker: crew.map(|crew| crew.pids().iter().filter_map(|pid| tree_seconds(&processes, *pid)).sum()),
-        producer: processes.get(&std::process::id()).map(|process| process.own),
+        worker: crew.map(|crew| {
+            crew.pids()
+                .iter()
+                .filter_map(|pid| tree_seconds(&processes, *pid))
+                .sum()
+        }),
+        producer: processes
+            .get(&std::process::id())
+            .map(|process| process.own),
     }
 }
 
@@ -91,34 +112,60 @@ struct Process {
 fn processes() -> HashMap<u32, Process> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.filter_map(|pid| Some((pid, parsed(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?))).collect()
+    pids.filter_map(|pid| {
+        Some((
+            pid,
+            parsed(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?,
+        ))
+    })
+    .collect()
 }
 
 /// `man 5 proc_pid_stat`: fields 4 and 14 to 17. The name in brackets may hold anything.
 fn parsed(stat: &str) -> Option<Process> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks = |nth: usize| Some(fields.get(nth - 3)?.parse::<f64>().ok()? / rustix::param::clock_ticks_per_second() as f64);
-    Some(Process { parent: fields.get(1)?.parse().ok()?, own: ticks(14)? + ticks(15)?, ended: ticks(16)? + ticks(17)? })
+    let ticks = |nth: usize| {
+        Some(
+            fields.get(nth - 3)?.parse::<f64>().ok()?
+                / rustix::param::clock_ticks_per_second() as f64,
+        )
+    };
+    Some(Process {
+        parent: fields.get(1)?.parse().ok()?,
+        own: ticks(14)? + ticks(15)?,
+        ended: ticks(16)? + ticks(17)?,
+    })
 }
 
 /// Of a process and all below it; none if there is no such process.
 fn tree_seconds(processes: &HashMap<u32, Process>, root: u32) -> Option<f64> {
     let process = processes.get(&root)?;
-    let children = processes.iter().filter(|(_, child)| child.parent == root).filter_map(|(pid, _)| tree_seconds(processes, *pid));
+    let children = processes
+        .iter()
+        .filter(|(_, child)| child.parent == root)
+        .filter_map(|(pid, _)| tree_seconds(processes, *pid));
     Some(process.own + process.ended + children.sum::<f64>())
 }
 
 /// The most memory that a process ever had.
 pub(super) fn peak_mb(pid: u32) -> Option<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let kb: f64 = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kb: f64 = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?
+        .trim()
+        .strip_suffix("kB")?
+        .trim()
+        .parse()
+        .ok()?;
     Some(kb / 1024.0)
 }
 
 async fn wal_bytes(context: &Context) -> Result<f64, Failure> {
     let op = "reading the WAL position";
     let mut lent = context.pg().await?.main(op).await?;
-    let query = sqlx::query_scalar("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8");
+    let query =
+        sqlx::query_scalar("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8");
     let bytes = within(op, query.fetch_one(lent.conn())).await?;
     lent.done();
     Ok(bytes)
@@ -133,15 +180,26 @@ mod tests {
     fn a_stat_line_is_read_behind_its_name() {
         let line = "7 (a) b) S 3 7 7 0 -1 4 0 0 0 0 200 100 50 0 20 0 1 0 5 6 7";
         let ticks = rustix::param::clock_ticks_per_second() as f64;
-        assert_eq!(parsed(line), Some(Process { parent: 3, own: 300.0 / ticks, ended: 50.0 / ticks }));
+        assert_eq!(
+            parsed(line),
+            Some(Process {
+                parent: 3,
+                own: 300.0 / ticks,
+                ended: 50.0 / ticks
+            })
+        );
         assert_eq!(parsed("7 (a"), None);
     }
 
     #[test]
     fn a_tree_has_what_its_members_used_and_what_those_used_that_ended() {
         let process = |parent, own, ended| Process { parent, own, ended };
-        let all =
-            HashMap::from([(1, process(0, 1.0, 2.0)), (2, process(1, 4.0, 0.0)), (3, process(2, 8.0, 16.0)), (9, process(0, 99.0, 0.0))]);
+        let all = HashMap::from([
+            (1, process(0, 1.0, 2.0)),
+            (2, process(1, 4.0, 0.0)),
+            (3, process(2, 8.0, 16.0)),
+            (9, process(0, 99.0, 0.0)),
+        ]);
         assert_eq!(tree_seconds(&all, 1), Some(31.0));
         assert_eq!(tree_seconds(&all, 7), None);
     }

@@ -61,9 +61,17 @@ pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
     let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| args.wants(figure)).collect();
     if figures.is_empty() {
         let names: Vec<_> = FIGURES.iter().map(|figure| figure.name).collect();
-        return Err(Failure::usage(format!("no figure begins with {}: there are {}", args.only.join(" or "), names.join(", "))));
+        return Err(Failure::usage(format!(
+            "no figure begins with {}: there are {}",
+            args.only.join(" or "),
+            names.join(", ")
+        )));
     }
-    let jobs = if args.quick { args.jobs.min(QUICK_JOBS) } else { args.jobs };
+    let jobs = if args.quick {
+        args.jobs.min(QUICK_JOBS)
+    } else {
+        args.jobs
+    };
     // Before anything is measured: a place that cannot be written to would be found out last.
     let file = file_in(&args.out)?;
     let mut signals = Signals::new()?;
@@ -82,12 +90,24 @@ pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
 
 impl BenchArgs {
     fn wants(&self, figure: &Figure) -> bool {
-        if self.only.is_empty() { figure.quick || !self.quick } else { self.only.iter().any(|name| figure.name.starts_with(name.as_str())) }
+        if self.only.is_empty() {
+            figure.quick || !self.quick
+        } else {
+            self.only
+                .iter()
+                .any(|name| figure.name.starts_with(name.as_str()))
+        }
     }
 }
 
 /// All of them, as far as they go: what has been measured is told also when a later one fails.
-async fn all(site: &Site, figures: &[&Figure], jobs: u64, runs: u32, rows: &mut Vec<Row>) -> Result<(), Failure> {
+async fn all(
+    site: &Site,
+    figures: &[&Figure],
+    jobs: u64,
+    runs: u32,
+    rows: &mut Vec<Row>,
+) -> Result<(), Failure> {
     for (nth, figure) in figures.iter().enumerate() {
         let place = format!("{} of {}", nth + 1, figures.len());
         rows.push(Box::pin(median(site, figure, jobs, runs, &place)).await?);
@@ -96,13 +116,25 @@ async fn all(site: &Site, figures: &[&Figure], jobs: u64, runs: u32, rows: &mut 
 }
 
 /// The run in the middle, whole: its costs belong to its rate.
-async fn median(site: &Site, figure: &Figure, jobs: u64, runs: u32, place: &str) -> Result<Row, Failure> {
+async fn median(
+    site: &Site,
+    figure: &Figure,
+    jobs: u64,
+    runs: u32,
+    place: &str,
+) -> Result<Row, Failure> {
     let mut rows = Vec::new();
     for run in 1..=runs {
-        site.context().hint(&format!("{place}: {}, run {run} of {runs} …", figure.name));
+        site.context()
+            .hint(&format!("{place}: {}, run {run} of {runs} …", figure.name));
         rows.push(Box::pin(measure(site, figure, jobs)).await?);
     }
-    let key = |row: &Row| row.jobs_per_s.or(row.p50_ms).or(row.memory_mb).unwrap_or_default();
+    let key = |row: &Row| {
+        row.jobs_per_s
+            .or(row.p50_ms)
+            .or(row.memory_mb)
+            .unwrap_or_default()
+    };
     rows.sort_by(|a, b| key(a).total_cmp(&key(b)));
     Ok(rows.swap_remove(rows.len() / 2))
 }
@@ -115,8 +147,12 @@ fn file_in(dir: &Path) -> Result<NamedTempFile, Failure> {
 
 /// One file per run, by its time.
 fn write(file: NamedTempFile, dir: &Path, rows: &[Row]) -> Result<(), Failure> {
-    let name = format!("{}.json", millstream_common::clock::now().format("%Y%m%dT%H%M%SZ"));
+    let name = format!(
+        "{}.json",
+        millstream_common::clock::now().format("%Y%m%dT%H%M%SZ")
+    );
     serde_json::to_writer_pretty(&file, rows).map_err(|e| Failure::failed(e.to_string()))?;
-    file.persist(dir.join(name)).map_err(|e| Failure::failed(e.to_string()))?;
+    file.persist(dir.join(name))
+        .map_err(|e| Failure::failed(e.to_string()))?;
     Ok(())
 }

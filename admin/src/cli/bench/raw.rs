@@ -38,7 +38,8 @@ pub(super) async fn prepare(site: &Site) -> Result<(), Failure> {
         site.execute(sql).await?;
     }
     let mut lent = site.context().pg().await?.main(OP).await?;
-    let prefix = sqlx::query("INSERT INTO bench_raw.keys VALUES ($1)").bind(&site.context().config.redis.prefix);
+    let prefix = sqlx::query("INSERT INTO bench_raw.keys VALUES ($1)")
+        .bind(&site.context().config.redis.prefix);
     within(OP, prefix.execute(lent.conn())).await?;
     lent.done();
     Ok(())
@@ -90,7 +91,10 @@ async fn empty(site: &Site) -> Result<(), Failure> {
     let redis = site.context().redis().await?;
     let mut conn = redis.connection(OP).await?;
     let mut pipe = redis::pipe();
-    pipe.del(stream(site)).ignore().xgroup_create_mkstream(stream(site), GROUP, "0").ignore();
+    pipe.del(stream(site))
+        .ignore()
+        .xgroup_create_mkstream(stream(site), GROUP, "0")
+        .ignore();
     Ok(redis.within(OP, pipe.query_async(&mut conn)).await?)
 }
 
@@ -139,14 +143,19 @@ async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> R
     let mut conn = redis.connection(OP).await?;
     let mut lent = site.context().pg().await?.hot(OP).await?;
     while left.load(Relaxed) > 0 {
-        let (entries, ids) = redis.within(OP, read(&mut conn, &stream(site), nth)).await?;
+        let (entries, ids) = redis
+            .within(OP, read(&mut conn, &stream(site), nth))
+            .await?;
         if ids.is_empty() {
             tokio::time::sleep(EMPTY).await;
             continue;
         }
         let done = settle(lent.conn(), ids).await?;
         let mut pipe = redis::pipe();
-        pipe.xack(stream(site), GROUP, &entries).ignore().xdel(stream(site), &entries).ignore();
+        pipe.xack(stream(site), GROUP, &entries)
+            .ignore()
+            .xdel(stream(site), &entries)
+            .ignore();
         redis.within::<()>(OP, pipe.query_async(&mut conn)).await?;
         left.fetch_sub(done.cast_signed(), Relaxed);
     }
@@ -154,17 +163,39 @@ async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> R
     Ok(())
 }
 
-async fn read(conn: &mut impl ConnectionLike, stream: &str, nth: usize) -> redis::RedisResult<(Vec<String>, Vec<JobId>)> {
+async fn read(
+    conn: &mut impl ConnectionLike,
+    stream: &str,
+    nth: usize,
+) -> redis::RedisResult<(Vec<String>, Vec<JobId>)> {
     let mut command = redis::cmd("XREADGROUP");
-    command.arg("GROUP").arg(GROUP).arg(nth).arg("COUNT").arg(BATCH / CHUNK_JOBS_MAX).arg("STREAMS").arg(stream).arg(">");
+    command
+        .arg("GROUP")
+        .arg(GROUP)
+        .arg(nth)
+        .arg("COUNT")
+        .arg(BATCH / CHUNK_JOBS_MAX)
+        .arg("STREAMS")
+        .arg(stream)
+        .arg(">");
     let found: Option<redis::streams::StreamReadReply> = command.query_async(conn).await?;
-    let entries = found.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
+    let entries = found
+        .into_iter()
+        .flat_map(|reply| reply.keys)
+        .flat_map(|key| key.ids);
     let (mut names, mut ids) = (Vec::new(), Vec::new());
     for entry in entries {
-        let fields: HashMap<String, Vec<u8>> =
-            entry.map.into_iter().filter_map(|(k, v)| Some((k, redis::from_redis_value(v).ok()?))).collect();
+        let fields: HashMap<String, Vec<u8>> = entry
+            .map
+            .into_iter()
+            .filter_map(|(k, v)| Some((k, redis::from_redis_value(v).ok()?)))
+            .collect();
         let packed = fields.get("j").map(Vec::as_slice).unwrap_or_default();
-        ids.extend(packed.chunks_exact(16).filter_map(|bytes| JobId::from_slice(bytes).ok()));
+        ids.extend(
+            packed
+                .chunks_exact(16)
+                .filter_map(|bytes| JobId::from_slice(bytes).ok()),
+        );
         names.push(entry.id);
     }
     Ok((names, ids))
@@ -195,5 +226,7 @@ async fn settle(conn: &mut PgConnection, mut ids: Vec<JobId>) -> Result<u64, Out
     .bind(first)
     .bind(last);
     drop(rows);
-    Ok(within(OP, update.execute(&mut *conn)).await?.rows_affected())
+    Ok(within(OP, update.execute(&mut *conn))
+        .await?
+        .rows_affected())
 }

@@ -47,8 +47,12 @@ impl Row {
     /// With the quantiles of some durations in milliseconds.
     pub(super) fn with_quantiles(mut self, mut ms: Vec<f64>) -> Self {
         ms.sort_by(f64::total_cmp);
-        let at = |share: f64| ms.get(((ms.len() as f64 * share) as usize).min(ms.len().saturating_sub(1))).copied();
-        (self.p50_ms, self.p95_ms, self.p99_ms, self.max_ms) = (at(0.5), at(0.95), at(0.99), ms.last().copied());
+        let at = |share: f64| {
+            ms.get(((ms.len() as f64 * share) as usize).min(ms.len().saturating_sub(1)))
+                .copied()
+        };
+        (self.p50_ms, self.p95_ms, self.p99_ms, self.max_ms) =
+            (at(0.5), at(0.95), at(0.99), ms.last().copied());
         self
     }
 
@@ -117,14 +121,24 @@ mod tests {
     #[test]
     fn quantiles_are_those_of_the_sorted_durations() {
         let row = Row::default().with_quantiles((0..100).rev().map(f64::from).collect());
-        assert_eq!((row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms), (Some(50.0), Some(95.0), Some(99.0), Some(99.0)));
+        assert_eq!(
+            (row.p50_ms, row.p95_ms, row.p99_ms, row.max_ms),
+            (Some(50.0), Some(95.0), Some(99.0), Some(99.0))
+        );
         assert_eq!(Row::default().with_quantiles(Vec::new()).p50_ms, None);
     }
 
     #[test]
     fn a_row_says_null_where_nothing_was_seen() {
-        let row =
-            serde_json::to_value(Row { name: "x", jobs_per_s: Some(50.0), ..Row::default() }.beside_raw(100.0)).expect("a row is JSON");
+        let row = serde_json::to_value(
+            Row {
+                name: "x",
+                jobs_per_s: Some(50.0),
+                ..Row::default()
+            }
+            .beside_raw(100.0),
+        )
+        .expect("a row is JSON");
         assert_eq!(row["ratio_to_raw"], 0.5);
         assert!(row["cpu_us_per_job"]["postgres"].is_null() && row["p50_ms"].is_null());
     }

@@ -26,9 +26,19 @@ impl Site {
     pub(super) async fn open(context: &Context) -> Result<Self, Failure> {
         let folder = tempfile::tempdir()?;
         let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
-        let urls = GivenUrls { database_url: given(&context.config.database.url), redis_url: given(&context.config.redis.url) };
-        let options = Options { dir: folder.path().join("services"), durability: Durability::Full, fresh: true, env: ServerEnv::default() };
-        let services = LocalServices::given_or_start(urls, options).await.map_err(|e| Failure::failed(format!("{e:#}")))?;
+        let urls = GivenUrls {
+            database_url: given(&context.config.database.url),
+            redis_url: given(&context.config.redis.url),
+        };
+        let options = Options {
+            dir: folder.path().join("services"),
+            durability: Durability::Full,
+            fresh: true,
+            env: ServerEnv::default(),
+        };
+        let services = LocalServices::given_or_start(urls, options)
+            .await
+            .map_err(|e| Failure::failed(format!("{e:#}")))?;
         let mut config = context.config.clone();
         config.database.url = Secret::new(&services.database_url);
         config.redis.url = Secret::new(&services.redis_url);
@@ -36,7 +46,11 @@ impl Site {
         // A worker has duties beyond its own jobs: those of a bench remove nobody's.
         config.retention.keep_days = 0;
         migrate_up(config.database.url.expose()).await?;
-        let site = Self { context: Context::new(config, context.json, context.quiet), services, folder };
+        let site = Self {
+            context: Context::new(config, context.json, context.quiet),
+            services,
+            folder,
+        };
         leftovers::workers(&site).await?;
         if site.number("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')").await? > 0 {
             return Err(Failure::failed(
@@ -44,8 +58,10 @@ impl Site {
             ));
         }
         // Only the figure `statements` needs it, and says so.
-        site.try_to("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await;
-        site.execute("INSERT INTO millstream.queue (name) VALUES ('bench') ON CONFLICT DO NOTHING").await?;
+        site.try_to("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+            .await;
+        site.execute("INSERT INTO millstream.queue (name) VALUES ('bench') ON CONFLICT DO NOTHING")
+            .await?;
         leftovers::all(&site).await?;
         raw::prepare(&site).await?;
         Ok(site)
@@ -89,8 +105,13 @@ impl Site {
         let op = "asking Redis for its memory";
         let redis = self.context.redis().await?;
         let mut conn = redis.connection(op).await?;
-        let info: String = redis.within(op, redis::cmd("INFO").arg("memory").query_async(&mut conn)).await?;
-        Ok(info.lines().find_map(|line| line.strip_prefix("used_memory_dataset:")).and_then(|bytes| bytes.trim().parse().ok()))
+        let info: String = redis
+            .within(op, redis::cmd("INFO").arg("memory").query_async(&mut conn))
+            .await?;
+        Ok(info
+            .lines()
+            .find_map(|line| line.strip_prefix("used_memory_dataset:"))
+            .and_then(|bytes| bytes.trim().parse().ok()))
     }
 
     /// Writes what is dirty, so that no figure pays for the one before, and each pays for whole pages in the WAL. Best effort: it takes rights.
@@ -107,17 +128,25 @@ impl Site {
 
     /// Takes Redis away; only a private one.
     pub(super) fn stop_redis(&self) -> Result<(), Failure> {
-        self.services.stop_redis().map_err(|e| Failure::failed(format!("{e:#}: figures without Redis need a private one")))
+        self.services.stop_redis().map_err(|e| {
+            Failure::failed(format!("{e:#}: figures without Redis need a private one"))
+        })
     }
 
     pub(super) fn start_redis(&self) -> Result<(), Failure> {
-        self.services.start_redis().map_err(|e| Failure::failed(format!("{e:#}")))
+        self.services
+            .start_redis()
+            .map_err(|e| Failure::failed(format!("{e:#}")))
     }
 
     /// Removes what is in nobody's way any more, and stops what is private, whatever else fails.
     pub(super) async fn close(self) -> Result<(), Failure> {
         let removed = leftovers::all(&self).await;
-        let stopped = self.services.stop().await.map_err(|e| Failure::failed(format!("{e:#}")));
+        let stopped = self
+            .services
+            .stop()
+            .await
+            .map_err(|e| Failure::failed(format!("{e:#}")));
         removed.and(stopped)
     }
 }

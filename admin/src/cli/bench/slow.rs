@@ -25,7 +25,11 @@ const IDLE: Duration = Duration::from_secs(5);
 pub(super) async fn handlers(site: &Site, name: &'static str) -> Result<Row, Failure> {
     begin(site).await?;
     let producer = site.context().producer(EnqueueSource::Cli).await?;
-    let slow = |_| NewJob { kind: "sleep".into(), payload: PAYLOAD.into(), ..job() };
+    let slow = |_| NewJob {
+        kind: "sleep".into(),
+        payload: PAYLOAD.into(),
+        ..job()
+    };
     many(&producer, JOBS, slow).await?;
     producer.close().await;
     let crew = Crew::start(site, "sleep", 1, Some(SLOTS)).await?;
@@ -33,7 +37,10 @@ pub(super) async fn handlers(site: &Site, name: &'static str) -> Result<Row, Fai
     done(site).await?;
     let row = meter.stop(name, JOBS).await?;
     crew.stop().await?;
-    Ok(Row { jobs_per_s: Some(rate(site, JOBS).await?), ..row })
+    Ok(Row {
+        jobs_per_s: Some(rate(site, JOBS).await?),
+        ..row
+    })
 }
 
 /// The memory of a worker that has nothing to do.
@@ -42,5 +49,9 @@ pub(super) async fn idle(site: &Site, name: &'static str) -> Result<Row, Failure
     tokio::time::sleep(IDLE).await;
     let memory_mb = crew.peak_mb();
     crew.stop().await?;
-    Ok(Row { name, memory_mb, ..Row::default() })
+    Ok(Row {
+        name,
+        memory_mb,
+        ..Row::default()
+    })
 }

@@ -49,25 +49,48 @@ struct Running {
 
 impl Crew {
     /// Starts `count` workers that log into `log_dir` and are scraped.
-    pub(super) async fn start(count: u32, config: &Config, log_dir: &Path, scrape: Scrape) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        count: u32,
+        config: &Config,
+        log_dir: &Path,
+        scrape: Scrape,
+    ) -> Result<Self, Failure> {
         let mut members = Vec::new();
         for number in 1..=count {
             let name = format!("dev-{number}");
             let log = log_dir.join(format!("{name}.log"));
-            members.push(Member { running: spawn(&name, &log, config)?, name, log });
+            members.push(Member {
+                running: spawn(&name, &log, config)?,
+                name,
+                log,
+            });
         }
-        let crew = Self { members: Arc::new(Mutex::new(members)), config: Arc::new(config.clone()), scrape };
+        let crew = Self {
+            members: Arc::new(Mutex::new(members)),
+            config: Arc::new(config.clone()),
+            scrape,
+        };
         crew.tell_addresses().await?;
         Ok(crew)
     }
 
     /// Name and address of every worker, as they are now.
     pub(super) async fn addresses(&self) -> Vec<(String, SocketAddr)> {
-        self.members.lock().await.iter().map(|member| (member.name.clone(), member.running.address)).collect()
+        self.members
+            .lock()
+            .await
+            .iter()
+            .map(|member| (member.name.clone(), member.running.address))
+            .collect()
     }
 
     async fn tell_addresses(&self) -> Result<(), Failure> {
-        let addresses: Vec<_> = self.addresses().await.into_iter().map(|(_, address)| address).collect();
+        let addresses: Vec<_> = self
+            .addresses()
+            .await
+            .into_iter()
+            .map(|(_, address)| address)
+            .collect();
         self.scrape.workers(&addresses)
     }
 
@@ -91,7 +114,9 @@ impl Crew {
                 tracing::warn!(worker = member.name, %status, "a worker has ended; it is started again");
                 match spawn(&member.name, &member.log, &self.config) {
                     Ok(running) => (member.running, started) = (running, true),
-                    Err(error) => tracing::error!(worker = member.name, %error, "it could not be started"),
+                    Err(error) => {
+                        tracing::error!(worker = member.name, %error, "it could not be started")
+                    }
                 }
             }
         }
@@ -102,15 +127,26 @@ impl Crew {
     pub(super) async fn stop(&self) {
         let mut members = self.members.lock().await;
         for member in members.iter() {
-            if let Some(pid) = member.running.child.id().and_then(|id| Pid::from_raw(id as i32)) {
+            if let Some(pid) = member
+                .running
+                .child
+                .id()
+                .and_then(|id| Pid::from_raw(id as i32))
+            {
                 // It may have ended by itself meanwhile.
                 let _ = kill_process(pid, Signal::TERM);
             }
         }
         for member in members.iter_mut() {
             let patience = self.config.worker.grace() + STOP_MARGIN;
-            if tokio::time::timeout(patience, member.running.child.wait()).await.is_err() {
-                tracing::warn!(worker = member.name, "a worker did not stop in time and is killed");
+            if tokio::time::timeout(patience, member.running.child.wait())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    worker = member.name,
+                    "a worker did not stop in time and is killed"
+                );
                 drop(member.running.child.kill().await);
             }
         }
@@ -120,10 +156,21 @@ impl Crew {
 /// At each start at another port: somebody may have taken the last one meanwhile, and then the next start finds another again.
 fn spawn(name: &str, log: &Path, config: &Config) -> Result<Running, Failure> {
     let address = free_address()?;
-    let file = File::options().create(true).append(true).mode(LOG_MODE).open(log).map_err(|e| failed("open", log, &e))?;
+    let file = File::options()
+        .create(true)
+        .append(true)
+        .mode(LOG_MODE)
+        .open(log)
+        .map_err(|e| failed("open", log, &e))?;
     let mut command = this_program_as_a_worker(config)?;
-    command.args(["--name", name, "--listen", &address.to_string()]).stdout(file.try_clone()?).stderr(file);
-    Ok(Running { child: command.spawn()?, address })
+    command
+        .args(["--name", name, "--listen", &address.to_string()])
+        .stdout(file.try_clone()?)
+        .stderr(file);
+    Ok(Running {
+        child: command.spawn()?,
+        address,
+    })
 }
 
 /// Free at this moment. The worker itself binds it a moment later.

@@ -26,18 +26,30 @@ pub(super) fn keep_private() {
 
 /// The folder of everything: made where it is absent, left as it is where somebody made it.
 pub(super) fn data_dir(dir: &Path) -> Result<PathBuf, Failure> {
-    DirBuilder::new().recursive(true).mode(PASSAGE).create(dir).map_err(|e| failed("make", dir, &e))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PASSAGE)
+        .create(dir)
+        .map_err(|e| failed("make", dir, &e))?;
     dir.canonicalize().map_err(|e| failed("find", dir, &e))
 }
 
 /// A folder that only this user can enter, also one of an earlier run.
 pub(super) fn private_dir(dir: PathBuf) -> Result<PathBuf, Failure> {
-    DirBuilder::new().recursive(true).mode(PRIVATE).create(&dir).map_err(|e| failed("make", &dir, &e))?;
-    set_permissions(&dir, Permissions::from_mode(PRIVATE)).map_err(|e| failed("close", &dir, &e))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(PRIVATE)
+        .create(&dir)
+        .map_err(|e| failed("make", &dir, &e))?;
+    set_permissions(&dir, Permissions::from_mode(PRIVATE))
+        .map_err(|e| failed("close", &dir, &e))?;
     Ok(dir)
 }
 
 /// What was to be done with which file, and why it was not.
 pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!("cannot {what} {}: {error}; --data-dir names another folder", path.display()))
+    Failure::failed(format!(
+        "cannot {what} {}: {error}; --data-dir names another folder",
+        path.display()
+    ))
 }

@@ -23,7 +23,9 @@ pub(super) async fn keep(services: Arc<LocalServices>) -> Failure {
     let mut starts = Starts::default();
     loop {
         tokio::time::sleep(LOOK).await;
-        let Some((server, why)) = services.fallen() else { continue };
+        let Some((server, why)) = services.fallen() else {
+            continue;
+        };
         if !starts.allow(Instant::now()) {
             return Failure::failed(format!(
                 "{STARTS_MAX} starts of the private servers within {} s were not enough: {why}",
@@ -43,11 +45,19 @@ async fn start_again(services: &Arc<LocalServices>, server: Server) -> Result<()
     let started = tokio::task::spawn_blocking(move || theirs.start_again(server)).await;
     match started {
         Ok(Ok(())) => {
-            tracing::warn!(?server, took_ms = began.elapsed().as_millis() as u64, "it was started again, with its data");
+            tracing::warn!(
+                ?server,
+                took_ms = began.elapsed().as_millis() as u64,
+                "it was started again, with its data"
+            );
             Ok(())
         }
-        Ok(Err(e)) => Err(Failure::failed(format!("{server:?} could not be started again: {e:#}"))),
-        Err(e) => Err(Failure::failed(format!("{server:?} could not be started again: {e}"))),
+        Ok(Err(e)) => Err(Failure::failed(format!(
+            "{server:?} could not be started again: {e:#}"
+        ))),
+        Err(e) => Err(Failure::failed(format!(
+            "{server:?} could not be started again: {e}"
+        ))),
     }
 }
 
@@ -58,7 +68,11 @@ struct Starts(VecDeque<Instant>);
 impl Starts {
     /// Whether one more is within bounds; if so, it counts.
     fn allow(&mut self, now: Instant) -> bool {
-        while self.0.front().is_some_and(|at| now.duration_since(*at) >= SPAN) {
+        while self
+            .0
+            .front()
+            .is_some_and(|at| now.duration_since(*at) >= SPAN)
+        {
             self.0.pop_front();
         }
         let allowed = self.0.len() < STARTS_MAX;

@@ -29,8 +29,13 @@ pub(super) struct Scrape {
 impl Scrape {
     /// Writes the configuration for an API at this address.
     pub(super) fn write(dir: &Path, api: SocketAddr, token: &Secret) -> Result<Self, Failure> {
-        let scrape = Self { dir: dir.to_owned() };
-        replace(&scrape.config(), &configuration(api, token, &scrape.dir.join(WORKERS)))?;
+        let scrape = Self {
+            dir: dir.to_owned(),
+        };
+        replace(
+            &scrape.config(),
+            &configuration(api, token, &scrape.dir.join(WORKERS)),
+        )?;
         Ok(scrape)
     }
 
@@ -42,7 +47,10 @@ impl Scrape {
     /// From now on the workers are at these addresses.
     pub(super) fn workers(&self, addresses: &[SocketAddr]) -> Result<(), Failure> {
         let targets: Vec<_> = addresses.iter().map(ToString::to_string).collect();
-        replace(&self.dir.join(WORKERS), &serde_json::json!([{ "targets": targets }]).to_string())
+        replace(
+            &self.dir.join(WORKERS),
+            &serde_json::json!([{ "targets": targets }]).to_string(),
+        )
     }
 }
 
@@ -82,12 +90,24 @@ mod tests {
     #[test]
     fn the_configuration_names_the_api_its_token_and_the_file_of_the_workers() {
         let folder = tempfile::tempdir().unwrap();
-        let scrape = Scrape::write(folder.path(), "127.0.0.1:8080".parse().unwrap(), &Secret::new("a\"b")).unwrap();
-        scrape.workers(&["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]).unwrap();
+        let scrape = Scrape::write(
+            folder.path(),
+            "127.0.0.1:8080".parse().unwrap(),
+            &Secret::new("a\"b"),
+        )
+        .unwrap();
+        scrape
+            .workers(&[
+                "127.0.0.1:1".parse().unwrap(),
+                "127.0.0.1:2".parse().unwrap(),
+            ])
+            .unwrap();
         let config = fs::read_to_string(scrape.config()).unwrap();
-        for line in
-            ["credentials: \"a\\\"b\"", "- targets: [\"127.0.0.1:8080\"]", &format!("files: [\"{}/{WORKERS}\"]", folder.path().display())]
-        {
+        for line in [
+            "credentials: \"a\\\"b\"",
+            "- targets: [\"127.0.0.1:8080\"]",
+            &format!("files: [\"{}/{WORKERS}\"]", folder.path().display()),
+        ] {
             assert!(config.contains(line), "{line}: {config}");
         }
         let workers = fs::read_to_string(folder.path().join(WORKERS)).unwrap();

@@ -13,7 +13,10 @@ pub(super) struct Given {
 
 impl Given {
     pub(super) fn of(context: &Context) -> Self {
-        Self { postgres: !context.config.database.url.is_empty(), redis: !context.config.redis.url.is_empty() }
+        Self {
+            postgres: !context.config.database.url.is_empty(),
+            redis: !context.config.redis.url.is_empty(),
+        }
     }
 
     /// Before anything is started.
@@ -26,10 +29,15 @@ impl Given {
             ));
         }
         if self.redis {
-            parts.push(format!("using the Redis of REDIS_URL at {}", places.redis()));
+            parts.push(format!(
+                "using the Redis of REDIS_URL at {}",
+                places.redis()
+            ));
         }
         match (self.postgres, self.redis) {
-            (false, false) => parts.push("starting a private Postgres and a private Redis …".into()),
+            (false, false) => {
+                parts.push("starting a private Postgres and a private Redis …".into())
+            }
             (false, true) => parts.push("starting a private Postgres …".into()),
             (true, false) => parts.push("starting a private Redis …".into()),
             (true, true) => {}
@@ -40,14 +48,22 @@ impl Given {
     /// Who works.
     pub(super) fn crew(self, names: &[&str]) -> String {
         let names = names.join(", ");
-        if self.postgres { format!("workers {names} join the fleet of that database") } else { format!("workers {names} are the fleet") }
+        if self.postgres {
+            format!("workers {names} join the fleet of that database")
+        } else {
+            format!("workers {names} are the fleet")
+        }
     }
 
     /// How another terminal reaches the same. The private servers are for this machine's user: their passwords may stand on their own terminal.
     pub(super) fn exports(self, context: &Context) -> Vec<String> {
         let config = &context.config;
         let url = |name: &str, given: bool, url: &str| {
-            if given { format!("  # {name} as it was given to this command") } else { format!("  export {name}='{url}'") }
+            if given {
+                format!("  # {name} as it was given to this command")
+            } else {
+                format!("  export {name}='{url}'")
+            }
         };
         vec![
             url("DATABASE_URL", self.postgres, config.database.url.expose()),

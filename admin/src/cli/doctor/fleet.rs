@@ -19,20 +19,30 @@ pub(super) async fn check(context: &Context) -> Vec<Check> {
 async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
     let pg = context.pg().await?;
     let live = stats::workers(pg).await?;
-    let silent = workers::list(pg, false).await?.iter().filter(|w| w.state == "silent").count();
+    let silent = workers::list(pg, false)
+        .await?
+        .iter()
+        .filter(|w| w.state == "silent")
+        .count();
     let parcels = stats::parcels(pg).await?;
     let age = parcels.oldest_waiting_seconds.unwrap_or(0.0);
     let mut checks = vec![
         Check::warn_unless(
             live.live > 0,
             "workers",
-            format!("{} live, {} of {} slots busy", live.live, live.busy, live.slots),
+            format!(
+                "{} live, {} of {} slots busy",
+                live.live, live.busy, live.slots
+            ),
             "start one: millstream worker",
         ),
         Check::warn_unless(
             age < PARCEL_AGE_WARN_S,
             "backlog",
-            format!("{} parcels wait, {} are on a stream, the oldest waits {age:.0} s", parcels.waiting, parcels.publishing),
+            format!(
+                "{} parcels wait, {} are on a stream, the oldest waits {age:.0} s",
+                parcels.waiting, parcels.publishing
+            ),
             "more workers are needed, or the queue is paused: millstream queues list",
         ),
     ];

@@ -1,6 +1,9 @@
 //! Postgres: reachable, the right version, safe settings, the right schema.
 
-use millstream_common::pg::{LOCK_TIMEOUT_MS, Pg, STATEMENT_TIMEOUT_MS, check_encoding, missing_rights, schema_status, tomorrow_is_there};
+use millstream_common::pg::{
+    LOCK_TIMEOUT_MS, Pg, STATEMENT_TIMEOUT_MS, check_encoding, missing_rights, schema_status,
+    tomorrow_is_there,
+};
 
 use super::Check;
 use crate::{
@@ -17,7 +20,9 @@ pub(super) async fn check(context: &Context) -> Vec<Check> {
         Err(failure) => vec![Check::down("postgres", &failure, context)],
     };
     // Also where the schema may not be read: then this says why. Without a schema there are no rights in it.
-    let is_empty = checks.iter().any(|check| check.name == "schema" && check.detail.starts_with("version 0 "));
+    let is_empty = checks
+        .iter()
+        .any(|check| check.name == "schema" && check.detail.starts_with("version 0 "));
     if let (false, Ok(url)) = (is_empty, context.database_url()) {
         checks.extend(rights(url).await.unwrap_or_default());
     }
@@ -56,8 +61,11 @@ async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
                 (SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout') AS statement_timeout_ms,
                 (SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout') AS lock_timeout_ms",
     );
-    let settings: Option<Settings> = row(&Pg::new(url, 1)?, "reading the settings of Postgres", query).await?;
-    let mut checks = settings.map(|s| judge(&s, context.places().postgres())).unwrap_or_default();
+    let settings: Option<Settings> =
+        row(&Pg::new(url, 1)?, "reading the settings of Postgres", query).await?;
+    let mut checks = settings
+        .map(|s| judge(&s, context.places().postgres()))
+        .unwrap_or_default();
     let versions = format!("version {} of {}", status.applied, status.wanted);
     checks.push(if status.applied >= status.wanted {
         Check::ok("schema", versions)
@@ -69,7 +77,11 @@ async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
 
 fn role(s: &Settings) -> Check {
     if s.in_recovery {
-        return Check::fail("postgres role", "in recovery", "DATABASE_URL must name the primary, which takes writes");
+        return Check::fail(
+            "postgres role",
+            "in recovery",
+            "DATABASE_URL must name the primary, which takes writes",
+        );
     }
     if s.read_only {
         let advice = "nothing is accepted, claimed or settled: see why default_transaction_read_only is on (a full disk?), and turn it off";
@@ -83,10 +95,22 @@ async fn rights(url: &str) -> Result<Vec<Check>, Failure> {
     let missing = missing_rights(url).await?;
     let mut checks: Vec<_> = missing
         .into_iter()
-        .map(|right| Check::warn("worker rights", format!("a worker with this role lacks one, for {}", right.needed_for), right.grant))
+        .map(|right| {
+            Check::warn(
+                "worker rights",
+                format!(
+                    "a worker with this role lacks one, for {}",
+                    right.needed_for
+                ),
+                right.grant,
+            )
+        })
         .collect();
     if checks.is_empty() {
-        checks.push(Check::ok("worker rights", "this role may do what a worker does"));
+        checks.push(Check::ok(
+            "worker rights",
+            "this role may do what a worker does",
+        ));
     }
     checks.push(Check::warn_unless(
         tomorrow_is_there(url).await?,
@@ -104,7 +128,10 @@ fn session_limits(s: &Settings) -> Check {
     Check::warn_unless(
         kept(s.statement_timeout_ms, statement) && kept(s.lock_timeout_ms, lock),
         "session limits",
-        format!("statement_timeout {} ms, lock_timeout {} ms", s.statement_timeout_ms, s.lock_timeout_ms),
+        format!(
+            "statement_timeout {} ms, lock_timeout {} ms",
+            s.statement_timeout_ms, s.lock_timeout_ms
+        ),
         &format!(
             "sessions ask for {statement} and {lock} and do not get them, so a pooler ignores it and a stuck statement is never given up: ALTER ROLE … SET statement_timeout = {statement}, and SET lock_timeout = {lock}"
         ),
@@ -117,7 +144,11 @@ fn judge(s: &Settings, place: &str) -> Vec<Check> {
         if s.version >= VERSION_MIN {
             Check::ok("postgres", version)
         } else {
-            Check::fail("postgres", version, format!("Postgres {VERSION_MIN} or newer is needed"))
+            Check::fail(
+                "postgres",
+                version,
+                format!("Postgres {VERSION_MIN} or newer is needed"),
+            )
         },
         role(s),
         match check_encoding(&s.encoding) {
@@ -149,6 +180,10 @@ fn judge(s: &Settings, place: &str) -> Vec<Check> {
             "few are left: raise max_connections, or put PgBouncer in between",
         ),
         session_limits(s),
-        if s.vector { Check::ok("pgvector", "available") } else { Check::ok("pgvector", "absent: vectors are stored as real[]") },
+        if s.vector {
+            Check::ok("pgvector", "available")
+        } else {
+            Check::ok("pgvector", "absent: vectors are stored as real[]")
+        },
     ]
 }

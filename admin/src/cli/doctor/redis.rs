@@ -30,24 +30,41 @@ pub(super) async fn check(context: &Context, schema_is_there: bool) -> Vec<Check
 
 async fn asked(context: &Context, schema_is_there: bool) -> Result<Vec<Check>, Failure> {
     context.redis_url()?;
-    let redis = if schema_is_there { context.redis().await?.clone() } else { context.redis_alone()? };
-    let queues = if schema_is_there { queues::list(context.pg().await?).await? } else { Vec::new() };
+    let redis = if schema_is_there {
+        context.redis().await?.clone()
+    } else {
+        context.redis_alone()?
+    };
+    let queues = if schema_is_there {
+        queues::list(context.pg().await?).await?
+    } else {
+        Vec::new()
+    };
     let mut checks = match redis.info("default").await? {
         Some(text) => judge(&parse(&text), context.places().redis()),
         None => vec![Check::warn(
             "redis",
-            format!("the user of REDIS_URL may not ask Redis at {} about itself", context.places().redis()),
+            format!(
+                "the user of REDIS_URL may not ask Redis at {} about itself",
+                context.places().redis()
+            ),
             "its version and maxmemory-policy are not known: ACL SETUSER NAME +info",
         )],
     };
-    let names: Vec<Arc<str>> = queues.iter().map(|queue| queue.name.as_str().into()).collect();
+    let names: Vec<Arc<str>> = queues
+        .iter()
+        .map(|queue| queue.name.as_str().into())
+        .collect();
     let lacks = redis.lacking(&names).await?;
     let is_whole = lacks.is_empty();
     checks.push(rights(&redis, &lacks));
     if schema_is_there {
         checks.push(Check::ok(
             "redis keys",
-            format!("begin with {} and the mark of this database: other databases keep apart", redis.keys().beginning()),
+            format!(
+                "begin with {} and the mark of this database: other databases keep apart",
+                redis.keys().beginning()
+            ),
         ));
     }
     if is_whole {
@@ -59,7 +76,13 @@ async fn asked(context: &Context, schema_is_there: bool) -> Result<Vec<Check>, F
 /// What the workers' probe finds.
 fn rights(redis: &Redis, lacks: &[probe::Lack]) -> Check {
     if lacks.is_empty() {
-        return Check::ok("redis rights", format!("all commands that the work needs, on keys {}", redis.keys().pattern()));
+        return Check::ok(
+            "redis rights",
+            format!(
+                "all commands that the work needs, on keys {}",
+                redis.keys().pattern()
+            ),
+        );
     }
     Check::fail(
         "redis rights",
@@ -69,20 +92,35 @@ fn rights(redis: &Redis, lacks: &[probe::Lack]) -> Check {
 }
 
 fn parse(info: &str) -> HashMap<String, String> {
-    info.lines().filter_map(|line| line.trim().split_once(':')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    info.lines()
+        .filter_map(|line| line.trim().split_once(':'))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 fn judge(info: &HashMap<String, String>, place: &str) -> Vec<Check> {
     let get = |key: &str| info.get(key).map_or("unknown", String::as_str);
     let version = get("redis_version");
-    let major: u32 = version.split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+    let major: u32 = version
+        .split('.')
+        .next()
+        .and_then(|n| n.parse().ok())
+        .unwrap_or(0);
     let policy = get("maxmemory_policy");
-    let used = format!("{} used, limit {}", get("used_memory_human"), get("maxmemory_human"));
+    let used = format!(
+        "{} used, limit {}",
+        get("used_memory_human"),
+        get("maxmemory_human")
+    );
     vec![
         if major >= VERSION_MIN {
             Check::ok("redis", format!("{version} at {place}"))
         } else {
-            Check::fail("redis", format!("{version} at {place}"), format!("Redis {VERSION_MIN} or newer is needed"))
+            Check::fail(
+                "redis",
+                format!("{version} at {place}"),
+                format!("Redis {VERSION_MIN} or newer is needed"),
+            )
         },
         Check::warn_unless(
             get("role") == "master",
@@ -103,7 +141,10 @@ fn judge(info: &HashMap<String, String>, place: &str) -> Vec<Check> {
 
 /// Nothing is lost without it, since Postgres is the truth; a restart only costs the time to publish again.
 fn persistence(aof: &str, rdb: &str) -> Check {
-    let detail = format!("AOF {}, last RDB save {rdb}", if aof == "1" { "on" } else { "off" });
+    let detail = format!(
+        "AOF {}, last RDB save {rdb}",
+        if aof == "1" { "on" } else { "off" }
+    );
     Check::warn_unless(
         rdb == "ok",
         "redis persistence",
@@ -118,11 +159,16 @@ async fn streams(redis: &Redis, queues: &[Queue]) -> Result<Vec<Check>, Outage> 
     for queue in queues {
         let mut pipe = redis::pipe();
         for priority in Priority::ALL {
-            pipe.cmd("XLEN").arg(redis.keys().stream(&queue.name, priority));
+            pipe.cmd("XLEN")
+                .arg(redis.keys().stream(&queue.name, priority));
         }
         let mut conn = redis.connection(op).await?;
         let lengths: Vec<u64> = redis.within(op, pipe.query_async(&mut conn)).await?;
-        let parts: Vec<_> = Priority::ALL.iter().zip(&lengths).map(|(priority, n)| format!("{n} {priority}")).collect();
+        let parts: Vec<_> = Priority::ALL
+            .iter()
+            .zip(&lengths)
+            .map(|(priority, n)| format!("{n} {priority}"))
+            .collect();
         let detail = format!(
             "{}: {}; {} jobs in the backlog{}",
             queue.name,
@@ -131,7 +177,12 @@ async fn streams(redis: &Redis, queues: &[Queue]) -> Result<Vec<Check>, Outage> 
             if queue.paused { "; paused" } else { "" }
         );
         let short = lengths.iter().all(|n| *n < STREAM_ENTRIES_WARN);
-        checks.push(Check::warn_unless(short, "stream", detail, "entries are not read: are workers alive, do they read this queue?"));
+        checks.push(Check::warn_unless(
+            short,
+            "stream",
+            detail,
+            "entries are not read: are workers alive, do they read this queue?",
+        ));
     }
     Ok(checks)
 }

@@ -39,20 +39,36 @@ pub(super) async fn check(context: &Context) -> Vec<Check> {
 /// Whether Tesseract has the data of the languages that it is to read, and of orientation.
 async fn languages(program: &Path, wanted: &str) -> Check {
     let name = "OCR languages";
-    let place =
-        tessdata_dir().map_or_else(|| "where Tesseract was installed".to_owned(), |dir| format!("in TESSDATA_PREFIX={}", dir.display()));
+    let place = tessdata_dir().map_or_else(
+        || "where Tesseract was installed".to_owned(),
+        |dir| format!("in TESSDATA_PREFIX={}", dir.display()),
+    );
     let found = printed(program, "--list-langs").await.unwrap_or_default();
     let found: BTreeSet<&str> = found.lines().skip(1).map(str::trim).collect();
-    let missing: Vec<&str> = wanted.split('+').filter(|language| !found.contains(language)).collect();
+    let missing: Vec<&str> = wanted
+        .split('+')
+        .filter(|language| !found.contains(language))
+        .collect();
     if !missing.is_empty() {
         let advice = "install their packages (tesseract-ocr-LANGUAGE), or set MILLSTREAM_DOCUMENTS__OCR_LANGUAGES or TESSDATA_PREFIX";
-        return Check::warn(name, format!("no data of {} {place}", missing.join(", ")), advice);
+        return Check::warn(
+            name,
+            format!("no data of {} {place}", missing.join(", ")),
+            advice,
+        );
     }
     let advice = "install tesseract-ocr-osd: without it turned pages are found by trial, if at all";
     Check::warn_unless(
         found.contains("osd"),
         name,
-        format!("{wanted} {place}{}", if found.contains("osd") { ", with osd" } else { ", no osd" }),
+        format!(
+            "{wanted} {place}{}",
+            if found.contains("osd") {
+                ", with osd"
+            } else {
+                ", no osd"
+            }
+        ),
         advice,
     )
 }
@@ -64,21 +80,36 @@ fn isolation() -> Check {
         let closed = "no network, no files but their own and the system's, no signals, no life beyond the worker (Landlock, seccomp)";
         return Check::ok("isolation of tools", closed);
     }
-    let advice =
-        "use a Linux kernel with Landlock (5.13 or newer) and seccomp, or run workers for documents where there is nothing to steal";
-    Check::warn("isolation of tools", format!("a document that takes one over can {}", gaps.join(", ")), advice)
+    let advice = "use a Linux kernel with Landlock (5.13 or newer) and seccomp, or run workers for documents where there is nothing to steal";
+    Check::warn(
+        "isolation of tools",
+        format!("a document that takes one over can {}", gaps.join(", ")),
+        advice,
+    )
 }
 
 /// What a worker on this machine leaves to others.
 fn without(tool: Tool) -> String {
-    let kinds: Vec<&str> = NEEDS.iter().filter(|(_, tools)| tools.contains(&tool)).map(|(kind, _)| *kind).collect();
+    let kinds: Vec<&str> = NEEDS
+        .iter()
+        .filter(|(_, tools)| tools.contains(&tool))
+        .map(|(kind, _)| *kind)
+        .collect();
     format!("workers on this machine do not take {}", kinds.join(", "))
 }
 
 /// The first line that the tool prints; poppler prints it to stderr.
 async fn version(tool: Tool, program: &Path) -> Option<String> {
-    let argument = if tool == Tool::Tesseract { "--version" } else { "-v" };
-    printed(program, argument).await?.lines().next().map(|line| line.trim().to_owned())
+    let argument = if tool == Tool::Tesseract {
+        "--version"
+    } else {
+        "-v"
+    };
+    printed(program, argument)
+        .await?
+        .lines()
+        .next()
+        .map(|line| line.trim().to_owned())
 }
 
 /// All that it prints to stdout, or else to stderr.
@@ -86,6 +117,10 @@ async fn printed(program: &Path, argument: &str) -> Option<String> {
     let mut command = Command::new(program);
     let run = command.arg(argument).kill_on_drop(true).output();
     let output = tokio::time::timeout(DEADLINE, run).await.ok()?.ok()?;
-    let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
+    let text = if output.stdout.is_empty() {
+        output.stderr
+    } else {
+        output.stdout
+    };
     Some(String::from_utf8_lossy(&text).into_owned())
 }

@@ -31,7 +31,12 @@ pub(super) struct AddArgs {
     #[arg(long)]
     wait: bool,
     /// Give up watching after so many seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 86_400, requires = "wait")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value_t = 86_400,
+        requires = "wait"
+    )]
     timeout: u64,
 }
 
@@ -47,7 +52,12 @@ impl<'a> Adder<'a> {
     /// Opens the object store of the configuration.
     pub async fn new(context: &'a Context) -> Result<Self, Failure> {
         let objects = open_store(&context.config.objects.url)?;
-        Ok(Self { pg: context.pg().await?, catalog: context.catalog().await?, objects, bytes_max: context.config.api.upload_bytes_max })
+        Ok(Self {
+            pg: context.pg().await?,
+            catalog: context.catalog().await?,
+            objects,
+            bytes_max: context.config.api.upload_bytes_max,
+        })
     }
 
     /// Adds one file and returns the document's id.
@@ -56,8 +66,15 @@ impl<'a> Adder<'a> {
     }
 
     async fn try_add(&self, path: &Path, tenant: &str) -> Result<Uuid, UploadError> {
-        let name = path.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
-        let upload = Upload { name: &name, tenant, bytes_max: self.bytes_max };
+        let name = path
+            .file_name()
+            .map(|name| name.to_string_lossy())
+            .unwrap_or_default();
+        let upload = Upload {
+            name: &name,
+            tenant,
+            bytes_max: self.bytes_max,
+        };
         add_file(self.pg, self.catalog, &self.objects, path, &upload).await
     }
 }
@@ -79,14 +96,25 @@ pub(super) async fn run(args: AddArgs, context: &Context) -> Outcome {
 }
 
 /// The documents that were made, and whether there is one for each path.
-async fn add_all(adder: &Adder<'_>, args: &AddArgs, found: &Found, context: &Context) -> Result<(Vec<Uuid>, bool), Failure> {
+async fn add_all(
+    adder: &Adder<'_>,
+    args: &AddArgs,
+    found: &Found,
+    context: &Context,
+) -> Result<(Vec<Uuid>, bool), Failure> {
     let (mut ids, mut all_well) = (Vec::with_capacity(found.files.len()), !found.is_incomplete);
     for file in &found.files {
         let id = match adder.try_add(file, &args.tenant).await {
             Ok(id) => id,
-            Err(error @ (UploadError::Source(_) | UploadError::TooLarge(_) | UploadError::GivenUp)) => {
+            Err(
+                error @ (UploadError::Source(_) | UploadError::TooLarge(_) | UploadError::GivenUp),
+            ) => {
                 let (_, line) = Failure::from(error).tell(&context.places());
-                context.warn(&format!("{} is passed over: {}", file.display(), line.unwrap_or_default()));
+                context.warn(&format!(
+                    "{} is passed over: {}",
+                    file.display(),
+                    line.unwrap_or_default()
+                ));
                 all_well = false;
                 continue;
             }
@@ -104,5 +132,8 @@ fn print(context: &Context, id: Uuid, file: &Path) -> Result<(), Failure> {
     if context.json {
         return table::json(&serde_json::json!({"id": id, "file": file}));
     }
-    table::line(&format!("{id} {}", table::printable(&file.to_string_lossy())))
+    table::line(&format!(
+        "{id} {}",
+        table::printable(&file.to_string_lossy())
+    ))
 }

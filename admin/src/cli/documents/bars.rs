@@ -33,7 +33,11 @@ impl View {
         if context.draws() {
             return Self::Bars(Bars::new());
         }
-        if context.quiet { Self::Silent } else { Self::Lines(HashMap::new()) }
+        if context.quiet {
+            Self::Silent
+        } else {
+            Self::Lines(HashMap::new())
+        }
     }
 
     /// Takes over the latest reading of the documents that were open.
@@ -49,7 +53,11 @@ impl View {
 fn tell(told: &mut HashMap<Uuid, String>, document: &Document) {
     let stage = document.current_stage().map_or("", |s| s.stage.as_str());
     // What makes a new line: another state, another stage, or a step further.
-    let step = format!("{} {stage} {:.0}", document.state, (document.progress / LINE_STEP).floor());
+    let step = format!(
+        "{} {stage} {:.0}",
+        document.state,
+        (document.progress / LINE_STEP).floor()
+    );
     if told.insert(document.id, step.clone()).as_ref() != Some(&step) {
         table::say(&format!(
             "{:>3.0} % {} {}",
@@ -69,8 +77,14 @@ pub(super) struct Bars {
 
 impl Bars {
     fn new() -> Self {
-        let style = ProgressStyle::with_template("{prefix:32!} {bar:30.cyan/dim} {percent:>3} % {wide_msg}");
-        Self { screen: MultiProgress::new(), style: style.unwrap_or_else(|_| ProgressStyle::default_bar()), shown: HashMap::new() }
+        let style = ProgressStyle::with_template(
+            "{prefix:32!} {bar:30.cyan/dim} {percent:>3} % {wide_msg}",
+        );
+        Self {
+            screen: MultiProgress::new(),
+            style: style.unwrap_or_else(|_| ProgressStyle::default_bar()),
+            shown: HashMap::new(),
+        }
     }
 
     fn update(&mut self, documents: &[Document]) {
@@ -78,7 +92,8 @@ impl Bars {
             if document.is_final() {
                 self.finish(document);
             } else if self.shown.contains_key(&document.id) || self.shown.len() < BARS_MAX {
-                self.bar(document).set_position(document.progress.floor() as u64);
+                self.bar(document)
+                    .set_position(document.progress.floor() as u64);
             }
         }
     }
@@ -86,8 +101,14 @@ impl Bars {
     fn bar(&mut self, document: &Document) -> &ProgressBar {
         let (screen, style) = (&self.screen, &self.style);
         let bar = self.shown.entry(document.id).or_insert_with(|| {
-            let name: String = table::printable(&document.name).chars().take(NAME_CHARS_MAX).collect();
-            screen.add(ProgressBar::new(100)).with_style(style.clone()).with_prefix(name)
+            let name: String = table::printable(&document.name)
+                .chars()
+                .take(NAME_CHARS_MAX)
+                .collect();
+            screen
+                .add(ProgressBar::new(100))
+                .with_style(style.clone())
+                .with_prefix(name)
         });
         bar.set_message(table::printable(&line(document)));
         bar
@@ -98,8 +119,16 @@ impl Bars {
             bar.finish_and_clear();
             self.screen.remove(&bar);
         }
-        let mark = if document.state == "completed" { "✓" } else { "✗" };
+        let mark = if document.state == "completed" {
+            "✓"
+        } else {
+            "✗"
+        };
         // A terminal that has gone shows nothing, and the watching goes on.
-        let _ = self.screen.println(format!("{mark} {} {}", table::printable(&document.name), table::printable(&line(document))));
+        let _ = self.screen.println(format!(
+            "{mark} {} {}",
+            table::printable(&document.name),
+            table::printable(&line(document))
+        ));
     }
 }

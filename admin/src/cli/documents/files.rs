@@ -39,7 +39,9 @@ pub fn files_of(paths: &[PathBuf]) -> Found {
 impl Found {
     /// A path of the caller's: its file is taken whatever its name ends in. False: it stands for nothing.
     fn named(&mut self, path: &Path) -> bool {
-        let Some(about) = self.look(path) else { return false };
+        let Some(about) = self.look(path) else {
+            return false;
+        };
         if !about.is_dir() {
             self.file(path, &about);
             return about.is_file();
@@ -57,16 +59,27 @@ impl Found {
             return self.pass_over(folder, "a link to a folder that was read already");
         }
         let mut entries = match std::fs::read_dir(folder) {
-            Ok(entries) => entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>(),
+            Ok(entries) => entries
+                .flatten()
+                .map(|entry| entry.path())
+                .collect::<Vec<_>>(),
             Err(error) => return self.pass_over(folder, &error.to_string()),
         };
         entries.sort();
         for path in entries {
-            let is_pdf = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("pdf"));
+            let is_pdf = path
+                .extension()
+                .is_some_and(|extension| extension.eq_ignore_ascii_case("pdf"));
             // Other files are not meant; of them only the folders are of interest.
-            let about = if is_pdf { self.look(&path) } else { std::fs::metadata(&path).ok().filter(Metadata::is_dir) };
+            let about = if is_pdf {
+                self.look(&path)
+            } else {
+                std::fs::metadata(&path).ok().filter(Metadata::is_dir)
+            };
             match about {
-                Some(about) if about.is_dir() && depth == 0 => self.pass_over(&path, "too many folders in folders"),
+                Some(about) if about.is_dir() && depth == 0 => {
+                    self.pass_over(&path, "too many folders in folders")
+                }
                 Some(about) if about.is_dir() => self.folder(&path, &about, depth - 1),
                 Some(about) => self.file(&path, &about),
                 None => {}
@@ -99,7 +112,8 @@ impl Found {
     }
 
     fn pass_over(&mut self, path: &Path, reason: &str) {
-        self.passed_over.push(format!("{} is passed over: {reason}", path.display()));
+        self.passed_over
+            .push(format!("{} is passed over: {reason}", path.display()));
     }
 }
 
@@ -111,7 +125,11 @@ mod tests {
     use super::*;
 
     fn names(found: &Found, folder: &Path) -> Vec<String> {
-        found.files.iter().map(|file| file.strip_prefix(folder).unwrap().display().to_string()).collect()
+        found
+            .files
+            .iter()
+            .map(|file| file.strip_prefix(folder).unwrap().display().to_string())
+            .collect()
     }
 
     #[test]
@@ -143,15 +161,39 @@ mod tests {
         ] {
             symlink(to, at(name)).unwrap();
         }
-        let pipe = std::process::Command::new("mkfifo").arg(at("pipe.pdf")).status().unwrap();
+        let pipe = std::process::Command::new("mkfifo")
+            .arg(at("pipe.pdf"))
+            .status()
+            .unwrap();
         assert!(pipe.success());
         let found = files_of(&[folder.path().to_owned()]);
         assert_eq!(names(&found, folder.path()), ["a.pdf"]);
-        for name in ["one", "two", "link.pdf", "dangling.pdf", "zero.pdf", "loop.pdf", "pipe.pdf"] {
-            assert!(found.passed_over.iter().any(|line| line.contains(&format!("/{name} is passed over"))), "{name}: {found:?}");
+        for name in [
+            "one",
+            "two",
+            "link.pdf",
+            "dangling.pdf",
+            "zero.pdf",
+            "loop.pdf",
+            "pipe.pdf",
+        ] {
+            assert!(
+                found
+                    .passed_over
+                    .iter()
+                    .any(|line| line.contains(&format!("/{name} is passed over"))),
+                "{name}: {found:?}"
+            );
         }
-        assert_eq!(found.passed_over.len(), 7, "each is passed over once: {found:?}");
-        assert!(!found.is_incomplete, "the folder itself yielded what it has");
+        assert_eq!(
+            found.passed_over.len(),
+            7,
+            "each is passed over once: {found:?}"
+        );
+        assert!(
+            !found.is_incomplete,
+            "the folder itself yielded what it has"
+        );
     }
 
     #[test]
@@ -162,7 +204,16 @@ mod tests {
         std::fs::create_dir(at("empty")).unwrap();
         for bad in [at("none.pdf"), at("empty"), PathBuf::from("/dev/zero")] {
             let found = files_of(&[bad.clone(), at("good.pdf")]);
-            assert_eq!((found.files.len(), found.passed_over.len(), found.is_incomplete), (1, 1, true), "{}", bad.display());
+            assert_eq!(
+                (
+                    found.files.len(),
+                    found.passed_over.len(),
+                    found.is_incomplete
+                ),
+                (1, 1, true),
+                "{}",
+                bad.display()
+            );
         }
     }
 }

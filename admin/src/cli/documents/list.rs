@@ -25,8 +25,21 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn run(args: ListArgs, context: &Context) -> Outcome {
-    let page = documents::list(context.pg().await?, args.state.as_deref(), args.limit, args.cursor).await?;
-    table::list(context, &page.items, &["id", "name", "state", "progress", "stage", "items", "pages", "size", "added", "error"], cells)?;
+    let page = documents::list(
+        context.pg().await?,
+        args.state.as_deref(),
+        args.limit,
+        args.cursor,
+    )
+    .await?;
+    table::list(
+        context,
+        &page.items,
+        &[
+            "id", "name", "state", "progress", "stage", "items", "pages", "size", "added", "error",
+        ],
+        cells,
+    )?;
     if let Some(next) = page.next {
         context.hint(&format!("more: --cursor {next}"));
     }
@@ -41,7 +54,9 @@ fn cells(document: &Document) -> Vec<String> {
         document.state.clone(),
         format!("{:.0} %", document.progress.floor()),
         table::maybe(stage.map(|s| s.stage.as_str())),
-        table::maybe(stage.map(|s| format!("{}/{}", s.completed_items + s.failed_items, s.total_items))),
+        table::maybe(
+            stage.map(|s| format!("{}/{}", s.completed_items + s.failed_items, s.total_items)),
+        ),
         table::maybe(document.pages),
         table::bytes(document.bytes),
         table::time(document.created_at),

@@ -11,16 +11,32 @@ use crate::{
 };
 
 pub(super) fn print(context: &Context, document: &Document) -> Result<(), Failure> {
-    let Some(report) = &document.report else { return Ok(()) };
+    let Some(report) = &document.report else {
+        return Ok(());
+    };
     table::line(&format!("\n{}", summary(&report.summary)))?;
     if !report.pages.is_empty() {
         let low = lowest_confidences(report);
         table::line(&table::render(
-            &["page", "text from", "letters", "pictures", "with text", "least sure", "notes"],
-            report.pages.iter().map(|page| cells(page, low.get(&page.page).copied())),
+            &[
+                "page",
+                "text from",
+                "letters",
+                "pictures",
+                "with text",
+                "least sure",
+                "notes",
+            ],
+            report
+                .pages
+                .iter()
+                .map(|page| cells(page, low.get(&page.page).copied())),
         ))?;
     }
-    report.notes.iter().try_for_each(|note| table::line(&table::printable(&line(note))))?;
+    report
+        .notes
+        .iter()
+        .try_for_each(|note| table::line(&table::printable(&line(note))))?;
     if let Some(next) = report.next_page {
         context.hint(&format!("more: --from-page {next}"));
     }
@@ -42,7 +58,11 @@ fn summary(counts: &Counts) -> String {
 /// Of the pictures with text, by page.
 fn lowest_confidences(report: &Report) -> BTreeMap<i32, f32> {
     let mut low: BTreeMap<i32, f32> = BTreeMap::new();
-    for (page, confidence) in report.pictures.iter().filter_map(|picture| Some((picture.page, picture.confidence?))) {
+    for (page, confidence) in report
+        .pictures
+        .iter()
+        .filter_map(|picture| Some((picture.page, picture.confidence?)))
+    {
         let lowest = low.entry(page).or_insert(confidence);
         *lowest = lowest.min(confidence);
     }
@@ -64,9 +84,19 @@ fn cells(page: &PageYield, low: Option<f32>) -> Vec<String> {
 /// `note: page 3, picture 1: image_left_out: …`.
 fn line(note: &NoteRow) -> String {
     let part = |name: &str, number: Option<i32>| number.map(|number| format!("{name} {number}"));
-    let place: Vec<String> =
-        [part("page", note.page), part("picture", note.position), part("chunk", note.chunk)].into_iter().flatten().collect();
-    let place = if place.is_empty() { "document".to_owned() } else { place.join(", ") };
+    let place: Vec<String> = [
+        part("page", note.page),
+        part("picture", note.position),
+        part("chunk", note.chunk),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let place = if place.is_empty() {
+        "document".to_owned()
+    } else {
+        place.join(", ")
+    };
     format!("note: {place}: {}: {}", note.code, note.message)
 }
 
@@ -77,11 +107,37 @@ mod tests {
     // N6
     #[test]
     fn a_note_says_its_place_and_the_summary_what_is_missing() {
-        let note = NoteRow { page: Some(3), position: Some(1), chunk: None, code: "image_left_out".into(), message: "too large".into() };
-        assert_eq!(line(&note), "note: page 3, picture 1: image_left_out: too large");
-        let whole = NoteRow { page: None, position: None, chunk: None, code: "xfa".into(), message: "a form".into() };
+        let note = NoteRow {
+            page: Some(3),
+            position: Some(1),
+            chunk: None,
+            code: "image_left_out".into(),
+            message: "too large".into(),
+        };
+        assert_eq!(
+            line(&note),
+            "note: page 3, picture 1: image_left_out: too large"
+        );
+        let whole = NoteRow {
+            page: None,
+            position: None,
+            chunk: None,
+            code: "xfa".into(),
+            message: "a form".into(),
+        };
         assert_eq!(line(&whole), "note: document: xfa: a form");
-        let counts = Counts { pages: 3, by_text: 1, by_ocr: 1, without_text: 1, pictures: 2, pictures_left_out: 1, notes: 2 };
-        assert_eq!(summary(&counts), "3 pages: 1 by text, 1 by OCR, 1 without text; 1 picture left out");
+        let counts = Counts {
+            pages: 3,
+            by_text: 1,
+            by_ocr: 1,
+            without_text: 1,
+            pictures: 2,
+            pictures_left_out: 1,
+            notes: 2,
+        };
+        assert_eq!(
+            summary(&counts),
+            "3 pages: 1 by text, 1 by OCR, 1 without text; 1 picture left out"
+        );
     }
 }

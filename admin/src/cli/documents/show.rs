@@ -23,14 +23,17 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> Outcome {
     let pg = context.pg().await?;
     for (nth, id) in args.ids.iter().enumerate() {
         let document = documents::one(pg, *id, args.from_page).await?;
-        let document = &document.ok_or_else(|| Failure::not_found(format!("there is no document {id}")))?;
+        let document =
+            &document.ok_or_else(|| Failure::not_found(format!("there is no document {id}")))?;
         if nth > 0 && !context.json {
             table::line("")?;
         }
         table::one(context, document, fields)?;
         if !context.json {
             table::line(&table::render(
-                &["stage", "state", "progress", "items", "done", "failed", "now at"],
+                &[
+                    "stage", "state", "progress", "items", "done", "failed", "now at",
+                ],
                 document.stages.iter().map(stage),
             ))?;
             report::print(context, document)?;
@@ -74,7 +77,10 @@ pub async fn print_summaries(context: &Context, ids: &[Uuid]) -> Result<(), Fail
     table::list(
         context,
         &summaries,
-        &["document", "state", "progress", "pages", "images", "chunks", "products", "notes", "time", "error"],
+        &[
+            "document", "state", "progress", "pages", "images", "chunks", "products", "notes",
+            "time", "error",
+        ],
         summary,
     )
 }

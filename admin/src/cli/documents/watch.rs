@@ -29,7 +29,11 @@ pub(super) struct WaitArgs {
 
 pub(super) async fn run(args: WaitArgs, context: &Context) -> Outcome {
     let found = documents::show(context.pg().await?, &args.ids).await?;
-    if let Some(id) = args.ids.iter().find(|id| !found.iter().any(|d| d.id == **id)) {
+    if let Some(id) = args
+        .ids
+        .iter()
+        .find(|id| !found.iter().any(|d| d.id == **id))
+    {
         return Err(Failure::not_found(format!("there is no document {id}")));
     }
     let all_well = watch(context, &args.ids, Duration::from_secs(args.timeout)).await?;
@@ -52,7 +56,11 @@ pub async fn watch(context: &Context, ids: &[Uuid], limit: Duration) -> Result<b
                 answered = Instant::now();
                 view.update(&documents);
                 all_well &= !documents.iter().any(|d| d.state == "failed");
-                open = documents.iter().filter(|d| !d.is_final()).map(|d| d.id).collect();
+                open = documents
+                    .iter()
+                    .filter(|d| !d.is_final())
+                    .map(|d| d.id)
+                    .collect();
             }
             Err(outage) if answered.elapsed() >= PATIENCE => return Err(outage.into()),
             Err(outage) => tracing::warn!("{}", millstream_common::error::in_full(&outage)),
@@ -78,7 +86,11 @@ fn late(open: usize, limit: Duration) -> Failure {
 /// One line on where a document is.
 pub(super) fn line(document: &Document) -> String {
     let stage = document.current_stage().map_or_else(String::new, |s| {
-        let items = if s.total_items > 0 { format!(" {}/{}", s.completed_items + s.failed_items, s.total_items) } else { String::new() };
+        let items = if s.total_items > 0 {
+            format!(" {}/{}", s.completed_items + s.failed_items, s.total_items)
+        } else {
+            String::new()
+        };
         format!("{}{items}", s.stage)
     });
     match (document.state.as_str(), &document.error) {

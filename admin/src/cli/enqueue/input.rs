@@ -12,7 +12,9 @@ pub(super) fn read(argument: &str) -> Result<String, Failure> {
     match (argument, argument.strip_prefix('@')) {
         ("-", _) => text_of("stdin", std::io::stdin().lock()),
         (_, Some(path)) => {
-            let file = std::fs::File::open(path).map_err(|e| Failure::usage(format!("the payload file {path} cannot be read: {e}")))?;
+            let file = std::fs::File::open(path).map_err(|e| {
+                Failure::usage(format!("the payload file {path} cannot be read: {e}"))
+            })?;
             text_of(path, file)
         }
         _ => Ok(argument.to_owned()),
@@ -25,5 +27,6 @@ fn text_of(name: &str, source: impl Read) -> Result<String, Failure> {
         .take(READ_BYTES_MAX)
         .read_to_end(&mut bytes)
         .map_err(|e| Failure::usage(format!("the payload cannot be read from {name}: {e}")))?;
-    String::from_utf8(bytes).map_err(|_| Failure::usage(format!("the payload in {name} is no UTF-8 text")))
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("the payload in {name} is no UTF-8 text")))
 }

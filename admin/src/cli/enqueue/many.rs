@@ -35,26 +35,54 @@ struct Summary {
     waited: Option<wait::Counts>,
 }
 
-pub(super) async fn run(args: &EnqueueArgs, template: &NewJob, producer: &Producer, context: &Context) -> Outcome {
+pub(super) async fn run(
+    args: &EnqueueArgs,
+    template: &NewJob,
+    producer: &Producer,
+    context: &Context,
+) -> Outcome {
     let started = Instant::now();
     let ids = enqueue(args.count, template, producer, context).await?;
     let seconds = started.elapsed().as_secs_f64();
-    let waited = if args.wait { Some(wait::many(args, &ids, started, context).await?) } else { None };
+    let waited = if args.wait {
+        Some(wait::many(args, &ids, started, context).await?)
+    } else {
+        None
+    };
     let exit = waited.as_ref().map_or(Exit::Done, wait::Counts::exit);
     let rate = (f64::from(args.count) / seconds).round();
-    let summary =
-        Summary { count: args.count, seconds, jobs_per_second: rate, first_id: ids.first().copied(), last_id: ids.last().copied(), waited };
+    let summary = Summary {
+        count: args.count,
+        seconds,
+        jobs_per_second: rate,
+        first_id: ids.first().copied(),
+        last_id: ids.last().copied(),
+        waited,
+    };
     print(&summary, context)?;
     Ok(exit)
 }
 
-async fn enqueue(count: u32, template: &NewJob, producer: &Producer, context: &Context) -> Result<Vec<JobId>, Failure> {
+async fn enqueue(
+    count: u32,
+    template: &NewJob,
+    producer: &Producer,
+    context: &Context,
+) -> Result<Vec<JobId>, Failure> {
     let bar = bar(count, context, "enqueued");
-    let sizes = (0..count as usize).step_by(PARCEL_JOBS_MAX).map(|from| PARCEL_JOBS_MAX.min(count as usize - from));
+    let sizes = (0..count as usize)
+        .step_by(PARCEL_JOBS_MAX)
+        .map(|from| PARCEL_JOBS_MAX.min(count as usize - from));
     let batches = futures::stream::iter(sizes).map(async |size| {
         let ids: Vec<_> = new_job_ids(size).collect();
-        let jobs = ids.iter().map(|id| NewJob { id: *id, ..template.clone() });
-        send(producer, jobs.collect()).await?.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let jobs = ids.iter().map(|id| NewJob {
+            id: *id,
+            ..template.clone()
+        });
+        send(producer, jobs.collect())
+            .await?
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?;
         bar.inc(size as u64);
         Ok::<_, Failure>(ids)
     });
@@ -64,7 +92,10 @@ async fn enqueue(count: u32, template: &NewJob, producer: &Producer, context: &C
 }
 
 /// Sends one batch, again if its connection broke.
-pub(super) async fn send(producer: &Producer, jobs: Vec<NewJob>) -> Result<Vec<Result<Enqueued, Refusal>>, Error> {
+pub(super) async fn send(
+    producer: &Producer,
+    jobs: Vec<NewJob>,
+) -> Result<Vec<Result<Enqueued, Refusal>>, Error> {
     let (started, mut reconnect) = (Instant::now(), Reconnect::default());
     loop {
         match producer.enqueue_many(jobs.clone()).await {
@@ -85,7 +116,9 @@ pub(super) fn bar(count: u32, context: &Context, what: &'static str) -> Progress
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} {msg} {per_sec}");
-    ProgressBar::new(count.into()).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar())).with_message(what)
+    ProgressBar::new(count.into())
+        .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        .with_message(what)
 }
 
 fn print(summary: &Summary, context: &Context) -> Result<(), Failure> {

@@ -43,14 +43,23 @@ impl Counts {
 
     /// Done only if everything completed.
     pub(super) fn exit(&self) -> Exit {
-        if self.dead + self.cancelled + self.open == 0 { Exit::Done } else { Exit::Failed }
+        if self.dead + self.cancelled + self.open == 0 {
+            Exit::Done
+        } else {
+            Exit::Failed
+        }
     }
 
     /// One line for people.
     pub(super) fn print(&self) -> Result<(), Failure> {
         table::line(&format!(
             "{} completed, {} dead, {} cancelled, {} open {:.2} s after the first was enqueued: {:.0} jobs/s",
-            self.completed, self.dead, self.cancelled, self.open, self.wait_seconds, self.drained_per_second
+            self.completed,
+            self.dead,
+            self.cancelled,
+            self.open,
+            self.wait_seconds,
+            self.drained_per_second
         ))
     }
 }
@@ -66,10 +75,18 @@ pub(super) async fn few(args: &EnqueueArgs, enqueued: &[Enqueued], context: &Con
 }
 
 /// Waits and counts.
-pub(super) async fn many(args: &EnqueueArgs, ids: &[JobId], started: Instant, context: &Context) -> Result<Counts, Failure> {
+pub(super) async fn many(
+    args: &EnqueueArgs,
+    ids: &[JobId],
+    started: Instant,
+    context: &Context,
+) -> Result<Counts, Failure> {
     let bar = bar(ids.len() as u32, context, "ended");
     let deadline = tokio::time::Instant::now() + args.timeout.map_or(NO_LIMIT, Duration::from_secs);
-    let waited = wait::until_final(context.pg().await?, ids, deadline, PATIENCE, |done| bar.set_position(done as u64)).await?;
+    let waited = wait::until_final(context.pg().await?, ids, deadline, PATIENCE, |done| {
+        bar.set_position(done as u64)
+    })
+    .await?;
     bar.finish_and_clear();
     Ok(Counts::of(&waited, started))
 }

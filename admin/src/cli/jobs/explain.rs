@@ -16,7 +16,9 @@ pub(super) struct ExplainArgs {
 }
 
 pub(super) async fn run(args: ExplainArgs, context: &Context) -> Outcome {
-    let told = explain(context.pg().await?, args.id).await?.ok_or_else(|| Failure::not_found(format!("there is no job {}", args.id)))?;
+    let told = explain(context.pg().await?, args.id)
+        .await?
+        .ok_or_else(|| Failure::not_found(format!("there is no job {}", args.id)))?;
     if context.json {
         table::json(&told)?;
         return Ok(Exit::Done);

@@ -20,8 +20,21 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn run(args: ListArgs, context: &Context) -> Outcome {
-    let page = jobs::list(context.pg().await?, &args.filter.into_filter(), args.page.limit, args.page.cursor).await?;
-    table::list(context, &page.items, &["id", "state", "kind", "queue", "priority", "try", "enqueued", "due", "worker", "error"], cells)?;
+    let page = jobs::list(
+        context.pg().await?,
+        &args.filter.into_filter(),
+        args.page.limit,
+        args.page.cursor,
+    )
+    .await?;
+    table::list(
+        context,
+        &page.items,
+        &[
+            "id", "state", "kind", "queue", "priority", "try", "enqueued", "due", "worker", "error",
+        ],
+        cells,
+    )?;
     if let Some(next) = page.next {
         context.hint(&format!("more: --cursor {next}"));
     }

@@ -36,7 +36,11 @@ pub(super) async fn run(args: LogArgs, context: &Context) -> Outcome {
         context.hint(&older(args.id, next));
     }
     for line in &page.items {
-        if context.json { table::json(line)? } else { table::line(&told(line))? }
+        if context.json {
+            table::json(line)?
+        } else {
+            table::line(&told(line))?
+        }
     }
     Ok(Exit::Done)
 }
@@ -49,5 +53,9 @@ pub(super) fn older(id: JobId, next: i64) -> String {
 /// One line with its time and its try.
 pub(super) fn told(line: &LogLine) -> String {
     let attempt = table::maybe(line.attempt.map(|attempt| format!("try {attempt}")));
-    table::printable(&format!("{} {attempt}  {}", line.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true), line.line))
+    table::printable(&format!(
+        "{} {attempt}  {}",
+        line.at.to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+        line.line
+    ))
 }

@@ -37,27 +37,43 @@ async fn run(action: Move, args: MoveArgs, context: &Context) -> Outcome {
         return each(action, &args.ids, context).await;
     }
     if filter.is_empty() {
-        return Err(Failure::usage("say which jobs: ids, or one of --state --queue --kind --tenant --since"));
+        return Err(Failure::usage(
+            "say which jobs: ids, or one of --state --queue --kind --tenant --since",
+        ));
     }
     all(action, &filter, args.yes, context).await
 }
 
 /// Moves these jobs and prints what became of each. Also `dead redrive`.
 pub(in crate::cli) async fn each(action: Move, ids: &[JobId], context: &Context) -> Outcome {
-    let moved = action.each(context.pg().await?, ids, &context.actor()).await?;
+    let moved = action
+        .each(context.pg().await?, ids, &context.actor())
+        .await?;
     for one in moved.iter().filter(|one| one.done || context.json) {
         print(one, action, context)?;
     }
-    moved.iter().find(|one| !one.done).map_or(Ok(Exit::Done), |one| Err(refusal(one, action)))
+    moved
+        .iter()
+        .find(|one| !one.done)
+        .map_or(Ok(Exit::Done), |one| Err(refusal(one, action)))
 }
 
 /// Moves all that the filter means, or tells how many these are. Also `dead redrive`.
-pub(in crate::cli) async fn all(action: Move, filter: &Filter, yes: bool, context: &Context) -> Outcome {
+pub(in crate::cli) async fn all(
+    action: Move,
+    filter: &Filter,
+    yes: bool,
+    context: &Context,
+) -> Outcome {
     let pg = context.pg().await?;
     if yes {
         let jobs = action.all(pg, filter, &context.actor()).await?;
         let text = format!("{} made {}", table::count(jobs, "job"), action.target());
-        return told(context, &serde_json::json!({"moved": jobs, "to": action.target()}), &text);
+        return told(
+            context,
+            &serde_json::json!({"moved": jobs, "to": action.target()}),
+            &text,
+        );
     }
     let (jobs, more) = action.dry_run(pg, filter).await?;
     let answer = serde_json::json!({"dry_run": true, "jobs": jobs, "at_least": more});
@@ -65,7 +81,11 @@ pub(in crate::cli) async fn all(action: Move, filter: &Filter, yes: bool, contex
     told(
         context,
         &answer,
-        &format!("{more}{} would become {}; repeat with --yes to do it", table::count(jobs.into(), "job"), action.target()),
+        &format!(
+            "{more}{} would become {}; repeat with --yes to do it",
+            table::count(jobs.into(), "job"),
+            action.target()
+        ),
     )
 }
 
@@ -80,17 +100,23 @@ pub(in crate::cli) fn told(context: &Context, answer: &serde_json::Value, text: 
 }
 
 fn print(one: &Moved, action: Move, context: &Context) -> Result<(), Failure> {
-    if context.json { table::json(one) } else { table::line(&format!("{} {}", one.id, action.target())) }
+    if context.json {
+        table::json(one)
+    } else {
+        table::line(&format!("{} {}", one.id, action.target()))
+    }
 }
 
 fn refusal(one: &Moved, action: Move) -> Failure {
     match (one.state, action) {
         (None, _) => Failure::not_found(format!("there is no job {}", one.id)),
-        (Some(state), Move::Cancel) => {
-            Failure::refused(format!("job {} is {state}: only jobs that have not ended can be cancelled", one.id))
-        }
-        (Some(state), Move::Retry) => {
-            Failure::refused(format!("job {} is {state}: only scheduled, retryable, rate_limited and dead jobs can be retried", one.id))
-        }
+        (Some(state), Move::Cancel) => Failure::refused(format!(
+            "job {} is {state}: only jobs that have not ended can be cancelled",
+            one.id
+        )),
+        (Some(state), Move::Retry) => Failure::refused(format!(
+            "job {} is {state}: only scheduled, retryable, rate_limited and dead jobs can be retried",
+            one.id
+        )),
     }
 }

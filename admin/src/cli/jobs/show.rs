@@ -26,7 +26,10 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> Outcome {
     let pg = context.pg().await?;
     let found = jobs::show(pg, &args.ids).await?;
     for (nth, id) in args.ids.iter().enumerate() {
-        let job = found.iter().find(|job| job.id == *id).ok_or_else(|| Failure::not_found(format!("there is no job {id}")))?;
+        let job = found
+            .iter()
+            .find(|job| job.id == *id)
+            .ok_or_else(|| Failure::not_found(format!("there is no job {id}")))?;
         if nth > 0 && !context.json {
             table::line("")?;
         }
@@ -45,9 +48,15 @@ async fn print(context: &Context, pg: &Pg, job: &Job) -> Result<(), Failure> {
     }
     let page = logs::page(pg, job.id, LOG_LINES, None).await?;
     if let Some(next) = page.next {
-        table::line(&format!("log      the newest {LOG_LINES} lines; {}", log::older(job.id, next)))?;
+        table::line(&format!(
+            "log      the newest {LOG_LINES} lines; {}",
+            log::older(job.id, next)
+        ))?;
     }
-    page.items.iter().rev().try_for_each(|line| table::line(&format!("log      {}", log::told(line))))
+    page.items
+        .iter()
+        .rev()
+        .try_for_each(|line| table::line(&format!("log      {}", log::told(line))))
 }
 
 /// What went wrong in a try, in the words for its class.
@@ -88,7 +97,10 @@ fn fields(job: &Job) -> Vec<(&'static str, String)> {
         ("try", tries(job)),
         ("epoch", job.epoch.to_string()),
         ("worker", table::maybe(job.worker.as_ref())),
-        ("progress", table::maybe(job.progress.map(|p| format!("{:.0} %", p * 100.0)))),
+        (
+            "progress",
+            table::maybe(job.progress.map(|p| format!("{:.0} %", p * 100.0))),
+        ),
         ("note", table::maybe(job.progress_note.as_ref())),
         ("enqueued", table::time(job.enqueued_at)),
         ("due", table::maybe_time(job.run_at)),

@@ -23,7 +23,12 @@ const SWEEP_EVERY: Duration = Duration::from_mins(5);
 const SWEPT_MAX: i64 = 100;
 
 /// Writes down that an object is about to be stored.
-pub(super) async fn begin(pg: &Pg, objects: &Objects, id: Uuid, folder: &str) -> Result<(), Outage> {
+pub(super) async fn begin(
+    pg: &Pg,
+    objects: &Objects,
+    id: Uuid,
+    folder: &str,
+) -> Result<(), Outage> {
     let op = "beginning an upload";
     pg.repeat(op, async |mut lent| {
         let insert = sqlx::query("INSERT INTO millstream.upload (id, store, folder) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING");
@@ -60,7 +65,10 @@ pub(super) async fn discard(pg: &Pg, objects: &Objects, id: Uuid, folder: &str) 
     }
     let delete = sqlx::query("DELETE FROM millstream.upload WHERE id = $1").bind(id);
     if let Err(outage) = run(pg, "ending an upload", delete).await {
-        tracing::debug!(error = in_full(&outage), "the row of a failed upload stays; it is swept after an hour");
+        tracing::debug!(
+            error = in_full(&outage),
+            "the row of a failed upload stays; it is swept after an hour"
+        );
     }
 }
 
@@ -75,8 +83,14 @@ pub async fn keep_swept(pg: Pg, objects: Objects, stop: CancellationToken) {
         }
         match sweep(&pg, &objects).await {
             Ok(0) => {}
-            Ok(swept) => tracing::info!(swept, "what interrupted uploads left in the object store was removed"),
-            Err(outage) => tracing::debug!(error = in_full(&outage), "interrupted uploads could not be looked for; it is tried again"),
+            Ok(swept) => tracing::info!(
+                swept,
+                "what interrupted uploads left in the object store was removed"
+            ),
+            Err(outage) => tracing::debug!(
+                error = in_full(&outage),
+                "interrupted uploads could not be looked for; it is tried again"
+            ),
         }
     }
 }
@@ -91,7 +105,14 @@ pub async fn sweep(pg: &Pg, objects: &Objects) -> Result<usize, Outage> {
            SELECT id FROM millstream.upload WHERE store = $1 AND seen_at < now() - interval '1 hour' ORDER BY seen_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          RETURNING id, folder",
     );
-    let given_up: Vec<(Uuid, String)> = within(op, query.bind(objects.place()).bind(SWEPT_MAX).fetch_all(lent.conn())).await?;
+    let given_up: Vec<(Uuid, String)> = within(
+        op,
+        query
+            .bind(objects.place())
+            .bind(SWEPT_MAX)
+            .fetch_all(lent.conn()),
+    )
+    .await?;
     lent.done();
     for (id, folder) in &given_up {
         discard(pg, objects, *id, folder).await;
@@ -99,7 +120,11 @@ pub async fn sweep(pg: &Pg, objects: &Objects) -> Result<usize, Outage> {
     Ok(given_up.len())
 }
 
-async fn run(pg: &Pg, op: &'static str, query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>) -> Result<(), Outage> {
+async fn run(
+    pg: &Pg,
+    op: &'static str,
+    query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
+) -> Result<(), Outage> {
     let mut lent = pg.main(op).await?;
     within(op, query.execute(lent.conn())).await?;
     lent.done();

@@ -23,7 +23,12 @@ pub(super) struct Asks {
 impl Asks {
     pub(super) fn open(fleet: &Fleet) -> Result<Self> {
         let next = TOKENS + now() * TOKENS_OF_A_MICROSECOND;
-        let journal = Journal::open(&fleet.dir().join("journals").join(format!("case-{next}.1.journal")))?;
+        let journal = Journal::open(
+            &fleet
+                .dir()
+                .join("journals")
+                .join(format!("case-{next}.1.journal")),
+        )?;
         Ok(Self { journal, next })
     }
 
@@ -42,11 +47,25 @@ impl Asks {
     }
 
     /// Enqueues through the SQL door; `more` are further fields of the payload.
-    pub(super) async fn job(&mut self, conn: &mut PgConnection, kind: &str, more: &str, options: Options<'_>) -> Result<Uuid> {
-        let token = if options.may_die { self.doomed() } else { self.token() };
+    pub(super) async fn job(
+        &mut self,
+        conn: &mut PgConnection,
+        kind: &str,
+        more: &str,
+        options: Options<'_>,
+    ) -> Result<Uuid> {
+        let token = if options.may_die {
+            self.doomed()
+        } else {
+            self.token()
+        };
         let sql = "SELECT millstream.enqueue($1, $2::jsonb, queue => $3, max_attempts => $4)";
         let payload = format!(r#"{{"token":{token}{more}}}"#);
-        let asked = sqlx::query_scalar(sql).bind(kind).bind(payload).bind(options.queue).bind(options.max_attempts);
+        let asked = sqlx::query_scalar(sql)
+            .bind(kind)
+            .bind(payload)
+            .bind(options.queue)
+            .bind(options.max_attempts);
         let id = asked.fetch_one(conn).await?;
         self.journal.write(Event::Ok(token, Some(id)));
         Ok(id)
@@ -62,6 +81,10 @@ pub(super) struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Self { queue: "default", max_attempts: 10, may_die: false }
+        Self {
+            queue: "default",
+            max_attempts: 10,
+            may_die: false,
+        }
     }
 }

@@ -30,7 +30,10 @@ const FINISHED: &str = "SELECT count(*) FROM millstream.job WHERE state = 2";
 pub(super) async fn of_redis(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let before = rate(fleet, BEFORE).await?;
     let from = now();
-    fleet.timeline.note(&format!("redis is stopped for {} s", (SETTLING + AWAY).as_secs()));
+    fleet.timeline.note(&format!(
+        "redis is stopped for {} s",
+        (SETTLING + AWAY).as_secs()
+    ));
     fleet.servers(LocalServices::stop_redis).await?;
     // These sleeps are the length of the fault and of what is measured in it: there is nothing to wait for.
     sleep(SETTLING).await;
@@ -41,7 +44,11 @@ pub(super) async fn of_redis(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     }
     let away = sum / looks as f64;
     // Under another fault of the soak the figures say nothing.
-    let share = if before > 0.0 { 100.0 * away / before } else { 0.0 };
+    let share = if before > 0.0 {
+        100.0 * away / before
+    } else {
+        0.0
+    };
     fleet.timeline.note(&format!(
         "jobs finished a second: {before:.0} before, {away:.0} while redis is away ({slowest:.0} in the slowest {} s): a share of {share:.0} %",
         LOOK_EVERY.as_secs()
@@ -64,9 +71,15 @@ async fn rate(fleet: &Fleet, time: Duration) -> Result<f64> {
 /// Requests of producers since a moment that were refused, or whose answer did not come.
 fn unanswered(fleet: &Fleet, since: Micros) -> Result<usize> {
     let mut count = 0;
-    for (_, path) in journal::files(&fleet.dir().join("journals"))?.into_iter().filter(|(process, _)| process.starts_with("producer")) {
+    for (_, path) in journal::files(&fleet.dir().join("journals"))?
+        .into_iter()
+        .filter(|(process, _)| process.starts_with("producer"))
+    {
         let lines = parse(&std::fs::read_to_string(path)?)?;
-        count += lines.iter().filter(|l| l.at >= since && matches!(l.event, Event::Failed(..) | Event::Unknown(..))).count();
+        count += lines
+            .iter()
+            .filter(|l| l.at >= since && matches!(l.event, Event::Failed(..) | Event::Unknown(..)))
+            .count();
     }
     Ok(count)
 }
@@ -77,13 +90,19 @@ async fn streams_take_over(fleet: &Fleet) -> Result<()> {
     while delivered(fleet).await? == before {
         if began.elapsed() > STREAMS_WITHIN {
             if fleet.is_alone() {
-                fleet.complain(format!("F14: no entry was read within {} s of the return of redis", STREAMS_WITHIN.as_secs()));
+                fleet.complain(format!(
+                    "F14: no entry was read within {} s of the return of redis",
+                    STREAMS_WITHIN.as_secs()
+                ));
             }
             return Ok(());
         }
         sleep(Duration::from_millis(100)).await;
     }
-    fleet.timeline.note(&format!("entries are read again {:.1} s after the return of redis", began.elapsed().as_secs_f64()));
+    fleet.timeline.note(&format!(
+        "entries are read again {:.1} s after the return of redis",
+        began.elapsed().as_secs_f64()
+    ));
     Ok(())
 }
 
@@ -92,8 +111,18 @@ async fn delivered(fleet: &Fleet) -> Result<BTreeMap<String, Vec<String>>> {
     let mut last = BTreeMap::new();
     for stream in fleet.streams() {
         // No stream, no group: nothing was delivered.
-        let groups: StreamInfoGroupsReply = fleet.command(&["XINFO", "GROUPS", &stream]).await.unwrap_or_default();
-        last.insert(stream, groups.groups.into_iter().map(|group| group.last_delivered_id).collect());
+        let groups: StreamInfoGroupsReply = fleet
+            .command(&["XINFO", "GROUPS", &stream])
+            .await
+            .unwrap_or_default();
+        last.insert(
+            stream,
+            groups
+                .groups
+                .into_iter()
+                .map(|group| group.last_delivered_id)
+                .collect(),
+        );
     }
     Ok(last)
 }

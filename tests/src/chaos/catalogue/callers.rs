@@ -36,7 +36,10 @@ const DEAD_WITHIN: Duration = Duration::from_secs(30);
 pub(super) async fn impatient(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let env = [(variable::PATIENCE_MS.to_owned(), PATIENCE_MS.to_string())];
     let while_impatient = async {
-        fleet.timeline.note(&format!("all callers give up within {PATIENCE_MS} ms, for {} s", IMPATIENT.as_secs()));
+        fleet.timeline.note(&format!(
+            "all callers give up within {PATIENCE_MS} ms, for {} s",
+            IMPATIENT.as_secs()
+        ));
         // The length of the fault: there is nothing to wait for.
         sleep(IMPATIENT).await;
         let idle = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%' AND state_change < clock_timestamp() - interval '2 s'";
@@ -46,7 +49,9 @@ pub(super) async fn impatient(fleet: &Fleet, _: &mut Rng) -> Result<()> {
         }
         Ok(())
     };
-    fleet.altered(&fleet.names("producer"), &env, while_impatient).await
+    fleet
+        .altered(&fleet.names("producer"), &env, while_impatient)
+        .await
 }
 
 /// The three doors, so many times. [`close`] them: each of the library's holds connections.
@@ -73,7 +78,13 @@ async fn close(doors: Vec<Door>) {
 }
 
 fn ask_for(token: Token, payload: String, key: Option<String>) -> Ask {
-    Ask { token, kind: QUICK, payload, priority: "medium", key }
+    Ask {
+        token,
+        kind: QUICK,
+        payload,
+        priority: "medium",
+        key,
+    }
 }
 
 /// F50
@@ -89,7 +100,10 @@ pub(super) async fn garbage(fleet: &Fleet, _: &mut Rng) -> Result<()> {
             let answer = match door {
                 // What is no JSON cannot be put into a request as JSON is.
                 Door::Http(client, url) => post(client, url, &payload).await,
-                _ => door.ask(&ask_for(token, payload, None), new_job_id(), CALL_DEADLINE).await,
+                _ => {
+                    door.ask(&ask_for(token, payload, None), new_job_id(), CALL_DEADLINE)
+                        .await
+                }
             };
             judge_answer(fleet, &asks, (token, name, what), answer);
         }
@@ -100,13 +114,20 @@ pub(super) async fn garbage(fleet: &Fleet, _: &mut Rng) -> Result<()> {
 }
 
 /// Nothing of it may be accepted, but by the SQL door what is deep: that is JSON to Postgres.
-fn judge_answer(fleet: &Fleet, asks: &Asks, (token, door, what): (Token, &str, &str), answer: Answer) {
+fn judge_answer(
+    fleet: &Fleet,
+    asks: &Asks,
+    (token, door, what): (Token, &str, &str),
+    answer: Answer,
+) {
     match answer {
         Answer::Failed(why) => asks.journal.write(Event::Failed(token, why)),
         Answer::Unknown(why) => {
             // The API answers what is too large before it has read all of it, and closes: under load the caller only sees a broken pipe.
             if fleet.is_alone() && (what, door) != (LARGE, "HTTP") {
-                fleet.complain(format!("F50: {what} through the door {door} was not refused: {why}"));
+                fleet.complain(format!(
+                    "F50: {what} through the door {door} was not refused: {why}"
+                ));
             }
             asks.journal.write(Event::Unknown(token, why));
         }
@@ -141,14 +162,26 @@ fn name(door: &Door) -> &'static str {
 
 async fn post(client: &reqwest::Client, url: &str, payload: &str) -> Answer {
     let body = format!(r#"{{"kind":"{QUICK}","payload":{payload}}}"#);
-    answer_of(client.post(format!("{url}/v1/jobs")).header("content-type", "application/json").body(body).send().await).await
+    answer_of(
+        client
+            .post(format!("{url}/v1/jobs"))
+            .header("content-type", "application/json")
+            .body(body)
+            .send()
+            .await,
+    )
+    .await
 }
 
 /// JSON that the handler does not understand: this job is dead, and no other.
 async fn misunderstood(fleet: &Fleet, asks: &mut Asks, doors: &mut [Door]) -> Result<()> {
     for door in doors {
         let token = asks.doomed();
-        let ask = ask_for(token, format!(r#"{{"token":{token},"fail":"often"}}"#), None);
+        let ask = ask_for(
+            token,
+            format!(r#"{{"token":{token},"fail":"often"}}"#),
+            None,
+        );
         let Answer::Ok(id) = door.ask(&ask, new_job_id(), CALL_DEADLINE).await else {
             asks.journal.write(Event::Unknown(token, String::new()));
             anyhow::ensure!(!fleet.is_alone(), "the door {} takes no job", name(door));
@@ -161,18 +194,36 @@ async fn misunderstood(fleet: &Fleet, asks: &mut Asks, doors: &mut [Door]) -> Re
 }
 
 async fn dies_alone(fleet: &Fleet, id: Uuid) -> Result<()> {
-    let dead = format!("SELECT count(*) FROM millstream.job WHERE id = '{id}' AND state = 8 AND crash_count = 0");
-    until(fleet, "F50: dead jobs that nobody understands", &dead, 1, DEAD_WITHIN).await
+    let dead = format!(
+        "SELECT count(*) FROM millstream.job WHERE id = '{id}' AND state = 8 AND crash_count = 0"
+    );
+    until(
+        fleet,
+        "F50: dead jobs that nobody understands",
+        &dead,
+        1,
+        DEAD_WITHIN,
+    )
+    .await
 }
 
 /// F56
 pub(super) async fn same_key(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let (mut asks, mut doors) = (Asks::open(fleet)?, doors(fleet, ASKERS_OF_A_DOOR).await?);
-    fleet.timeline.note(&format!("{KEYS} keys, each asked for {} times at once through three doors", doors.len()));
+    fleet.timeline.note(&format!(
+        "{KEYS} keys, each asked for {} times at once through three doors",
+        doors.len()
+    ));
     for _ in 0..KEYS {
         let token = asks.token();
-        let ask = ask_for(token, format!(r#"{{"token":{token},"fail":0}}"#), Some(format!("same-{token}")));
-        let all = doors.iter_mut().map(|door| door.ask(&ask, new_job_id(), CALL_DEADLINE));
+        let ask = ask_for(
+            token,
+            format!(r#"{{"token":{token},"fail":0}}"#),
+            Some(format!("same-{token}")),
+        );
+        let all = doors
+            .iter_mut()
+            .map(|door| door.ask(&ask, new_job_id(), CALL_DEADLINE));
         let answers = futures::future::join_all(all).await;
         one_id(fleet, &asks, token, answers);
     }
@@ -186,7 +237,9 @@ fn one_id(fleet: &Fleet, asks: &Asks, token: Token, answers: Vec<Answer>) {
     for answer in answers {
         match answer {
             Answer::Ok(id) => told.extend(id),
-            Answer::Failed(why) => fleet.complain(format!("F56: the key of token {token} was refused: {why}")),
+            Answer::Failed(why) => {
+                fleet.complain(format!("F56: the key of token {token} was refused: {why}"))
+            }
             Answer::Unknown(why) => asks.journal.write(Event::Unknown(token, why)),
         }
     }
@@ -196,6 +249,8 @@ fn one_id(fleet: &Fleet, asks: &Asks, token: Token, answers: Vec<Answer>) {
         asks.journal.write(Event::Ok(token, Some(*id)));
     }
     if told.len() > 1 {
-        fleet.complain(format!("F56: the key of token {token} was answered with {told:?}"));
+        fleet.complain(format!(
+            "F56: the key of token {token} was answered with {told:?}"
+        ));
     }
 }

@@ -17,11 +17,15 @@ const PAUSE: Duration = Duration::from_secs(4);
 /// F44
 pub(super) async fn of_redis(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     for step in [HOUR_S, -2 * HOUR_S, HOUR_S] {
-        fleet.timeline.note(&format!("the clock of Redis is moved by {step} s"));
+        fleet
+            .timeline
+            .note(&format!("the clock of Redis is moved by {step} s"));
         fleet.clock(Server::Redis)?.step(step);
         sleep(PAUSE).await;
     }
-    fleet.timeline.note("the clock of Redis gains 10 % for a while");
+    fleet
+        .timeline
+        .note("the clock of Redis gains 10 % for a while");
     fleet.clock(Server::Redis)?.drift(10.0);
     sleep(PAUSE).await;
     fleet.clock(Server::Redis)?.drift(0.0);
@@ -32,9 +36,15 @@ pub(super) async fn of_redis(fleet: &Fleet, _: &mut Rng) -> Result<()> {
 /// a job that is late by the step is as it should be.
 pub(super) async fn of_postgres(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let lost = "SELECT count(*) FROM millstream.worker WHERE state = 'lost'";
-    let before = if fleet.is_alone() { fleet.number(lost).await? } else { 0 };
+    let before = if fleet.is_alone() {
+        fleet.number(lost).await?
+    } else {
+        0
+    };
     for step in [-HOUR_S, HOUR_S, HOUR_S] {
-        fleet.timeline.note(&format!("the clock of Postgres is moved by {step} s"));
+        fleet
+            .timeline
+            .note(&format!("the clock of Postgres is moved by {step} s"));
         fleet.clock(Server::Postgres)?.step(step);
         sleep(PAUSE).await;
     }
@@ -50,11 +60,15 @@ pub(super) async fn of_a_worker(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     let env = clock.env();
     let steps = async {
         for step in [HOUR_S, -2 * HOUR_S, HOUR_S] {
-            fleet.timeline.note(&format!("the clock of {name} is moved by {step} s"));
+            fleet
+                .timeline
+                .note(&format!("the clock of {name} is moved by {step} s"));
             clock.step(step);
             sleep(PAUSE).await;
         }
         Ok(())
     };
-    fleet.altered(std::slice::from_ref(&name), &env, steps).await
+    fleet
+        .altered(std::slice::from_ref(&name), &env, steps)
+        .await
 }

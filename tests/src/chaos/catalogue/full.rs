@@ -26,12 +26,16 @@ pub(super) async fn memory(fleet: &Fleet, _: &mut Rng) -> Result<()> {
 
 /// F30
 pub(super) async fn evicting(fleet: &Fleet, _: &mut Rng) -> Result<()> {
-    let () = fleet.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]).await?;
+    let () = fleet
+        .command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"])
+        .await?;
     faults::fill(&mut fleet.redis().await?).await?;
     fleet.timeline.note("redis is full and evicts");
     all_workers_are(fleet, false).await;
     sleep(Duration::from_secs(3)).await;
-    let () = fleet.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
+    let () = fleet
+        .command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])
+        .await?;
     faults::free(&mut fleet.redis().await?).await?;
     all_workers_are(fleet, true).await;
     Ok(())
@@ -44,14 +48,20 @@ async fn all_workers_are(fleet: &Fleet, ready: bool) {
         while is_ready(fleet, &name).await != Some(ready) {
             if began.elapsed() > SEEN_WITHIN {
                 if fleet.is_alone() {
-                    fleet.complain(format!("F30: {name} did not say within {} s that it is ready: {ready}", SEEN_WITHIN.as_secs()));
+                    fleet.complain(format!(
+                        "F30: {name} did not say within {} s that it is ready: {ready}",
+                        SEEN_WITHIN.as_secs()
+                    ));
                 }
                 return;
             }
             sleep(Duration::from_millis(100)).await;
         }
     }
-    fleet.timeline.note(&format!("all workers say after {:.1} s: ready {ready}", began.elapsed().as_secs_f64()));
+    fleet.timeline.note(&format!(
+        "all workers say after {:.1} s: ready {ready}",
+        began.elapsed().as_secs_f64()
+    ));
 }
 
 async fn is_ready(fleet: &Fleet, name: &str) -> Option<bool> {
@@ -64,7 +74,9 @@ pub(super) async fn disk(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let folder = fleet.servers(faults::folder).await?;
     fleet.servers(LocalServices::stop_redis).await?;
     let Some(small) = SmallDisk::over(&folder, DISK_MB) else {
-        fleet.timeline.note("no small disk can be mounted here: F31 is left out");
+        fleet
+            .timeline
+            .note("no small disk can be mounted here: F31 is left out");
         return fleet.servers(LocalServices::start_redis).await;
     };
     fleet.servers(LocalServices::start_redis).await?;

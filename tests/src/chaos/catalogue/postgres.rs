@@ -15,15 +15,19 @@ const CONNECTIONS_MAX: usize = 400;
 
 /// F34
 pub(super) async fn terminated(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
-    fleet.timeline.note("pg_terminate_backend of any session, every 100 ms for 10 s");
+    fleet
+        .timeline
+        .note("pg_terminate_backend of any session, every 100 ms for 10 s");
     let mut conn = fleet.postgres().await?;
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {
-        let sessions =
-            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'chaos' ORDER BY pid";
+        let sessions = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend' AND application_name <> 'chaos' ORDER BY pid";
         let pids: Vec<i32> = sqlx::query_scalar(sessions).fetch_all(&mut conn).await?;
         if !pids.is_empty() {
-            sqlx::query("SELECT pg_terminate_backend($1)").bind(rng.pick(&pids)).execute(&mut conn).await?;
+            sqlx::query("SELECT pg_terminate_backend($1)")
+                .bind(rng.pick(&pids))
+                .execute(&mut conn)
+                .await?;
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -34,7 +38,9 @@ pub(super) async fn terminated(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 pub(super) async fn restarted(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     for _ in 0..2 {
         fleet.timeline.note("postgres restarts immediately");
-        fleet.servers(|services| services.restart_postgres(PostgresStop::Immediate)).await?;
+        fleet
+            .servers(|services| services.restart_postgres(PostgresStop::Immediate))
+            .await?;
         sleep(Duration::from_millis(4000 + rng.below(2000))).await;
     }
     Ok(())
@@ -43,14 +49,18 @@ pub(super) async fn restarted(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 /// F36
 pub(super) async fn stopped(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     fleet.timeline.note("postgres is stopped for three leases");
-    fleet.servers(|services| services.stop_postgres(PostgresStop::Immediate)).await?;
+    fleet
+        .servers(|services| services.stop_postgres(PostgresStop::Immediate))
+        .await?;
     sleep(3 * fleet.settings.lease).await;
     fleet.servers(LocalServices::start_postgres).await
 }
 
 /// X21: what is read is answered, and nothing is written.
 pub(super) async fn read_only(fleet: &Fleet, _: &mut Rng) -> Result<()> {
-    fleet.timeline.note("postgres takes no writes for two leases");
+    fleet
+        .timeline
+        .note("postgres takes no writes for two leases");
     take_writes(fleet, false).await?;
     sleep(2 * fleet.settings.lease).await;
     take_writes(fleet, true).await
@@ -93,10 +103,18 @@ async fn signal_backends(fleet: &Fleet, signal: Signal) -> Result<()> {
 fn children(parent: u32) -> Result<Vec<i32>> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir("/proc")? {
-        let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        let Some(pid) = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse::<i32>().ok())
+        else {
+            continue;
+        };
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         // After the name, which is in brackets and may hold anything: state, parent.
-        let of = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
+        let of = stat
+            .rsplit_once(')')
+            .and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse::<u32>().ok());
         found.extend((of == Some(parent)).then_some(pid));
     }
     Ok(found)
@@ -107,7 +125,9 @@ pub(super) async fn locked(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     fleet.timeline.note("LOCK TABLE job for 10 s");
     let mut conn = fleet.postgres().await?;
     let mut transaction = conn.begin().await?;
-    transaction.execute("LOCK TABLE millstream.job IN ACCESS EXCLUSIVE MODE").await?;
+    transaction
+        .execute("LOCK TABLE millstream.job IN ACCESS EXCLUSIVE MODE")
+        .await?;
     sleep(Duration::from_secs(10)).await;
     Ok(transaction.rollback().await?)
 }
@@ -123,13 +143,23 @@ pub(super) async fn crowded(fleet: &Fleet, _: &mut Rng) -> Result<()> {
             Err(_) => sleep(Duration::from_millis(50)).await,
         }
     }
-    fleet.timeline.note(&format!("a stranger held {} connections", held.len()));
+    fleet
+        .timeline
+        .note(&format!("a stranger held {} connections", held.len()));
     Ok(())
 }
 
 /// The server is there, goes on and takes writes.
 pub(super) async fn healed(fleet: &Fleet) -> Result<()> {
-    fleet.servers(|services| if services.pids().postgres.is_none() { services.start_postgres() } else { Ok(()) }).await?;
+    fleet
+        .servers(|services| {
+            if services.pids().postgres.is_none() {
+                services.start_postgres()
+            } else {
+                Ok(())
+            }
+        })
+        .await?;
     signal_backends(fleet, Signal::CONT).await?;
     take_writes(fleet, true).await
 }

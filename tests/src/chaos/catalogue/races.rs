@@ -20,9 +20,23 @@ pub(super) async fn moves(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
         // Every third one dies of its first attempt, and of every one after a redrive.
         let may_die = nth % 3 == 0;
         let more = if may_die { r#","fail":9"# } else { "" };
-        jobs.push(asks.job(&mut conn, MIDDLE, more, Options { max_attempts: 1, may_die, ..Options::default() }).await?);
+        jobs.push(
+            asks.job(
+                &mut conn,
+                MIDDLE,
+                more,
+                Options {
+                    max_attempts: 1,
+                    may_die,
+                    ..Options::default()
+                },
+            )
+            .await?,
+        );
     }
-    fleet.timeline.note("four actors cancel and retry 50 jobs for 8 s");
+    fleet
+        .timeline
+        .note("four actors cancel and retry 50 jobs for 8 s");
     let mut actors = tokio::task::JoinSet::new();
     for _ in 0..ACTORS {
         let (conn, jobs, rng) = (fleet.postgres().await?, jobs.clone(), Rng::new(rng.draw()));
@@ -39,7 +53,11 @@ async fn actor(mut conn: PgConnection, jobs: Vec<Uuid>, mut rng: Rng) -> Result<
     while Instant::now() < until {
         let some: Vec<Uuid> = (0..=rng.below(4)).map(|_| rng.pick(&jobs)).collect();
         // Cancelled is final: seldom, so that there is something to retry.
-        let act = if rng.chance(60) { "SELECT millstream.cancel($1, 'chaos')" } else { "SELECT millstream.retry_now($1, 'chaos')" };
+        let act = if rng.chance(60) {
+            "SELECT millstream.cancel($1, 'chaos')"
+        } else {
+            "SELECT millstream.retry_now($1, 'chaos')"
+        };
         sqlx::query(act).bind(some).execute(&mut conn).await?;
         sleep(Duration::from_millis(rng.below(60))).await;
     }

@@ -27,7 +27,9 @@ pub(super) async fn flushed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 pub(super) async fn killed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     for _ in 0..3 {
         fleet.timeline.note("kill -9 redis, start");
-        fleet.servers(|services| services.kill9_redis().and_then(|()| services.start_redis())).await?;
+        fleet
+            .servers(|services| services.kill9_redis().and_then(|()| services.start_redis()))
+            .await?;
         sleep(Duration::from_millis(2000 + rng.below(2000))).await;
     }
     Ok(())
@@ -37,7 +39,9 @@ pub(super) async fn killed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 pub(super) async fn tail_cut(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     for _ in 0..2 {
         let bytes = 1000 + rng.below(20_000);
-        fleet.timeline.note(&format!("kill -9 redis, the last {bytes} bytes of its log are gone, start"));
+        fleet.timeline.note(&format!(
+            "kill -9 redis, the last {bytes} bytes of its log are gone, start"
+        ));
         let cut = move |services: &LocalServices| {
             services.kill9_redis()?;
             faults::cut_aof_tail(services, bytes)?;
@@ -53,7 +57,9 @@ pub(super) async fn tail_cut(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 pub(super) async fn put_back(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let copy = fleet.servers(faults::Copy::of).await?;
     sleep(Duration::from_secs(8)).await;
-    fleet.timeline.note("redis is put back to how it was 8 s ago");
+    fleet
+        .timeline
+        .note("redis is put back to how it was 8 s ago");
     let restore = move |services: &LocalServices| {
         services.stop_redis()?;
         copy.restore(services)?;
@@ -74,14 +80,20 @@ pub(super) async fn restarted_empty(fleet: &Fleet, _: &mut Rng) -> Result<()> {
 
 fn restart_empty(services: &LocalServices) -> Result<()> {
     services.kill9_redis()?;
-    let log = services.dir().context("the servers are private")?.join("redis").join("appendonlydir");
+    let log = services
+        .dir()
+        .context("the servers are private")?
+        .join("redis")
+        .join("appendonlydir");
     std::fs::remove_dir_all(&log).with_context(|| format!("cannot remove {}", log.display()))?;
     services.start_redis()
 }
 
 /// F20
 pub(super) async fn disconnected(fleet: &Fleet, _: &mut Rng) -> Result<()> {
-    fleet.timeline.note("CLIENT KILL TYPE normal, every 200 ms for 10 s");
+    fleet
+        .timeline
+        .note("CLIENT KILL TYPE normal, every 200 ms for 10 s");
     let until = Instant::now() + Duration::from_secs(10);
     while Instant::now() < until {
         let _killed: i64 = fleet.command(&["CLIENT", "KILL", "TYPE", "normal"]).await?;
@@ -93,8 +105,12 @@ pub(super) async fn disconnected(fleet: &Fleet, _: &mut Rng) -> Result<()> {
 /// F21
 pub(super) async fn paused(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     for (mode, seconds) in [("ALL", 8), ("WRITE", 5)] {
-        fleet.timeline.note(&format!("CLIENT PAUSE {seconds} s {mode}"));
-        let () = fleet.command(&["CLIENT", "PAUSE", &(seconds * 1000).to_string(), mode]).await?;
+        fleet
+            .timeline
+            .note(&format!("CLIENT PAUSE {seconds} s {mode}"));
+        let () = fleet
+            .command(&["CLIENT", "PAUSE", &(seconds * 1000).to_string(), mode])
+            .await?;
         sleep(Duration::from_secs(seconds)).await;
     }
     Ok(())
@@ -111,16 +127,27 @@ pub(super) async fn frozen(fleet: &Fleet, _: &mut Rng) -> Result<()> {
 async fn signal(fleet: &Fleet, signal: Signal) -> Result<()> {
     let send = move |services: &LocalServices| {
         let pid = services.pids().redis.context("redis does not run")?;
-        kill_process(Pid::from_raw(pid as i32).context("no process id")?, signal).context("redis cannot be signalled")
+        kill_process(Pid::from_raw(pid as i32).context("no process id")?, signal)
+            .context("redis cannot be signalled")
     };
     fleet.servers(send).await
 }
 
 /// The server is there, goes on, lets its user do everything, and has room.
 pub(super) async fn healed(fleet: &Fleet) -> Result<()> {
-    fleet.servers(|services| if services.pids().redis.is_none() { services.start_redis() } else { Ok(()) }).await?;
+    fleet
+        .servers(|services| {
+            if services.pids().redis.is_none() {
+                services.start_redis()
+            } else {
+                Ok(())
+            }
+        })
+        .await?;
     signal(fleet, Signal::CONT).await?;
     rights::healed(fleet).await?;
-    let () = fleet.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).await?;
+    let () = fleet
+        .command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"])
+        .await?;
     faults::free(&mut fleet.redis().await?).await
 }

@@ -22,7 +22,10 @@ const WORKER: [(&str, &str); 5] = [
     ("settle.committed", "20*off->return"),
 ];
 /// Where a worker that dispatches dies (F04).
-const DISPATCHER: [(&str, &str); 2] = [("dispatch.marked", "5*off->return"), ("dispatch.published", "5*off->return")];
+const DISPATCHER: [(&str, &str); 2] = [
+    ("dispatch.marked", "5*off->return"),
+    ("dispatch.published", "5*off->return"),
+];
 
 /// F02
 pub(super) async fn of_workers(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
@@ -47,24 +50,53 @@ pub(super) async fn of_dispatchers(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 }
 
 /// Some processes die, each at a step of its own, whenever they have come to it, for so long.
-async fn dying(fleet: &Fleet, rng: &mut Rng, prefix: &str, steps: &[(&str, &str)], time: Duration) -> Result<()> {
+async fn dying(
+    fleet: &Fleet,
+    rng: &mut Rng,
+    prefix: &str,
+    steps: &[(&str, &str)],
+    time: Duration,
+) -> Result<()> {
     let mut names = fleet.names(prefix);
     rng.shuffle(&mut names);
-    try_join_all(names.iter().zip(steps).map(|(name, (step, when))| dies_at(fleet, name, step, when, time))).await.map(drop)
+    try_join_all(
+        names
+            .iter()
+            .zip(steps)
+            .map(|(name, (step, when))| dies_at(fleet, name, step, when, time)),
+    )
+    .await
+    .map(drop)
 }
 
 /// It is started and ended in order: only the deaths at the step are crashes.
-async fn dies_at(fleet: &Fleet, name: &String, step: &str, when: &str, time: Duration) -> Result<()> {
+async fn dies_at(
+    fleet: &Fleet,
+    name: &String,
+    step: &str,
+    when: &str,
+    time: Duration,
+) -> Result<()> {
     let env = [(variable::FAILPOINTS.to_owned(), format!("{step}={when}"))];
-    let died = || fleet.deaths().iter().filter(|d| d.is_fault && d.process.starts_with(&format!("{name}."))).count();
+    let died = || {
+        fleet
+            .deaths()
+            .iter()
+            .filter(|d| d.is_fault && d.process.starts_with(&format!("{name}.")))
+            .count()
+    };
     let while_dying = async {
         fleet.timeline.note(&format!("{name} is to die at {step}"));
         sleep(time).await;
         Ok(())
     };
     let before = died();
-    fleet.altered(std::slice::from_ref(name), &env, while_dying).await?;
-    fleet.timeline.note(&format!("{name} died {} times at {step}", died() - before));
+    fleet
+        .altered(std::slice::from_ref(name), &env, while_dying)
+        .await?;
+    fleet
+        .timeline
+        .note(&format!("{name} died {} times at {step}", died() - before));
     if died() == before && fleet.is_alone() {
         fleet.complain(format!("{name} never came to {step}: nothing was shown"));
     }

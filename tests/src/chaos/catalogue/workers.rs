@@ -35,7 +35,11 @@ pub(super) async fn killed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 
 /// F03, at whatever moment the kill comes: a producer is gone between COMMIT and XADD, the API with requests in hand.
 pub(super) async fn producers_killed(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
-    let names: Vec<String> = fleet.names("producer").into_iter().chain(fleet.names("api")).collect();
+    let names: Vec<String> = fleet
+        .names("producer")
+        .into_iter()
+        .chain(fleet.names("api"))
+        .collect();
     for _ in 0..10 {
         fleet.kill9(&rng.pick(&names));
         sleep(Duration::from_secs(1)).await;
@@ -45,7 +49,12 @@ pub(super) async fn producers_killed(fleet: &Fleet, rng: &mut Rng) -> Result<()>
 
 /// F05
 pub(super) async fn frozen(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
-    freeze(fleet, &rng.pick(&fleet.names("worker")), 3 * fleet.settings.lease).await;
+    freeze(
+        fleet,
+        &rng.pick(&fleet.names("worker")),
+        3 * fleet.settings.lease,
+    )
+    .await;
     Ok(())
 }
 
@@ -53,7 +62,9 @@ pub(super) async fn frozen(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 pub(super) async fn leader_frozen(fleet: &Fleet, _: &mut Rng) -> Result<()> {
     let leader = "SELECT w.pid::bigint FROM millstream.leader l JOIN millstream.worker w ON w.id = l.worker_id";
     let pid = fleet.number(leader).await?;
-    let name = fleet.name_of(pid as u32).with_context(|| format!("the leader, process {pid}, is not of the fleet"))?;
+    let name = fleet
+        .name_of(pid as u32)
+        .with_context(|| format!("the leader, process {pid}, is not of the fleet"))?;
     freeze(fleet, &name, Duration::from_secs(12)).await;
     Ok(())
 }
@@ -77,7 +88,9 @@ pub(super) async fn frozen_shortly(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
         }
         sleep(LEASED_BY).await;
         let name = rng.pick(&fleet.names("worker"));
-        let process = fleet.process(&name).with_context(|| format!("there is no {name}"))?;
+        let process = fleet
+            .process(&name)
+            .with_context(|| format!("there is no {name}"))?;
         let began = now();
         fleet.signal(&name, Signal::STOP);
         let in_hand = Hand::of(fleet, &process)?.open;
@@ -87,11 +100,16 @@ pub(super) async fn frozen_shortly(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
         sleep(fleet.settings.lease).await;
         held += in_hand.len();
         let again = handed_out_again(fleet, &in_hand, &Hand::of(fleet, &process)?.failed).await?;
-        fleet.timeline.note(&format!("{name} had {} jobs in hand; {again} of them were handed out again", in_hand.len()));
+        fleet.timeline.note(&format!(
+            "{name} had {} jobs in hand; {again} of them were handed out again",
+            in_hand.len()
+        ));
         // A Postgres that was silent to all of them, on a machine under load, makes all of them give up their runs.
         let silent = others_gave_up(fleet, &name, began)?;
         if again > 0 && !silent && fleet.is_alone() {
-            fleet.complain(format!("F05: {again} jobs were taken from {name}, which paused for less than its lease"));
+            fleet.complain(format!(
+                "F05: {again} jobs were taken from {name}, which paused for less than its lease"
+            ));
         }
     }
     if held == 0 && fleet.is_alone() {
@@ -112,13 +130,17 @@ struct Hand {
 impl Hand {
     fn of(fleet: &Fleet, process: &str) -> Result<Self> {
         let mut hand = Self::default();
-        let path = fleet.dir().join("journals").join(format!("{process}.journal"));
+        let path = fleet
+            .dir()
+            .join("journals")
+            .join(format!("{process}.journal"));
         for line in parse(&std::fs::read_to_string(path)?)? {
             match line.event {
                 Event::Start(run, ..) => drop(hand.open.insert((run.job, run.epoch))),
                 Event::End(run, how) => {
                     hand.open.remove(&(run.job, run.epoch));
-                    hand.failed.extend((how == How::Fail).then_some((run.job, run.epoch)));
+                    hand.failed
+                        .extend((how == How::Fail).then_some((run.job, run.epoch)));
                 }
                 _ => {}
             }
@@ -129,11 +151,24 @@ impl Hand {
 
 /// Whether a worker that was not paused has dropped a run since a moment.
 fn others_gave_up(fleet: &Fleet, paused: &str, since: Micros) -> Result<bool> {
-    for process in fleet.names("worker").iter().filter(|name| *name != paused).filter_map(|name| fleet.process(name)) {
-        let path = fleet.dir().join("journals").join(format!("{process}.journal"));
+    for process in fleet
+        .names("worker")
+        .iter()
+        .filter(|name| *name != paused)
+        .filter_map(|name| fleet.process(name))
+    {
+        let path = fleet
+            .dir()
+            .join("journals")
+            .join(format!("{process}.journal"));
         let lines = parse(&std::fs::read_to_string(path)?)?;
-        if lines.iter().any(|line| line.at >= since && matches!(line.event, Event::End(_, How::Dropped))) {
-            fleet.timeline.note(&format!("{process}, which was not paused, gave up its runs too: this round shows nothing"));
+        if lines
+            .iter()
+            .any(|line| line.at >= since && matches!(line.event, Event::End(_, How::Dropped)))
+        {
+            fleet.timeline.note(&format!(
+                "{process}, which was not paused, gave up its runs too: this round shows nothing"
+            ));
             return Ok(true);
         }
     }
@@ -142,18 +177,30 @@ fn others_gave_up(fleet: &Fleet, paused: &str, since: Micros) -> Result<bool> {
 
 /// Of these; those that failed are tried again as they should be.
 async fn handed_out_again(fleet: &Fleet, handouts: &Handouts, failed: &Handouts) -> Result<i64> {
-    let rows: Vec<String> = handouts.difference(failed).map(|(job, epoch)| format!("('{job}'::uuid, {epoch})")).collect();
+    let rows: Vec<String> = handouts
+        .difference(failed)
+        .map(|(job, epoch)| format!("('{job}'::uuid, {epoch})"))
+        .collect();
     if rows.is_empty() {
         return Ok(0);
     }
     let newer = "SELECT count(*) FROM millstream.job j JOIN (VALUES";
-    fleet.number(&format!("{newer} {}) AS h(id, epoch) ON j.id = h.id WHERE j.epoch > h.epoch", rows.join(", "))).await
+    fleet
+        .number(&format!(
+            "{newer} {}) AS h(id, epoch) ON j.id = h.id WHERE j.epoch > h.epoch",
+            rows.join(", ")
+        ))
+        .await
 }
 
 /// F51: once, twice, and while it starts. None of it is a crash.
 pub(super) async fn told_to_end(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
     let crashes = "SELECT count(*) FROM millstream.job_error WHERE class = 'crash'";
-    let before = if fleet.is_alone() { fleet.number(crashes).await? } else { 0 };
+    let before = if fleet.is_alone() {
+        fleet.number(crashes).await?
+    } else {
+        0
+    };
     for second_after_ms in [None, Some(rng.below(3000)), None] {
         let name = rng.pick(&fleet.names("worker"));
         fleet.signal(&name, Signal::TERM);
@@ -176,9 +223,15 @@ pub(super) async fn told_to_end(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
 /// In order with code 0, or by the signal before it was caught; a worker that cannot reach Postgres ends with 5.
 pub(super) async fn expect_end(fleet: &Fleet, name: &str) {
     match fleet.ended(name, END_LIMIT).await {
-        None => fleet.complain(format!("{name} did not end within {} s", END_LIMIT.as_secs())),
+        None => fleet.complain(format!(
+            "{name} did not end within {} s",
+            END_LIMIT.as_secs()
+        )),
         Some(death) if fleet.is_alone() && !matches!(death.code, Some(0) | None) => {
-            fleet.complain(format!("{} ended with code {:?}", death.process, death.code));
+            fleet.complain(format!(
+                "{} ended with code {:?}",
+                death.process, death.code
+            ));
         }
         Some(_) => {}
     }

@@ -42,7 +42,12 @@ impl Fleet {
     }
 
     /// Starts some places again with this in their environment, acts, and starts them again as they were.
-    pub async fn altered<T>(&self, names: &[String], env: &Env, act: impl Future<Output = Result<T>>) -> Result<T> {
+    pub async fn altered<T>(
+        &self,
+        names: &[String],
+        env: &Env,
+        act: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         for name in names {
             self.set(name, env);
         }
@@ -59,7 +64,9 @@ impl Fleet {
 
     /// Starts places again, in order and at once; the new processes work when this returns.
     async fn restart(&self, names: &[String]) -> Result<()> {
-        try_join_all(names.iter().map(|name| self.restart_one(name))).await.map(drop)
+        try_join_all(names.iter().map(|name| self.restart_one(name)))
+            .await
+            .map(drop)
     }
 
     async fn restart_one(&self, name: &str) -> Result<()> {
@@ -70,7 +77,11 @@ impl Fleet {
         self.signal(name, Signal::TERM);
         let began = Instant::now();
         while self.pid(name).is_none_or(|pid| Some(pid) == before) || !self.works(name).await {
-            ensure!(began.elapsed() < RESTART_LIMIT, "{name} did not start again within {} s", RESTART_LIMIT.as_secs());
+            ensure!(
+                began.elapsed() < RESTART_LIMIT,
+                "{name} did not start again within {} s",
+                RESTART_LIMIT.as_secs()
+            );
             sleep(SUPERVISE_EVERY).await;
         }
         Ok(())
@@ -78,21 +89,31 @@ impl Fleet {
 
     /// A worker works when it is registered, any other process when it runs.
     async fn works(&self, name: &str) -> bool {
-        let Some(pid) = self.pid(name).filter(|_| name.starts_with("worker")) else { return self.pid(name).is_some() };
-        let registered = format!("SELECT count(*) FROM millstream.worker WHERE state = 'active' AND pid = {pid}");
+        let Some(pid) = self.pid(name).filter(|_| name.starts_with("worker")) else {
+            return self.pid(name).is_some();
+        };
+        let registered = format!(
+            "SELECT count(*) FROM millstream.worker WHERE state = 'active' AND pid = {pid}"
+        );
         self.number(&registered).await.is_ok_and(|count| count > 0)
     }
 
     /// Where a worker answers probes.
     pub fn probe_url(&self, name: &str) -> Result<String> {
         let slots = self.crew.slots();
-        let listen = slots.get(name).and_then(|slot| slot.spec.args.last()).with_context(|| format!("there is no {name}"))?;
+        let listen = slots
+            .get(name)
+            .and_then(|slot| slot.spec.args.last())
+            .with_context(|| format!("there is no {name}"))?;
         Ok(format!("http://{listen}/readyz"))
     }
 
     /// The wall clock of a server.
     pub fn clock(&self, of: Server) -> Result<MutexGuard<'_, Clock>> {
-        let clocks = self.clocks.as_ref().context("clocks cannot be moved on this machine")?;
+        let clocks = self
+            .clocks
+            .as_ref()
+            .context("clocks cannot be moved on this machine")?;
         let clock = match of {
             Server::Postgres => &clocks.postgres,
             Server::Redis => &clocks.redis,

@@ -90,7 +90,12 @@ impl Fleet {
 
     /// Names of the places that begin with this: `worker`, `producer`.
     pub fn names(&self, prefix: &str) -> Vec<String> {
-        self.crew.slots().keys().filter(|name| name.starts_with(prefix)).cloned().collect()
+        self.crew
+            .slots()
+            .keys()
+            .filter(|name| name.starts_with(prefix))
+            .cloned()
+            .collect()
     }
 
     /// Process id of what runs in a place now.
@@ -100,7 +105,11 @@ impl Fleet {
 
     /// The place of a process.
     pub fn name_of(&self, pid: u32) -> Option<String> {
-        self.crew.slots().iter().find(|(_, slot)| slot.pid() == Some(pid)).map(|(name, _)| name.clone())
+        self.crew
+            .slots()
+            .iter()
+            .find(|(_, slot)| slot.pid() == Some(pid))
+            .map(|(name, _)| name.clone())
     }
 
     /// `kill -9`, and waits until it is gone. The supervisor starts it again.
@@ -111,7 +120,8 @@ impl Fleet {
 
     /// Sends a signal.
     pub fn signal(&self, name: &str, signal: Signal) {
-        self.timeline.note(&format!("{} to {name}", signal_name(signal)));
+        self.timeline
+            .note(&format!("{} to {name}", signal_name(signal)));
         if let Some(slot) = self.crew.slots().get(name) {
             slot.signal(signal);
         }
@@ -127,7 +137,11 @@ impl Fleet {
     pub async fn held<T>(&self, name: &str, act: impl Future<Output = T>) -> T {
         let (process, from) = (self.process(name), now());
         let done = act.await;
-        locked(&self.crew.held).extend(process.map(|process| Held { process, from, to: now() }));
+        locked(&self.crew.held).extend(process.map(|process| Held {
+            process,
+            from,
+            to: now(),
+        }));
         done
     }
 
@@ -141,7 +155,11 @@ impl Fleet {
         let process = self.process(name)?;
         let found = async {
             loop {
-                if let Some(death) = self.deaths().into_iter().find(|death| death.process == process) {
+                if let Some(death) = self
+                    .deaths()
+                    .into_iter()
+                    .find(|death| death.process == process)
+                {
                     return death;
                 }
                 tokio::time::sleep(SUPERVISE_EVERY).await;
@@ -184,7 +202,10 @@ impl Fleet {
         };
         if tokio::time::timeout(within, gone).await.is_err() {
             for name in names.iter().filter(|name| self.pid(name).is_some()) {
-                self.complain(format!("{name} did not end within {} s of SIGTERM", within.as_secs()));
+                self.complain(format!(
+                    "{name} did not end within {} s of SIGTERM",
+                    within.as_secs()
+                ));
                 self.kill9(name);
             }
         }
@@ -192,7 +213,11 @@ impl Fleet {
 
     /// Lets every process go on that a fault may have frozen.
     pub fn thaw(&self, prefix: &str) {
-        self.crew.slots().iter().filter(|(name, _)| name.starts_with(prefix)).for_each(|(_, slot)| slot.signal(Signal::CONT));
+        self.crew
+            .slots()
+            .iter()
+            .filter(|(name, _)| name.starts_with(prefix))
+            .for_each(|(_, slot)| slot.signal(Signal::CONT));
     }
 
     /// Everything that died so far.
@@ -212,9 +237,14 @@ impl Fleet {
     }
 
     /// Does something to the private servers, on a thread that may block.
-    pub async fn servers<T: Send + 'static>(&self, act: impl FnOnce(&LocalServices) -> Result<T> + Send + 'static) -> Result<T> {
+    pub async fn servers<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&LocalServices) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let services = self.services.clone();
-        tokio::task::spawn_blocking(move || act(&services)).await.context("the act on the servers panicked")?
+        tokio::task::spawn_blocking(move || act(&services))
+            .await
+            .context("the act on the servers panicked")?
     }
 }
 
@@ -247,7 +277,8 @@ impl Crew {
             for name in names {
                 if self.bury(&name, Slot::reap) {
                     let code = locked(&self.deaths).last().and_then(|death| death.code);
-                    self.timeline.note(&format!("{name} ended, exit code {code:?}"));
+                    self.timeline
+                        .note(&format!("{name} ended, exit code {code:?}"));
                 }
                 let mut slots = self.slots();
                 if let Some(slot) = slots.get_mut(&name).filter(|slot| slot.is_due())
@@ -262,7 +293,9 @@ impl Crew {
 }
 
 fn signal_name(signal: Signal) -> String {
-    format!("{signal:?}").replace("Signal::", "SIG").replace('"', "")
+    format!("{signal:?}")
+        .replace("Signal::", "SIG")
+        .replace('"', "")
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -53,7 +53,12 @@ impl Fleet {
         }
         samples::write_to(&dir.join("samples"))?;
         let (clocks, env) = clocks(&timeline);
-        let options = Options { dir: dir.join("services"), durability: Durability::Full, fresh: true, env };
+        let options = Options {
+            dir: dir.join("services"),
+            durability: Durability::Full,
+            fresh: true,
+            env,
+        };
         let services = Arc::new(LocalServices::start(options).await?);
         migrate_up(&services.database_url).await?;
         witness::install(&services.database_url).await?;
@@ -69,8 +74,20 @@ impl Fleet {
         });
         hold_back(&crew, "producer", true);
         let supervisor = tokio::spawn(crew.clone().supervise());
-        let fleet = Self { settings, timeline, dir, crew, supervisor, services, mark, clocks, alone: true.into() };
-        tokio::time::timeout(START_LIMIT, fleet.until_ready()).await.context("the fleet is not ready in time")??;
+        let fleet = Self {
+            settings,
+            timeline,
+            dir,
+            crew,
+            supervisor,
+            services,
+            mark,
+            clocks,
+            alone: true.into(),
+        };
+        tokio::time::timeout(START_LIMIT, fleet.until_ready())
+            .await
+            .context("the fleet is not ready in time")??;
         hold_back(&fleet.crew, "producer", false);
         Ok(fleet)
     }
@@ -78,8 +95,17 @@ impl Fleet {
     /// Kinds are known once a worker has registered them, so producers come last.
     async fn until_ready(&self) -> Result<()> {
         let wanted = self.settings.workers as i64;
-        while self.number("SELECT count(*) FROM millstream.worker WHERE state = 'active'").await? < wanted || !self.api_is_ready().await {
-            ensure!(self.deaths().is_empty(), "a process ended at the start; its log is in {}", self.dir.join("logs").display());
+        while self
+            .number("SELECT count(*) FROM millstream.worker WHERE state = 'active'")
+            .await?
+            < wanted
+            || !self.api_is_ready().await
+        {
+            ensure!(
+                self.deaths().is_empty(),
+                "a process ended at the start; its log is in {}",
+                self.dir.join("logs").display()
+            );
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         Ok(())
@@ -93,7 +119,10 @@ impl Fleet {
     /// Where the API listens.
     pub fn api_url(&self) -> String {
         let slots = self.crew.slots();
-        let listen = slots.get("api").and_then(|slot| slot.spec.args.last().cloned()).unwrap_or_default();
+        let listen = slots
+            .get("api")
+            .and_then(|slot| slot.spec.args.last().cloned())
+            .unwrap_or_default();
         format!("http://{listen}")
     }
 
@@ -122,8 +151,17 @@ impl Fleet {
 fn clocks(timeline: &Timeline) -> (Option<Clocks>, ServerEnv) {
     match Clock::new().and_then(|postgres| Ok((postgres, Clock::new()?))) {
         Ok((postgres, redis)) => {
-            let env = ServerEnv { postgres: postgres.env(), redis: redis.env() };
-            (Some(Clocks { postgres: postgres.into(), redis: redis.into() }), env)
+            let env = ServerEnv {
+                postgres: postgres.env(),
+                redis: redis.env(),
+            };
+            (
+                Some(Clocks {
+                    postgres: postgres.into(),
+                    redis: redis.into(),
+                }),
+                env,
+            )
         }
         Err(e) => {
             timeline.note(&format!("no clock will be moved: {e:#}"));
@@ -133,10 +171,17 @@ fn clocks(timeline: &Timeline) -> (Option<Clocks>, ServerEnv) {
 }
 
 fn hold_back(crew: &Crew, prefix: &str, back: bool) {
-    crew.slots().iter_mut().filter(|(name, _)| name.starts_with(prefix)).for_each(|(_, slot)| slot.wanted = !back);
+    crew.slots()
+        .iter_mut()
+        .filter(|(name, _)| name.starts_with(prefix))
+        .for_each(|(_, slot)| slot.wanted = !back);
 }
 
-fn specs(dir: &std::path::Path, settings: &Settings, services: &LocalServices) -> Result<BTreeMap<String, Slot>> {
+fn specs(
+    dir: &std::path::Path,
+    settings: &Settings,
+    services: &LocalServices,
+) -> Result<BTreeMap<String, Slot>> {
     let api = format!("127.0.0.1:{}", free_port()?);
     let env = environment(dir, settings, services);
     let spec = |program: &str, args: &[&str]| Spec {
@@ -151,15 +196,36 @@ fn specs(dir: &std::path::Path, settings: &Settings, services: &LocalServices) -
     for nth in 0..settings.workers {
         let listen = format!("127.0.0.1:{}", free_port()?);
         let name = format!("worker-{nth}");
-        add(&name, spec("chaos_worker", &["--concurrency", SLOTS, "--name", &name, "--listen", &listen]));
+        add(
+            &name,
+            spec(
+                "chaos_worker",
+                &["--concurrency", SLOTS, "--name", &name, "--listen", &listen],
+            ),
+        );
     }
     let rate = (settings.per_second / DOORS.len() as u64).to_string();
     for (nth, door) in DOORS.into_iter().enumerate() {
         let (seed, url) = (settings.seed.to_string(), format!("http://{api}"));
-        let mut spec = spec("chaos_producer", &["--door", door, "--per-second", &rate, "--seed", &seed, "--api", &url]);
+        let mut spec = spec(
+            "chaos_producer",
+            &[
+                "--door",
+                door,
+                "--per-second",
+                &rate,
+                "--seed",
+                &seed,
+                "--api",
+                &url,
+            ],
+        );
         spec.producer = Some(nth as u64 + 1);
         if door == "http" {
-            spec.args.extend(["--document".to_owned(), dir.join("samples").join(DOCUMENT).display().to_string()]);
+            spec.args.extend([
+                "--document".to_owned(),
+                dir.join("samples").join(DOCUMENT).display().to_string(),
+            ]);
         }
         add(&format!("producer-{nth}"), spec);
     }
@@ -167,13 +233,23 @@ fn specs(dir: &std::path::Path, settings: &Settings, services: &LocalServices) -
 }
 
 /// Settings of every process; a case may change those of one.
-fn environment(dir: &std::path::Path, settings: &Settings, services: &LocalServices) -> BTreeMap<String, String> {
+fn environment(
+    dir: &std::path::Path,
+    settings: &Settings,
+    services: &LocalServices,
+) -> BTreeMap<String, String> {
     let pairs = [
         ("DATABASE_URL", services.database_url.clone()),
         ("REDIS_URL", services.redis_url.clone()),
         ("MILLSTREAM_REDIS__PREFIX", PREFIX.to_owned()),
-        ("MILLSTREAM_OBJECTS__URL", format!("file://{}", dir.join("objects").display())),
-        ("MILLSTREAM_WORKER__LEASE_MS", settings.lease.as_millis().to_string()),
+        (
+            "MILLSTREAM_OBJECTS__URL",
+            format!("file://{}", dir.join("objects").display()),
+        ),
+        (
+            "MILLSTREAM_WORKER__LEASE_MS",
+            settings.lease.as_millis().to_string(),
+        ),
         ("MILLSTREAM_WORKER__GRACE_MS", "10000".to_owned()),
         // A case adds a queue of its own, for one worker alone.
         ("MILLSTREAM_WORKER__QUEUES", "default,documents".to_owned()),
@@ -190,6 +266,11 @@ fn environment(dir: &std::path::Path, settings: &Settings, services: &LocalServi
 fn free_port() -> Result<u16> {
     let ports = 12_000..20_000;
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    let guess = |_| ports.start + (millstream_common::id::entropy() % u64::from(ports.end - ports.start)) as u16;
-    (0..1000).map(guess).find(free).context("no free port between 12000 and 20000")
+    let guess = |_| {
+        ports.start + (millstream_common::id::entropy() % u64::from(ports.end - ports.start)) as u16
+    };
+    (0..1000)
+        .map(guess)
+        .find(free)
+        .context("no free port between 12000 and 20000")
 }

@@ -88,17 +88,32 @@ impl Slot {
 
     pub(super) fn start(&mut self, dir: &Path, nest: &Nest) -> Result<()> {
         self.incarnation += 1;
-        let journal = dir.join("journals").join(format!("{}.journal", self.process()));
+        let journal = dir
+            .join("journals")
+            .join(format!("{}.journal", self.process()));
         let log = dir.join("logs").join(format!("{}.log", self.name));
-        let log = OpenOptions::new().create(true).append(true).open(&log).with_context(|| format!("cannot open {}", log.display()))?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .with_context(|| format!("cannot open {}", log.display()))?;
         let mut command = bound_to_us(&self.spec.program);
         command.args(&self.spec.args);
         if let Some(nth) = self.spec.producer {
             let first = nth * 1000 * TOKENS + self.incarnation * TOKENS;
-            command.arg("--first-token").arg(first.to_string()).arg("--journal").arg(&journal);
+            command
+                .arg("--first-token")
+                .arg(first.to_string())
+                .arg("--journal")
+                .arg(&journal);
         }
-        command.envs(&self.spec.env).env(variable::JOURNAL, &journal);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        command
+            .envs(&self.spec.env)
+            .env(variable::JOURNAL, &journal);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
         self.child = Some(nest.start(command)?);
         self.has_failpoint = self.spec.env.contains_key(variable::FAILPOINTS);
         self.died = None;
@@ -129,11 +144,18 @@ impl Slot {
 
     fn dead(&mut self, code: Option<i32>, is_fault: bool) -> Death {
         self.died = Some(Instant::now());
-        Death { process: self.process(), at: now(), code, is_fault }
+        Death {
+            process: self.process(),
+            at: now(),
+            code,
+            is_fault,
+        }
     }
 
     /// Whether the supervisor is to start it now.
     pub(super) fn is_due(&self) -> bool {
-        self.wanted && self.child.is_none() && self.died.is_none_or(|died| died.elapsed() >= RESTART_AFTER)
+        self.wanted
+            && self.child.is_none()
+            && self.died.is_none_or(|died| died.elapsed() >= RESTART_AFTER)
     }
 }

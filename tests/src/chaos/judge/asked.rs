@@ -24,8 +24,21 @@ pub(super) fn collect(evidence: &Evidence, verdict: &mut Verdict) -> AllAsked {
         for line in lines {
             let answered: (Token, fn(&mut Asked, Micros)) = match &line.event {
                 Event::Intent(token) | Event::Document(token) => {
-                    if all.insert(*token, Asked { at: line.at, ..Asked::default() }).is_some() {
-                        verdict.violations.push(Violation::new(Broken::Case, line.at, format!("{process} used token {token} again")));
+                    if all
+                        .insert(
+                            *token,
+                            Asked {
+                                at: line.at,
+                                ..Asked::default()
+                            },
+                        )
+                        .is_some()
+                    {
+                        verdict.violations.push(Violation::new(
+                            Broken::Case,
+                            line.at,
+                            format!("{process} used token {token} again"),
+                        ));
                     }
                     continue;
                 }
@@ -53,22 +66,51 @@ pub(super) fn check(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict
         match row.token {
             Some(token) => there.entry(token).or_default().rows.push(row),
             None if row.kind.starts_with("chaos.") => {
-                verdict.violations.push(Violation::new(Broken::Phantom, None, format!("job {} has no token", row.job)));
+                verdict.violations.push(Violation::new(
+                    Broken::Phantom,
+                    None,
+                    format!("job {} has no token", row.job),
+                ));
             }
             None if !is_final(row.state) => verdict.violations.push(unfinished(row, None)),
             None => {}
         }
     }
     for document in &evidence.documents {
-        there.entry(document.token.unwrap_or_default()).or_default().documents.push(&document.state);
+        there
+            .entry(document.token.unwrap_or_default())
+            .or_default()
+            .documents
+            .push(&document.state);
     }
-    verdict.violations.extend(asked.iter().filter_map(|(token, asked)| lost(*token, asked, there.get(token))));
-    verdict.violations.extend(there.iter().filter_map(|(token, there)| phantom(*token, asked.get(token), there)));
+    verdict.violations.extend(
+        asked
+            .iter()
+            .filter_map(|(token, asked)| lost(*token, asked, there.get(token))),
+    );
+    verdict.violations.extend(
+        there
+            .iter()
+            .filter_map(|(token, there)| phantom(*token, asked.get(token), there)),
+    );
     for (token, there) in &there {
         let at = asked.get(token).and_then(|asked| asked.ok);
-        verdict.violations.extend(there.rows.iter().filter(|row| !is_final(row.state)).map(|row| unfinished(row, at)));
-        let open = there.documents.iter().filter(|state| !["completed", "failed"].contains(state));
-        verdict.violations.extend(open.map(|state| Violation::new(Broken::Lost, at, format!("document {token} is {state}"))));
+        verdict.violations.extend(
+            there
+                .rows
+                .iter()
+                .filter(|row| !is_final(row.state))
+                .map(|row| unfinished(row, at)),
+        );
+        let open = there
+            .documents
+            .iter()
+            .filter(|state| !["completed", "failed"].contains(state));
+        verdict.violations.extend(
+            open.map(|state| {
+                Violation::new(Broken::Lost, at, format!("document {token} is {state}"))
+            }),
+        );
     }
 }
 
@@ -77,23 +119,43 @@ fn is_final(number: i16) -> bool {
 }
 
 fn unfinished(row: &Row, at: Option<Micros>) -> Violation {
-    let token = row.token.map_or_else(String::new, |token| format!(", token {token}"));
-    Violation::new(Broken::Lost, at, format!("job {} ({}{token}) is not final: state {} epoch {}", row.job, row.kind, row.state, row.epoch))
+    let token = row
+        .token
+        .map_or_else(String::new, |token| format!(", token {token}"));
+    Violation::new(
+        Broken::Lost,
+        at,
+        format!(
+            "job {} ({}{token}) is not final: state {} epoch {}",
+            row.job, row.kind, row.state, row.epoch
+        ),
+    )
 }
 
 fn lost(token: Token, asked: &Asked, there: Option<&There>) -> Option<Violation> {
     let count = there.map_or(0, |there| there.rows.len() + there.documents.len());
-    (asked.ok.is_some() && count == 0)
-        .then(|| Violation::new(Broken::Lost, asked.ok, format!("token {token} was answered OK and is nowhere")))
+    (asked.ok.is_some() && count == 0).then(|| {
+        Violation::new(
+            Broken::Lost,
+            asked.ok,
+            format!("token {token} was answered OK and is nowhere"),
+        )
+    })
 }
 
 fn phantom(token: Token, asked: Option<&Asked>, there: &There) -> Option<Violation> {
     let count = there.rows.len() + there.documents.len();
     let text = match asked {
         None => format!("token {token} is there and nobody asked for it"),
-        Some(asked) if asked.refused && asked.ok.is_none() => format!("token {token} was refused and is there"),
+        Some(asked) if asked.refused && asked.ok.is_none() => {
+            format!("token {token} was refused and is there")
+        }
         Some(_) if count > 1 => format!("token {token} is there {count} times"),
         Some(_) => return None,
     };
-    Some(Violation::new(Broken::Phantom, asked.map(|asked| asked.at), text))
+    Some(Violation::new(
+        Broken::Phantom,
+        asked.map(|asked| asked.at),
+        text,
+    ))
 }

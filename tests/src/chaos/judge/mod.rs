@@ -212,8 +212,16 @@ pub struct Violation {
 }
 
 impl Violation {
-    pub(super) fn new(broken: Broken, at: impl Into<Option<Micros>>, text: impl Into<String>) -> Self {
-        Self { broken, at: at.into(), text: text.into() }
+    pub(super) fn new(
+        broken: Broken,
+        at: impl Into<Option<Micros>>,
+        text: impl Into<String>,
+    ) -> Self {
+        Self {
+            broken,
+            at: at.into(),
+            text: text.into(),
+        }
     }
 }
 

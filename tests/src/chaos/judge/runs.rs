@@ -32,13 +32,22 @@ pub(super) fn check(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict
     for runs in by_job.values() {
         asked_for(runs, asked, verdict);
         for (nth, run) in runs.iter().enumerate() {
-            verdict.violations.extend(runs[..nth].iter().filter_map(|before| fence(evidence, before, run)));
-            let mut beside = runs[..nth].iter().filter(|before| before.to > run.from).peekable();
+            verdict.violations.extend(
+                runs[..nth]
+                    .iter()
+                    .filter_map(|before| fence(evidence, before, run)),
+            );
+            let mut beside = runs[..nth]
+                .iter()
+                .filter(|before| before.to > run.from)
+                .peekable();
             if beside.peek().is_some() {
                 verdict.overlaps.push(run.from);
             }
             // One excuse does not excuse another.
-            verdict.violations.extend(beside.find_map(|before| overlap(evidence, before, run)));
+            verdict
+                .violations
+                .extend(beside.find_map(|before| overlap(evidence, before, run)));
         }
     }
     acceptance(evidence, &by_job, verdict);
@@ -47,7 +56,11 @@ pub(super) fn check(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict
 
 /// Runs by job, each in the order of their starts.
 fn collect(evidence: &Evidence, verdict: &mut Verdict) -> BTreeMap<Uuid, Vec<Run>> {
-    let ends: HashMap<&str, Micros> = evidence.ends.iter().map(|end| (end.process.as_str(), end.at)).collect();
+    let ends: HashMap<&str, Micros> = evidence
+        .ends
+        .iter()
+        .map(|end| (end.process.as_str(), end.at))
+        .collect();
     let mut by_job: BTreeMap<Uuid, Vec<Run>> = BTreeMap::new();
     for (process, lines) in &evidence.journals {
         let gone = ends.get(process.as_str()).copied().unwrap_or(evidence.at);
@@ -55,14 +68,24 @@ fn collect(evidence: &Evidence, verdict: &mut Verdict) -> BTreeMap<Uuid, Vec<Run
         for line in lines {
             match line.event {
                 Event::Start(handout, ..) => {
-                    let run = Run { handout, process: process.clone(), from: line.at, to: gone, how: None };
+                    let run = Run {
+                        handout,
+                        process: process.clone(),
+                        from: line.at,
+                        to: gone,
+                        how: None,
+                    };
                     // The same hand-out twice in one process: the first one never ended, and both are judged.
                     if let Some(first) = open.insert((handout.job, handout.epoch), run) {
                         by_job.entry(handout.job).or_default().push(first);
                     }
                 }
                 Event::End(handout, how) => match open.remove(&(handout.job, handout.epoch)) {
-                    Some(run) => by_job.entry(handout.job).or_default().push(Run { to: line.at, how: Some(how), ..run }),
+                    Some(run) => by_job.entry(handout.job).or_default().push(Run {
+                        to: line.at,
+                        how: Some(how),
+                        ..run
+                    }),
                     None => verdict.violations.push(Violation::new(
                         Broken::Case,
                         line.at,
@@ -87,33 +110,48 @@ fn asked_for(runs: &[Run], asked: &AllAsked, verdict: &mut Verdict) {
         let token = run.handout.token;
         let text = match asked.get(&token) {
             None => format!("{} ran token {token}, which nobody asked for", run.process),
-            Some(asked) if asked.at > run.from => format!("{} ran token {token} before it was asked for", run.process),
+            Some(asked) if asked.at > run.from => {
+                format!("{} ran token {token} before it was asked for", run.process)
+            }
             Some(_) => continue,
         };
-        verdict.violations.push(Violation::new(Broken::Phantom, run.from, text));
+        verdict
+            .violations
+            .push(Violation::new(Broken::Phantom, run.from, text));
     }
 }
 
 /// Windows of a class that a moment lies in.
 fn windows(evidence: &Evidence, class: Class, at: Micros) -> impl Iterator<Item = &Window> {
-    evidence.windows.iter().filter(move |w| w.classes.contains(&class) && w.from <= at && at <= w.flowed.unwrap_or(w.healed) + AFTERMATH)
+    evidence.windows.iter().filter(move |w| {
+        w.classes.contains(&class) && w.from <= at && at <= w.flowed.unwrap_or(w.healed) + AFTERMATH
+    })
 }
 
 /// Whether a run was in a process that stood still, and another one could therefore begin beside it at that moment: because it
 /// had this one in hand then, or began it when it went on.
 fn was_held(evidence: &Evidence, run: &Run, at: Micros) -> bool {
-    let around = |from: Micros, to: Micros| from <= at && at <= to + AFTERMATH && run.from <= to + AFTERMATH;
-    evidence.held.iter().any(|held| held.process == run.process && around(held.from, held.to))
+    let around =
+        |from: Micros, to: Micros| from <= at && at <= to + AFTERMATH && run.from <= to + AFTERMATH;
+    evidence
+        .held
+        .iter()
+        .any(|held| held.process == run.process && around(held.from, held.to))
 }
 
 /// Of two runs the one that was replaced: by its epoch, since it may also have begun later than the one that replaced it.
 fn replaced<'a>(before: &'a Run, run: &'a Run) -> &'a Run {
-    if run.handout.epoch < before.handout.epoch { run } else { before }
+    if run.handout.epoch < before.handout.epoch {
+        run
+    } else {
+        before
+    }
 }
 
 /// Beside another fault a job's first moments last as long as that fault: what is frozen or away grants no lease.
 fn repeated(evidence: &Evidence, before: &Run, run: &Run) -> bool {
-    windows(evidence, Class::Repeat, run.from).any(|w| w.classes.len() > 1 || run.from - before.from <= REPEATED_WITHIN)
+    windows(evidence, Class::Repeat, run.from)
+        .any(|w| w.classes.len() > 1 || run.from - before.from <= REPEATED_WITHIN)
 }
 
 fn fence(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
@@ -123,12 +161,14 @@ fn fence(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
     }
     // What a frozen process had in hand begins, under its old epoch, when it thaws. Where two were handed the same job at once, either may
     // begin first.
-    let excused = repeated(evidence, before, run) || second < first && was_held(evidence, run, run.from);
+    let excused =
+        repeated(evidence, before, run) || second < first && was_held(evidence, run, run.from);
     (!excused).then(|| Violation::new(Broken::Fence, run.from, between(before, run)))
 }
 
 fn overlap(evidence: &Evidence, before: &Run, run: &Run) -> Option<Violation> {
-    let excused = was_held(evidence, replaced(before, run), run.from) || repeated(evidence, before, run);
+    let excused =
+        was_held(evidence, replaced(before, run), run.from) || repeated(evidence, before, run);
     (!excused).then(|| Violation::new(Broken::Overlap, run.from, between(before, run)))
 }
 
@@ -151,31 +191,57 @@ fn between(before: &Run, run: &Run) -> String {
 
 fn acceptance(evidence: &Evidence, by_job: &BTreeMap<Uuid, Vec<Run>>, verdict: &mut Verdict) {
     let mut completed: HashMap<Uuid, Vec<i32>> = HashMap::new();
-    for step in evidence.settled.iter().filter(|step| step.state == state::COMPLETED) {
+    for step in evidence
+        .settled
+        .iter()
+        .filter(|step| step.state == state::COMPLETED)
+    {
         completed.entry(step.job).or_default().push(step.epoch);
     }
     for row in evidence.rows.iter().filter(|row| row.token.is_some()) {
         let runs = by_job.get(&row.job).map_or(&[][..], Vec::as_slice);
-        let good: HashSet<i32> = runs.iter().filter(|run| run.how == Some(How::Ok)).map(|run| run.handout.epoch).collect();
+        let good: HashSet<i32> = runs
+            .iter()
+            .filter(|run| run.how == Some(How::Ok))
+            .map(|run| run.handout.epoch)
+            .collect();
         let at = runs.last().map(|run| run.from);
         let text = match completed.get(&row.job).map_or(&[][..], Vec::as_slice) {
             [] if row.state == state::COMPLETED => "is completed and was never accepted".to_owned(),
             [epoch] if row.state == state::COMPLETED && *epoch != row.epoch => {
                 format!("was accepted at epoch {epoch}, its row says {}", row.epoch)
             }
-            [epoch] if !good.contains(epoch) => format!("was accepted at epoch {epoch}, at which no run succeeded"),
+            [epoch] if !good.contains(epoch) => {
+                format!("was accepted at epoch {epoch}, at which no run succeeded")
+            }
             [] | [_] => continue,
-            several => format!("was accepted {} times, at epochs {several:?}", several.len()),
+            several => format!(
+                "was accepted {} times, at epochs {several:?}",
+                several.len()
+            ),
         };
-        verdict.violations.push(Violation::new(Broken::AcceptedTwice, at, format!("job {} {text}", row.job)));
+        verdict.violations.push(Violation::new(
+            Broken::AcceptedTwice,
+            at,
+            format!("job {} {text}", row.job),
+        ));
     }
 }
 
 /// I6. Jobs fail at most twice of ten attempts, and their servers come back: no fault may bury one. But what faults have killed in the
 /// middle of a run, again and again, cannot be told from what kills its workers.
-fn burials(evidence: &Evidence, asked: &AllAsked, by_job: &BTreeMap<Uuid, Vec<Run>>, verdict: &mut Verdict) {
+fn burials(
+    evidence: &Evidence,
+    asked: &AllAsked,
+    by_job: &BTreeMap<Uuid, Vec<Run>>,
+    verdict: &mut Verdict,
+) {
     for row in evidence.rows.iter().filter(|row| row.state == state::DEAD) {
-        let Some(asked) = row.token.and_then(|token| asked.get(&token)).filter(|asked| !asked.may_die) else {
+        let Some(asked) = row
+            .token
+            .and_then(|token| asked.get(&token))
+            .filter(|asked| !asked.may_die)
+        else {
             continue;
         };
         let runs = by_job.get(&row.job).map_or(&[][..], Vec::as_slice);
@@ -187,14 +253,32 @@ fn burials(evidence: &Evidence, asked: &AllAsked, by_job: &BTreeMap<Uuid, Vec<Ru
             "job {} ({}) is dead after {} of {} attempts and {} crashes, and no case wanted that",
             row.job, row.kind, row.attempt, row.max_attempts, row.crash_count
         );
-        verdict.violations.push(Violation::new(Broken::Attempts, asked.ok, text));
+        verdict
+            .violations
+            .push(Violation::new(Broken::Attempts, asked.ok, text));
     }
 }
 
 /// Two runs at least never ended, and the last of them was cut off by a fault while nothing else began beside it: it was alone. The first crash counts for what had not
 /// started, too.
-fn looks_like_a_killer(evidence: &Evidence, by_job: &BTreeMap<Uuid, Vec<Run>>, runs: &[Run]) -> bool {
-    let by_fault = |run: &Run| run.how.is_none() && evidence.ends.iter().any(|end| end.is_fault && end.process == run.process);
-    let alone = |run: &Run| !by_job.values().flatten().any(|other| other.process == run.process && other.from > run.from);
-    runs.last().is_some_and(|run| by_fault(run) && alone(run)) && runs.iter().filter(|run| run.how.is_none()).count() >= STARTED_CRASHES
+fn looks_like_a_killer(
+    evidence: &Evidence,
+    by_job: &BTreeMap<Uuid, Vec<Run>>,
+    runs: &[Run],
+) -> bool {
+    let by_fault = |run: &Run| {
+        run.how.is_none()
+            && evidence
+                .ends
+                .iter()
+                .any(|end| end.is_fault && end.process == run.process)
+    };
+    let alone = |run: &Run| {
+        !by_job
+            .values()
+            .flatten()
+            .any(|other| other.process == run.process && other.from > run.from)
+    };
+    runs.last().is_some_and(|run| by_fault(run) && alone(run))
+        && runs.iter().filter(|run| run.how.is_none()).count() >= STARTED_CRASHES
 }

@@ -64,21 +64,39 @@ pub(super) async fn serve(shared: Arc<Shared>, client: TcpStream, number: u64) {
     let live = Live::default();
     shared.live().insert(number, live.clone());
     let random = shared.random.branch(number);
-    let link = Link { shared: shared.clone(), live, is_doomed: AtomicBool::new(false), carried: Mutex::default(), random };
+    let link = Link {
+        shared: shared.clone(),
+        live,
+        is_doomed: AtomicBool::new(false),
+        carried: Mutex::default(),
+        random,
+    };
     carry(&link, client).await;
     shared.live().remove(&number);
 }
 
 async fn carry(link: &Link, mut client: TcpStream) {
     let resets = link.shared.armed.borrow().fault == Fault::Reset;
-    let server = link.live.cut.run_until_cancelled(connect(link)).await.flatten().filter(|_| !resets);
-    let Some(mut server) = server else { return reset(&client) };
+    let server = link
+        .live
+        .cut
+        .run_until_cancelled(connect(link))
+        .await
+        .flatten()
+        .filter(|_| !resets);
+    let Some(mut server) = server else {
+        return reset(&client);
+    };
     drop((client.set_nodelay(true), server.set_nodelay(true)));
     let was_cut = {
         let (client_reads, client_writes) = client.split();
         let (server_reads, server_writes) = server.split();
-        let both =
-            async { tokio::join!(pump(link, Way::Up, client_reads, server_writes), pump(link, Way::Down, server_reads, client_writes)) };
+        let both = async {
+            tokio::join!(
+                pump(link, Way::Up, client_reads, server_writes),
+                pump(link, Way::Down, server_reads, client_writes)
+            )
+        };
         link.live.cut.run_until_cancelled(both).await.is_none()
     };
     if was_cut {

@@ -81,7 +81,13 @@ impl Writer<'_> {
             }
             if self.write(&bytes).await.is_err() {
                 // The receiver is gone, and the sender learns it on the other way.
-                self.link.open(if self.way == Way::Up { Way::Down } else { Way::Up }).await;
+                self.link
+                    .open(if self.way == Way::Up {
+                        Way::Down
+                    } else {
+                        Way::Up
+                    })
+                    .await;
                 return self.link.live.cut.cancel();
             }
         }
@@ -112,7 +118,10 @@ impl Writer<'_> {
             self.link.unless_stranded().await;
             let fault = self.armed.borrow_and_update().fault.clone();
             let until = match fault {
-                Fault::Delay { mean, jitter } => Some(read_at + (mean + self.random.duration_below(jitter * 2)).saturating_sub(jitter)),
+                Fault::Delay { mean, jitter } => Some(
+                    read_at
+                        + (mean + self.random.duration_below(jitter * 2)).saturating_sub(jitter),
+                ),
                 Fault::Throttle { bytes_per_second } => Some(self.slot(length, bytes_per_second)),
                 ref fault if fault.holds(self.way) => None,
                 _ => return,
@@ -132,7 +141,9 @@ impl Writer<'_> {
 
     /// When the throttled link will have carried this chunk behind all earlier ones of all connections.
     fn slot(&self, length: usize, bytes_per_second: u64) -> Instant {
-        let mut free_at = self.link.shared.free_at[usize::from(self.way == Way::Down)].lock().expect("no pump panics here");
+        let mut free_at = self.link.shared.free_at[usize::from(self.way == Way::Down)]
+            .lock()
+            .expect("no pump panics here");
         let begin = free_at.map_or_else(Instant::now, |at| at.max(Instant::now()));
         let end = begin + Duration::from_secs_f64(length as f64 / bytes_per_second.max(1) as f64);
         *free_at = Some(end);
@@ -142,7 +153,11 @@ impl Writer<'_> {
     /// Writes what the fault lets through, and cuts where it says so.
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Armed { setting, fault } = self.armed.borrow_and_update().clone();
-        let executed = if self.way == Way::Up { self.statements.read(bytes) } else { Vec::new() };
+        let executed = if self.way == Way::Up {
+            self.statements.read(bytes)
+        } else {
+            Vec::new()
+        };
         if self.is_closed {
             return Ok(());
         }
@@ -167,7 +182,12 @@ impl Writer<'_> {
         Ok(())
     }
 
-    async fn write_and_doom(&mut self, setting: u64, is_found: bool, bytes: &[u8]) -> io::Result<()> {
+    async fn write_and_doom(
+        &mut self,
+        setting: u64,
+        is_found: bool,
+        bytes: &[u8],
+    ) -> io::Result<()> {
         self.to.write_all(bytes).await?;
         // After the write: an answer to something earlier must not cut the connection before the bytes have left.
         if is_found && self.link.shared.disarm(setting) {
@@ -182,7 +202,9 @@ impl Writer<'_> {
         }
         let tail = &mut self.tail.1;
         tail.extend_from_slice(bytes);
-        let is_found = tail.windows(needle.len().max(1)).any(|window| window == needle);
+        let is_found = tail
+            .windows(needle.len().max(1))
+            .any(|window| window == needle);
         tail.drain(..tail.len().saturating_sub(needle.len().saturating_sub(1)));
         is_found
     }

@@ -49,7 +49,8 @@ impl Statements {
         let type_bytes = usize::from(self.phase == Phase::Messages);
         let length = self.unread.get(type_bytes..type_bytes + 4)?;
         let length = type_bytes + u32::from_be_bytes(length.try_into().ok()?) as usize;
-        let message = (self.unread.len() >= length).then(|| self.unread.drain(..length).collect::<Vec<u8>>())?;
+        let message = (self.unread.len() >= length)
+            .then(|| self.unread.drain(..length).collect::<Vec<u8>>())?;
         if self.phase == Phase::Start && message.get(4..) != Some(&SSL_REQUEST[..]) {
             self.phase = Phase::Messages;
         }
@@ -64,7 +65,10 @@ impl Statements {
         match kind {
             b'Q' => Some(String::from_utf8_lossy(first).into_owned()),
             b'P' => {
-                self.texts.insert(first.to_vec(), String::from_utf8_lossy(second?).into_owned());
+                self.texts.insert(
+                    first.to_vec(),
+                    String::from_utf8_lossy(second?).into_owned(),
+                );
                 None
             }
             b'B' => self.texts.get(second?).cloned(),
@@ -82,7 +86,12 @@ mod tests {
     }
 
     fn session() -> Vec<u8> {
-        let start = [&12_u32.to_be_bytes()[..], &196_608_u32.to_be_bytes(), b"user"].concat();
+        let start = [
+            &12_u32.to_be_bytes()[..],
+            &196_608_u32.to_be_bytes(),
+            b"user",
+        ]
+        .concat();
         let ssl = [&8_u32.to_be_bytes()[..], &SSL_REQUEST].concat();
         let messages = [
             message(b'Q', b"BEGIN\0"),
@@ -98,7 +107,10 @@ mod tests {
     fn a_prepared_statement_is_told_when_it_is_bound_however_the_bytes_come() {
         for step in [1, 3, 7, 1000] {
             let mut statements = Statements::default();
-            let told: Vec<String> = session().chunks(step).flat_map(|bytes| statements.read(bytes)).collect();
+            let told: Vec<String> = session()
+                .chunks(step)
+                .flat_map(|bytes| statements.read(bytes))
+                .collect();
             assert_eq!(told, ["BEGIN", "SELECT 1", "COMMIT"], "in steps of {step}");
         }
     }
@@ -106,6 +118,8 @@ mod tests {
     #[test]
     fn another_protocol_is_not_read() {
         let mut statements = Statements::default();
-        assert!(statements.read(b"*1\r\n$4\r\nPING\r\n").is_empty() && statements.unread.is_empty());
+        assert!(
+            statements.read(b"*1\r\n$4\r\nPING\r\n").is_empty() && statements.unread.is_empty()
+        );
     }
 }

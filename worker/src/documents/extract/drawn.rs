@@ -40,7 +40,10 @@ pub(super) struct Allowance {
 
 impl Default for Allowance {
     fn default() -> Self {
-        Self { pages: DRAWN_MAX, time: DRAWING_TIME_MAX }
+        Self {
+            pages: DRAWN_MAX,
+            time: DRAWING_TIME_MAX,
+        }
     }
 }
 
@@ -53,7 +56,12 @@ struct Plan {
 
 impl Taken {
     /// Draws the page if OCR has to look at it. True if it is a scan, whose pictures are read with it.
-    pub(super) async fn add_drawing(&mut self, source: &Source, page: u32, images: &[ListedImage]) -> Result<bool, Failure> {
+    pub(super) async fn add_drawing(
+        &mut self,
+        source: &Source,
+        page: u32,
+        images: &[ListedImage],
+    ) -> Result<bool, Failure> {
         let began = Instant::now();
         let drawn = self.draw(source, page, images).await;
         self.allowance.time = self.allowance.time.saturating_sub(began.elapsed());
@@ -61,16 +69,21 @@ impl Taken {
             Ok(Some(drawn)) => drawn,
             Ok(None) => return Ok(false),
             Err(error @ ToolError::Document { .. }) => {
-                let message = format!("OCR has not seen it as a whole, because it cannot be drawn: {error}");
-                self.notes.add(Note::page(page, note::code::PAGE_NOT_DRAWN, &message));
+                let message =
+                    format!("OCR has not seen it as a whole, because it cannot be drawn: {error}");
+                self.notes
+                    .add(Note::page(page, note::code::PAGE_NOT_DRAWN, &message));
                 return Ok(false);
             }
             Err(error) => return Err(error.into()),
         };
         let dpi = plan.drawing.dpi;
         if (1..pdf::DPI_SURE_MIN).contains(&dpi) {
-            let message = format!("its text is read with low confidence: the page was scanned at {dpi} dpi, and small print needs 150");
-            self.notes.add(Note::page(page, note::code::OCR_LOW_RESOLUTION, &message));
+            let message = format!(
+                "its text is read with low confidence: the page was scanned at {dpi} dpi, and small print needs 150"
+            );
+            self.notes
+                .add(Note::page(page, note::code::OCR_LOW_RESOLUTION, &message));
         }
         let row = row(source.document_id, page, &png::check(&drawn).await?);
         self.store(source, row, &drawn).await?;
@@ -78,19 +91,37 @@ impl Taken {
     }
 
     /// The page as a picture for OCR; `None`: it has its text, shows nothing, or is beyond the allowance.
-    async fn draw(&mut self, source: &Source, page: u32, images: &[ListedImage]) -> Result<Option<(PathBuf, Plan)>, ToolError> {
-        let text = self.pages.iter().rev().find(|taken| taken.page == page).map_or("", |taken| taken.text.as_str());
+    async fn draw(
+        &mut self,
+        source: &Source,
+        page: u32,
+        images: &[ListedImage],
+    ) -> Result<Option<(PathBuf, Plan)>, ToolError> {
+        let text = self
+            .pages
+            .iter()
+            .rev()
+            .find(|taken| taken.page == page)
+            .map_or("", |taken| taken.text.as_str());
         let is_wanted = self.doubtful.contains(&page) || pdf::may_be_drawn(text, images);
         if !is_wanted && !pdf::may_be_scan(text, images) {
             return Ok(None);
         }
         if self.allowance.time.is_zero() {
             let minutes = DRAWING_TIME_MAX.as_secs() / 60;
-            self.not_drawn(page, &format!("drawing the pages before it has taken {minutes} minutes"));
+            self.not_drawn(
+                page,
+                &format!("drawing the pages before it has taken {minutes} minutes"),
+            );
             return Ok(None);
         }
         let sizes = pdf::page_sizes(&source.sandbox, &source.file, page, page).await?;
-        let Some(plan) = sizes.get(&page).and_then(|size| plan(text, images, *size, is_wanted)) else { return Ok(None) };
+        let Some(plan) = sizes
+            .get(&page)
+            .and_then(|size| plan(text, images, *size, is_wanted))
+        else {
+            return Ok(None);
+        };
         if !plan.is_scan {
             if self.allowance.pages == 0 {
                 self.not_drawn(page, &format!("it is beyond the first {DRAWN_MAX} pages that are drawn though they are no scans"));
@@ -98,7 +129,14 @@ impl Taken {
             }
             self.allowance.pages -= 1;
         }
-        let drawn = pdf::render_page(&source.sandbox, &source.file, page, plan.drawing.long_px, &source.images_dir).await?;
+        let drawn = pdf::render_page(
+            &source.sandbox,
+            &source.file,
+            page,
+            plan.drawing.long_px,
+            &source.images_dir,
+        )
+        .await?;
         if !plan.is_scan && pdf::is_blank(&drawn).await? {
             drop(tokio::fs::remove_file(&drawn).await);
             return Ok(None);
@@ -107,13 +145,25 @@ impl Taken {
     }
 
     fn not_drawn(&mut self, page: u32, reason: &str) {
-        self.notes.add(Note::page(page, note::code::PAGE_NOT_DRAWN, &format!("OCR has not seen it as a whole: {reason}")));
+        self.notes.add(Note::page(
+            page,
+            note::code::PAGE_NOT_DRAWN,
+            &format!("OCR has not seen it as a whole: {reason}"),
+        ));
     }
 }
 
 fn plan(text: &str, images: &[ListedImage], size: pdf::PageSize, is_wanted: bool) -> Option<Plan> {
-    let scan = pdf::drawing(text, images, size).map(|drawing| Plan { drawing, is_scan: true });
-    scan.or_else(|| is_wanted.then(|| Plan { drawing: pdf::whole_page(size), is_scan: false }))
+    let scan = pdf::drawing(text, images, size).map(|drawing| Plan {
+        drawing,
+        is_scan: true,
+    });
+    scan.or_else(|| {
+        is_wanted.then(|| Plan {
+            drawing: pdf::whole_page(size),
+            is_scan: false,
+        })
+    })
 }
 
 fn row(document_id: Uuid, page: u32, header: &PngHeader) -> ImageRow {
@@ -147,23 +197,44 @@ mod tests {
             document_id: Uuid::nil(),
             sandbox: scratch.sandbox.clone(),
             file: scratch.file("file.pdf", &samples::empty_pages(pages)),
-            objects: Objects::open(&format!("file://{}/objects", scratch.path().display())).unwrap(),
+            objects: Objects::open(&format!("file://{}/objects", scratch.path().display()))
+                .unwrap(),
             images_dir,
         };
-        let mut taken = Taken { allowance, ..Taken::default() };
+        let mut taken = Taken {
+            allowance,
+            ..Taken::default()
+        };
         for page in 1..=pages {
-            taken.pages.push(PageText { page, text: String::new() });
+            taken.pages.push(PageText {
+                page,
+                text: String::new(),
+            });
             assert_eq!(taken.add_drawing(&source, page, &[]).await, Ok(false));
         }
         let notes = std::mem::take(&mut taken.notes).finish();
-        assert!(notes.iter().all(|note| note.code == note::code::PAGE_NOT_DRAWN));
-        (taken.allowance, notes.iter().filter_map(|note| note.page).collect())
+        assert!(
+            notes
+                .iter()
+                .all(|note| note.code == note::code::PAGE_NOT_DRAWN)
+        );
+        (
+            taken.allowance,
+            notes.iter().filter_map(|note| note.page).collect(),
+        )
     }
 
     // X47
     #[tokio::test]
     async fn a_page_of_which_nothing_comes_is_counted_and_its_time_too() {
-        let (left, not_drawn) = spent(3, Allowance { pages: 2, ..Allowance::default() }).await;
+        let (left, not_drawn) = spent(
+            3,
+            Allowance {
+                pages: 2,
+                ..Allowance::default()
+            },
+        )
+        .await;
         assert_eq!((left.pages, not_drawn), (0, vec![3]));
         assert!(left.time < DRAWING_TIME_MAX);
     }
@@ -171,9 +242,15 @@ mod tests {
     // X47
     #[tokio::test]
     async fn pages_beyond_the_time_are_not_drawn_and_said() {
-        let nothing = Allowance { time: Duration::ZERO, ..Allowance::default() };
+        let nothing = Allowance {
+            time: Duration::ZERO,
+            ..Allowance::default()
+        };
         assert_eq!(spent(2, nothing).await, (nothing, vec![1, 2]));
-        let a_moment = Allowance { time: Duration::from_nanos(1), ..Allowance::default() };
+        let a_moment = Allowance {
+            time: Duration::from_nanos(1),
+            ..Allowance::default()
+        };
         let (left, not_drawn) = spent(2, a_moment).await;
         assert_eq!((left.time, not_drawn), (Duration::ZERO, vec![2]));
     }

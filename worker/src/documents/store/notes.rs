@@ -10,9 +10,18 @@ use super::slices;
 const NOTE_BYTES: usize = 64;
 
 /// Writes notes; a note of the same code at the same place is replaced.
-pub(in super::super) async fn notes(conn: &mut PgConnection, document_id: Uuid, notes: &[Note]) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn notes(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    notes: &[Note],
+) -> Result<(), sqlx::Error> {
     for slice in slices(notes, |note| note.message.len() + NOTE_BYTES) {
-        let number = |f: fn(&Note) -> Option<u32>| slice.iter().map(|note| f(note).map(u32::cast_signed)).collect::<Vec<_>>();
+        let number = |f: fn(&Note) -> Option<u32>| {
+            slice
+                .iter()
+                .map(|note| f(note).map(u32::cast_signed))
+                .collect::<Vec<_>>()
+        };
         sqlx::query(
             // One statement may not write a row twice, so of two equal notes the last one counts.
             "INSERT INTO millstream.document_note (document_id, page, position, code, message)
@@ -34,9 +43,25 @@ pub(in super::super) async fn notes(conn: &mut PgConnection, document_id: Uuid, 
 }
 
 /// These pages had no text of their own, and OCR has read some.
-pub(in super::super) async fn read_by_ocr(conn: &mut PgConnection, document_id: Uuid, pages: &[u32]) -> Result<(), sqlx::Error> {
-    let update = sqlx::query("UPDATE millstream.page SET source = 'ocr' WHERE document_id = $1 AND page = ANY($2)");
-    update.bind(document_id).bind(pages.iter().map(|page| page.cast_signed()).collect::<Vec<_>>()).execute(conn).await.map(drop)
+pub(in super::super) async fn read_by_ocr(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    pages: &[u32],
+) -> Result<(), sqlx::Error> {
+    let update = sqlx::query(
+        "UPDATE millstream.page SET source = 'ocr' WHERE document_id = $1 AND page = ANY($2)",
+    );
+    update
+        .bind(document_id)
+        .bind(
+            pages
+                .iter()
+                .map(|page| page.cast_signed())
+                .collect::<Vec<_>>(),
+        )
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// A page whose text was in doubt, and what became of it.
@@ -49,13 +74,33 @@ pub(in super::super) struct Judged {
 }
 
 /// The text of these pages may be rubbish: until OCR has looked at them, they yield none.
-pub(in super::super) async fn doubt(conn: &mut PgConnection, document_id: Uuid, pages: &[u32]) -> Result<(), sqlx::Error> {
-    let update = sqlx::query("UPDATE millstream.page SET source = 'none' WHERE document_id = $1 AND page = ANY($2)");
-    update.bind(document_id).bind(pages.iter().map(|page| page.cast_signed()).collect::<Vec<_>>()).execute(conn).await.map(drop)
+pub(in super::super) async fn doubt(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    pages: &[u32],
+) -> Result<(), sqlx::Error> {
+    let update = sqlx::query(
+        "UPDATE millstream.page SET source = 'none' WHERE document_id = $1 AND page = ANY($2)",
+    );
+    update
+        .bind(document_id)
+        .bind(
+            pages
+                .iter()
+                .map(|page| page.cast_signed())
+                .collect::<Vec<_>>(),
+        )
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// Ends the doubt: a second run finds no page in doubt and the text that the first one chose.
-pub(in super::super) async fn judged(conn: &mut PgConnection, document_id: Uuid, judged: &[Judged]) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn judged(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    judged: &[Judged],
+) -> Result<(), sqlx::Error> {
     for slice in slices(judged, |page| page.text.len() + NOTE_BYTES) {
         let source = |page: &Judged| if page.is_by_ocr { "ocr" } else { "text" };
         sqlx::query(

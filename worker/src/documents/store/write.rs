@@ -63,11 +63,21 @@ pub(in super::super) async fn document_facts(
     title: Option<&str>,
 ) -> Result<(), sqlx::Error> {
     let update = sqlx::query("UPDATE millstream.document SET pages = $2, title = $3 WHERE id = $1");
-    update.bind(id).bind(pages).bind(title).execute(conn).await.map(drop)
+    update
+        .bind(id)
+        .bind(pages)
+        .bind(title)
+        .execute(conn)
+        .await
+        .map(drop)
 }
 
 /// A page without text of its own yields none, until OCR reads one of its pictures ([`super::read_by_ocr`]).
-pub(in super::super) async fn pages(conn: &mut PgConnection, document_id: Uuid, pages: &[PageText]) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn pages(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    pages: &[PageText],
+) -> Result<(), sqlx::Error> {
     for slice in slices(pages, |page| page.text.len() + ROW_BYTES) {
         sqlx::query(
             "INSERT INTO millstream.page (document_id, page, text, source)
@@ -83,7 +93,11 @@ pub(in super::super) async fn pages(conn: &mut PgConnection, document_id: Uuid, 
     Ok(())
 }
 
-pub(in super::super) async fn images(conn: &mut PgConnection, document_id: Uuid, images: &[ImageRow]) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn images(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    images: &[ImageRow],
+) -> Result<(), sqlx::Error> {
     for slice in slices(images, |image| image.object_key.len() + ROW_BYTES) {
         sqlx::query(
             "INSERT INTO millstream.image (document_id, page, position, role, object_key, width, height)
@@ -104,7 +118,11 @@ pub(in super::super) async fn images(conn: &mut PgConnection, document_id: Uuid,
     Ok(())
 }
 
-pub(in super::super) async fn image_facts(conn: &mut PgConnection, at: &OfImage, facts: &ImageFacts) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn image_facts(
+    conn: &mut PgConnection,
+    at: &OfImage,
+    facts: &ImageFacts,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "UPDATE millstream.image SET sha256 = $4, difference_hash = $5, ocr_text = $6, ocr_confidence = $7, width = COALESCE($8, width), height = COALESCE($9, height), processed_at = now()
          WHERE document_id = $1 AND page = $2 AND position = $3",
@@ -125,7 +143,11 @@ pub(in super::super) async fn image_facts(conn: &mut PgConnection, at: &OfImage,
 }
 
 /// The column is `vector` or `real[]`; the array is cast by assignment where it must be.
-pub(in super::super) async fn embedding(conn: &mut PgConnection, document_id: Uuid, vector: &Vector) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn embedding(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    vector: &Vector,
+) -> Result<(), sqlx::Error> {
     sqlx::query(
         "INSERT INTO millstream.embedding (document_id, source, ordinal, model, dimension, content_hash, vector) VALUES ($1, $2, $3, $4, $5, $6, $7::real[])
          ON CONFLICT (document_id, source, ordinal, model) DO UPDATE
@@ -143,9 +165,18 @@ pub(in super::super) async fn embedding(conn: &mut PgConnection, document_id: Uu
     .map(drop)
 }
 
-pub(in super::super) async fn chunks(conn: &mut PgConnection, document_id: Uuid, chunks: &[Chunk]) -> Result<(), sqlx::Error> {
+pub(in super::super) async fn chunks(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    chunks: &[Chunk],
+) -> Result<(), sqlx::Error> {
     for slice in slices(chunks, |chunk| chunk.text.len() + ROW_BYTES) {
-        let column = |f: fn(&Chunk) -> u32| slice.iter().map(|chunk| f(chunk) as i32).collect::<Vec<_>>();
+        let column = |f: fn(&Chunk) -> u32| {
+            slice
+                .iter()
+                .map(|chunk| f(chunk) as i32)
+                .collect::<Vec<_>>()
+        };
         sqlx::query(
             "INSERT INTO millstream.chunk (document_id, ordinal, page_first, page_last, text, sha256, tokens_estimated)
              SELECT $1, * FROM unnest($2::int[], $3::int[], $4::int[], $5::text[], $6::text[], $7::int[])
@@ -186,11 +217,26 @@ pub(in super::super) async fn chunk_analysis(
 }
 
 /// Replaces all products of the document.
-pub(in super::super) async fn products(conn: &mut PgConnection, document_id: Uuid, products: &[ProductRow]) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM millstream.product WHERE document_id = $1").bind(document_id).execute(&mut *conn).await?;
+pub(in super::super) async fn products(
+    conn: &mut PgConnection,
+    document_id: Uuid,
+    products: &[ProductRow],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM millstream.product WHERE document_id = $1")
+        .bind(document_id)
+        .execute(&mut *conn)
+        .await?;
     let mut ordinal = 0;
-    for slice in slices(products, |product| product.detail.len() + product.name.len() + ROW_BYTES) {
-        let text = |f: fn(&ProductRow) -> Option<&str>| slice.iter().map(f).map(|text| text.map(str::to_owned)).collect::<Vec<_>>();
+    for slice in slices(products, |product| {
+        product.detail.len() + product.name.len() + ROW_BYTES
+    }) {
+        let text = |f: fn(&ProductRow) -> Option<&str>| {
+            slice
+                .iter()
+                .map(f)
+                .map(|text| text.map(str::to_owned))
+                .collect::<Vec<_>>()
+        };
         sqlx::query(
             "INSERT INTO millstream.product (document_id, ordinal, name, sku, price, currency, detail)
              SELECT $1, $2 + u.place - 1, u.name, u.sku, u.price::numeric, u.currency, u.detail::jsonb

@@ -52,12 +52,21 @@ pub struct Chunk {
 
 /// Cuts `pages` into chunks of at most `chars_max` characters, each repeating up to `overlap` characters of the one
 /// before. Cuts at paragraphs if possible, then sentences, then words.
-pub fn split(pages: &[PageText], chars_max: usize, overlap: usize) -> Result<Vec<Chunk>, ToolError> {
+pub fn split(
+    pages: &[PageText],
+    chars_max: usize,
+    overlap: usize,
+) -> Result<Vec<Chunk>, ToolError> {
     split_watched(pages, chars_max, overlap, |_| {})
 }
 
 /// As [`split`], showing each chunk as it is cut, for progress.
-pub fn split_watched(pages: &[PageText], chars_max: usize, overlap: usize, mut watch: impl FnMut(&Chunk)) -> Result<Vec<Chunk>, ToolError> {
+pub fn split_watched(
+    pages: &[PageText],
+    chars_max: usize,
+    overlap: usize,
+    mut watch: impl FnMut(&Chunk),
+) -> Result<Vec<Chunk>, ToolError> {
     let chars_max = chars_max.max(1);
     let config = ChunkConfig::new(chars_max)
         // An overlap of half a chunk or more would make the number of chunks grow without reason.
@@ -66,12 +75,19 @@ pub fn split_watched(pages: &[PageText], chars_max: usize, overlap: usize, mut w
     let (text, starts) = joined(pages);
     let splitter = TextSplitter::new(config);
     let mut chunks = Vec::new();
-    for (start, piece) in splitter.chunk_indices(&text).filter(|(_, piece)| !piece.trim().is_empty()) {
+    for (start, piece) in splitter
+        .chunk_indices(&text)
+        .filter(|(_, piece)| !piece.trim().is_empty())
+    {
         if chunks.len() == CHUNKS_MAX {
-            let message = format!("the text has more than {CHUNKS_MAX} chunks of {chars_max} characters");
+            let message =
+                format!("the text has more than {CHUNKS_MAX} chunks of {chars_max} characters");
             return Err(ToolError::document(code::TOO_MUCH_TEXT, &message));
         }
-        let pages = (page_at(&starts, start), page_at(&starts, start + piece.len() - 1));
+        let pages = (
+            page_at(&starts, start),
+            page_at(&starts, start + piece.len() - 1),
+        );
         let chunk = chunk(chunks.len() as u32, pages, piece.trim());
         watch(&chunk);
         chunks.push(chunk);
@@ -85,7 +101,10 @@ pub fn tokens_estimated(text: &str) -> u32 {
     // From here on Unicode holds the scripts of East Asia.
     let dense = text.chars().filter(|c| *c >= '\u{2e80}').count();
     let others = text.chars().count() - dense;
-    let words = text.split_whitespace().filter(|word| word.chars().any(|c| c < '\u{2e80}')).count();
+    let words = text
+        .split_whitespace()
+        .filter(|word| word.chars().any(|c| c < '\u{2e80}'))
+        .count();
     (dense + words.max(others.div_ceil(4))) as u32
 }
 
@@ -117,34 +136,67 @@ fn joined(pages: &[PageText]) -> (String, Vec<(usize, u32)>) {
 /// The page that holds the byte `at`.
 fn page_at(starts: &[(usize, u32)], at: usize) -> u32 {
     let after = starts.partition_point(|(start, _)| *start <= at);
-    starts.get(after.saturating_sub(1)).map_or(0, |(_, page)| *page)
+    starts
+        .get(after.saturating_sub(1))
+        .map_or(0, |(_, page)| *page)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
     fn page(page: u32, text: &str) -> PageText {
-        PageText { page, text: text.to_owned() }
+        PageText {
+            page,
+            text: text.to_owned(),
+        }
     }
 
     fn sentences(from: usize, count: usize) -> String {
-        (from..from + count).map(|n| format!("Sentence number {n} says something of its own. ")).collect::<Vec<_>>().concat()
+        (from..from + count)
+            .map(|n| format!("Sentence number {n} says something of its own. "))
+            .collect::<Vec<_>>()
+            .concat()
     }
 
     // P2
     #[test]
     fn chunks_fit_know_their_pages_and_lose_no_word() {
-        let pages = [page(1, &sentences(0, 60)), page(2, " \n"), page(3, &sentences(60, 60))];
+        let pages = [
+            page(1, &sentences(0, 60)),
+            page(2, " \n"),
+            page(3, &sentences(60, 60)),
+        ];
         let chunks = split(&pages, 400, 60).unwrap();
-        assert!(chunks.iter().all(|chunk| !chunk.text.is_empty() && chunk.text.chars().count() <= 400));
-        assert_eq!(chunks.iter().map(|chunk| chunk.ordinal).collect::<Vec<_>>(), (0..chunks.len() as u32).collect::<Vec<_>>());
+        assert!(
+            chunks
+                .iter()
+                .all(|chunk| !chunk.text.is_empty() && chunk.text.chars().count() <= 400)
+        );
+        assert_eq!(
+            chunks.iter().map(|chunk| chunk.ordinal).collect::<Vec<_>>(),
+            (0..chunks.len() as u32).collect::<Vec<_>>()
+        );
         assert_eq!((chunks[0].page_first, chunks[0].page_last), (1, 1));
-        assert_eq!(chunks.last().map(|chunk| (chunk.page_first, chunk.page_last)), Some((3, 3)));
+        assert_eq!(
+            chunks
+                .last()
+                .map(|chunk| (chunk.page_first, chunk.page_last)),
+            Some((3, 3))
+        );
         assert!(chunks.is_sorted_by_key(|chunk| chunk.page_first));
         for n in 0..120 {
-            assert!(chunks.iter().any(|chunk| chunk.text.contains(&format!("number {n} says"))), "{n}");
+            assert!(
+                chunks
+                    .iter()
+                    .any(|chunk| chunk.text.contains(&format!("number {n} says"))),
+                "{n}"
+            );
         }
     }
 
@@ -153,21 +205,34 @@ mod tests {
     fn a_chunk_over_a_page_break_names_both_pages() {
         let chunks = split(&[page(4, "one"), page(5, "two")], CHARS_MAX, OVERLAP_CHARS).unwrap();
         assert_eq!(chunks.len(), 1);
-        assert_eq!((chunks[0].page_first, chunks[0].page_last, chunks[0].text.as_str()), (4, 5, "one\n\ntwo"));
+        assert_eq!(
+            (
+                chunks[0].page_first,
+                chunks[0].page_last,
+                chunks[0].text.as_str()
+            ),
+            (4, 5, "one\n\ntwo")
+        );
     }
 
     // P2
     #[test]
     fn the_same_pages_give_the_same_chunks() {
         let pages = [page(1, &sentences(0, 200))];
-        assert_eq!(split(&pages, CHARS_MAX, OVERLAP_CHARS), split(&pages, CHARS_MAX, OVERLAP_CHARS));
+        assert_eq!(
+            split(&pages, CHARS_MAX, OVERLAP_CHARS),
+            split(&pages, CHARS_MAX, OVERLAP_CHARS)
+        );
     }
 
     // P4
     #[test]
     fn no_text_gives_no_chunk_and_odd_limits_give_no_panic() {
         assert_eq!(split(&[], CHARS_MAX, OVERLAP_CHARS), Ok(Vec::new()));
-        assert_eq!(split(&[page(1, " \n\t ")], CHARS_MAX, OVERLAP_CHARS), Ok(Vec::new()));
+        assert_eq!(
+            split(&[page(1, " \n\t ")], CHARS_MAX, OVERLAP_CHARS),
+            Ok(Vec::new())
+        );
         let chunks = split(&[page(1, "añb 漢字 👩‍👩‍👧‍👦")], 0, 9).unwrap();
         assert!(!chunks.is_empty());
     }

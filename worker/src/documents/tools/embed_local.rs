@@ -57,20 +57,40 @@ pub fn cosine(one: &[f32], other: &[f32]) -> f32 {
 /// everywhere.
 fn features(text: &str) -> BTreeMap<u64, f32> {
     let lower = text.to_lowercase();
-    let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let words = lower
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty());
     let mut features: BTreeMap<u64, f32> = BTreeMap::new();
     let mut add = |hash: u64, weight: f32| *features.entry(hash).or_default() += weight;
     let mut last = "";
     for word in words {
         let letters = word.chars().collect::<Vec<_>>();
-        let is_short = letters.len() <= SHORT_WORD_CHARS_MAX && !word.contains(|c: char| c.is_numeric());
-        add(hash(&["word", word]), if is_short { SHORT_WORD_WEIGHT } else { WORD_WEIGHT });
+        let is_short =
+            letters.len() <= SHORT_WORD_CHARS_MAX && !word.contains(|c: char| c.is_numeric());
+        add(
+            hash(&["word", word]),
+            if is_short {
+                SHORT_WORD_WEIGHT
+            } else {
+                WORD_WEIGHT
+            },
+        );
         if !last.is_empty() {
-            add(hash(&["pair", last, word]), if is_short { SHORT_WORD_WEIGHT } else { PAIR_WEIGHT });
+            add(
+                hash(&["pair", last, word]),
+                if is_short {
+                    SHORT_WORD_WEIGHT
+                } else {
+                    PAIR_WEIGHT
+                },
+            );
         }
         if !is_short {
             for three in letters.windows(3) {
-                add(hash(&["letters", &three.iter().collect::<String>()]), LETTERS_WEIGHT);
+                add(
+                    hash(&["letters", &three.iter().collect::<String>()]),
+                    LETTERS_WEIGHT,
+                );
             }
         }
         last = word;
@@ -107,7 +127,13 @@ mod tests {
     // P3
     #[test]
     fn the_same_text_has_the_same_vector_of_length_one() {
-        for text in ["A steel bolt", "…!?", "漢字", "a", &"long text ".repeat(5_000)] {
+        for text in [
+            "A steel bolt",
+            "…!?",
+            "漢字",
+            "a",
+            &"long text ".repeat(5_000),
+        ] {
             let vector = embed(text);
             assert_eq!(vector, embed(text));
             assert_eq!(vector.len(), TEXT_DIMENSIONS);
@@ -129,7 +155,11 @@ mod tests {
     // P3
     #[test]
     fn the_recipe_does_not_change_without_a_new_name() {
-        assert_eq!(hash(&["word", "millstream"]), RECIPE_HASH, "a change here needs a new TEXT_MODEL");
+        assert_eq!(
+            hash(&["word", "millstream"]),
+            RECIPE_HASH,
+            "a change here needs a new TEXT_MODEL"
+        );
     }
 
     /// The hash of one feature, as it was when `v1` was named.

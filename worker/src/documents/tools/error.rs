@@ -82,12 +82,17 @@ pub mod code {
 impl ToolError {
     /// A permanent failure of the file, with a message that is cleaned and bounded here.
     pub fn document(code: &'static str, message: &str) -> Self {
-        Self::Document { code, message: clean(message) }
+        Self::Document {
+            code,
+            message: clean(message),
+        }
     }
 
     /// A failure that another attempt may not have.
     pub fn transient(message: &str) -> Self {
-        Self::Transient { message: clean(message) }
+        Self::Transient {
+            message: clean(message),
+        }
     }
 
     /// A failed read or write of `what`; the operating system's reason is kept, paths are not.
@@ -105,7 +110,9 @@ impl ToolError {
 
     /// This machine has run out of something.
     pub fn shortage(message: &str) -> Self {
-        Self::Shortage { message: clean(message) }
+        Self::Shortage {
+            message: clean(message),
+        }
     }
 
     /// The document code, or `None` if the file is not the reason.
@@ -119,7 +126,10 @@ impl ToolError {
 
 /// `text` on one line, without control characters, at most [`MESSAGE_BYTES_MAX`] bytes long.
 pub fn clean(text: &str) -> String {
-    let spaced = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
+    let spaced = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect::<String>();
     let mut line = spaced.split_whitespace().collect::<Vec<_>>().join(" ");
     if line.len() > MESSAGE_BYTES_MAX {
         line.truncate(line.floor_char_boundary(MESSAGE_BYTES_MAX - '…'.len_utf8()));
@@ -135,7 +145,10 @@ mod tests {
     // P4
     #[test]
     fn stored_text_has_no_control_characters_and_is_bounded() {
-        let error = ToolError::document(code::DAMAGED, &format!("a\0b\x1b[31m\nc {}", "é".repeat(5_000)));
+        let error = ToolError::document(
+            code::DAMAGED,
+            &format!("a\0b\x1b[31m\nc {}", "é".repeat(5_000)),
+        );
         let text = error.to_string();
         assert!(text.starts_with("a b [31m c "), "{text}");
         assert!(text.len() <= MESSAGE_BYTES_MAX && text.ends_with('…'));
@@ -144,7 +157,10 @@ mod tests {
     // P4
     #[test]
     fn only_the_file_has_a_document_code() {
-        assert_eq!(ToolError::document(code::EMPTY_FILE, "x").document_code(), Some("empty_file"));
+        assert_eq!(
+            ToolError::document(code::EMPTY_FILE, "x").document_code(),
+            Some("empty_file")
+        );
         assert_eq!(ToolError::transient("x").document_code(), None);
     }
 }

@@ -81,7 +81,8 @@ pub fn dhash_distance(one: u64, other: u64) -> u32 {
 pub(super) fn decode(file: File) -> Result<DynamicImage, ToolError> {
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(DECODER_BYTES_MAX);
-    let decoder = PngDecoder::with_limits(BufReader::new(file), limits).map_err(|source| undecodable(&source))?;
+    let decoder = PngDecoder::with_limits(BufReader::new(file), limits)
+        .map_err(|source| undecodable(&source))?;
     let (width, height) = decoder.dimensions();
     if u64::from(width) * u64::from(height) > png::PIXELS_MAX {
         return Err(png::too_large(width, height));
@@ -93,10 +94,18 @@ fn undecodable(source: &image::ImageError) -> ToolError {
     match source {
         image::ImageError::Limits(_) => {
             let limit = DECODER_BYTES_MAX / (1024 * 1024);
-            ToolError::document(code::IMAGE_TOO_LARGE, &format!("the image needs more than {limit} MiB to decode"))
+            ToolError::document(
+                code::IMAGE_TOO_LARGE,
+                &format!("the image needs more than {limit} MiB to decode"),
+            )
         }
-        other if shortage(other).is_some() => ToolError::caused("the image could not be read", other),
-        other => ToolError::document(code::IMAGE_UNREADABLE, &format!("the image cannot be decoded: {other}")),
+        other if shortage(other).is_some() => {
+            ToolError::caused("the image could not be read", other)
+        }
+        other => ToolError::document(
+            code::IMAGE_UNREADABLE,
+            &format!("the image cannot be decoded: {other}"),
+        ),
     }
 }
 
@@ -104,9 +113,13 @@ fn undecodable(source: &image::ImageError) -> ToolError {
 fn thumbnail(picture: &DynamicImage) -> RgbImage {
     let is_small = picture.width() < THUMBNAIL_EDGE || picture.height() < THUMBNAIL_EDGE;
     if is_small {
-        picture.resize_exact(THUMBNAIL_EDGE, THUMBNAIL_EDGE, FilterType::Triangle).into_rgb8()
+        picture
+            .resize_exact(THUMBNAIL_EDGE, THUMBNAIL_EDGE, FilterType::Triangle)
+            .into_rgb8()
     } else {
-        picture.thumbnail_exact(THUMBNAIL_EDGE, THUMBNAIL_EDGE).into_rgb8()
+        picture
+            .thumbnail_exact(THUMBNAIL_EDGE, THUMBNAIL_EDGE)
+            .into_rgb8()
     }
 }
 
@@ -115,7 +128,9 @@ fn dhash(thumbnail: &RgbImage) -> u64 {
     let grey = DynamicImage::ImageRgb8(thumbnail.clone()).into_luma8();
     let grid = resize(&grey, 9, 8, FilterType::Triangle);
     let bits = (0..8).flat_map(|y| (0..8).map(move |x| (x, y)));
-    bits.fold(0, |hash, (x, y)| hash << 1 | u64::from(grid.get_pixel(x, y)[0] > grid.get_pixel(x + 1, y)[0]))
+    bits.fold(0, |hash, (x, y)| {
+        hash << 1 | u64::from(grid.get_pixel(x, y)[0] > grid.get_pixel(x + 1, y)[0])
+    })
 }
 
 /// Layout and colours, each of length 1, joined and brought to length 1 again.
@@ -134,7 +149,10 @@ fn layout(thumbnail: &RgbImage) -> Vec<f32> {
     let grey = DynamicImage::ImageRgb8(thumbnail.clone()).into_luma8();
     let edge = GRID_EDGE as u32;
     let grid = resize(&grey, edge, edge, FilterType::Triangle);
-    let values = grid.pixels().map(|pixel| f32::from(pixel[0])).collect::<Vec<_>>();
+    let values = grid
+        .pixels()
+        .map(|pixel| f32::from(pixel[0]))
+        .collect::<Vec<_>>();
     let mean = values.iter().sum::<f32>() / values.len() as f32;
     values.iter().map(|value| value - mean).collect()
 }
@@ -160,19 +178,28 @@ fn to_length_one(vector: &mut [f32]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
     fn of(picture: &DynamicImage) -> Fingerprint {
         let file = tempfile::NamedTempFile::new().unwrap();
-        picture.save_with_format(file.path(), image::ImageFormat::Png).unwrap();
+        picture
+            .save_with_format(file.path(), image::ImageFormat::Png)
+            .unwrap();
         fingerprint(file.path()).unwrap()
     }
 
     fn picture(width: u32, height: u32, colour: fn(f32, f32) -> [u8; 3]) -> DynamicImage {
         let part = |place: u32, of: u32| place as f32 / of as f32;
-        RgbImage::from_fn(width, height, |x, y| image::Rgb(colour(part(x, width), part(y, height)))).into()
+        RgbImage::from_fn(width, height, |x, y| {
+            image::Rgb(colour(part(x, width), part(y, height)))
+        })
+        .into()
     }
 
     fn sunset(x: f32, y: f32) -> [u8; 3] {
@@ -184,7 +211,11 @@ mod tests {
     }
 
     fn cosine(one: &Fingerprint, other: &Fingerprint) -> f32 {
-        one.vector.iter().zip(&other.vector).map(|(a, b)| a * b).sum()
+        one.vector
+            .iter()
+            .zip(&other.vector)
+            .map(|(a, b)| a * b)
+            .sum()
     }
 
     // P3
@@ -193,7 +224,9 @@ mod tests {
         let (large, small) = (of(&picture(400, 300, sunset)), of(&picture(90, 80, sunset)));
         let other = of(&picture(400, 300, forest));
         assert!(cosine(&large, &small) > 0.98 && cosine(&large, &other) < 0.7);
-        assert!(dhash_distance(large.dhash, small.dhash) < dhash_distance(large.dhash, other.dhash));
+        assert!(
+            dhash_distance(large.dhash, small.dhash) < dhash_distance(large.dhash, other.dhash)
+        );
         assert_ne!(large.sha256_hex, small.sha256_hex);
         assert_eq!(large, of(&picture(400, 300, sunset)));
     }
@@ -201,7 +234,11 @@ mod tests {
     // P3
     #[test]
     fn vectors_have_their_dimension_and_length_one_even_of_a_blank_image() {
-        for image in [picture(8, 8, |_, _| [255; 3]), picture(1, 1, |_, _| [0; 3]), picture(300, 9, sunset)] {
+        for image in [
+            picture(8, 8, |_, _| [255; 3]),
+            picture(1, 1, |_, _| [0; 3]),
+            picture(300, 9, sunset),
+        ] {
             let vector = of(&image).vector;
             let length = vector.iter().map(|value| value * value).sum::<f32>();
             assert!(vector.len() == IMAGE_DIMENSIONS && (length - 1.0).abs() < 1e-4);
@@ -215,14 +252,24 @@ mod tests {
     fn a_damaged_or_huge_png_is_an_error_of_the_image() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let mut bytes = std::io::Cursor::new(Vec::new());
-        picture(64, 64, sunset).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        picture(64, 64, sunset)
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .unwrap();
         let whole = bytes.into_inner();
         for bad in [&b""[..], b"no image", &whole[..whole.len() / 2]] {
             std::fs::write(file.path(), bad).unwrap();
-            assert_eq!(fingerprint(file.path()).unwrap_err().document_code(), Some(code::IMAGE_UNREADABLE));
+            assert_eq!(
+                fingerprint(file.path()).unwrap_err().document_code(),
+                Some(code::IMAGE_UNREADABLE)
+            );
         }
         std::fs::write(file.path(), huge_header(&whole)).unwrap();
-        assert!(fingerprint(file.path()).unwrap_err().document_code().is_some());
+        assert!(
+            fingerprint(file.path())
+                .unwrap_err()
+                .document_code()
+                .is_some()
+        );
     }
 
     /// The image claims 2^31 - 1 pixels of width and height.

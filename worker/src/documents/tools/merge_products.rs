@@ -54,7 +54,14 @@ pub struct MergedProduct {
 
 /// The products of a document in the order in which it first names them.
 pub fn merge(mut found: Vec<FoundProduct>) -> Vec<MergedProduct> {
-    found.sort_by_cached_key(|one| (one.chunk_ordinal, one.line.line_number, one.line.evidence_line.clone(), key_of(&one.line)));
+    found.sort_by_cached_key(|one| {
+        (
+            one.chunk_ordinal,
+            one.line.line_number,
+            one.line.evidence_line.clone(),
+            key_of(&one.line),
+        )
+    });
     let sku_of = skus_by_name(&found);
     let mut places: BTreeMap<String, usize> = BTreeMap::new();
     let mut products: Vec<MergedProduct> = Vec::new();
@@ -74,18 +81,31 @@ pub fn merge(mut found: Vec<FoundProduct>) -> Vec<MergedProduct> {
 /// For names with price that just one SKU has: that SKU's key.
 fn skus_by_name(found: &[FoundProduct]) -> BTreeMap<String, String> {
     let mut skus: BTreeMap<String, Option<String>> = BTreeMap::new();
-    for line in found.iter().map(|one| &one.line).filter(|line| line.sku.is_some()) {
+    for line in found
+        .iter()
+        .map(|one| &one.line)
+        .filter(|line| line.sku.is_some())
+    {
         let sku = key_of(line);
-        let entry = skus.entry(name_key(line)).or_insert_with(|| Some(sku.clone()));
+        let entry = skus
+            .entry(name_key(line))
+            .or_insert_with(|| Some(sku.clone()));
         if entry.as_ref() != Some(&sku) {
             *entry = None;
         }
     }
-    skus.into_iter().filter_map(|(name, sku)| Some((name, sku?))).collect()
+    skus.into_iter()
+        .filter_map(|(name, sku)| Some((name, sku?)))
+        .collect()
 }
 
 fn key_of(line: &ProductLine) -> String {
-    match line.sku.as_deref().map(letters).filter(|sku| !sku.is_empty()) {
+    match line
+        .sku
+        .as_deref()
+        .map(letters)
+        .filter(|sku| !sku.is_empty())
+    {
         Some(sku) => format!("sku:{sku}"),
         None => name_key(line),
     }
@@ -99,12 +119,19 @@ fn name_key(line: &ProductLine) -> String {
 
 /// Letters and digits in lower case: `AB-100` and `ab 100` are the same.
 fn letters(text: &str) -> String {
-    text.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+    text.chars()
+        .filter(|c| c.is_alphanumeric())
+        .flat_map(char::to_lowercase)
+        .collect()
 }
 
 fn first(key: String, one: FoundProduct) -> MergedProduct {
     let mention = mention(&one);
-    MergedProduct { key, product: one.line, mentions: vec![mention] }
+    MergedProduct {
+        key,
+        product: one.line,
+        mentions: vec![mention],
+    }
 }
 
 fn add(product: &mut MergedProduct, one: FoundProduct) {
@@ -138,7 +165,12 @@ fn mention(one: &FoundProduct) -> Mention {
 mod tests {
     use super::*;
 
-    fn found(chunk_ordinal: u32, name: &str, sku: Option<&str>, price: Option<&str>) -> FoundProduct {
+    fn found(
+        chunk_ordinal: u32,
+        name: &str,
+        sku: Option<&str>,
+        price: Option<&str>,
+    ) -> FoundProduct {
         let line = ProductLine {
             name: name.to_owned(),
             sku: sku.map(str::to_owned),
@@ -147,7 +179,12 @@ mod tests {
             evidence_line: format!("{name} {sku:?} {price:?}"),
             ..ProductLine::default()
         };
-        FoundProduct { chunk_ordinal, page_first: chunk_ordinal + 1, page_last: chunk_ordinal + 1, line }
+        FoundProduct {
+            chunk_ordinal,
+            page_first: chunk_ordinal + 1,
+            page_last: chunk_ordinal + 1,
+            line,
+        }
     }
 
     fn facts(products: &[MergedProduct]) -> Vec<(&str, Option<&str>, Option<&str>, usize)> {
@@ -155,7 +192,12 @@ mod tests {
             .iter()
             .map(|one| {
                 let product = &one.product;
-                (product.name.as_str(), product.sku.as_deref(), product.price.as_deref(), one.mentions.len())
+                (
+                    product.name.as_str(),
+                    product.sku.as_deref(),
+                    product.price.as_deref(),
+                    one.mentions.len(),
+                )
             })
             .collect()
     }
@@ -170,14 +212,21 @@ mod tests {
             found(9, "NUT", None, Some("0.80")),
             found(9, "Nut", None, Some("0.90")),
         ]);
-        let expected = [("Bolt", Some("AB-100"), Some("1.50"), 2), ("Nut", None, Some("0.80"), 2), ("Nut", None, Some("0.90"), 1)];
+        let expected = [
+            ("Bolt", Some("AB-100"), Some("1.50"), 2),
+            ("Nut", None, Some("0.80"), 2),
+            ("Nut", None, Some("0.90"), 1),
+        ];
         assert_eq!(facts(&merged), expected);
     }
 
     // P2
     #[test]
     fn a_line_without_sku_joins_the_product_of_its_name_and_price() {
-        let merged = merge(vec![found(0, "Nut", None, Some("0.80")), found(1, "Nut", Some("N-1"), Some("0.80"))]);
+        let merged = merge(vec![
+            found(0, "Nut", None, Some("0.80")),
+            found(1, "Nut", Some("N-1"), Some("0.80")),
+        ]);
         assert_eq!(facts(&merged), [("Nut", Some("N-1"), Some("0.80"), 2)]);
         let unclear = vec![
             found(0, "Nut", None, Some("0.80")),
@@ -190,8 +239,16 @@ mod tests {
     // P2
     #[test]
     fn the_order_of_the_lines_does_not_matter() {
-        let mut lines =
-            (0..40).map(|n| found(n % 7, &format!("Part {}", n % 11), (n % 3 == 0).then_some("X-1"), Some("2.00"))).collect::<Vec<_>>();
+        let mut lines = (0..40)
+            .map(|n| {
+                found(
+                    n % 7,
+                    &format!("Part {}", n % 11),
+                    (n % 3 == 0).then_some("X-1"),
+                    Some("2.00"),
+                )
+            })
+            .collect::<Vec<_>>();
         let forward = merge(lines.clone());
         lines.reverse();
         assert_eq!(merge(lines.clone()), forward);

@@ -56,7 +56,11 @@ fn collapse(line: &str) -> String {
     let mut gap = None;
     for c in line.trim().chars() {
         if c.is_whitespace() {
-            gap = Some(if c == '\t' || gap == Some('\t') { '\t' } else { ' ' });
+            gap = Some(if c == '\t' || gap == Some('\t') {
+                '\t'
+            } else {
+                ' '
+            });
         } else {
             collapsed.extend(gap.take());
             collapsed.push(c);
@@ -70,7 +74,10 @@ fn join_divided_words(lines: &[String]) -> Vec<String> {
     let compounds = compounds(lines);
     let mut joined: Vec<String> = Vec::with_capacity(lines.len());
     for line in lines {
-        match joined.last_mut().and_then(|last| division(last, line, &compounds).map(|ending| (last, ending))) {
+        match joined
+            .last_mut()
+            .and_then(|last| division(last, line, &compounds).map(|ending| (last, ending)))
+        {
             Some((last, Ending::Dropped)) => {
                 last.pop();
                 last.push_str(line);
@@ -97,12 +104,20 @@ enum Ending {
 }
 
 /// Words after which a hyphen at a line's end is no division but a suspended compound.
-const AFTER_SUSPENDED: [&str; 10] = ["und", "oder", "bzw.", "and", "or", "et", "ou", "y", "o", "e"];
+const AFTER_SUSPENDED: [&str; 10] = [
+    "und", "oder", "bzw.", "and", "or", "et", "ou", "y", "o", "e",
+];
 
 fn division(line: &str, next: &str, compounds: &HashSet<String>) -> Option<Ending> {
     let stem = line.strip_suffix('-')?;
-    let head = stem.rsplit(|c: char| !c.is_alphabetic()).next().filter(|head| !head.is_empty())?;
-    let tail = next.split(|c: char| !c.is_alphabetic()).next().filter(|tail| !tail.is_empty())?;
+    let head = stem
+        .rsplit(|c: char| !c.is_alphabetic())
+        .next()
+        .filter(|head| !head.is_empty())?;
+    let tail = next
+        .split(|c: char| !c.is_alphabetic())
+        .next()
+        .filter(|tail| !tail.is_empty())?;
     if !tail.starts_with(char::is_lowercase) || stem.ends_with('-') {
         return None;
     }
@@ -110,13 +125,22 @@ fn division(line: &str, next: &str, compounds: &HashSet<String>) -> Option<Endin
         return Some(Ending::Spaced);
     }
     let compound = format!("{head}-{tail}").to_lowercase();
-    Some(if compounds.contains(&compound) { Ending::Kept } else { Ending::Dropped })
+    Some(if compounds.contains(&compound) {
+        Ending::Kept
+    } else {
+        Ending::Dropped
+    })
 }
 
 /// The words with a hyphen inside a line, in lower case: hyphens that the author wrote.
 fn compounds(lines: &[String]) -> HashSet<String> {
-    let words = lines.iter().flat_map(|line| line.split(|c: char| !c.is_alphabetic() && c != '-'));
-    words.filter(|word| word.trim_matches('-').contains('-')).map(|word| word.trim_matches('-').to_lowercase()).collect()
+    let words = lines
+        .iter()
+        .flat_map(|line| line.split(|c: char| !c.is_alphabetic() && c != '-'));
+    words
+        .filter(|word| word.trim_matches('-').contains('-'))
+        .map(|word| word.trim_matches('-').to_lowercase())
+        .collect()
 }
 
 #[cfg(test)]
@@ -128,7 +152,10 @@ mod tests {
     fn divided_words_are_joined_and_real_hyphens_kept() {
         assert_eq!(normalise("informa-\ntion"), "information");
         assert_eq!(normalise("a well-known fact"), "a well-known fact");
-        assert_eq!(normalise("the well-known and the well-\nknown"), "the well-known and the well-known");
+        assert_eq!(
+            normalise("the well-known and the well-\nknown"),
+            "the well-known and the well-known"
+        );
         assert_eq!(normalise("infor\u{ad}ma\u{ad}\ntion"), "information");
         assert_eq!(normalise("Ein-\nund Ausgang"), "Ein- und Ausgang");
         assert_eq!(normalise("pages 3-\n4"), "pages 3-\n4");
@@ -139,7 +166,10 @@ mod tests {
     // P3
     #[test]
     fn ligatures_and_compositions_are_resolved() {
-        assert_eq!(normalise("e\u{fb03}cient o\u{fb00}er, u\u{308}ber \u{1d400}"), "efficient offer, über A");
+        assert_eq!(
+            normalise("e\u{fb03}cient o\u{fb00}er, u\u{308}ber \u{1d400}"),
+            "efficient offer, über A"
+        );
     }
 
     // P4
@@ -152,7 +182,10 @@ mod tests {
     // P3
     #[test]
     fn white_space_is_collapsed_and_cells_stay_apart() {
-        assert_eq!(normalise("  a  \u{a0} b \t c\r\n\r\n\r\n \n d\r"), "a b\tc\n\nd");
+        assert_eq!(
+            normalise("  a  \u{a0} b \t c\r\n\r\n\r\n \n d\r"),
+            "a b\tc\n\nd"
+        );
         assert_eq!(normalise(" \n\t\n"), "");
     }
 
@@ -163,7 +196,8 @@ mod tests {
                      read this text, you will get no information. Really? Is there no information?\n\
                      Is there a difference between this text and some nonsense like that?";
         assert_eq!(normalise(prose), prose.replace('\n', " "));
-        let table = "Steel bolt M8 x 40 zinc plated, box of one hundred\t12.50 EUR\nNut M8\t3.10 EUR";
+        let table =
+            "Steel bolt M8 x 40 zinc plated, box of one hundred\t12.50 EUR\nNut M8\t3.10 EUR";
         assert_eq!(normalise(table), table);
         let address = "Jane Doe\n12 Long Street\nLondon";
         assert_eq!(normalise(address), address);
@@ -174,12 +208,17 @@ mod tests {
     fn lines_of_han_and_kana_join_without_a_space_and_those_of_hangul_with_one() {
         let han = "人工智能系统处理大量文档时需要准确提取\n每一页的文字内容，并且按照阅读顺序排列\n才能支持。";
         assert_eq!(normalise(han), han.replace('\n', "").replace('，', ","));
-        let kana = "カタカナとひらがなを読みます。これは日本語\nの文章で、行の終わりに空白はありません。";
+        let kana =
+            "カタカナとひらがなを読みます。これは日本語\nの文章で、行の終わりに空白はありません。";
         assert_eq!(normalise(kana), kana.replace('\n', ""));
-        let hangul = "인공지능 시스템은 많은 문서를 처리할 때 각\n페이지의 내용을 정확하게 추출해야 합니다";
+        let hangul =
+            "인공지능 시스템은 많은 문서를 처리할 때 각\n페이지의 내용을 정확하게 추출해야 합니다";
         assert_eq!(normalise(hangul), hangul.replace('\n', " "));
         let thai = "ข้อความภาษาไทยไม่มีช่องว่างระหว่างคำในประโยคเดียวกัน\nและขึ้นบรรทัดใหม่ได้ทุกที่";
-        assert_eq!(normalise(thai), thai.replace('\n', "").nfkc().collect::<String>());
+        assert_eq!(
+            normalise(thai),
+            thai.replace('\n', "").nfkc().collect::<String>()
+        );
     }
 
     // X46
@@ -189,7 +228,10 @@ mod tests {
         assert_eq!(normalise(list), list);
         let full = "人工智能系统处理大量文档时需要准确提取";
         let two = format!("{full}\n每一页。\n{full}\n才能支持。");
-        assert_eq!(normalise(&two), format!("{full}每一页。\n\n{full}才能支持。"));
+        assert_eq!(
+            normalise(&two),
+            format!("{full}每一页。\n\n{full}才能支持。")
+        );
         assert_eq!(normalise(&normalise(&two)), normalise(&two));
     }
 
@@ -198,8 +240,15 @@ mod tests {
     fn no_break_is_put_into_a_sentence_of_han_however_long_the_lines_are() {
         let text = "人工智能系统处理大量文档时需要准确提取每一页的文字内容并且按照阅读顺序排列才能支持后续检索".chars().collect::<Vec<_>>();
         for length in 10..=text.len() {
-            let lines = text.chunks(length).map(|line| line.iter().collect::<String>()).collect::<Vec<_>>();
-            assert_eq!(normalise(&lines.join("\n")), text.iter().collect::<String>(), "{length}");
+            let lines = text
+                .chunks(length)
+                .map(|line| line.iter().collect::<String>())
+                .collect::<Vec<_>>();
+            assert_eq!(
+                normalise(&lines.join("\n")),
+                text.iter().collect::<String>(),
+                "{length}"
+            );
         }
     }
 

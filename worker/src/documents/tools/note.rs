@@ -64,17 +64,28 @@ pub struct Note {
 impl Note {
     /// On the document as a whole.
     pub fn document(code: &'static str, message: &str) -> Self {
-        Self { page: None, position: None, code, message: clean(message) }
+        Self {
+            page: None,
+            position: None,
+            code,
+            message: clean(message),
+        }
     }
 
     /// On one page.
     pub fn page(page: u32, code: &'static str, message: &str) -> Self {
-        Self { page: Some(page), ..Self::document(code, message) }
+        Self {
+            page: Some(page),
+            ..Self::document(code, message)
+        }
     }
 
     /// On one picture.
     pub fn picture(page: u32, position: u32, code: &'static str, message: &str) -> Self {
-        Self { position: Some(position), ..Self::page(page, code, message) }
+        Self {
+            position: Some(position),
+            ..Self::page(page, code, message)
+        }
     }
 
     /// On one picture, with the words of the tool that gave up on it.
@@ -103,7 +114,10 @@ impl Notes {
     /// All that are kept, and one that says how many are not.
     pub fn finish(mut self) -> Vec<Note> {
         if self.left_out > 0 {
-            self.kept.push(Note::document(code::MORE, &format!("{} more notes are not kept", self.left_out)));
+            self.kept.push(Note::document(
+                code::MORE,
+                &format!("{} more notes are not kept", self.left_out),
+            ));
         }
         self.kept
     }
@@ -123,10 +137,16 @@ mod tests {
     #[test]
     fn notes_are_bounded_and_those_left_out_are_counted() {
         let mut notes = Notes::default();
-        notes.extend((0..NOTES_MAX as u32 + 3).map(|position| Note::picture(1, position, code::IMAGE_LEFT_OUT, "too\nlarge")));
+        notes.extend(
+            (0..NOTES_MAX as u32 + 3)
+                .map(|position| Note::picture(1, position, code::IMAGE_LEFT_OUT, "too\nlarge")),
+        );
         let kept = notes.finish();
         assert_eq!(kept.len(), NOTES_MAX + 1);
         assert_eq!(kept[0].message, "too large");
-        assert_eq!(kept[NOTES_MAX], Note::document(code::MORE, "3 more notes are not kept"));
+        assert_eq!(
+            kept[NOTES_MAX],
+            Note::document(code::MORE, "3 more notes are not kept")
+        );
     }
 }

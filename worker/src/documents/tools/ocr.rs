@@ -67,16 +67,35 @@ pub async fn read<M: Send + Sync + 'static>(
         return Ok(OcrText::default());
     }
     let mut best = recognise(sandbox, &prepared, languages).await?;
-    if hint.is_page && best.text.mean_confidence.is_some_and(|confidence| confidence < CONFIDENCE_DOUBTFUL) {
+    if hint.is_page
+        && best
+            .text
+            .mean_confidence
+            .is_some_and(|confidence| confidence < CONFIDENCE_DOUBTFUL)
+    {
         for turn in [Turn::Half, Turn::Left, Turn::Right] {
-            let other = recognise(sandbox, &prepare(path, hint, turn, memory.clone()).await?, languages).await?;
-            best = if other.sure_letters > best.sure_letters { other } else { best };
+            let other = recognise(
+                sandbox,
+                &prepare(path, hint, turn, memory.clone()).await?,
+                languages,
+            )
+            .await?;
+            best = if other.sure_letters > best.sure_letters {
+                other
+            } else {
+                best
+            };
         }
     }
     Ok(best.text)
 }
 
-async fn prepare<M: Send + Sync + 'static>(path: &Path, hint: Hint, turn: Turn, memory: Arc<M>) -> Result<Prepared, ToolError> {
+async fn prepare<M: Send + Sync + 'static>(
+    path: &Path,
+    hint: Hint,
+    turn: Turn,
+    memory: Arc<M>,
+) -> Result<Prepared, ToolError> {
     let path = path.to_owned();
     let prepared = tokio::task::spawn_blocking(move || {
         let prepared = picture::prepare(&path, hint, turn);
@@ -88,15 +107,26 @@ async fn prepare<M: Send + Sync + 'static>(path: &Path, hint: Hint, turn: Turn, 
 }
 
 /// One run of Tesseract. Page segmentation 1 finds out which way up the picture is.
-async fn recognise(sandbox: &Sandbox, picture: &Prepared, languages: &str) -> Result<Read, ToolError> {
+async fn recognise(
+    sandbox: &Sandbox,
+    picture: &Prepared,
+    languages: &str,
+) -> Result<Read, ToolError> {
     let dpi = picture.dpi.to_string().into();
-    let mut arguments: Vec<OsString> = vec![absolute(&picture.file)?, "stdout".into(), "-l".into(), languages.into()];
+    let mut arguments: Vec<OsString> = vec![
+        absolute(&picture.file)?,
+        "stdout".into(),
+        "-l".into(),
+        languages.into(),
+    ];
     arguments.extend(["--psm".into(), "1".into(), "--dpi".into(), dpi]);
     if let Some(dir) = sandbox.tessdata_dir() {
         arguments.extend(["--tessdata-dir".into(), dir.into()]);
     }
     arguments.extend(["-c".into(), "tessedit_create_tsv=1".into()]);
-    let finished = sandbox.run(Tool::Tesseract, &arguments, &Limits::OCR).await?;
+    let finished = sandbox
+        .run(Tool::Tesseract, &arguments, &Limits::OCR)
+        .await?;
     if finished.exit_code != 0 {
         return Err(refusal(&finished.stderr, languages));
     }
@@ -105,7 +135,9 @@ async fn recognise(sandbox: &Sandbox, picture: &Prepared, languages: &str) -> Re
 
 /// Refuses what could be an option or a path.
 fn check_languages(languages: &str) -> Result<(), ToolError> {
-    let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let is_name = |name: &str| {
+        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+    };
     if languages.len() <= LANGUAGES_BYTES_MAX && languages.split('+').all(is_name) {
         return Ok(());
     }
@@ -122,17 +154,30 @@ fn refusal(stderr: &str, languages: &str) -> ToolError {
             hint: "install the language's package (Debian, Ubuntu: apt-get install tesseract-ocr-LANGUAGE)".to_owned(),
         };
     }
-    let first = stderr.lines().find(|line| !line.trim().is_empty()).unwrap_or("nothing");
-    ToolError::document(code::IMAGE_UNREADABLE, &format!("the image cannot be read: Tesseract says “{first}”"))
+    let first = stderr
+        .lines()
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or("nothing");
+    ToolError::document(
+        code::IMAGE_UNREADABLE,
+        &format!("the image cannot be read: Tesseract says “{first}”"),
+    )
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::super::pdf::samples::Scratch;
     use super::*;
 
-    const PICTURE: Hint = Hint { dpi: 0, is_page: false };
+    const PICTURE: Hint = Hint {
+        dpi: 0,
+        is_page: false,
+    };
 
     /// Letters of 5 × 7 dots; only those of the tests.
     const LETTERS: [(char, [u8; 7]); 5] = [
@@ -152,7 +197,11 @@ mod tests {
             let rows = LETTERS.iter().find(|(name, _)| *name == letter).unwrap().1;
             for (x, y) in (0..5 * dot).flat_map(|x| (0..7 * dot).map(move |y| (x, y))) {
                 if rows[(y / dot) as usize] >> (4 - x / dot) & 1 == 1 {
-                    picture.put_pixel((place as u32 * 6 + 3) * dot + x, 3 * dot + y, image::Luma([0]));
+                    picture.put_pixel(
+                        (place as u32 * 6 + 3) * dot + x,
+                        3 * dot + y,
+                        image::Luma([0]),
+                    );
                 }
             }
         }
@@ -161,7 +210,9 @@ mod tests {
 
     fn encoded(picture: &image::GrayImage) -> Vec<u8> {
         let mut bytes = std::io::Cursor::new(Vec::new());
-        picture.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+        picture
+            .write_to(&mut bytes, image::ImageFormat::Png)
+            .unwrap();
         bytes.into_inner()
     }
 
@@ -170,21 +221,40 @@ mod tests {
     async fn a_written_word_is_read_with_its_confidence() {
         let scratch = Scratch::new();
         let file = scratch.file("- a word.png", &written("HELP"));
-        let found = read(&scratch.sandbox, &file, PICTURE, "eng", &Arc::new(())).await.unwrap();
+        let found = read(&scratch.sandbox, &file, PICTURE, "eng", &Arc::new(()))
+            .await
+            .unwrap();
         assert_eq!(found.text, "HELP");
-        assert!(found.mean_confidence.is_some_and(|confidence| confidence > 20.0), "{found:?}");
+        assert!(
+            found
+                .mean_confidence
+                .is_some_and(|confidence| confidence > 20.0),
+            "{found:?}"
+        );
     }
 
     // P2
     #[tokio::test]
     async fn an_image_without_text_or_too_small_is_empty_and_no_error() {
         let scratch = Scratch::new();
-        let white = |edge| encoded(&image::GrayImage::from_pixel(edge, edge, image::Luma([255])));
+        let white = |edge| {
+            encoded(&image::GrayImage::from_pixel(
+                edge,
+                edge,
+                image::Luma([255]),
+            ))
+        };
         let without_tools = Sandbox::new("", scratch.path());
         let tiny = scratch.file("tiny.png", &white(EDGE_PX_MIN - 1));
-        assert_eq!(read(&without_tools, &tiny, PICTURE, "eng", &Arc::new(())).await, Ok(OcrText::default()));
+        assert_eq!(
+            read(&without_tools, &tiny, PICTURE, "eng", &Arc::new(())).await,
+            Ok(OcrText::default())
+        );
         let blank = scratch.file("blank.png", &white(64));
-        assert_eq!(read(&scratch.sandbox, &blank, PICTURE, "eng", &Arc::new(())).await, Ok(OcrText::default()));
+        assert_eq!(
+            read(&scratch.sandbox, &blank, PICTURE, "eng", &Arc::new(())).await,
+            Ok(OcrText::default())
+        );
     }
 
     // P2
@@ -193,7 +263,13 @@ mod tests {
         let scratch = Scratch::new();
         // Opening it takes until somebody writes.
         let pipe = scratch.path().join("pipe.png");
-        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        assert!(
+            std::process::Command::new("mkfifo")
+                .arg(&pipe)
+                .status()
+                .unwrap()
+                .success()
+        );
         let memory = Arc::new(());
         let mut preparing = Box::pin(prepare(&pipe, PICTURE, Turn::None, memory.clone()));
         assert!(futures::poll!(&mut preparing).is_pending());
@@ -212,7 +288,9 @@ mod tests {
     async fn a_list_of_file_names_is_not_given_to_tesseract() {
         let scratch = Scratch::new();
         let file = scratch.file("list.png", b"/etc/passwd\n");
-        let error = read(&scratch.sandbox, &file, PICTURE, "eng", &Arc::new(())).await.expect_err("it is no image");
+        let error = read(&scratch.sandbox, &file, PICTURE, "eng", &Arc::new(()))
+            .await
+            .expect_err("it is no image");
         assert_eq!(error.document_code(), Some(code::IMAGE_UNREADABLE));
     }
 
@@ -222,7 +300,9 @@ mod tests {
         let scratch = Scratch::new();
         let file = scratch.file("word.png", &written("HELP"));
         for language in ["xxx", "../eng", "", "eng+", "-c"] {
-            let error = read(&scratch.sandbox, &file, PICTURE, language, &Arc::new(())).await.expect_err("there is no such language");
+            let error = read(&scratch.sandbox, &file, PICTURE, language, &Arc::new(()))
+                .await
+                .expect_err("there is no such language");
             assert!(matches!(error, ToolError::Missing { .. }), "{error}");
         }
     }

@@ -31,8 +31,8 @@ mod scan;
 pub(crate) mod samples;
 
 pub use images::{
-    EDGE_PX_MIN, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, IMAGES_PER_PAGE_MAX, Images, PIXELS_PER_PAGE_MAX, Skipped, extract_images,
-    list_images,
+    EDGE_PX_MIN, ExtractedImage, IMAGES_PER_DOCUMENT_MAX, IMAGES_PER_PAGE_MAX, Images,
+    PIXELS_PER_PAGE_MAX, Skipped, extract_images, list_images,
 };
 pub use info::{FILE_BYTES_MAX, PAGES_MAX, PdfInfo, inspect};
 pub use list::{ListedImage, Role};

@@ -42,7 +42,8 @@ impl PngHeader {
 
     /// Memory that the decoded image fills.
     pub fn decoded_bytes(&self) -> u64 {
-        self.pixels().saturating_mul(u64::from(self.bytes_per_pixel))
+        self.pixels()
+            .saturating_mul(u64::from(self.bytes_per_pixel))
     }
 }
 
@@ -61,22 +62,38 @@ pub async fn read_header(path: &Path) -> Result<PngHeader, ToolError> {
     let file = tokio::fs::File::open(path).await.map_err(unreadable)?;
     let bytes = file.metadata().await.map_err(unreadable)?.len();
     let mut start = Vec::with_capacity(HEADER_BYTES);
-    file.take(HEADER_BYTES as u64).read_to_end(&mut start).await.map_err(unreadable)?;
-    let unreadable = || ToolError::document(code::IMAGE_UNREADABLE, "the image is not a PNG, or cut off");
+    file.take(HEADER_BYTES as u64)
+        .read_to_end(&mut start)
+        .await
+        .map_err(unreadable)?;
+    let unreadable =
+        || ToolError::document(code::IMAGE_UNREADABLE, "the image is not a PNG, or cut off");
     let (width, height, bytes_per_pixel) = parse(&start).ok_or_else(unreadable)?;
-    Ok(PngHeader { width, height, bytes, bytes_per_pixel })
+    Ok(PngHeader {
+        width,
+        height,
+        bytes,
+        bytes_per_pixel,
+    })
 }
 
 /// The error of an image above [`PIXELS_MAX`].
 pub(super) fn too_large(width: u32, height: u32) -> ToolError {
     let limit = PIXELS_MAX / 1_000_000;
-    let message = format!("the image has {width} × {height} pixels, the limit is {limit} megapixels");
+    let message =
+        format!("the image has {width} × {height} pixels, the limit is {limit} megapixels");
     ToolError::document(code::IMAGE_TOO_LARGE, &message)
 }
 
 fn parse(start: &[u8]) -> Option<(u32, u32, u8)> {
     let after = start.strip_prefix(&SIGNATURE)?;
-    let size = |at: usize| after.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
+    let size = |at: usize| {
+        after
+            .get(at..at + 4)?
+            .try_into()
+            .ok()
+            .map(u32::from_be_bytes)
+    };
     let is_header = after.get(4..8)? == b"IHDR";
     let (width, height, bits, colour) = (size(8)?, size(12)?, *after.get(16)?, *after.get(17)?);
     let parts = match colour {
@@ -99,7 +116,12 @@ mod tests {
     fn only_a_png_with_a_size_has_a_header() {
         let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\0\0\0\0\x02\x10\x02";
         assert_eq!(parse(png), Some((256, 2, 6)));
-        for bad in [&b""[..], b"/etc/passwd\n", &png[..20], b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\0\0\0\0\x02\x08\x02"] {
+        for bad in [
+            &b""[..],
+            b"/etc/passwd\n",
+            &png[..20],
+            b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\0\0\0\0\x02\x08\x02",
+        ] {
             assert_eq!(parse(bad), None);
         }
     }

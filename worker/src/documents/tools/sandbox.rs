@@ -74,14 +74,23 @@ pub struct Finished {
 
 /// What was read until the program ended, or the reason why it was not waited for.
 enum Collected {
-    Ended { stdout: Vec<u8>, stderr: Vec<u8>, status: ExitStatus },
+    Ended {
+        stdout: Vec<u8>,
+        stderr: Vec<u8>,
+        status: ExitStatus,
+    },
     OutputTooLong,
 }
 
 impl Sandbox {
     /// Programs come from `search_path` (the form of `PATH`); `work_dir` is their folder for temporary files.
     pub fn new(search_path: impl Into<OsString>, work_dir: impl Into<PathBuf>) -> Self {
-        Self { search_path: search_path.into(), work_dir: work_dir.into(), tessdata_dir: None, launcher: Launcher::Shell }
+        Self {
+            search_path: search_path.into(),
+            work_dir: work_dir.into(),
+            tessdata_dir: None,
+            launcher: Launcher::Shell,
+        }
     }
 
     /// Uses Tesseract's language data from `dir` and not from where it was installed.
@@ -106,7 +115,12 @@ impl Sandbox {
     /// Runs `tool` with `args` to its end, within `limits`.
     ///
     /// A file name among `args` must be absolute (see [`absolute`]): it could else be taken for an option.
-    pub async fn run(&self, tool: Tool, args: &[OsString], limits: &Limits) -> Result<Finished, ToolError> {
+    pub async fn run(
+        &self,
+        tool: Tool,
+        args: &[OsString],
+        limits: &Limits,
+    ) -> Result<Finished, ToolError> {
         let program = tool.find_in(&self.search_path)?;
         let finished = self.run_program(tool.name(), &program, args, limits).await;
         if limits.file_bytes_max > 0 {
@@ -122,23 +136,43 @@ impl Sandbox {
         let written = tokio::fs::write(&probe, vec![0; ROOM_BYTES_MIN]).await;
         // It goes with the folder if it cannot be removed.
         let _ = tokio::fs::remove_file(&probe).await;
-        written.map_err(|source| ToolError::io(&format!("the folder for the files of {name} takes no more"), &source))
+        written.map_err(|source| {
+            ToolError::io(
+                &format!("the folder for the files of {name} takes no more"),
+                &source,
+            )
+        })
     }
 
-    async fn run_program(&self, name: &str, program: &Path, args: &[OsString], limits: &Limits) -> Result<Finished, ToolError> {
+    async fn run_program(
+        &self,
+        name: &str,
+        program: &Path,
+        args: &[OsString],
+        limits: &Limits,
+    ) -> Result<Finished, ToolError> {
         let started = Instant::now();
         let mut child = self
             .command(program, args, limits)
             .spawn()
             .map_err(|source| ToolError::io(&format!("{name} could not be started"), &source))?;
         let group = Group::of(&child);
-        let collected = tokio::time::timeout(limits.wall, collect(&mut child, limits.stdout_bytes_max)).await;
+        let collected =
+            tokio::time::timeout(limits.wall, collect(&mut child, limits.stdout_bytes_max)).await;
         match collected {
-            Ok(Ok(Collected::Ended { stdout, stderr, status })) => {
+            Ok(Ok(Collected::Ended {
+                stdout,
+                stderr,
+                status,
+            })) => {
                 group.ended();
                 let stderr = String::from_utf8_lossy(&stderr).into_owned();
                 let exit_code = judge::exit_code(name, status, &stderr, started.elapsed(), limits)?;
-                Ok(Finished { exit_code, stdout, stderr })
+                Ok(Finished {
+                    exit_code,
+                    stdout,
+                    stderr,
+                })
             }
             Ok(Ok(Collected::OutputTooLong)) => {
                 drop(group);
@@ -148,7 +182,10 @@ impl Sandbox {
             Ok(Err(source)) => {
                 drop(group);
                 stop(&mut child).await;
-                Err(ToolError::io(&format!("the output of {name} could not be read"), &source))
+                Err(ToolError::io(
+                    &format!("the output of {name} could not be read"),
+                    &source,
+                ))
             }
             Err(_elapsed) => {
                 drop(group);
@@ -159,7 +196,12 @@ impl Sandbox {
     }
 
     fn command(&self, program: &Path, args: &[OsString], limits: &Limits) -> Command {
-        let mut command = Command::from(self.launcher.command(program, limits, &self.work_dir, self.tessdata_dir()));
+        let mut command = Command::from(self.launcher.command(
+            program,
+            limits,
+            &self.work_dir,
+            self.tessdata_dir(),
+        ));
         command
             .args(args)
             .env_clear()
@@ -189,10 +231,19 @@ pub fn absolute(path: &Path) -> Result<OsString, ToolError> {
 /// Reads both pipes at once, so that a child never blocks on the one that is not read, and then takes the status.
 async fn collect(child: &mut Child, stdout_bytes_max: usize) -> std::io::Result<Collected> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let read_stdout = async { read_all(stdout, stdout_bytes_max).await.map_err(Stop::Io)?.ok_or(Stop::TooLong) };
+    let read_stdout = async {
+        read_all(stdout, stdout_bytes_max)
+            .await
+            .map_err(Stop::Io)?
+            .ok_or(Stop::TooLong)
+    };
     let read_stderr = async { read_start(stderr, STDERR_BYTES_MAX).await.map_err(Stop::Io) };
     match tokio::try_join!(read_stdout, read_stderr) {
-        Ok((stdout, stderr)) => Ok(Collected::Ended { stdout, stderr, status: child.wait().await? }),
+        Ok((stdout, stderr)) => Ok(Collected::Ended {
+            stdout,
+            stderr,
+            status: child.wait().await?,
+        }),
         Err(Stop::TooLong) => Ok(Collected::OutputTooLong),
         Err(Stop::Io(source)) => Err(source),
     }
@@ -205,19 +256,30 @@ enum Stop {
 }
 
 /// Everything, or `None` if it is more than `bytes_max`.
-async fn read_all(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> std::io::Result<Option<Vec<u8>>> {
+async fn read_all(
+    pipe: Option<impl AsyncRead + Unpin>,
+    bytes_max: usize,
+) -> std::io::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::new();
     if let Some(pipe) = pipe {
-        pipe.take(bytes_max as u64 + 1).read_to_end(&mut bytes).await?;
+        pipe.take(bytes_max as u64 + 1)
+            .read_to_end(&mut bytes)
+            .await?;
     }
     Ok((bytes.len() <= bytes_max).then_some(bytes))
 }
 
 /// The first `bytes_max` bytes; the rest is read and dropped, so that the child can go on.
-async fn read_start(pipe: Option<impl AsyncRead + Unpin>, bytes_max: usize) -> std::io::Result<Vec<u8>> {
+async fn read_start(
+    pipe: Option<impl AsyncRead + Unpin>,
+    bytes_max: usize,
+) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     if let Some(mut pipe) = pipe {
-        (&mut pipe).take(bytes_max as u64).read_to_end(&mut bytes).await?;
+        (&mut pipe)
+            .take(bytes_max as u64)
+            .read_to_end(&mut bytes)
+            .await?;
         tokio::io::copy(&mut pipe, &mut tokio::io::sink()).await?;
     }
     Ok(bytes)

@@ -16,7 +16,8 @@ pub(super) fn is_unspaced(c: char) -> bool {
 
 /// Twice as wide as a Latin letter: Han, Kana, Hangul.
 pub(super) fn is_wide(c: char) -> bool {
-    is_dense(c) || matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{ac00}'..='\u{d7ff}')
+    is_dense(c)
+        || matches!(c, '\u{1100}'..='\u{11ff}' | '\u{3130}'..='\u{318f}' | '\u{ac00}'..='\u{d7ff}')
 }
 
 #[cfg(test)]

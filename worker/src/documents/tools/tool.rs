@@ -26,7 +26,14 @@ pub enum Tool {
 
 impl Tool {
     /// All of them, for a health check.
-    pub const ALL: [Self; 6] = [Self::PdfInfo, Self::PdfToText, Self::PdfFonts, Self::PdfImages, Self::PdfToPpm, Self::Tesseract];
+    pub const ALL: [Self; 6] = [
+        Self::PdfInfo,
+        Self::PdfToText,
+        Self::PdfFonts,
+        Self::PdfImages,
+        Self::PdfToPpm,
+        Self::Tesseract,
+    ];
 
     /// The name of the program's file.
     pub fn name(self) -> &'static str {
@@ -46,7 +53,9 @@ impl Tool {
             Self::PdfInfo | Self::PdfToText | Self::PdfFonts | Self::PdfImages | Self::PdfToPpm => {
                 "install poppler (Debian, Ubuntu: apt-get install poppler-utils; macOS: brew install poppler)"
             }
-            Self::Tesseract => "install Tesseract (Debian, Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract)",
+            Self::Tesseract => {
+                "install Tesseract (Debian, Ubuntu: apt-get install tesseract-ocr; macOS: brew install tesseract)"
+            }
         }
     }
 
@@ -62,19 +71,33 @@ impl Tool {
 
     /// The error of an absent program.
     pub fn missing(self) -> ToolError {
-        ToolError::Missing { tool: self.name().to_owned(), hint: self.install_hint().to_owned() }
+        ToolError::Missing {
+            tool: self.name().to_owned(),
+            hint: self.install_hint().to_owned(),
+        }
     }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::*;
 
     // P4
     #[test]
     fn an_absent_tool_is_named_with_what_to_install() {
-        let error = Tool::PdfInfo.find_in(OsStr::new("/nowhere:bin:")).expect_err("there is no such folder");
-        assert!(error.to_string().contains("pdfinfo is not installed: install poppler"), "{error}");
+        let error = Tool::PdfInfo
+            .find_in(OsStr::new("/nowhere:bin:"))
+            .expect_err("there is no such folder");
+        assert!(
+            error
+                .to_string()
+                .contains("pdfinfo is not installed: install poppler"),
+            "{error}"
+        );
     }
 }

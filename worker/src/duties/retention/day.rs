@@ -37,12 +37,27 @@ pub(super) struct Looking {
 }
 
 impl Looking {
-    pub(super) async fn begin(shared: &Shared, day: NaiveDate, rules: &Rules) -> Result<Self, Outage> {
+    pub(super) async fn begin(
+        shared: &Shared,
+        day: NaiveDate,
+        rules: &Rules,
+    ) -> Result<Self, Outage> {
         let op = "sealing a day of jobs";
         let mut lent = shared.pg.hot(op).await?;
-        within(op, sqlx::query("SELECT millstream.seal_day($1)").bind(day).execute(lent.conn())).await?;
+        within(
+            op,
+            sqlx::query("SELECT millstream.seal_day($1)")
+                .bind(day)
+                .execute(lent.conn()),
+        )
+        .await?;
         lent.done();
-        Ok(Self { day, print: rules.print().to_owned(), after: JobId::nil(), stay: Vec::new() })
+        Ok(Self {
+            day,
+            print: rules.print().to_owned(),
+            after: JobId::nil(),
+            stay: Vec::new(),
+        })
     }
 
     pub(super) fn is_of(&self, day: NaiveDate, rules: &Rules) -> bool {
@@ -50,7 +65,12 @@ impl Looking {
     }
 
     /// Until the day is dropped, or it is clear that it stays, or `end`.
-    pub(super) async fn go_on(&mut self, shared: &Shared, expired: &Expired, end: Instant) -> Result<Retired, Outage> {
+    pub(super) async fn go_on(
+        &mut self,
+        shared: &Shared,
+        expired: &Expired,
+        end: Instant,
+    ) -> Result<Retired, Outage> {
         while self.look(shared, expired).await? {
             if self.stay.len() > STAY_MAX {
                 unseal(shared, self.day).await?;
@@ -62,7 +82,10 @@ impl Looking {
         }
         let op = "dropping a day of jobs";
         let mut lent = shared.pg.hot(op).await?;
-        let query = sqlx::query_scalar("SELECT millstream.drop_day($1, $2, $3)").bind(self.day).bind(&self.stay).bind(&self.print);
+        let query = sqlx::query_scalar("SELECT millstream.drop_day($1, $2, $3)")
+            .bind(self.day)
+            .bind(&self.stay)
+            .bind(&self.print);
         let moved: Option<i64> = within(op, query.fetch_one(lent.conn())).await?;
         lent.done();
         Ok(moved.map_or(Retired::Otherwise, |moved| Retired::Dropped { moved }))
@@ -90,7 +113,9 @@ impl Looking {
         .bind(STAY_MAX as i64 + 1);
         let row = within(op, query.fetch_one(lent.conn())).await?;
         lent.done();
-        let Some(last) = row.get::<Option<JobId>, _>("last") else { return Ok(false) };
+        let Some(last) = row.get::<Option<JobId>, _>("last") else {
+            return Ok(false);
+        };
         self.after = last;
         self.stay.extend(row.get::<Vec<JobId>, _>("stay"));
         Ok(true)
@@ -101,9 +126,21 @@ impl Looking {
 async fn unseal(shared: &Shared, day: NaiveDate) -> Result<(), Outage> {
     let op = "unsealing a day of jobs";
     let mut lent = shared.pg.hot(op).await?;
-    within(op, sqlx::query("SELECT millstream.unseal_day($1)").bind(day).execute(lent.conn())).await?;
+    within(
+        op,
+        sqlx::query("SELECT millstream.unseal_day($1)")
+            .bind(day)
+            .execute(lent.conn()),
+    )
+    .await?;
     // What ends in it later is swept then.
-    within(op, sqlx::query("DELETE FROM millstream.swept WHERE day = $1").bind(day).execute(lent.conn())).await?;
+    within(
+        op,
+        sqlx::query("DELETE FROM millstream.swept WHERE day = $1")
+            .bind(day)
+            .execute(lent.conn()),
+    )
+    .await?;
     lent.done();
     Ok(())
 }

@@ -22,7 +22,8 @@ macro_rules! of_the_day {
 pub(super) async fn dropped_days(shared: &Shared, end: Instant) -> Result<bool, Outage> {
     let op = "listing dropped days";
     let mut lent = shared.pg.hot(op).await?;
-    let query = sqlx::query_scalar("SELECT day FROM millstream.swept WHERE keep_days = 0 ORDER BY day");
+    let query =
+        sqlx::query_scalar("SELECT day FROM millstream.swept WHERE keep_days = 0 ORDER BY day");
     let days: Vec<NaiveDate> = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
     for day in days {
@@ -33,7 +34,13 @@ pub(super) async fn dropped_days(shared: &Shared, end: Instant) -> Result<bool, 
         }
         let op = "closing a dropped day";
         let mut lent = shared.pg.hot(op).await?;
-        within(op, sqlx::query("DELETE FROM millstream.swept WHERE day = $1 AND keep_days = 0").bind(day).execute(lent.conn())).await?;
+        within(
+            op,
+            sqlx::query("DELETE FROM millstream.swept WHERE day = $1 AND keep_days = 0")
+                .bind(day)
+                .execute(lent.conn()),
+        )
+        .await?;
         lent.done();
     }
     Ok(true)
@@ -50,14 +57,26 @@ async fn step(shared: &Shared, day: NaiveDate) -> Result<u64, Outage> {
             of_the_day!(),
             ")"
         ),
-        concat!("DELETE FROM millstream.job_log WHERE id IN (SELECT id FROM millstream.job_log WHERE", of_the_day!(), ")"),
+        concat!(
+            "DELETE FROM millstream.job_log WHERE id IN (SELECT id FROM millstream.job_log WHERE",
+            of_the_day!(),
+            ")"
+        ),
         concat!(
             "DELETE FROM millstream.job_key WHERE (tenant_id, key) IN (SELECT tenant_id, key FROM millstream.job_key WHERE",
             of_the_day!(),
             ")"
         ),
     ] {
-        gone += within(op, sqlx::query(statement).bind(day).bind(STEP).execute(lent.conn())).await?.rows_affected();
+        gone += within(
+            op,
+            sqlx::query(statement)
+                .bind(day)
+                .bind(STEP)
+                .execute(lent.conn()),
+        )
+        .await?
+        .rows_affected();
     }
     lent.done();
     Ok(gone)

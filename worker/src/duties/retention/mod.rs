@@ -45,7 +45,11 @@ pub(super) struct Retention {
 impl Default for Retention {
     /// A new leader looks soon.
     fn default() -> Self {
-        Self { looking: None, kept: HashMap::new(), next: EVERY_BUSY }
+        Self {
+            looking: None,
+            kept: HashMap::new(),
+            next: EVERY_BUSY,
+        }
     }
 }
 
@@ -64,17 +68,30 @@ impl Duty for Retention {
         // A day that somebody holds is no reason to leave the others alone.
         let dropped = self.drop_days(shared, &rules, end).await;
         let forgotten = forget::dropped_days(shared, end).await?;
-        let swept = sweep::days(shared, &rules, end).await? && sweep::default_partition(shared, &rules, end).await?;
-        self.next = if dropped? && forgotten && swept { EVERY } else { EVERY_BUSY };
+        let swept = sweep::days(shared, &rules, end).await?
+            && sweep::default_partition(shared, &rules, end).await?;
+        self.next = if dropped? && forgotten && swept {
+            EVERY
+        } else {
+            EVERY_BUSY
+        };
         Ok(Ran::Done)
     }
 }
 
 impl Retention {
     /// All days that are over. False: the time is up.
-    async fn drop_days(&mut self, shared: &Shared, rules: &Rules, end: Instant) -> Result<bool, Outage> {
+    async fn drop_days(
+        &mut self,
+        shared: &Shared,
+        rules: &Rules,
+        end: Instant,
+    ) -> Result<bool, Outage> {
         for day in rules.over(shared).await? {
-            let is_new = self.kept.get(&day).is_none_or(|since| since.elapsed() > LOOK_AGAIN);
+            let is_new = self
+                .kept
+                .get(&day)
+                .is_none_or(|since| since.elapsed() > LOOK_AGAIN);
             if is_new && !self.retire(shared, rules, day, end).await? {
                 return Ok(false);
             }
@@ -83,8 +100,18 @@ impl Retention {
     }
 
     /// Drops a day, or leaves it for tomorrow. False: the time is up.
-    async fn retire(&mut self, shared: &Shared, rules: &Rules, day: NaiveDate, end: Instant) -> Result<bool, Outage> {
-        let looking = match self.looking.take().filter(|looking| looking.is_of(day, rules)) {
+    async fn retire(
+        &mut self,
+        shared: &Shared,
+        rules: &Rules,
+        day: NaiveDate,
+        end: Instant,
+    ) -> Result<bool, Outage> {
+        let looking = match self
+            .looking
+            .take()
+            .filter(|looking| looking.is_of(day, rules))
+        {
             Some(looking) => looking,
             None => day::Looking::begin(shared, day, rules).await?,
         };

@@ -38,26 +38,44 @@ impl Rules {
                ARRAY(SELECT id FROM millstream.tenant WHERE keep_days IS NOT NULL ORDER BY id),
                ARRAY(SELECT keep_days FROM millstream.tenant WHERE keep_days IS NOT NULL ORDER BY id)",
         );
-        let (today, read_at, print, tenants, days) = within(op, query.fetch_one(lent.conn())).await?;
+        let (today, read_at, print, tenants, days) =
+            within(op, query.fetch_one(lent.conn())).await?;
         lent.done();
-        let own = tenants.into_iter().zip(days.into_iter().map(i32::unsigned_abs)).collect();
-        Ok(Self { today, read_at, print, keep_days: shared.keep_days, own })
+        let own = tenants
+            .into_iter()
+            .zip(days.into_iter().map(i32::unsigned_abs))
+            .collect();
+        Ok(Self {
+            today,
+            read_at,
+            print,
+            keep_days: shared.keep_days,
+            own,
+        })
     }
 
     /// The days that are over for everybody without a rule of his own, oldest first.
     pub(super) async fn over(&self, shared: &Shared) -> Result<Vec<NaiveDate>, Outage> {
-        let Some(last) = self.keep_days.and_then(|days| self.last_over(days)) else { return Ok(Vec::new()) };
+        let Some(last) = self.keep_days.and_then(|days| self.last_over(days)) else {
+            return Ok(Vec::new());
+        };
         days_until(shared, last).await
     }
 
     /// The days on which the rule of `keep_days` is over.
     pub(super) fn last_over(&self, keep_days: u32) -> Option<NaiveDate> {
-        self.today.checked_sub_days(Days::new(u64::from(keep_days) + 1))
+        self.today
+            .checked_sub_days(Days::new(u64::from(keep_days) + 1))
     }
 
     /// The rules in use that are not the default, shortest first, and the default if there is one.
     pub(super) fn lengths(&self) -> Vec<u32> {
-        let mut all: Vec<u32> = self.own.iter().map(|(_, days)| *days).chain(self.keep_days).collect();
+        let mut all: Vec<u32> = self
+            .own
+            .iter()
+            .map(|(_, days)| *days)
+            .chain(self.keep_days)
+            .collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -78,9 +96,17 @@ impl Rules {
 
     pub(super) fn on(&self, day: NaiveDate) -> Expired {
         let is_over = |days: u32| self.last_over(days).is_some_and(|last| day <= last);
-        let (own, longer) = self.own.iter().partition::<Vec<_>, _>(|(_, days)| is_over(*days));
-        let ids = |tenants: Vec<(i32, u32)>| tenants.into_iter().map(|(tenant, _)| tenant).collect();
-        Expired { by_default: self.keep_days.is_some_and(is_over), longer: ids(longer), own: ids(own) }
+        let (own, longer) = self
+            .own
+            .iter()
+            .partition::<Vec<_>, _>(|(_, days)| is_over(*days));
+        let ids =
+            |tenants: Vec<(i32, u32)>| tenants.into_iter().map(|(tenant, _)| tenant).collect();
+        Expired {
+            by_default: self.keep_days.is_some_and(is_over),
+            longer: ids(longer),
+            own: ids(own),
+        }
     }
 }
 
@@ -88,7 +114,9 @@ impl Rules {
 pub(super) async fn days_until(shared: &Shared, last: NaiveDate) -> Result<Vec<NaiveDate>, Outage> {
     let op = "listing the days of jobs";
     let mut lent = shared.pg.hot(op).await?;
-    let query = sqlx::query_scalar("SELECT day FROM millstream.days() WHERE day <= $1 ORDER BY day").bind(last);
+    let query =
+        sqlx::query_scalar("SELECT day FROM millstream.days() WHERE day <= $1 ORDER BY day")
+            .bind(last);
     let days = within(op, query.fetch_all(lent.conn())).await?;
     lent.done();
     Ok(days)
@@ -100,7 +128,13 @@ mod tests {
 
     fn rules(keep_days: Option<u32>) -> Rules {
         let today = NaiveDate::default() + Days::new(100);
-        Rules { today, read_at: DateTime::default(), print: String::new(), keep_days, own: vec![(1, 7), (2, 90)] }
+        Rules {
+            today,
+            read_at: DateTime::default(),
+            print: String::new(),
+            keep_days,
+            own: vec![(1, 7), (2, 90)],
+        }
     }
 
     fn day(ago: u64) -> NaiveDate {
@@ -109,7 +143,11 @@ mod tests {
 
     #[test]
     fn a_day_counts_from_its_end_and_each_tenant_by_its_own_rule() {
-        let expired = |by_default, longer: &[i32], own: &[i32]| Expired { by_default, longer: longer.into(), own: own.into() };
+        let expired = |by_default, longer: &[i32], own: &[i32]| Expired {
+            by_default,
+            longer: longer.into(),
+            own: own.into(),
+        };
         assert_eq!(rules(Some(30)).on(day(31)), expired(true, &[2], &[1]));
         assert_eq!(rules(Some(30)).on(day(30)), expired(false, &[2], &[1]));
         assert_eq!(rules(None).on(day(99)), expired(false, &[], &[1, 2]));

@@ -25,7 +25,9 @@ macro_rules! with_all_that_hangs_on_it {
 /// Every day on which some rule is over, once for each rule. False: the time is up.
 pub(super) async fn days(shared: &Shared, rules: &Rules, end: Instant) -> Result<bool, Outage> {
     for keep_days in rules.lengths() {
-        let Some(last) = rules.last_over(keep_days) else { continue };
+        let Some(last) = rules.last_over(keep_days) else {
+            continue;
+        };
         for day in days_until(shared, last).await? {
             if Instant::now() > end {
                 return Ok(false);
@@ -42,7 +44,12 @@ pub(super) async fn days(shared: &Shared, rules: &Rules, end: Instant) -> Result
     Ok(true)
 }
 
-async fn is_swept(shared: &Shared, rules: &Rules, day: NaiveDate, keep_days: u32) -> Result<bool, Outage> {
+async fn is_swept(
+    shared: &Shared,
+    rules: &Rules,
+    day: NaiveDate,
+    keep_days: u32,
+) -> Result<bool, Outage> {
     let op = "looking whether a day was swept";
     let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query_scalar(
@@ -58,7 +65,12 @@ async fn is_swept(shared: &Shared, rules: &Rules, day: NaiveDate, keep_days: u32
 }
 
 /// As of the rules by which it was: one that is set meanwhile is another one.
-async fn mark(shared: &Shared, rules: &Rules, day: NaiveDate, keep_days: u32) -> Result<(), Outage> {
+async fn mark(
+    shared: &Shared,
+    rules: &Rules,
+    day: NaiveDate,
+    keep_days: u32,
+) -> Result<(), Outage> {
     let op = "noting that a day was swept";
     let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query(
@@ -73,7 +85,12 @@ async fn mark(shared: &Shared, rules: &Rules, day: NaiveDate, keep_days: u32) ->
 }
 
 /// Deletes what has expired of a day. False: the time is up; begun again, it finds less.
-async fn sweep(shared: &Shared, rules: &Rules, day: NaiveDate, end: Instant) -> Result<bool, Outage> {
+async fn sweep(
+    shared: &Shared,
+    rules: &Rules,
+    day: NaiveDate,
+    end: Instant,
+) -> Result<bool, Outage> {
     let op = "deleting old jobs";
     let expired = rules.on(day);
     let (mut after, mut deleted) = (JobId::nil(), 0);
@@ -99,7 +116,9 @@ async fn sweep(shared: &Shared, rules: &Rules, day: NaiveDate, end: Instant) -> 
         let row = within(op, query.fetch_one(lent.conn())).await?;
         lent.done();
         deleted += row.get::<i64, _>("gone");
-        let Some(last) = row.get::<Option<JobId>, _>("last") else { break };
+        let Some(last) = row.get::<Option<JobId>, _>("last") else {
+            break;
+        };
         after = last;
         if Instant::now() > end {
             return Ok(false);
@@ -112,7 +131,11 @@ async fn sweep(shared: &Shared, rules: &Rules, day: NaiveDate, end: Instant) -> 
 }
 
 /// Jobs that were moved out of their day, or had the id of a day without a partition, go one by one after they have ended. False: the time is up.
-pub(super) async fn default_partition(shared: &Shared, rules: &Rules, end: Instant) -> Result<bool, Outage> {
+pub(super) async fn default_partition(
+    shared: &Shared,
+    rules: &Rules,
+    end: Instant,
+) -> Result<bool, Outage> {
     let op = "deleting old jobs of the default partition";
     loop {
         let mut lent = shared.pg.hot(op).await?;

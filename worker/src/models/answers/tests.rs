@@ -1,6 +1,10 @@
 //! Tests of `answers`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::{CATEGORIES, Classification, Metadata, Products};
 use crate::models::ModelError;
@@ -11,13 +15,21 @@ use serde_json::json;
 #[test]
 fn a_classification_is_one_of_the_categories_asked_for() {
     let read = |answer| Classification::from_answer(&answer).unwrap();
-    let full = read(json!({"category": "Price_List", "confidence": 0.8, "keywords": ["a", " b ", 3, ""]}));
-    assert_eq!((full.category.as_str(), full.confidence), ("price_list", 0.8));
+    let full =
+        read(json!({"category": "Price_List", "confidence": 0.8, "keywords": ["a", " b ", 3, ""]}));
+    assert_eq!(
+        (full.category.as_str(), full.confidence),
+        ("price_list", 0.8)
+    );
     assert_eq!(full.keywords, ["a", "b"]);
     let odd = read(json!({"category": "hacked\u{0}", "confidence": "7", "keywords": "x"}));
     assert_eq!((odd.category.as_str(), odd.confidence), ("other", 1.0));
     let prompt = prompts::classification("x").system;
-    assert!(CATEGORIES.iter().all(|category| prompt.contains(&format!("\"{category}\""))));
+    assert!(
+        CATEGORIES
+            .iter()
+            .all(|category| prompt.contains(&format!("\"{category}\"")))
+    );
 }
 
 // P2
@@ -35,9 +47,15 @@ fn metadata_keeps_what_was_said_in_the_right_shape() {
     .unwrap();
     assert_eq!(metadata.title.as_deref(), Some("A title of two lines"));
     assert_eq!(metadata.language.as_deref(), Some("de"));
-    assert_eq!((metadata.authors.len(), metadata.summary.unwrap().len()), (20, 2_000));
+    assert_eq!(
+        (metadata.authors.len(), metadata.summary.unwrap().len()),
+        (20, 2_000)
+    );
     assert_eq!(metadata.dates, ["2024", "2024-02", "2024-02-31"]);
-    assert_eq!(Metadata::from_answer(&json!({})).unwrap(), Metadata::default());
+    assert_eq!(
+        Metadata::from_answer(&json!({})).unwrap(),
+        Metadata::default()
+    );
 }
 
 // P2
@@ -52,11 +70,22 @@ fn products_without_a_name_are_left_out_and_wrong_fields_are_not_said() {
     ]});
     let products = Products::from_answer(&answer).unwrap().products;
     assert_eq!(products.len(), 2);
-    assert_eq!((products[0].price, products[0].currency.as_deref()), (Some(1.5), Some("EUR")));
-    assert_eq!((&products[1].sku, products[1].price, &products[1].currency), (&None, None, &None));
+    assert_eq!(
+        (products[0].price, products[0].currency.as_deref()),
+        (Some(1.5), Some("EUR"))
+    );
+    assert_eq!(
+        (&products[1].sku, products[1].price, &products[1].currency),
+        (&None, None, &None)
+    );
     let many = json!({"products": vec![json!({"name": "x"}); 1_000]});
     assert_eq!(Products::from_answer(&many).unwrap().products.len(), 200);
-    assert!(Products::from_answer(&json!({"products": []})).unwrap().products.is_empty());
+    assert!(
+        Products::from_answer(&json!({"products": []}))
+            .unwrap()
+            .products
+            .is_empty()
+    );
 }
 
 // P2
@@ -70,6 +99,9 @@ fn an_answer_without_its_main_field_is_worth_another_try() {
         Metadata::from_answer(&json!("x")).err(),
     ];
     for failure in failures {
-        assert!(matches!(failure, Some(ModelError::Retry { .. })), "{failure:?}");
+        assert!(
+            matches!(failure, Some(ModelError::Retry { .. })),
+            "{failure:?}"
+        );
     }
 }

@@ -1,6 +1,10 @@
 //! Tests of `openai`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::{OpenAiServer, OpenAiSettings};
 use crate::models::{EmbeddingServer, ModelError, Secret};
@@ -50,8 +54,14 @@ async fn vectors_come_back_in_the_order_of_the_texts() {
     assert_eq!(embeddings.model, "embed-model-v2");
 
     let request = server.requests().remove(0);
-    assert!(request.starts_with("POST /v1/embeddings HTTP/1.1\r\n"), "{request}");
-    assert!(request.contains("authorization: Bearer plain-canary-key\r\n"), "{request}");
+    assert!(
+        request.starts_with("POST /v1/embeddings HTTP/1.1\r\n"),
+        "{request}"
+    );
+    assert!(
+        request.contains("authorization: Bearer plain-canary-key\r\n"),
+        "{request}"
+    );
     let sent = json!({"model": "embed-model", "input": ["a", "b"], "encoding_format": "float"});
     assert_eq!(body_of(&request), sent);
 }
@@ -74,7 +84,10 @@ async fn answers_that_do_not_fit_are_failures() {
     for body in table {
         let server = answering(&body).await;
         let error = asked(&server).embed(&texts(&["a", "b"])).await.unwrap_err();
-        assert!(matches!(error, ModelError::Retry { .. }), "{body}: {error:?}");
+        assert!(
+            matches!(error, ModelError::Retry { .. }),
+            "{body}: {error:?}"
+        );
         assert!(!error.to_string().contains("canary"), "{error}");
     }
 }
@@ -88,7 +101,10 @@ async fn a_wrong_dimension_is_permanent_and_a_wanted_one_can_be_asked_for() {
     settings.request_dimension = true;
     let asked = OpenAiServer::new(client("127.0.0.1"), settings).unwrap();
     let error = asked.embed(&texts(&["a"])).await.unwrap_err();
-    assert!(matches!(&error, ModelError::Permanent { message } if message.contains("3 were expected")), "{error:?}");
+    assert!(
+        matches!(&error, ModelError::Permanent { message } if message.contains("3 were expected")),
+        "{error:?}"
+    );
     assert_eq!(body_of(&server.requests()[0])["dimensions"], 3);
 }
 
@@ -99,14 +115,39 @@ async fn failures_are_sorted_and_never_show_the_key() {
     let broke = r#"{"error":{"code":"insufficient_quota","message":"You exceeded your quota"}}"#;
     let table = [
         ("401 Unauthorized", "", wrong_key, "permanent"),
-        ("400 Bad Request", "", r#"{"error":"too many tokens"}"#, "permanent"),
+        (
+            "400 Bad Request",
+            "",
+            r#"{"error":"too many tokens"}"#,
+            "permanent",
+        ),
         ("413 Payload Too Large", "", "{}", "permanent"),
-        ("302 Found", "location: http://127.0.0.1/\r\n", "{}", "permanent"),
+        (
+            "302 Found",
+            "location: http://127.0.0.1/\r\n",
+            "{}",
+            "permanent",
+        ),
         ("429 Too Many Requests", "", broke, "permanent"),
-        ("429 Too Many Requests", "retry-after-ms: 1500\r\n", "{}", "limited 1500"),
+        (
+            "429 Too Many Requests",
+            "retry-after-ms: 1500\r\n",
+            "{}",
+            "limited 1500",
+        ),
         ("429 Too Many Requests", "", "{}", "limited"),
-        ("503 Service Unavailable", "retry-after: 2\r\n", "{}", "limited 2000"),
-        ("500 Internal Server Error", "", r#"{"error":{"message":"plain-canary-key"}}"#, "retry"),
+        (
+            "503 Service Unavailable",
+            "retry-after: 2\r\n",
+            "{}",
+            "limited 2000",
+        ),
+        (
+            "500 Internal Server Error",
+            "",
+            r#"{"error":{"message":"plain-canary-key"}}"#,
+            "retry",
+        ),
         ("408 Request Timeout", "", "{}", "retry"),
     ];
     for (status, headers, body, expected) in table {
@@ -118,13 +159,21 @@ async fn failures_are_sorted_and_never_show_the_key() {
             ModelError::Retry { .. } => "retry".to_owned(),
             ModelError::Unavailable { .. } => "unavailable".to_owned(),
             ModelError::RateLimited { after: None } => "limited".to_owned(),
-            ModelError::RateLimited { after: Some(after) } => format!("limited {}", after.as_millis()),
+            ModelError::RateLimited { after: Some(after) } => {
+                format!("limited {}", after.as_millis())
+            }
         };
         assert_eq!(class, expected, "{status} {body}: {error}");
         let shown = format!("{error} {error:?} {asked:?}");
         assert!(!shown.contains("canary"), "{shown}");
     }
-    assert_eq!(ModelError::RateLimited { after: Some(Duration::ZERO) }.to_string(), "the model server is over its rate limit");
+    assert_eq!(
+        ModelError::RateLimited {
+            after: Some(Duration::ZERO)
+        }
+        .to_string(),
+        "the model server is over its rate limit"
+    );
 }
 
 // F64: configured or not, a private server must be allowed
@@ -133,13 +182,21 @@ async fn a_model_server_on_a_private_address_must_be_listed() {
     let server = answering(&json!({})).await;
     let asked = OpenAiServer::new(client(""), settings(server.url(""))).unwrap();
     let error = asked.embed(&texts(&["a"])).await.unwrap_err();
-    assert!(matches!(&error, ModelError::Permanent { message } if message.contains("allow-list")), "{error:?}");
+    assert!(
+        matches!(&error, ModelError::Permanent { message } if message.contains("allow-list")),
+        "{error:?}"
+    );
     assert!(server.requests().is_empty());
 }
 
 #[tokio::test]
 async fn bad_settings_and_empty_calls_are_refused_before_anything_is_sent() {
-    for base_url in ["", "localhost:80/v1", "http://user:pw@host/", "http://host/?key=canary"] {
+    for base_url in [
+        "",
+        "localhost:80/v1",
+        "http://user:pw@host/",
+        "http://host/?key=canary",
+    ] {
         let error = OpenAiServer::new(client(""), settings(base_url.to_owned())).unwrap_err();
         assert!(error.to_string().contains("base URL"), "{error}");
         assert!(!error.to_string().contains("canary"), "{error}");
@@ -166,16 +223,33 @@ fn chat(content: &Value, finish_reason: &str) -> Value {
 // P3
 #[tokio::test]
 async fn a_completion_is_a_json_object_with_its_tokens() {
-    for content in ["{\"a\":1}", " {\"a\":1}\n", "```json\n{\"a\":1}\n```", "```\n{\"a\":1}```"] {
+    for content in [
+        "{\"a\":1}",
+        " {\"a\":1}\n",
+        "```json\n{\"a\":1}\n```",
+        "```\n{\"a\":1}```",
+    ] {
         let server = answering(&chat(&json!(content), "stop")).await;
-        let answer = asked(&server).complete_json("be brief", "text", 100).await.unwrap();
+        let answer = asked(&server)
+            .complete_json("be brief", "text", 100)
+            .await
+            .unwrap();
         assert_eq!(answer, (json!({"a": 1}), Some(42)));
         let request = server.requests().remove(0);
-        assert!(request.starts_with("POST /v1/chat/completions "), "{request}");
+        assert!(
+            request.starts_with("POST /v1/chat/completions "),
+            "{request}"
+        );
         let body = body_of(&request);
         assert_eq!(body["response_format"]["type"], "json_object");
-        assert_eq!(body["messages"][0], json!({"role": "system", "content": "be brief"}));
-        assert_eq!((&body["max_tokens"], &body["temperature"]), (&json!(100), &json!(0)));
+        assert_eq!(
+            body["messages"][0],
+            json!({"role": "system", "content": "be brief"})
+        );
+        assert_eq!(
+            (&body["max_tokens"], &body["temperature"]),
+            (&json!(100), &json!(0))
+        );
     }
 }
 
@@ -185,7 +259,10 @@ async fn a_completion_that_is_cut_off_refused_or_no_object_is_a_failure() {
     let table = [
         (chat(&json!("{\"a\":"), "length"), true),
         (chat(&json!(null), "content_filter"), true),
-        (json!({"choices": [{"message": {"content": null, "refusal": "no"}}]}), true),
+        (
+            json!({"choices": [{"message": {"content": null, "refusal": "no"}}]}),
+            true,
+        ),
         (chat(&json!("no json"), "stop"), false),
         (chat(&json!("[1]"), "stop"), false),
         (chat(&json!(null), "stop"), false),
@@ -193,8 +270,15 @@ async fn a_completion_that_is_cut_off_refused_or_no_object_is_a_failure() {
     ];
     for (body, permanent) in table {
         let server = answering(&body).await;
-        let error = asked(&server).complete_json("s", "u", 10).await.unwrap_err();
-        assert_eq!(matches!(error, ModelError::Permanent { .. }), permanent, "{body}: {error:?}");
+        let error = asked(&server)
+            .complete_json("s", "u", 10)
+            .await
+            .unwrap_err();
+        assert_eq!(
+            matches!(error, ModelError::Permanent { .. }),
+            permanent,
+            "{body}: {error:?}"
+        );
     }
 }
 

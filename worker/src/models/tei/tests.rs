@@ -1,6 +1,10 @@
 //! Tests of `tei`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::{TeiServer, TeiSettings};
 use crate::models::{EmbeddingServer, ModelError};
@@ -14,7 +18,11 @@ fn ok(body: &str) -> Answer {
 }
 
 fn asked(server: &TestServer, model: Option<&str>) -> TeiServer {
-    let settings = TeiSettings { base_url: server.url("/"), model: model.map(str::to_owned), ..TeiSettings::default() };
+    let settings = TeiSettings {
+        base_url: server.url("/"),
+        model: model.map(str::to_owned),
+        ..TeiSettings::default()
+    };
     TeiServer::new(client("127.0.0.1"), settings).unwrap()
 }
 
@@ -29,11 +37,22 @@ async fn texts_are_sent_to_embed_with_truncation_on() {
     let embedder = EmbeddingServer::Tei(asked(&server, Some("configured")));
     let embeddings = embedder.embed(&texts(2)).await.unwrap();
     assert_eq!(embeddings.vectors, vec![vec![0.1, 0.2], vec![0.3, 0.4]]);
-    assert_eq!((embeddings.model.as_str(), embeddings.dimension, embeddings.tokens), ("configured", 2, None));
+    assert_eq!(
+        (
+            embeddings.model.as_str(),
+            embeddings.dimension,
+            embeddings.tokens
+        ),
+        ("configured", 2, None)
+    );
     let request = server.requests().remove(0);
     assert!(request.starts_with("POST /embed HTTP/1.1\r\n"), "{request}");
-    let body: serde_json::Value = serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
-    assert_eq!(body, json!({"inputs": ["text 0", "text 1"], "truncate": true}));
+    let body: serde_json::Value =
+        serde_json::from_str(request.split_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!(
+        body,
+        json!({"inputs": ["text 0", "text 1"], "truncate": true})
+    );
 }
 
 // P3: the server's own limit on a batch is kept, and it is asked for its name once
@@ -45,7 +64,10 @@ async fn a_long_call_is_split_by_the_servers_batch_size() {
     let embeddings = asked.embed(&texts(3)).await.unwrap();
     assert_eq!(embeddings.vectors, vec![vec![1.0], vec![2.0], vec![3.0]]);
     assert_eq!(embeddings.model, "org/model");
-    assert_eq!(asked.embed(&texts(1)).await.unwrap().vectors, vec![vec![4.0]]);
+    assert_eq!(
+        asked.embed(&texts(1)).await.unwrap().vectors,
+        vec![vec![4.0]]
+    );
     assert_eq!(server.requests().len(), 4);
 }
 
@@ -54,8 +76,14 @@ async fn a_long_call_is_split_by_the_servers_batch_size() {
 async fn info_tells_model_limits_and_the_dimension_of_a_first_vector() {
     let server = TestServer::start(vec![ok(INFO), ok("[[0.1,0.2,0.3]]")]).await;
     let info = asked(&server, None).info().await.unwrap();
-    assert_eq!((info.model_id.as_str(), info.dimension), ("org/model", Some(3)));
-    assert_eq!((info.max_input_length, info.max_client_batch_size), (Some(512), Some(2)));
+    assert_eq!(
+        (info.model_id.as_str(), info.dimension),
+        ("org/model", Some(3))
+    );
+    assert_eq!(
+        (info.max_input_length, info.max_client_batch_size),
+        (Some(512), Some(2))
+    );
     assert!(server.requests()[0].starts_with("GET /info HTTP/1.1\r\n"));
 }
 
@@ -63,20 +91,47 @@ async fn info_tells_model_limits_and_the_dimension_of_a_first_vector() {
 #[tokio::test]
 async fn failures_are_sorted_by_what_tei_means_with_them() {
     let table = [
-        ("429 Too Many Requests", "Model is overloaded", "overloaded", "limited"),
-        ("413 Payload Too Large", "batch size 64 > maximum allowed batch size 32", "validation", "permanent"),
-        ("422 Unprocessable Entity", "Tokenization error", "tokenizer", "permanent"),
-        ("424 Failed Dependency", "Inference failed", "backend", "retry"),
+        (
+            "429 Too Many Requests",
+            "Model is overloaded",
+            "overloaded",
+            "limited",
+        ),
+        (
+            "413 Payload Too Large",
+            "batch size 64 > maximum allowed batch size 32",
+            "validation",
+            "permanent",
+        ),
+        (
+            "422 Unprocessable Entity",
+            "Tokenization error",
+            "tokenizer",
+            "permanent",
+        ),
+        (
+            "424 Failed Dependency",
+            "Inference failed",
+            "backend",
+            "retry",
+        ),
         ("500 Internal Server Error", "x", "x", "retry"),
     ];
     for (status, said, kind, expected) in table {
         let body = json!({"error": said, "error_type": kind}).to_string();
         let server = TestServer::start(vec![Answer::json(status, "", &body)]).await;
-        let error = asked(&server, Some("m")).embed(&texts(1)).await.unwrap_err();
+        let error = asked(&server, Some("m"))
+            .embed(&texts(1))
+            .await
+            .unwrap_err();
         let class = match &error {
             ModelError::RateLimited { after: None } => "limited",
             ModelError::RateLimited { .. } => "limited with a wait",
-            ModelError::Permanent { message } | ModelError::Retry { message } if !message.ends_with(said) => "without its reason",
+            ModelError::Permanent { message } | ModelError::Retry { message }
+                if !message.ends_with(said) =>
+            {
+                "without its reason"
+            }
             ModelError::Permanent { .. } => "permanent",
             ModelError::Retry { .. } => "retry",
             ModelError::Unavailable { .. } => "unavailable",
@@ -90,7 +145,13 @@ async fn failures_are_sorted_by_what_tei_means_with_them() {
 async fn a_wrong_number_of_vectors_is_a_failure() {
     for body in ["[[0.1]]", "[]", "[[0.1],[0.2],[0.3]]", "[0.1,0.2]", "{}"] {
         let server = TestServer::start(vec![ok(body)]).await;
-        let error = asked(&server, Some("m")).embed(&texts(2)).await.unwrap_err();
-        assert!(matches!(error, ModelError::Retry { .. }), "{body}: {error:?}");
+        let error = asked(&server, Some("m"))
+            .embed(&texts(2))
+            .await
+            .unwrap_err();
+        assert!(
+            matches!(error, ModelError::Retry { .. }),
+            "{body}: {error:?}"
+        );
     }
 }

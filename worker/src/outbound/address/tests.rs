@@ -1,6 +1,10 @@
 //! Tests of `address`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::{Cidr, is_public};
 use std::net::IpAddr;

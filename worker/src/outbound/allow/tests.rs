@@ -1,6 +1,10 @@
 //! Tests of `allow`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::AllowList;
 use reqwest::Url;
@@ -37,7 +41,11 @@ fn host_entries_cover_the_host_and_the_port_they_name() {
     ];
     for (entries, host, port, permitted) in table {
         let list = AllowList::parse(entries).unwrap();
-        assert_eq!(list.permits_host(host, port), permitted, "{entries} {host}:{port}");
+        assert_eq!(
+            list.permits_host(host, port),
+            permitted,
+            "{entries} {host}:{port}"
+        );
     }
 }
 
@@ -61,7 +69,11 @@ fn address_entries_cover_the_addresses_they_hold() {
     ];
     for (entries, ip, permitted) in table {
         let list = AllowList::parse(entries).unwrap();
-        assert_eq!(list.permits_ip(ip.parse().unwrap()), permitted, "{entries} {ip}");
+        assert_eq!(
+            list.permits_ip(ip.parse().unwrap()),
+            permitted,
+            "{entries} {ip}"
+        );
     }
 }
 
@@ -90,7 +102,10 @@ fn every_faulty_entry_is_named_with_its_reason() {
         assert!(error.faults[0].contains(entry), "{entry}: {error}");
     }
     let all = table.map(|(entry, _)| entry).join(",");
-    assert_eq!(AllowList::parse(&all).unwrap_err().faults.len(), table.len());
+    assert_eq!(
+        AllowList::parse(&all).unwrap_err().faults.len(),
+        table.len()
+    );
 }
 
 #[test]

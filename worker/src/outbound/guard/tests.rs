@@ -1,6 +1,10 @@
 //! Tests of `guard`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::{Refusal, VettingResolver, check_url, vet_addresses};
 use crate::outbound::AllowList;
@@ -79,7 +83,10 @@ fn every_disguise_of_a_private_address_is_refused() {
     ];
     for url in disguised {
         let refused = check(url);
-        assert!(matches!(refused, Err(Refusal::Private { .. })), "{url}: {refused:?}");
+        assert!(
+            matches!(refused, Err(Refusal::Private { .. })),
+            "{url}: {refused:?}"
+        );
     }
 }
 
@@ -99,7 +106,10 @@ fn other_schemes_user_names_and_ports_are_refused_by_name() {
         ("http://example.com@127.0.0.1/", "user name or password"),
         ("http://example.com\\@127.0.0.1/", ""),
         ("http://example.com:22/", "port 22"),
-        ("http://example.com:6379/", "add `example.com:6379` to the allow-list"),
+        (
+            "http://example.com:6379/",
+            "add `example.com:6379` to the allow-list",
+        ),
         ("https://example.com:0/", "port 0"),
         ("http://8.8.8.8:53/", "port 53"),
         ("", "not valid"),
@@ -133,11 +143,20 @@ fn other_schemes_user_names_and_ports_are_refused_by_name() {
 fn public_urls_pass_in_the_form_that_is_sent() {
     let table = [
         ("http://example.com", "http://example.com/"),
-        ("HTTPS://Example.COM/a?b=c#frag", "https://example.com/a?b=c"),
+        (
+            "HTTPS://Example.COM/a?b=c#frag",
+            "https://example.com/a?b=c",
+        ),
         ("https://example.com.:443/", "https://example.com./"),
-        ("http://b\u{fc}cher.example/", "http://xn--bcher-kva.example/"),
+        (
+            "http://b\u{fc}cher.example/",
+            "http://xn--bcher-kva.example/",
+        ),
         ("http://8.8.8.8/", "http://8.8.8.8/"),
-        ("http://[2606:4700:4700::1111]/", "http://[2606:4700:4700::1111]/"),
+        (
+            "http://[2606:4700:4700::1111]/",
+            "http://[2606:4700:4700::1111]/",
+        ),
     ];
     for (url, sent) in table {
         let checked = check(url).unwrap();
@@ -166,13 +185,18 @@ fn the_allow_list_opens_what_it_names_and_nothing_beside_it() {
         ("ftp://localhost/", None),
     ];
     for (url, listed) in table {
-        let checked = check_url(url, &allow, &PORTS).ok().map(|c| c.host_is_listed);
+        let checked = check_url(url, &allow, &PORTS)
+            .ok()
+            .map(|c| c.host_is_listed);
         assert_eq!(checked, listed, "{url}");
     }
 }
 
 fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-    texts.iter().map(|t| SocketAddr::new(t.parse().unwrap(), 0)).collect()
+    texts
+        .iter()
+        .map(|t| SocketAddr::new(t.parse().unwrap(), 0))
+        .collect()
 }
 
 // S24: all A and AAAA records are checked
@@ -193,7 +217,10 @@ fn one_private_address_among_public_ones_refuses_the_name() {
         assert_eq!(vetted.is_ok(), passes, "{texts:?}");
         if let Err(refusal) = vetted {
             let text = refusal.to_string();
-            assert!(text.contains("name.example") && !text.contains("169.254"), "{text}");
+            assert!(
+                text.contains("name.example") && !text.contains("169.254"),
+                "{text}"
+            );
         }
     }
 }
@@ -211,11 +238,24 @@ impl Resolve for Fixed {
 // S25
 #[tokio::test]
 async fn the_resolver_hands_on_exactly_the_addresses_it_vetted() {
-    let resolver = |texts: &[&str]| VettingResolver { inner: Arc::new(Fixed(addresses(texts))), allow: Arc::new(AllowList::default()) };
+    let resolver = |texts: &[&str]| VettingResolver {
+        inner: Arc::new(Fixed(addresses(texts))),
+        allow: Arc::new(AllowList::default()),
+    };
     let name = || "name.example".parse::<Name>().unwrap();
-    let public = resolver(&["8.8.8.8", "1.1.1.1"]).resolve(name()).await.unwrap();
-    assert_eq!(public.collect::<Vec<_>>(), addresses(&["8.8.8.8", "1.1.1.1"]));
+    let public = resolver(&["8.8.8.8", "1.1.1.1"])
+        .resolve(name())
+        .await
+        .unwrap();
+    assert_eq!(
+        public.collect::<Vec<_>>(),
+        addresses(&["8.8.8.8", "1.1.1.1"])
+    );
 
-    let refused = resolver(&["8.8.8.8", "127.0.0.1"]).resolve(name()).await.err().unwrap();
+    let refused = resolver(&["8.8.8.8", "127.0.0.1"])
+        .resolve(name())
+        .await
+        .err()
+        .unwrap();
     assert!(refused.downcast_ref::<Refusal>().is_some());
 }

@@ -1,6 +1,10 @@
 //! Tests of `request`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::{OutboundReply, OutboundRequest, parse_headers, parse_method};
 use reqwest::Method;
@@ -9,7 +13,9 @@ use reqwest::Method;
 #[test]
 fn headers_that_steer_the_connection_are_refused_by_name() {
     for name in super::RESERVED {
-        let error = parse_headers([(name, "canary-value")]).unwrap_err().to_string();
+        let error = parse_headers([(name, "canary-value")])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(name) && !error.contains("canary"), "{error}");
     }
     assert!(parse_headers([("Host", "internal")]).is_err());
@@ -18,7 +24,12 @@ fn headers_that_steer_the_connection_are_refused_by_name() {
 // F64, S35
 #[test]
 fn header_faults_name_the_header_and_never_its_value() {
-    for (name, value) in [("a b", "canary"), ("", "canary"), ("x-a", "canary\r\nhost: b"), ("x-a", "canary\0")] {
+    for (name, value) in [
+        ("a b", "canary"),
+        ("", "canary"),
+        ("x-a", "canary\r\nhost: b"),
+        ("x-a", "canary\0"),
+    ] {
         let error = parse_headers([(name, value)]).unwrap_err().to_string();
         assert!(!error.contains("canary"), "{error}");
     }

@@ -1,6 +1,10 @@
 //! Tests of `retry_after`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 
 use super::{is_quota_exhausted, retry_after};
 use chrono::{DateTime, Utc};
@@ -10,7 +14,9 @@ use std::time::Duration;
 
 /// The instant of the example date in RFC 9110, less 30 seconds.
 fn now() -> DateTime<Utc> {
-    DateTime::parse_from_rfc3339("1994-11-06T08:49:07Z").unwrap().to_utc()
+    DateTime::parse_from_rfc3339("1994-11-06T08:49:07Z")
+        .unwrap()
+        .to_utc()
 }
 
 fn headers(pairs: &[(&str, &str)]) -> HeaderMap {
@@ -60,7 +66,11 @@ fn retry_after_is_read_in_every_form_seen_in_the_wild() {
     ];
     for (value, expected) in table {
         for status in [429, 503] {
-            assert_eq!(wait_ms(status, &[("retry-after", value)]), expected, "{value:?}");
+            assert_eq!(
+                wait_ms(status, &[("retry-after", value)]),
+                expected,
+                "{value:?}"
+            );
         }
     }
 }
@@ -70,7 +80,10 @@ fn retry_after_is_read_in_every_form_seen_in_the_wild() {
 fn provider_headers_are_read_on_429() {
     let table: [(Pairs, Option<u128>); 18] = [
         (&[("retry-after-ms", "1250")], Some(1_250)),
-        (&[("retry-after-ms", "0"), ("retry-after", "2")], Some(2_000)),
+        (
+            &[("retry-after-ms", "0"), ("retry-after", "2")],
+            Some(2_000),
+        ),
         (&[("retry-after-ms", "10"), ("retry-after", "1")], Some(10)),
         (&[("x-ratelimit-reset-requests", "12ms")], Some(12)),
         (&[("x-ratelimit-reset-requests", "1s")], Some(1_000)),
@@ -80,7 +93,13 @@ fn provider_headers_are_read_on_429() {
         (&[("x-ratelimit-reset-tokens", "-1")], None),
         (&[("x-ratelimit-reset-tokens", "0s")], None),
         (&[("x-ratelimit-reset-tokens", "6 minutes")], None),
-        (&[("x-ratelimit-reset-requests", "1s"), ("x-ratelimit-reset-tokens", "9s")], Some(9_000)),
+        (
+            &[
+                ("x-ratelimit-reset-requests", "1s"),
+                ("x-ratelimit-reset-tokens", "9s"),
+            ],
+            Some(9_000),
+        ),
         (
             &[
                 ("x-ratelimit-reset-requests", "1s"),
@@ -99,17 +118,29 @@ fn provider_headers_are_read_on_429() {
             ],
             Some(20_000),
         ),
-        (&[("anthropic-ratelimit-requests-reset", "1994-11-06T08:49:37Z")], Some(30_000)),
+        (
+            &[("anthropic-ratelimit-requests-reset", "1994-11-06T08:49:37Z")],
+            Some(30_000),
+        ),
         (
             &[
                 ("anthropic-ratelimit-requests-reset", "1994-11-06T08:50:07Z"),
-                ("anthropic-ratelimit-input-tokens-reset", "1994-11-06T09:49:17+01:00"),
+                (
+                    "anthropic-ratelimit-input-tokens-reset",
+                    "1994-11-06T09:49:17+01:00",
+                ),
                 ("anthropic-ratelimit-input-tokens-remaining", "0"),
             ],
             Some(10_000),
         ),
-        (&[("anthropic-ratelimit-tokens-reset", "1994-11-06T08:00:00Z")], None),
-        (&[("retry-after", "3"), ("x-ratelimit-reset-tokens", "50s")], Some(3_000)),
+        (
+            &[("anthropic-ratelimit-tokens-reset", "1994-11-06T08:00:00Z")],
+            None,
+        ),
+        (
+            &[("retry-after", "3"), ("x-ratelimit-reset-tokens", "50s")],
+            Some(3_000),
+        ),
     ];
     for (pairs, expected) in table {
         assert_eq!(wait_ms(429, pairs), expected, "{pairs:?}");
@@ -137,11 +168,20 @@ fn gemini(delay: &str) -> Value {
 fn the_retry_info_of_a_gemini_body_is_read() {
     let wait = |body: &Value| retry_after(429, &HeaderMap::new(), Some(body), now());
     assert_eq!(wait(&gemini("34s")), Some(Duration::from_secs(34)));
-    assert_eq!(wait(&gemini("34.074824224s")), Some(Duration::from_nanos(34_074_824_224)));
+    assert_eq!(
+        wait(&gemini("34.074824224s")),
+        Some(Duration::from_nanos(34_074_824_224))
+    );
     assert_eq!(wait(&json!([gemini("2s")])), Some(Duration::from_secs(2)));
     assert_eq!(wait(&gemini("0s")), None);
     assert_eq!(wait(&gemini("-3s")), None);
-    for body in [json!(null), json!([]), json!("x"), json!({"error": "x"}), json!({"error": {"details": 3}})] {
+    for body in [
+        json!(null),
+        json!([]),
+        json!("x"),
+        json!({"error": "x"}),
+        json!({"error": {"details": 3}}),
+    ] {
         assert_eq!(wait(&body), None, "{body}");
     }
 }
@@ -150,9 +190,21 @@ fn the_retry_info_of_a_gemini_body_is_read() {
 #[test]
 fn an_account_without_money_is_told_from_a_rate_limit() {
     let body = |field: &str, value: &str| json!({"error": {field: value, "message": "m"}});
-    assert!(is_quota_exhausted(Some(&body("code", "insufficient_quota"))));
-    assert!(is_quota_exhausted(Some(&body("type", "insufficient_quota"))));
-    assert!(!is_quota_exhausted(Some(&body("code", "rate_limit_exceeded"))));
-    assert!(!is_quota_exhausted(Some(&body("message", "insufficient_quota"))));
+    assert!(is_quota_exhausted(Some(&body(
+        "code",
+        "insufficient_quota"
+    ))));
+    assert!(is_quota_exhausted(Some(&body(
+        "type",
+        "insufficient_quota"
+    ))));
+    assert!(!is_quota_exhausted(Some(&body(
+        "code",
+        "rate_limit_exceeded"
+    ))));
+    assert!(!is_quota_exhausted(Some(&body(
+        "message",
+        "insufficient_quota"
+    ))));
     assert!(!is_quota_exhausted(None));
 }

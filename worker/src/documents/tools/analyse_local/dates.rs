@@ -19,7 +19,9 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
         r"\b(?P<year>\d{4})-(?P<month>\d{2})-(?P<day>\d{2})\b".to_owned(),
         r"\b(?P<day>\d{1,2})\.\s?(?P<month>\d{1,2})\.\s?(?P<year>\d{4})\b".to_owned(),
         r"\b(?P<one>\d{1,2})/(?P<two>\d{1,2})/(?P<year>\d{4})\b".to_owned(),
-        format!(r"(?i)\b(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?\s(?:of\s)?{MONTH},?\s(?P<year>\d{{4}})\b"),
+        format!(
+            r"(?i)\b(?P<day>\d{{1,2}})(?:st|nd|rd|th|\.)?\s(?:of\s)?{MONTH},?\s(?P<year>\d{{4}})\b"
+        ),
         format!(r"(?i)\b{MONTH}\s(?P<day>\d{{1,2}})(?:st|nd|rd|th)?,?\s(?P<year>\d{{4}})\b"),
     ]
     .iter()
@@ -29,15 +31,27 @@ static PATTERNS: LazyLock<Vec<Regex>> = LazyLock::new(|| {
 
 /// All dates of a text, sorted, each once, as `2024-01-31`.
 pub(super) fn find(text: &str) -> BTreeSet<String> {
-    PATTERNS.iter().flat_map(|pattern| pattern.captures_iter(text)).filter_map(|captures| date(&captures)).collect()
+    PATTERNS
+        .iter()
+        .flat_map(|pattern| pattern.captures_iter(text))
+        .filter_map(|captures| date(&captures))
+        .collect()
 }
 
 fn date(captures: &Captures) -> Option<String> {
-    let number = |name| captures.name(name).and_then(|found| found.as_str().parse::<u32>().ok());
+    let number = |name| {
+        captures
+            .name(name)
+            .and_then(|found| found.as_str().parse::<u32>().ok())
+    };
     let year = number("year").filter(|year| YEARS.contains(year))?;
     let (month, day) = match (number("one"), number("two")) {
         (Some(one), Some(two)) => month_and_day(one, two)?,
-        _ => (number("month").or_else(|| captures.name("name").and_then(|name| month(name.as_str())))?, number("day")?),
+        _ => (
+            number("month")
+                .or_else(|| captures.name("name").and_then(|name| month(name.as_str())))?,
+            number("day")?,
+        ),
     };
     let exists = (1..=12).contains(&month) && (1..=days_of(year, month)).contains(&day);
     exists.then(|| format!("{year:04}-{month:02}-{day:02}"))
@@ -75,7 +89,10 @@ fn month(name: &str) -> Option<u32> {
         ("dec", 12),
         ("dez", 12),
     ];
-    starts.iter().find(|(start, _)| name.starts_with(start)).map(|(_, month)| *month)
+    starts
+        .iter()
+        .find(|(start, _)| name.starts_with(start))
+        .map(|(_, month)| *month)
 }
 
 fn days_of(year: u32, month: u32) -> u32 {
@@ -96,14 +113,30 @@ mod tests {
     #[test]
     fn dates_of_both_languages_become_iso() {
         let text = "2024-02-29, 31.12.2023, 1. März 2024, January 3, 2024, 15th of August 2022, 12/31/2021, 31/12/2020, 4 Mai 2019";
-        let expected = ["2019-05-04", "2020-12-31", "2021-12-31", "2022-08-15", "2023-12-31", "2024-01-03", "2024-02-29", "2024-03-01"];
+        let expected = [
+            "2019-05-04",
+            "2020-12-31",
+            "2021-12-31",
+            "2022-08-15",
+            "2023-12-31",
+            "2024-01-03",
+            "2024-02-29",
+            "2024-03-01",
+        ];
         assert_eq!(find(text).into_iter().collect::<Vec<_>>(), expected);
     }
 
     // P2
     #[test]
     fn impossible_and_ambiguous_dates_are_left_out() {
-        for text in ["2023-02-29", "32.01.2024", "03/04/2024", "1.2.3.4", "12.12.0024", "May 2024"] {
+        for text in [
+            "2023-02-29",
+            "32.01.2024",
+            "03/04/2024",
+            "1.2.3.4",
+            "12.12.0024",
+            "May 2024",
+        ] {
             assert!(find(text).is_empty(), "{text}");
         }
     }

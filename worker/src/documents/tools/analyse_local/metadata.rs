@@ -38,10 +38,12 @@ pub struct Metadata {
     pub keywords: Vec<String>,
 }
 
-static EMAIL: LazyLock<Option<Regex>> =
-    LazyLock::new(|| pattern(r"(?i)\b[a-z0-9._%+-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,190}[a-z0-9])?\.[a-z]{2,24}\b"));
+static EMAIL: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    pattern(r"(?i)\b[a-z0-9._%+-]{1,64}@[a-z0-9](?:[a-z0-9.-]{0,190}[a-z0-9])?\.[a-z]{2,24}\b")
+});
 
-static URL: LazyLock<Option<Regex>> = LazyLock::new(|| pattern(r#"(?i)\b(?:https?://|www\.)[^\s<>"'“”«»]{3,1000}"#));
+static URL: LazyLock<Option<Regex>> =
+    LazyLock::new(|| pattern(r#"(?i)\b(?:https?://|www\.)[^\s<>"'“”«»]{3,1000}"#));
 
 /// The facts of `text`.
 pub fn metadata(text: &str) -> Metadata {
@@ -58,18 +60,28 @@ pub fn metadata(text: &str) -> Metadata {
 
 /// The language, if the detector calls itself sure; a few words or a table of figures have none.
 pub(super) fn language(text: &str) -> Option<String> {
-    whatlang::detect(text).filter(whatlang::Info::is_reliable).map(|info| info.lang().code().to_owned())
+    whatlang::detect(text)
+        .filter(whatlang::Info::is_reliable)
+        .map(|info| info.lang().code().to_owned())
 }
 
 fn prices(text: &str) -> Vec<Price> {
     let mut seen = BTreeSet::new();
     let found = money::find(text).into_iter().map(|found| found.price);
-    found.filter(|price| seen.insert(price.clone())).take(ENTRIES_MAX).collect()
+    found
+        .filter(|price| seen.insert(price.clone()))
+        .take(ENTRIES_MAX)
+        .collect()
 }
 
 fn matches(pattern: &LazyLock<Option<Regex>>, text: &str, tidy: fn(&str) -> String) -> Vec<String> {
-    let Some(pattern) = pattern.as_ref() else { return Vec::new() };
-    let found = pattern.find_iter(text).map(|found| tidy(found.as_str())).collect::<BTreeSet<_>>();
+    let Some(pattern) = pattern.as_ref() else {
+        return Vec::new();
+    };
+    let found = pattern
+        .find_iter(text)
+        .map(|found| tidy(found.as_str()))
+        .collect::<BTreeSet<_>>();
     found.into_iter().take(ENTRIES_MAX).collect()
 }
 
@@ -93,8 +105,18 @@ fn keywords(text: &str) -> Vec<String> {
         }
     }
     let mut words = counts.into_iter().collect::<Vec<_>>();
-    words.sort_by(|one, other| other.1.cmp(&one.1).then(other.0.len().cmp(&one.0.len())).then(one.0.cmp(other.0)));
-    words.into_iter().take(KEYWORDS_MAX).map(|(word, _)| word.to_owned()).collect()
+    words.sort_by(|one, other| {
+        other
+            .1
+            .cmp(&one.1)
+            .then(other.0.len().cmp(&one.0.len()))
+            .then(one.0.cmp(other.0))
+    });
+    words
+        .into_iter()
+        .take(KEYWORDS_MAX)
+        .map(|(word, _)| word.to_owned())
+        .collect()
 }
 
 #[cfg(test)]
@@ -110,8 +132,17 @@ mod tests {
         let found = metadata(TEXT);
         assert_eq!(found.language.as_deref(), Some("eng"));
         assert_eq!(found.dates, ["2024-01-03"]);
-        assert_eq!(found.prices, [Price { amount: "12.50".to_owned(), currency: "EUR".to_owned() }]);
-        assert_eq!(found.emails, ["jane.doe@example.com", "sales@example.co.uk"]);
+        assert_eq!(
+            found.prices,
+            [Price {
+                amount: "12.50".to_owned(),
+                currency: "EUR".to_owned()
+            }]
+        );
+        assert_eq!(
+            found.emails,
+            ["jane.doe@example.com", "sales@example.co.uk"]
+        );
         assert_eq!(found.urls, ["https://example.com/bolts_(steel)"]);
         assert_eq!(found.keywords.first().map(String::as_str), Some("bolts"));
     }
@@ -119,9 +150,15 @@ mod tests {
     // P4
     #[test]
     fn lists_are_bounded_and_rubbish_has_no_facts() {
-        let many = (0..5_000).map(|n| format!("{n}.00 € a{n}@b.cc ")).collect::<Vec<_>>().concat();
+        let many = (0..5_000)
+            .map(|n| format!("{n}.00 € a{n}@b.cc "))
+            .collect::<Vec<_>>()
+            .concat();
         let found = metadata(&many);
-        assert_eq!((found.prices.len(), found.emails.len()), (ENTRIES_MAX, ENTRIES_MAX));
+        assert_eq!(
+            (found.prices.len(), found.emails.len()),
+            (ENTRIES_MAX, ENTRIES_MAX)
+        );
         assert_eq!(metadata("@ @@ a@b :// www. ."), Metadata::default());
     }
 

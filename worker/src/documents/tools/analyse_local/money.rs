@@ -30,13 +30,20 @@ const NUMBER: &str = r"\d{1,3}(?:[.,' ]\d{3})+(?:[.,]\d{1,2})?|\d{1,9}(?:[.,]\d{
 
 /// A sign before or after a number; `12,-` and `12.–` are written for round amounts.
 static PRICE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    pattern(&format!(r"(?P<before>{SIGN})\s?(?P<first>{NUMBER})|(?P<second>{NUMBER})(?:[.,][-–—]+)?\s?(?P<after>{SIGN})"))
+    pattern(&format!(
+        r"(?P<before>{SIGN})\s?(?P<first>{NUMBER})|(?P<second>{NUMBER})(?:[.,][-–—]+)?\s?(?P<after>{SIGN})"
+    ))
 });
 
 /// All prices of a text, from left to right.
 pub(super) fn find(text: &str) -> Vec<FoundPrice> {
-    let Some(pattern) = PRICE.as_ref() else { return Vec::new() };
-    pattern.captures_iter(text).filter_map(|captures| found(text, &captures)).collect()
+    let Some(pattern) = PRICE.as_ref() else {
+        return Vec::new();
+    };
+    pattern
+        .captures_iter(text)
+        .filter_map(|captures| found(text, &captures))
+        .collect()
 }
 
 fn found(text: &str, captures: &regex::Captures) -> Option<FoundPrice> {
@@ -50,8 +57,15 @@ fn found(text: &str, captures: &regex::Captures) -> Option<FoundPrice> {
     if is_part(before) || is_part(after) {
         return None;
     }
-    let price = Price { amount: amount(number.as_str())?, currency: currency(sign.as_str())?.to_owned() };
-    Some(FoundPrice { price, start: whole.start(), end: whole.end() })
+    let price = Price {
+        amount: amount(number.as_str())?,
+        currency: currency(sign.as_str())?.to_owned(),
+    };
+    Some(FoundPrice {
+        price,
+        start: whole.start(),
+        end: whole.end(),
+    })
 }
 
 /// `1.234,5`, `1,234.5`, `1'234.50`, `1 234,50` and `12` in one notation; `None` if it is no number.
@@ -62,7 +76,11 @@ pub(super) fn amount(number: &str) -> Option<String> {
     let last = number.rfind(['.', ',']);
     let decimals = last.map_or(0, |at| number.len() - at - 1);
     let is_decimal = decimals != 0 && decimals != 3;
-    let digits = |part: &str| part.chars().filter(char::is_ascii_digit).collect::<String>();
+    let digits = |part: &str| {
+        part.chars()
+            .filter(char::is_ascii_digit)
+            .collect::<String>()
+    };
     let (whole, fraction) = match last {
         Some(at) if is_decimal => (digits(&number[..at]), digits(&number[at + 1..])),
         _ => (digits(number), String::new()),
@@ -70,7 +88,13 @@ pub(super) fn amount(number: &str) -> Option<String> {
     let whole = whole.trim_start_matches('0');
     let whole = if whole.is_empty() { "0" } else { whole };
     let is_number = number.bytes().any(|byte| byte.is_ascii_digit());
-    is_number.then(|| if fraction.is_empty() { whole.to_owned() } else { format!("{whole}.{fraction:0<2}") })
+    is_number.then(|| {
+        if fraction.is_empty() {
+            whole.to_owned()
+        } else {
+            format!("{whole}.{fraction:0<2}")
+        }
+    })
 }
 
 /// The code of a sign or name.
@@ -104,21 +128,42 @@ mod tests {
     use super::*;
 
     fn prices(text: &str) -> Vec<String> {
-        find(text).into_iter().map(|found| format!("{} {}", found.price.amount, found.price.currency)).collect()
+        find(text)
+            .into_iter()
+            .map(|found| format!("{} {}", found.price.amount, found.price.currency))
+            .collect()
     }
 
     // P2
     #[test]
     fn prices_in_the_notations_of_europe_and_america_are_found() {
         let text = "12,50 € or $1,234.56 or EUR 1.234,5 or £ 99 or CHF 1'200.00 or 12,- EUR or 1 234,00 zł or €1,000";
-        let expected = ["12.50 EUR", "1234.56 USD", "1234.50 EUR", "99 GBP", "1200.00 CHF", "12 EUR", "1234.00 PLN", "1000 EUR"];
+        let expected = [
+            "12.50 EUR",
+            "1234.56 USD",
+            "1234.50 EUR",
+            "99 GBP",
+            "1200.00 CHF",
+            "12 EUR",
+            "1234.00 PLN",
+            "1000 EUR",
+        ];
         assert_eq!(prices(text), expected);
     }
 
     // P2
     #[test]
     fn figures_without_a_currency_are_no_price() {
-        for text in ["EURO2024", "12.50", "AB12 €", "EUR", "5 $x", "M8 x 40", "EURECA 12", "100 EURECA"] {
+        for text in [
+            "EURO2024",
+            "12.50",
+            "AB12 €",
+            "EUR",
+            "5 $x",
+            "M8 x 40",
+            "EURECA 12",
+            "100 EURECA",
+        ] {
             assert_eq!(prices(text), Vec::<String>::new(), "{text}");
         }
     }
@@ -126,7 +171,13 @@ mod tests {
     // P2
     #[test]
     fn amounts_have_one_notation() {
-        let cases = [("0,5", "0.50"), ("007", "7"), ("1.000", "1000"), ("1.000,00", "1000.00"), ("0.1234", "0.1234")];
+        let cases = [
+            ("0,5", "0.50"),
+            ("007", "7"),
+            ("1.000", "1000"),
+            ("1.000,00", "1000.00"),
+            ("0.1234", "0.1234"),
+        ];
         for (written, value) in cases {
             assert_eq!(amount(written).as_deref(), Some(value));
         }

@@ -57,7 +57,9 @@ static SKU_NAMED: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// Capitals and digits joined: `AB-1234`, `NX2000`, `100-AB`. The caller refuses those that are measures or norms.
 static SKU_SHAPED: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    pattern(r"(?:^|[\s\t(\[])(?P<sku>[A-Z0-9]{1,10}(?:[-/._][A-Z0-9]{1,12}){1,4}|[A-Z]{2,6}\d{3,12}[A-Z]{0,3})(?:$|[\s\t,;:)\]])")
+    pattern(
+        r"(?:^|[\s\t(\[])(?P<sku>[A-Z0-9]{1,10}(?:[-/._][A-Z0-9]{1,12}){1,4}|[A-Z]{2,6}\d{3,12}[A-Z]{0,3})(?:$|[\s\t,;:)\]])",
+    )
 });
 
 static SIZE: LazyLock<Option<Regex>> = LazyLock::new(|| {
@@ -74,21 +76,35 @@ static QUANTITY: LazyLock<Option<Regex>> = LazyLock::new(|| {
 
 /// A whole word that stands for the price in the head of a table or before an amount.
 static PRICE_WORD: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    pattern(r"(?i)(?:^|[^\p{L}])(?:(?:unit|list|net|einzel|stück|netto|brutto)?\s?-?(?:price|preis)|prix|precio|cost)(?:$|[^\p{L}])")
+    pattern(
+        r"(?i)(?:^|[^\p{L}])(?:(?:unit|list|net|einzel|stück|netto|brutto)?\s?-?(?:price|preis)|prix|precio|cost)(?:$|[^\p{L}])",
+    )
 });
 
 /// The last cell of a row, if it is an amount with two decimals.
-static BARE_AMOUNT: LazyLock<Option<Regex>> =
-    LazyLock::new(|| pattern(r"(?:^|[\s\t])(?P<amount>\d{1,3}(?:[.,']\d{3})*[.,]\d{2}|\d{1,7}[.,]\d{2})\s*$"));
+static BARE_AMOUNT: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    pattern(r"(?:^|[\s\t])(?P<amount>\d{1,3}(?:[.,']\d{3})*[.,]\d{2}|\d{1,7}[.,]\d{2})\s*$")
+});
 
-static CURRENCY: LazyLock<Option<Regex>> =
-    LazyLock::new(|| pattern(r"(?:^|[^\p{L}])(US\$|[€$£¥]|EUR|Euro|USD|GBP|CHF|PLN|CZK|SEK|NOK|DKK)(?:$|[^\p{L}])"));
+static CURRENCY: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    pattern(r"(?:^|[^\p{L}])(US\$|[€$£¥]|EUR|Euro|USD|GBP|CHF|PLN|CZK|SEK|NOK|DKK)(?:$|[^\p{L}])")
+});
 
 /// A label at the start of a line of a sheet: it is a fact, and no name.
-static LABEL: LazyLock<Option<Regex>> = LazyLock::new(|| pattern(r"^(?P<label>[\p{L}][\p{L} ./-]{0,30}):\s*(?P<value>.*)$"));
+static LABEL: LazyLock<Option<Regex>> =
+    LazyLock::new(|| pattern(r"^(?P<label>[\p{L}][\p{L} ./-]{0,30}):\s*(?P<value>.*)$"));
 
 /// Labels whose value is the name of the product.
-const NAME_LABELS: [&str; 8] = ["product", "name", "item", "article", "title", "produkt", "artikel", "bezeichnung"];
+const NAME_LABELS: [&str; 8] = [
+    "product",
+    "name",
+    "item",
+    "article",
+    "title",
+    "produkt",
+    "artikel",
+    "bezeichnung",
+];
 
 /// What the head of the table says about the rows below it.
 #[derive(Clone, Default)]
@@ -104,7 +120,9 @@ pub fn products(text: &str) -> Vec<ProductLine> {
     let mut head = Head::default();
     let mut start = 0;
     while start < lines.len() && found.len() < LINES_MAX {
-        let end = (start..lines.len()).find(|at| lines[*at].trim().is_empty()).unwrap_or(lines.len());
+        let end = (start..lines.len())
+            .find(|at| lines[*at].trim().is_empty())
+            .unwrap_or(lines.len());
         paragraph(&lines, start..end, &mut head, &mut found);
         start = end + 1;
     }
@@ -146,7 +164,9 @@ fn sheet(lines: &[&str], range: Range<usize>) -> Option<ProductLine> {
         };
         labelled += 1;
         let facts = facts(line);
-        if (product.price.is_none() && facts.price.is_some()) || (product.sku.is_none() && facts.sku.is_some()) {
+        if (product.price.is_none() && facts.price.is_some())
+            || (product.sku.is_none() && facts.sku.is_some())
+        {
             product.line_number = number as u32;
             product.evidence_line = clean(line);
         }
@@ -155,7 +175,9 @@ fn sheet(lines: &[&str], range: Range<usize>) -> Option<ProductLine> {
         }
         fill(&mut product, facts);
     }
-    let is_offer = labelled >= 2 && !product.name.is_empty() && (product.price.is_some() || product.sku.is_some());
+    let is_offer = labelled >= 2
+        && !product.name.is_empty()
+        && (product.price.is_some() || product.sku.is_some());
     is_offer.then_some(product)
 }
 
@@ -172,8 +194,13 @@ fn fill(product: &mut ProductLine, facts: ProductLine) {
 
 /// The head of a table of prices: it names the price and states none.
 fn table_head(line: &str) -> Option<Head> {
-    let is_head = PRICE_WORD.as_ref()?.is_match(line) && !line.chars().any(|c| c.is_ascii_digit()) && !line.ends_with(':');
-    is_head.then(|| Head { is_priced: true, currency: currency_in(line) })
+    let is_head = PRICE_WORD.as_ref()?.is_match(line)
+        && !line.chars().any(|c| c.is_ascii_digit())
+        && !line.ends_with(':');
+    is_head.then(|| Head {
+        is_priced: true,
+        currency: currency_in(line),
+    })
 }
 
 fn currency_in(line: &str) -> Option<String> {
@@ -182,16 +209,27 @@ fn currency_in(line: &str) -> Option<String> {
 }
 
 /// The line as an offer, with the name of the line above if it has none itself.
-fn offer(line: &str, number: usize, head: &Head, name_above: Option<String>) -> Option<ProductLine> {
+fn offer(
+    line: &str,
+    number: usize,
+    head: &Head,
+    name_above: Option<String>,
+) -> Option<ProductLine> {
     if is_summing(line) {
         return None;
     }
     let mut product = facts(line);
-    let bare = if head.is_priced && product.price.is_none() { bare_amount(line) } else { None };
+    let bare = if head.is_priced && product.price.is_none() {
+        bare_amount(line)
+    } else {
+        None
+    };
     if let Some((amount, _)) = &bare {
         (product.price, product.currency) = (Some(amount.clone()), head.currency.clone());
     }
-    let is_named_sku = SKU_NAMED.as_ref().is_some_and(|pattern| pattern.is_match(line));
+    let is_named_sku = SKU_NAMED
+        .as_ref()
+        .is_some_and(|pattern| pattern.is_match(line));
     if product.price.is_none() && !is_named_sku {
         return None;
     }
@@ -226,13 +264,24 @@ fn first_match(pattern: &LazyLock<Option<Regex>>, line: &str) -> Option<Range<us
 
 /// The article number: the one that is called so, else the first thing shaped like one.
 fn sku(line: &str) -> Option<Range<usize>> {
-    let has_digit = |place: &Range<usize>| line[place.clone()].bytes().any(|byte| byte.is_ascii_digit());
-    let named = SKU_NAMED.as_ref()?.captures(line).and_then(|captures| captures.name("sku")).map(|found| found.range());
+    let has_digit = |place: &Range<usize>| {
+        line[place.clone()]
+            .bytes()
+            .any(|byte| byte.is_ascii_digit())
+    };
+    let named = SKU_NAMED
+        .as_ref()?
+        .captures(line)
+        .and_then(|captures| captures.name("sku"))
+        .map(|found| found.range());
     if let Some(place) = named.filter(has_digit) {
         return Some(place);
     }
     let shaped = SKU_SHAPED.as_ref()?.captures_iter(line);
-    shaped.filter_map(|captures| captures.name("sku")).map(|found| found.range()).find(|place| is_sku(&line[place.clone()]))
+    shaped
+        .filter_map(|captures| captures.name("sku"))
+        .map(|found| found.range())
+        .find(|place| is_sku(&line[place.clone()]))
 }
 
 /// At least a capital and a digit, four signs, and no norm (`ISO-9001`, `DIN-912`) or date.
@@ -241,33 +290,54 @@ fn is_sku(text: &str) -> bool {
     let has_digit = text.bytes().any(|byte| byte.is_ascii_digit());
     let is_norm = ["ISO", "DIN", "EN", "IEC", "UTF", "IP", "COVID"]
         .iter()
-        .any(|norm| text.strip_prefix(norm).is_some_and(|rest| rest.starts_with(|c: char| !c.is_ascii_uppercase())));
+        .any(|norm| {
+            text.strip_prefix(norm)
+                .is_some_and(|rest| rest.starts_with(|c: char| !c.is_ascii_uppercase()))
+        });
     text.len() >= 4 && has_capital && has_digit && !is_norm
 }
 
 fn bare_amount(line: &str) -> Option<(String, Range<usize>)> {
-    let place = BARE_AMOUNT.as_ref()?.captures(line)?.name("amount")?.range();
+    let place = BARE_AMOUNT
+        .as_ref()?
+        .captures(line)?
+        .name("amount")?
+        .range();
     Some((money::amount(&line[place.clone()])?, place))
 }
 
 /// What is left of the line without its facts.
 fn name_of(line: &str, bare_amount: Option<Range<usize>>) -> Option<String> {
-    let mut taken = money::find(line).iter().map(|found| found.start..found.end).collect::<Vec<_>>();
+    let mut taken = money::find(line)
+        .iter()
+        .map(|found| found.start..found.end)
+        .collect::<Vec<_>>();
     taken.extend(bare_amount);
     taken.extend(first_match(&SKU_NAMED, line).or_else(|| sku(line)));
     taken.extend(
         QUANTITY
             .as_ref()
             .and_then(|pattern| pattern.captures(line))
-            .and_then(|captures| Some(captures.name("number")?.start()..captures.name("unit")?.end())),
+            .and_then(|captures| {
+                Some(captures.name("number")?.start()..captures.name("unit")?.end())
+            }),
     );
     let mut bytes = String::with_capacity(line.len());
     for (at, c) in line.char_indices() {
-        bytes.push(if taken.iter().any(|place| place.contains(&at)) { '\t' } else { c });
+        bytes.push(if taken.iter().any(|place| place.contains(&at)) {
+            '\t'
+        } else {
+            c
+        });
     }
     // The name is the longest piece with letters: cells and facts part the pieces.
     let pieces = bytes.split('\t').filter_map(tidy_name);
-    pieces.max_by_key(|piece| (piece.chars().filter(|c| c.is_alphabetic()).count(), std::cmp::Reverse(piece.clone())))
+    pieces.max_by_key(|piece| {
+        (
+            piece.chars().filter(|c| c.is_alphabetic()).count(),
+            std::cmp::Reverse(piece.clone()),
+        )
+    })
 }
 
 /// A name without the signs and fillers around it, or `None` if it is none: no letters, a sentence, a bare label.
@@ -277,28 +347,53 @@ fn tidy_name(text: &str) -> Option<String> {
     if name.contains('@') || stop_words(name) >= NAME_STOP_WORDS {
         return None;
     }
-    while let Some(shorter) = FILLERS.iter().find_map(|filler| strip_word_end(name, filler)) {
+    while let Some(shorter) = FILLERS
+        .iter()
+        .find_map(|filler| strip_word_end(name, filler))
+    {
         name = shorter.trim_end_matches(is_edge);
     }
     let is_name = name.chars().filter(|c| c.is_alphabetic()).count() >= 2
         && name.chars().count() <= NAME_CHARS_MAX
         && name.split_whitespace().count() <= NAME_WORDS_MAX
-        && !NOT_NAMES.iter().chain(&FILLERS).any(|word| name.to_lowercase() == *word);
+        && !NOT_NAMES
+            .iter()
+            .chain(&FILLERS)
+            .any(|word| name.to_lowercase() == *word);
     is_name.then(|| name.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
 fn stop_words(text: &str) -> usize {
     let lower = text.to_lowercase();
-    lower.split(|c: char| !c.is_alphabetic()).filter(|word| words::STOP_WORDS.contains(word)).count()
+    lower
+        .split(|c: char| !c.is_alphabetic())
+        .filter(|word| words::STOP_WORDS.contains(word))
+        .count()
 }
 
 /// Words between a name and its price.
-const FILLERS: [&str; 16] =
-    ["for", "at", "from", "only", "per", "price", "costs", "ab", "nur", "für", "je", "pro", "à", "preis", "kostet", "now"];
+const FILLERS: [&str; 16] = [
+    "for", "at", "from", "only", "per", "price", "costs", "ab", "nur", "für", "je", "pro", "à",
+    "preis", "kostet", "now",
+];
 
 /// What is left of lines that state a fact and no name.
-const NOT_NAMES: [&str; 14] =
-    ["price", "preis", "prix", "precio", "unit price", "list price", "rrp", "uvp", "sku", "each", "pro stück", "per piece", "inkl", "incl"];
+const NOT_NAMES: [&str; 14] = [
+    "price",
+    "preis",
+    "prix",
+    "precio",
+    "unit price",
+    "list price",
+    "rrp",
+    "uvp",
+    "sku",
+    "each",
+    "pro stück",
+    "per piece",
+    "inkl",
+    "incl",
+];
 
 fn strip_word_end<'a>(text: &'a str, word: &str) -> Option<&'a str> {
     let at = text.len().checked_sub(word.len())?;
@@ -308,15 +403,28 @@ fn strip_word_end<'a>(text: &'a str, word: &str) -> Option<&'a str> {
 
 /// The line above in the same paragraph, if it is a name and states no price itself.
 fn name_above(lines: &[&str], range: &Range<usize>, number: usize) -> Option<String> {
-    let above = *lines.get(number.checked_sub(1).filter(|above| range.contains(above))?)?;
-    let is_free = money::find(above).is_empty() && !above.contains('\t') && !is_summing(above) && table_head(above).is_none();
+    let above = *lines.get(
+        number
+            .checked_sub(1)
+            .filter(|above| range.contains(above))?,
+    )?;
+    let is_free = money::find(above).is_empty()
+        && !above.contains('\t')
+        && !is_summing(above)
+        && table_head(above).is_none();
     if is_free { tidy_name(above) } else { None }
 }
 
 /// Totals, taxes and shipping.
 fn is_summing(line: &str) -> bool {
-    let lower = line.trim_start_matches(|c: char| !c.is_alphabetic()).to_lowercase();
-    words::SUMMING.iter().any(|word| lower.strip_prefix(word).is_some_and(|rest| !rest.starts_with(char::is_alphabetic)))
+    let lower = line
+        .trim_start_matches(|c: char| !c.is_alphabetic())
+        .to_lowercase();
+    words::SUMMING.iter().any(|word| {
+        lower
+            .strip_prefix(word)
+            .is_some_and(|rest| !rest.starts_with(char::is_alphabetic))
+    })
 }
 
 #[cfg(test)]

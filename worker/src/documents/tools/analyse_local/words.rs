@@ -4,21 +4,26 @@
 /// no keywords anyway and are not listed.
 pub(super) const STOP_WORDS: &[&str] = &[
     // English
-    "about", "above", "after", "again", "against", "also", "been", "before", "being", "below", "between", "both", "could", "does", "doing",
-    "down", "during", "each", "from", "further", "have", "having", "here", "hers", "into", "itself", "just", "like", "many", "more",
-    "most", "much", "must", "only", "other", "over", "same", "shall", "should", "some", "such", "than", "that", "their", "theirs", "them",
-    "then", "there", "these", "they", "this", "those", "through", "under", "until", "upon", "very", "were", "what", "when", "where",
-    "which", "while", "will", "with", "within", "without", "would", "your", "yours", // German
-    "aber", "alle", "allem", "allen", "aller", "alles", "auch", "beim", "bereits", "dabei", "damit", "dann", "dass", "dein", "denn",
-    "deren", "dessen", "dies", "diese", "diesem", "diesen", "dieser", "dieses", "doch", "dort", "durch", "eine", "einem", "einen", "einer",
-    "eines", "etwas", "euch", "falls", "gilt", "haben", "hatte", "hier", "ihre", "ihrem", "ihren", "ihrer", "immer", "jede", "jedem",
-    "jeden", "jeder", "jedes", "jedoch", "kann", "kein", "keine", "können", "mehr", "mein", "mit", "muss", "müssen", "nach", "nicht",
-    "noch", "oder", "ohne", "sehr", "sein", "seine", "seinen", "seiner", "sich", "sind", "soll", "sollte", "sowie", "über", "unter",
-    "viel", "vom", "wenn", "werden", "wird", "wurde", "wurden", "weil", "welche", "zwischen", // French
-    "avec", "cette", "dans", "elle", "elles", "entre", "être", "leur", "leurs", "mais", "même", "nous", "pour", "sans", "sont", "tous",
-    "tout", "toute", "vous", // Spanish
-    "como", "cuando", "desde", "donde", "ella", "ellos", "entre", "esta", "este", "esto", "hasta", "para", "pero", "porque", "sobre",
-    "también", "tiene", "todo", "todos",
+    "about", "above", "after", "again", "against", "also", "been", "before", "being", "below",
+    "between", "both", "could", "does", "doing", "down", "during", "each", "from", "further",
+    "have", "having", "here", "hers", "into", "itself", "just", "like", "many", "more", "most",
+    "much", "must", "only", "other", "over", "same", "shall", "should", "some", "such", "than",
+    "that", "their", "theirs", "them", "then", "there", "these", "they", "this", "those",
+    "through", "under", "until", "upon", "very", "were", "what", "when", "where", "which", "while",
+    "will", "with", "within", "without", "would", "your", "yours", // German
+    "aber", "alle", "allem", "allen", "aller", "alles", "auch", "beim", "bereits", "dabei",
+    "damit", "dann", "dass", "dein", "denn", "deren", "dessen", "dies", "diese", "diesem",
+    "diesen", "dieser", "dieses", "doch", "dort", "durch", "eine", "einem", "einen", "einer",
+    "eines", "etwas", "euch", "falls", "gilt", "haben", "hatte", "hier", "ihre", "ihrem", "ihren",
+    "ihrer", "immer", "jede", "jedem", "jeden", "jeder", "jedes", "jedoch", "kann", "kein",
+    "keine", "können", "mehr", "mein", "mit", "muss", "müssen", "nach", "nicht", "noch", "oder",
+    "ohne", "sehr", "sein", "seine", "seinen", "seiner", "sich", "sind", "soll", "sollte", "sowie",
+    "über", "unter", "viel", "vom", "wenn", "werden", "wird", "wurde", "wurden", "weil", "welche",
+    "zwischen", // French
+    "avec", "cette", "dans", "elle", "elles", "entre", "être", "leur", "leurs", "mais", "même",
+    "nous", "pour", "sans", "sont", "tous", "tout", "toute", "vous", // Spanish
+    "como", "cuando", "desde", "donde", "ella", "ellos", "entre", "esta", "este", "esto", "hasta",
+    "para", "pero", "porque", "sobre", "también", "tiene", "todo", "todos",
 ];
 
 /// Words of contracts and laws.
@@ -230,7 +235,15 @@ pub(super) const PRICE_LIST: &[&str] = &[
 ];
 
 /// Headings of tables of contents.
-pub(super) const CONTENTS: &[&str] = &["contents", "index", "inhaltsverzeichnis", "inhalt", "stichwortverzeichnis", "sommaire", "índice"];
+pub(super) const CONTENTS: &[&str] = &[
+    "contents",
+    "index",
+    "inhaltsverzeichnis",
+    "inhalt",
+    "stichwortverzeichnis",
+    "sommaire",
+    "índice",
+];
 
 /// Lines that begin so sum up and offer nothing.
 pub(super) const SUMMING: &[&str] = &[

@@ -32,7 +32,11 @@ enum Joint {
 pub(super) fn join_paragraphs(lines: &[String]) -> String {
     let mut text = String::new();
     for paragraph in lines.split(String::is_empty) {
-        let longest = paragraph.iter().map(|line| columns(line)).max().unwrap_or(0);
+        let longest = paragraph
+            .iter()
+            .map(|line| columns(line))
+            .max()
+            .unwrap_or(0);
         let mut before = Joint::Paragraph;
         let mut last: Option<&str> = None;
         for line in paragraph.iter().map(String::as_str) {
@@ -58,7 +62,11 @@ fn joint(line: &str, next: &str, longest: usize, before: Joint) -> Joint {
             return Joint::Nothing;
         }
         // The end of a joined paragraph: told apart from the next one, which a second look would else join too.
-        return if before == Joint::Nothing { Joint::Paragraph } else { Joint::Line };
+        return if before == Joint::Nothing {
+            Joint::Paragraph
+        } else {
+            Joint::Line
+        };
     }
     match goes_on(line, next) {
         true if line.ends_with(is_unspaced) && next.starts_with(is_unspaced) => Joint::Nothing,
@@ -71,14 +79,18 @@ fn joint(line: &str, next: &str, longest: usize, before: Joint) -> Joint {
 /// of a sentence in lower case, or the rest of an unfinished one.
 fn goes_on(line: &str, next: &str) -> bool {
     is_prose(line) && !next.contains('\t') && !is_item(next) && {
-        is_prose(next) || next.starts_with(char::is_lowercase) || (!ends_a_sentence(line) && is_lettered(next))
+        is_prose(next)
+            || next.starts_with(char::is_lowercase)
+            || (!ends_a_sentence(line) && is_lettered(next))
     }
 }
 
 /// Both sides of the line end are Han, Kana or their punctuation, which is composed to that of Latin.
 fn are_dense(line: &str, next: &str) -> bool {
-    let is_sign = |c: char| c.is_ascii_punctuation() || matches!(c, '“' | '”' | '‘' | '’' | '…' | '—');
-    line.trim_end_matches(is_sign).ends_with(is_dense) && next.trim_start_matches(is_sign).starts_with(is_dense)
+    let is_sign =
+        |c: char| c.is_ascii_punctuation() || matches!(c, '“' | '”' | '‘' | '’' | '…' | '—');
+    line.trim_end_matches(is_sign).ends_with(is_dense)
+        && next.trim_start_matches(is_sign).starts_with(is_dense)
 }
 
 fn goes_on_densely(line: &str, next: &str, longest: usize) -> bool {
@@ -100,12 +112,16 @@ fn is_prose(line: &str) -> bool {
 
 fn is_lettered(line: &str) -> bool {
     let all = line.chars().count();
-    let letters = line.chars().filter(|c| c.is_alphabetic() || *c == ' ' || is_unspaced(*c)).count();
+    let letters = line
+        .chars()
+        .filter(|c| c.is_alphabetic() || *c == ' ' || is_unspaced(*c))
+        .count();
     letters * 100 >= all * PROSE_LETTERS_PERCENT_MIN
 }
 
 fn ends_a_sentence(line: &str) -> bool {
-    line.trim_end_matches(['"', '”', '»', '’', ')']).ends_with(['.', '!', '?', ':', ';', '؟', '۔'])
+    line.trim_end_matches(['"', '”', '»', '’', ')'])
+        .ends_with(['.', '!', '?', ':', ';', '؟', '۔'])
 }
 
 /// Begins with a bullet or a number: `• x`, `- x`, `3. x`, `b) x`.

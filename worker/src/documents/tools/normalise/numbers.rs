@@ -18,22 +18,33 @@ pub(super) fn without_those_in_words(lines: &[String]) -> Vec<String> {
                 continue;
             }
             if let Some((figure, rest)) = before(line).filter(|(_, rest)| is_second_half(rest))
-                && is_in_sequence(lines, at, figure, |line| before(line).map(|(figure, _)| figure))
+                && is_in_sequence(lines, at, figure, |line| {
+                    before(line).map(|(figure, _)| figure)
+                })
             {
                 kept.push(rest.to_owned());
                 continue;
             }
         }
         let cut = behind(line).filter(|(rest, _)| is_first_half(rest) && is_second_half(next));
-        let is_numbered = |figure| is_in_sequence(lines, at, figure, |line| behind(line).map(|(_, figure)| figure));
-        kept.push(cut.filter(|(_, figure)| is_numbered(*figure)).map_or(line.as_str(), |(rest, _)| rest).to_owned());
+        let is_numbered = |figure| {
+            is_in_sequence(lines, at, figure, |line| {
+                behind(line).map(|(_, figure)| figure)
+            })
+        };
+        kept.push(
+            cut.filter(|(_, figure)| is_numbered(*figure))
+                .map_or(line.as_str(), |(rest, _)| rest)
+                .to_owned(),
+        );
     }
     kept
 }
 
 /// A line that ends in the middle of a word.
 fn is_first_half(line: &str) -> bool {
-    line.strip_suffix('-').is_some_and(|stem| stem.ends_with(char::is_alphabetic))
+    line.strip_suffix('-')
+        .is_some_and(|stem| stem.ends_with(char::is_alphabetic))
 }
 
 fn is_second_half(line: &str) -> bool {
@@ -41,7 +52,12 @@ fn is_second_half(line: &str) -> bool {
 }
 
 /// Whether a line nearby has the number that belongs there.
-fn is_in_sequence(lines: &[String], at: usize, figure: usize, of: impl Fn(&str) -> Option<usize>) -> bool {
+fn is_in_sequence(
+    lines: &[String],
+    at: usize,
+    figure: usize,
+    of: impl Fn(&str) -> Option<usize>,
+) -> bool {
     (1..=REACH).any(|away| {
         let above = at.checked_sub(away).and_then(|above| of(&lines[above]));
         let below = lines.get(at + away).and_then(|below| of(below));
@@ -62,7 +78,8 @@ fn behind(line: &str) -> Option<(&str, usize)> {
 }
 
 fn number(text: &str) -> Option<usize> {
-    let is_number = (1..=FIGURES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_number =
+        (1..=FIGURES_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| text.parse().ok()).flatten()
 }
 
@@ -73,18 +90,39 @@ mod tests {
     // X52
     #[test]
     fn x52_printed_line_numbers_do_not_divide_words() {
-        assert_eq!(normalise("11 The parties have con-\n12 tinued their\n13 work"), "11 The parties have continued their\n13 work");
-        assert_eq!(normalise("11\tThe parties have con-\n12\ttinued their"), "11\tThe parties have continued their");
-        assert_eq!(normalise("have con- 11\ntinued their 12\nwork 13"), "have continued their 12\nwork 13");
-        assert_eq!(normalise("have con-\n12\ntinued their"), "have continued their");
+        assert_eq!(
+            normalise("11 The parties have con-\n12 tinued their\n13 work"),
+            "11 The parties have continued their\n13 work"
+        );
+        assert_eq!(
+            normalise("11\tThe parties have con-\n12\ttinued their"),
+            "11\tThe parties have continued their"
+        );
+        assert_eq!(
+            normalise("have con- 11\ntinued their 12\nwork 13"),
+            "have continued their 12\nwork 13"
+        );
+        assert_eq!(
+            normalise("have con-\n12\ntinued their"),
+            "have continued their"
+        );
         let each_fifth = "5 The parties\nhave\ntheir\nown\nand con-\n10 tinued it";
-        assert_eq!(normalise(each_fifth), "5 The parties\nhave\ntheir\nown\nand continued it");
+        assert_eq!(
+            normalise(each_fifth),
+            "5 The parties\nhave\ntheir\nown\nand continued it"
+        );
     }
 
     // X52
     #[test]
     fn numbers_that_are_no_line_numbers_stay() {
-        for text in ["pages 3-\n4", "1 well-\n7 known", "1 oak\n2 beech\n3 ash", "Sub-\n12\nChapter", "see con- 11\nTinued 12"] {
+        for text in [
+            "pages 3-\n4",
+            "1 well-\n7 known",
+            "1 oak\n2 beech\n3 ash",
+            "Sub-\n12\nChapter",
+            "see con- 11\nTinued 12",
+        ] {
             assert_eq!(normalise(text), text);
         }
     }

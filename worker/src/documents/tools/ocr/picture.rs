@@ -74,14 +74,20 @@ impl Drop for Prepared {
 
 /// Writes what Tesseract is to read beside `path`, or takes `path` itself if it is good as it is. Blocks.
 pub(super) fn prepare(path: &Path, hint: Hint, turn: Turn) -> Result<Prepared, ToolError> {
-    let file = File::open(path).map_err(|source| ToolError::io("the image could not be read", &source))?;
+    let file =
+        File::open(path).map_err(|source| ToolError::io("the image could not be read", &source))?;
     let mut grey = fingerprint::decode(file)?.into_luma8();
     let dpi = believed_dpi(hint.dpi, grey.width(), grey.height());
     let factor = factor(dpi, grey.width(), grey.height());
     let told_dpi = (dpi as f32 * factor).clamp(DPI_TOLD.0, DPI_TOLD.1) as u32;
     let is_dark = is_dark(&grey);
     if !is_dark && turn == Turn::None && (factor - 1.0).abs() < f32::EPSILON {
-        return Ok(Prepared { file: path.to_owned(), dpi: told_dpi, short_edge: grey.width().min(grey.height()), is_own: false });
+        return Ok(Prepared {
+            file: path.to_owned(),
+            dpi: told_dpi,
+            short_edge: grey.width().min(grey.height()),
+            is_own: false,
+        });
     }
     if is_dark {
         imageops::invert(&mut grey);
@@ -89,7 +95,12 @@ pub(super) fn prepare(path: &Path, hint: Hint, turn: Turn) -> Result<Prepared, T
     let grey = turned(scaled(grey, factor), turn);
     let file = path.with_extension("prepared.png");
     write(&file, &grey)?;
-    Ok(Prepared { file, dpi: told_dpi, short_edge: grey.width().min(grey.height()), is_own: true })
+    Ok(Prepared {
+        file,
+        dpi: told_dpi,
+        short_edge: grey.width().min(grey.height()),
+        is_own: true,
+    })
 }
 
 /// The resolution, or the one that makes a picture of many pixels a page and a small one a part of a screen.
@@ -105,9 +116,17 @@ fn believed_dpi(dpi: u32, width: u32, height: u32) -> u32 {
 /// How much larger Tesseract gets the picture.
 fn factor(dpi: u32, width: u32, height: u32) -> f32 {
     let pixels = width as f32 * height as f32;
-    let wanted = if DPI_GOOD.contains(&dpi) { 1.0 } else { pdf::OCR_DPI as f32 / dpi as f32 };
-    let enlarged_max = (ENLARGED_PIXELS_MAX / pixels).sqrt().clamp(1.0, ENLARGED_MAX);
-    wanted.min(enlarged_max).min(EDGE_PX_MAX as f32 / width.max(height) as f32)
+    let wanted = if DPI_GOOD.contains(&dpi) {
+        1.0
+    } else {
+        pdf::OCR_DPI as f32 / dpi as f32
+    };
+    let enlarged_max = (ENLARGED_PIXELS_MAX / pixels)
+        .sqrt()
+        .clamp(1.0, ENLARGED_MAX);
+    wanted
+        .min(enlarged_max)
+        .min(EDGE_PX_MAX as f32 / width.max(height) as f32)
 }
 
 fn scaled(grey: GrayImage, factor: f32) -> GrayImage {
@@ -116,7 +135,11 @@ fn scaled(grey: GrayImage, factor: f32) -> GrayImage {
     if (width, height) == grey.dimensions() {
         return grey;
     }
-    if factor > 1.0 { imageops::resize(&grey, width, height, FilterType::Triangle) } else { imageops::thumbnail(&grey, width, height) }
+    if factor > 1.0 {
+        imageops::resize(&grey, width, height, FilterType::Triangle)
+    } else {
+        imageops::thumbnail(&grey, width, height)
+    }
 }
 
 fn turned(grey: GrayImage, turn: Turn) -> GrayImage {
@@ -139,12 +162,22 @@ fn is_dark(grey: &GrayImage) -> bool {
 }
 
 fn write(file: &Path, grey: &GrayImage) -> Result<(), ToolError> {
-    let failed = |source: &(dyn std::error::Error + 'static)| ToolError::caused("a picture could not be written", source);
+    let failed = |source: &(dyn std::error::Error + 'static)| {
+        ToolError::caused("a picture could not be written", source)
+    };
     let out = BufWriter::new(File::create(file).map_err(|source| failed(&source))?);
     let encoder = PngEncoder::new_with_quality(out, CompressionType::Fast, PngFilter::NoFilter);
-    let written = encoder.write_image(grey.as_raw(), grey.width(), grey.height(), image::ExtendedColorType::L8);
+    let written = encoder.write_image(
+        grey.as_raw(),
+        grey.width(),
+        grey.height(),
+        image::ExtendedColorType::L8,
+    );
     written.map_err(|source| match source {
-        image::ImageError::Limits(_) => ToolError::document(code::IMAGE_TOO_LARGE, "the image is too large to be written"),
+        image::ImageError::Limits(_) => ToolError::document(
+            code::IMAGE_TOO_LARGE,
+            "the image is too large to be written",
+        ),
         other => failed(&other),
     })
 }
@@ -171,9 +204,14 @@ mod tests {
         let close = |one: f32, other: f32| (one - other).abs() < 0.01;
         assert!(close(factor(300, 2_480, 3_508), 1.0) && close(factor(150, 1_240, 1_754), 2.0));
         assert!(close(factor(72, 200, 100), 4.0) && close(factor(600, 4_960, 7_016), 0.5));
-        assert!(close(factor(100, 4_000, 5_000), 1.0), "a large picture is not made larger");
+        assert!(
+            close(factor(100, 4_000, 5_000), 1.0),
+            "a large picture is not made larger"
+        );
         for (width, height) in [(40_000, 20), (1, 4_000_000), (32_767, 32_767)] {
-            assert!(width.max(height) as f32 * factor(300, width, height) <= EDGE_PX_MAX as f32 + 1.0);
+            assert!(
+                width.max(height) as f32 * factor(300, width, height) <= EDGE_PX_MAX as f32 + 1.0
+            );
         }
     }
 
@@ -185,10 +223,20 @@ mod tests {
         let mut picture = GrayImage::from_pixel(300, 200, image::Luma([20]));
         picture.put_pixel(0, 0, image::Luma([250]));
         picture.save(&path).unwrap();
-        let hint = Hint { dpi: 300, is_page: false };
+        let hint = Hint {
+            dpi: 300,
+            is_page: false,
+        };
         let prepared = prepare(&path, hint, Turn::Half).unwrap();
         let seen = image::open(&prepared.file).unwrap().into_luma8();
-        assert_eq!((seen.get_pixel(299, 199)[0], seen.get_pixel(0, 0)[0], prepared.dpi), (5, 235, 300));
+        assert_eq!(
+            (
+                seen.get_pixel(299, 199)[0],
+                seen.get_pixel(0, 0)[0],
+                prepared.dpi
+            ),
+            (5, 235, 300)
+        );
         drop(prepared);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
@@ -198,7 +246,21 @@ mod tests {
     fn a_good_picture_is_read_as_it_is() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        GrayImage::from_pixel(300, 200, image::Luma([250])).save(&path).unwrap();
-        assert_eq!(prepare(&path, Hint { dpi: 300, is_page: false }, Turn::None).unwrap().file, path);
+        GrayImage::from_pixel(300, 200, image::Luma([250]))
+            .save(&path)
+            .unwrap();
+        assert_eq!(
+            prepare(
+                &path,
+                Hint {
+                    dpi: 300,
+                    is_page: false
+                },
+                Turn::None
+            )
+            .unwrap()
+            .file,
+            path
+        );
     }
 }

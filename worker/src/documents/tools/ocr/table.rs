@@ -75,14 +75,23 @@ enum Direction {
 
 pub(super) fn parse(table: &str) -> Read {
     let mut lines = lines(table);
-    let sure = lines.iter().flat_map(|line| &line.words).filter(|word| word.confidence >= CONFIDENCE_SURE);
+    let sure = lines
+        .iter()
+        .flat_map(|line| &line.words)
+        .filter(|word| word.confidence >= CONFIDENCE_SURE);
     let sure_letters = sure.map(|word| word.text.chars().count()).sum();
     let mean_confidence = mean_confidence(&lines);
     turn(&mut lines);
     if lines.len() <= LINES_JOINED_MAX {
         lines = joined(lines);
     }
-    Read { text: OcrText { text: text(&lines), mean_confidence }, sure_letters }
+    Read {
+        text: OcrText {
+            text: text(&lines),
+            mean_confidence,
+        },
+        sure_letters,
+    }
 }
 
 fn lines(table: &str) -> Vec<Line<'_>> {
@@ -94,7 +103,12 @@ fn lines(table: &str) -> Vec<Line<'_>> {
                 line.place = line.place.with(&word.place);
                 line.words.push(word);
             }
-            None => lines.push(Line { block: key[1], paragraph: key[2], place: word.place, words: vec![word] }),
+            None => lines.push(Line {
+                block: key[1],
+                paragraph: key[2],
+                place: word.place,
+                words: vec![word],
+            }),
         }
         last = Some(key);
     }
@@ -105,13 +119,49 @@ fn lines(table: &str) -> Vec<Line<'_>> {
 /// page, block, paragraph, line.
 fn parse_word(line: &str) -> Option<([&str; 4], Word<'_>)> {
     let fields = line.splitn(12, '\t').collect::<Vec<_>>();
-    let [level, page, block, paragraph, line, _, left, top, width, height, confidence, text] = fields[..] else { return None };
-    let confidence = confidence.parse::<f32>().ok().filter(|confidence| (0.0..=100.0).contains(confidence))?;
+    let [
+        level,
+        page,
+        block,
+        paragraph,
+        line,
+        _,
+        left,
+        top,
+        width,
+        height,
+        confidence,
+        text,
+    ] = fields[..]
+    else {
+        return None;
+    };
+    let confidence = confidence
+        .parse::<f32>()
+        .ok()
+        .filter(|confidence| (0.0..=100.0).contains(confidence))?;
     let text = text.trim();
-    let number = |field: &str| field.parse::<f32>().ok().filter(|number| number.is_finite());
+    let number = |field: &str| {
+        field
+            .parse::<f32>()
+            .ok()
+            .filter(|number| number.is_finite())
+    };
     let (left, top) = (number(left)?, number(top)?);
-    let place = Place { left, top, right: left + number(width)?, bottom: top + number(height)? };
-    (level == "5" && !text.is_empty()).then_some(([page, block, paragraph, line], Word { text, confidence, place }))
+    let place = Place {
+        left,
+        top,
+        right: left + number(width)?,
+        bottom: top + number(height)?,
+    };
+    (level == "5" && !text.is_empty()).then_some((
+        [page, block, paragraph, line],
+        Word {
+            text,
+            confidence,
+            place,
+        },
+    ))
 }
 
 fn mean_confidence(lines: &[Line]) -> Option<f32> {
@@ -144,7 +194,11 @@ fn direction(lines: &[Line]) -> Direction {
             down += last.place.top + last.place.bottom - first.place.top - first.place.bottom;
         }
     }
-    match (f32::abs(across) >= f32::abs(down), across >= 0.0, down >= 0.0) {
+    match (
+        f32::abs(across) >= f32::abs(down),
+        across >= 0.0,
+        down >= 0.0,
+    ) {
         (true, true, _) => Direction::Right,
         (true, false, _) => Direction::Left,
         (false, _, true) => Direction::Down,
@@ -167,20 +221,48 @@ impl Place {
     }
 
     fn turned(&self, direction: Direction) -> Self {
-        let Self { left, top, right, bottom } = *self;
+        let Self {
+            left,
+            top,
+            right,
+            bottom,
+        } = *self;
         match direction {
             Direction::Right => *self,
-            Direction::Left => Self { left: -right, top: -bottom, right: -left, bottom: -top },
-            Direction::Down => Self { left: top, top: -right, right: bottom, bottom: -left },
-            Direction::Up => Self { left: -bottom, top: left, right: -top, bottom: right },
+            Direction::Left => Self {
+                left: -right,
+                top: -bottom,
+                right: -left,
+                bottom: -top,
+            },
+            Direction::Down => Self {
+                left: top,
+                top: -right,
+                right: bottom,
+                bottom: -left,
+            },
+            Direction::Up => Self {
+                left: -bottom,
+                top: left,
+                right: -top,
+                bottom: right,
+            },
         }
     }
 
     /// Whether `next` stands right behind this, on the same line.
     fn is_followed_by(&self, next: &Self) -> bool {
-        let (low, high) = (self.height().min(next.height()), self.height().max(next.height()));
-        let (gap, shared) = (next.left - self.right, self.bottom.min(next.bottom) - self.top.max(next.top));
-        shared >= LEVEL_SHARE_MIN * low && gap < JOINED_SHARE_MAX * high && gap > -OVERLAP_SHARE_MAX * high
+        let (low, high) = (
+            self.height().min(next.height()),
+            self.height().max(next.height()),
+        );
+        let (gap, shared) = (
+            next.left - self.right,
+            self.bottom.min(next.bottom) - self.top.max(next.top),
+        );
+        shared >= LEVEL_SHARE_MIN * low
+            && gap < JOINED_SHARE_MAX * high
+            && gap > -OVERLAP_SHARE_MAX * high
     }
 }
 
@@ -188,9 +270,16 @@ impl Place {
 fn joined(lines: Vec<Line<'_>>) -> Vec<Line<'_>> {
     let mut lines = lines.into_iter().map(Some).collect::<Vec<_>>();
     for at in 0..lines.len() {
-        let Some(mut line) = lines[at].take() else { continue };
-        while let Some(next) = lines.iter().position(|other| other.as_ref().is_some_and(|other| follows(other, &line))) {
-            let Some(next) = lines[next].take() else { break };
+        let Some(mut line) = lines[at].take() else {
+            continue;
+        };
+        while let Some(next) = lines
+            .iter()
+            .position(|other| other.as_ref().is_some_and(|other| follows(other, &line)))
+        {
+            let Some(next) = lines[next].take() else {
+                break;
+            };
             line.place = line.place.with(&next.place);
             line.words.extend(next.words);
         }
@@ -200,7 +289,9 @@ fn joined(lines: Vec<Line<'_>>) -> Vec<Line<'_>> {
 }
 
 fn follows(next: &Line, line: &Line) -> bool {
-    let (Some(last), Some(first)) = (line.words.last(), next.words.first()) else { return false };
+    let (Some(last), Some(first)) = (line.words.last(), next.words.first()) else {
+        return false;
+    };
     next.block != line.block && last.place.is_followed_by(&first.place)
 }
 
@@ -232,7 +323,10 @@ fn write_line(text: &mut String, words: &[Word]) {
 
 /// The median of the gaps of a line.
 fn usual_gap(words: &[Word]) -> f32 {
-    let mut gaps = words.windows(2).map(|pair| pair[1].place.left - pair[0].place.right).collect::<Vec<_>>();
+    let mut gaps = words
+        .windows(2)
+        .map(|pair| pair[1].place.left - pair[0].place.right)
+        .collect::<Vec<_>>();
     gaps.sort_by(f32::total_cmp);
     gaps.get(gaps.len() / 2).copied().unwrap_or(0.0)
 }
@@ -240,7 +334,9 @@ fn usual_gap(words: &[Word]) -> f32 {
 /// Whether Tesseract has cut one word in two: at the border of a block, or beside a hyphen.
 fn is_one_word(one: &Word, next: &Word, usual_gap: f32) -> bool {
     let gap = next.place.left - one.place.right;
-    let Some(share) = hyphen_gap_share(one.text, next.text) else { return false };
+    let Some(share) = hyphen_gap_share(one.text, next.text) else {
+        return false;
+    };
     gap < (share * usual_gap).max(GLUED_SHARE_MAX * one.place.height().min(next.place.height()))
 }
 
@@ -251,11 +347,17 @@ fn hyphen_gap_share(one: &str, next: &str) -> Option<f32> {
         let is_code = rest.len() >= CODE_FIGURES_MIN
             && rest.bytes().all(|byte| byte.is_ascii_digit())
             && one.chars().all(|c| c.is_uppercase() || c.is_ascii_digit());
-        let is_word = one.ends_with(char::is_alphanumeric) && rest.starts_with(char::is_alphanumeric);
-        return is_word.then_some(if is_code { CODE_GAP_SHARE_MAX } else { HYPHEN_GAP_SHARE_MAX });
+        let is_word =
+            one.ends_with(char::is_alphanumeric) && rest.starts_with(char::is_alphanumeric);
+        return is_word.then_some(if is_code {
+            CODE_GAP_SHARE_MAX
+        } else {
+            HYPHEN_GAP_SHARE_MAX
+        });
     }
     let stem = one.strip_suffix(is_hyphen)?;
-    (stem.ends_with(char::is_alphanumeric) && next.starts_with(char::is_alphanumeric)).then_some(HYPHEN_GAP_SHARE_MAX)
+    (stem.ends_with(char::is_alphanumeric) && next.starts_with(char::is_alphanumeric))
+        .then_some(HYPHEN_GAP_SHARE_MAX)
 }
 
 #[cfg(test)]
@@ -267,7 +369,10 @@ mod tests {
     /// Words of (block, line, left, top, text), each letter 10 wide, 20 high.
     fn table(words: &[(u32, u32, i32, i32, &str)]) -> String {
         let row = |(block, line, left, top, text): &(u32, u32, i32, i32, &str)| {
-            format!("5\t1\t{block}\t1\t{line}\t1\t{left}\t{top}\t{}\t20\t90\t{text}\n", 10 * text.chars().count())
+            format!(
+                "5\t1\t{block}\t1\t{line}\t1\t{left}\t{top}\t{}\t20\t90\t{text}\n",
+                10 * text.chars().count()
+            )
         };
         words.iter().map(row).collect()
     }
@@ -287,9 +392,20 @@ mod tests {
     // X44
     #[test]
     fn a_line_that_was_cut_between_blocks_is_one_line_and_columns_stay_apart() {
-        let cut = [(1, 1, 0, 0, "Order"), (1, 1, 56, 0, "MS-"), (2, 1, 87, 1, "204817"), (2, 1, 155, 0, "oak"), (1, 2, 0, 40, "x")];
+        let cut = [
+            (1, 1, 0, 0, "Order"),
+            (1, 1, 56, 0, "MS-"),
+            (2, 1, 87, 1, "204817"),
+            (2, 1, 155, 0, "oak"),
+            (1, 2, 0, 40, "x"),
+        ];
         assert_eq!(read(&cut), "Order MS-204817 oak\n\nx".replace("\n\n", "\n"));
-        let columns = [(1, 1, 0, 0, "left"), (1, 2, 0, 30, "column"), (2, 1, 90, 0, "right"), (2, 2, 90, 30, "one")];
+        let columns = [
+            (1, 1, 0, 0, "left"),
+            (1, 2, 0, 30, "column"),
+            (2, 1, 90, 0, "right"),
+            (2, 2, 90, 30, "one"),
+        ];
         assert_eq!(read(&columns), "left\ncolumn\n\nright\none");
     }
 
@@ -297,29 +413,66 @@ mod tests {
     #[test]
     fn a_hyphen_belongs_to_its_word_and_a_dash_does_not() {
         assert_eq!(
-            read(&[(1, 1, 0, 0, "an"), (1, 1, 30, 0, "Order"), (1, 1, 90, 0, "MS"), (1, 1, 115, 0, "-12"), (1, 1, 155, 0, "x")]),
+            read(&[
+                (1, 1, 0, 0, "an"),
+                (1, 1, 30, 0, "Order"),
+                (1, 1, 90, 0, "MS"),
+                (1, 1, 115, 0, "-12"),
+                (1, 1, 155, 0, "x")
+            ]),
             "an Order MS-12 x"
         );
         assert_eq!(
-            read(&[(1, 1, 0, 0, "an"), (1, 1, 30, 0, "oak"), (1, 1, 70, 0, "-"), (1, 1, 90, 0, "x"), (1, 1, 110, 0, "-5")]),
+            read(&[
+                (1, 1, 0, 0, "an"),
+                (1, 1, 30, 0, "oak"),
+                (1, 1, 70, 0, "-"),
+                (1, 1, 90, 0, "x"),
+                (1, 1, 110, 0, "-5")
+            ]),
             "an oak - x -5"
         );
-        let code =
-            |next| read(&[(1, 1, 0, 0, "an"), (1, 1, 30, 0, "Order"), (1, 1, 90, 0, "MS"), (1, 1, 121, 0, next), (1, 1, 200, 0, "x")]);
-        assert_eq!((code("-110243"), code("-11.5")), ("an Order MS-110243 x".to_owned(), "an Order MS -11.5 x".to_owned()));
+        let code = |next| {
+            read(&[
+                (1, 1, 0, 0, "an"),
+                (1, 1, 30, 0, "Order"),
+                (1, 1, 90, 0, "MS"),
+                (1, 1, 121, 0, next),
+                (1, 1, 200, 0, "x"),
+            ])
+        };
+        assert_eq!(
+            (code("-110243"), code("-11.5")),
+            (
+                "an Order MS-110243 x".to_owned(),
+                "an Order MS -11.5 x".to_owned()
+            )
+        );
     }
 
     // X44
     #[test]
     fn the_places_of_a_turned_page_are_turned_back() {
-        let upright = [(1, 1, 0, 0, "MS-"), (2, 1, 31, 0, "12"), (2, 1, 61, 0, "oak"), (3, 2, 0, 40, "next"), (3, 2, 50, 40, "line")];
+        let upright = [
+            (1, 1, 0, 0, "MS-"),
+            (2, 1, 31, 0, "12"),
+            (2, 1, 61, 0, "oak"),
+            (3, 2, 0, 40, "next"),
+            (3, 2, 50, 40, "line"),
+        ];
         let expected = read(&upright);
         assert_eq!(expected, "MS-12 oak\n\nnext line");
-        let turns: [Turn; 3] = [|x, y, w, h| [-x - w, -y - h, w, h], |x, y, w, h| [-y - h, x, h, w], |x, y, w, h| [y, -x - w, h, w]];
+        let turns: [Turn; 3] = [
+            |x, y, w, h| [-x - w, -y - h, w, h],
+            |x, y, w, h| [-y - h, x, h, w],
+            |x, y, w, h| [y, -x - w, h, w],
+        ];
         for turn in turns {
             let rows = upright.iter().map(|(block, line, left, top, text)| {
                 let [left, top, width, height] = turn(*left, *top, 10 * text.len() as i32, 20);
-                format!("5\t1\t{block}\t1\t{line}\t1\t{left}\t{top}\t{width}\t{height}\t90\t{text}\n")
+                format!(
+                    "5\t1\t{block}\t1\t{line}\t1\t{left}\t{top}\t{width}\t{height}\t90\t{text}\n"
+                )
             });
             assert_eq!(parse(&rows.collect::<String>()).text.text, expected);
         }

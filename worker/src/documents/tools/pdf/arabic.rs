@@ -5,7 +5,13 @@
 //! Arabic word has. Only those are mended: within a word `لا` and `ال` are both common, and which was meant is not known.
 
 /// What no word contains, and what was written.
-const NEVER: [(&str, &str); 5] = [("اهلل", "الله"), ("اال", "الا"), ("األ", "الأ"), ("اإل", "الإ"), ("اآل", "الآ")];
+const NEVER: [(&str, &str); 5] = [
+    ("اهلل", "الله"),
+    ("اال", "الا"),
+    ("األ", "الأ"),
+    ("اإل", "الإ"),
+    ("اآل", "الآ"),
+];
 
 /// What no word begins with, and what was written.
 const NEVER_FIRST: [(&str, &str); 2] = [("إال", "إلا"), ("أال", "ألا")];
@@ -56,7 +62,10 @@ mod tests {
             text
         };
         assert_eq!(mended("ال إله إال اهلل،"), "لا إله إلا الله،");
-        assert_eq!(mended("األول واإلسلام االتحاد هلل."), "الأول والإسلام الاتحاد لله.");
+        assert_eq!(
+            mended("األول واإلسلام االتحاد هلل."),
+            "الأول والإسلام الاتحاد لله."
+        );
         let right = "السلام عليكم، قال الله إلى العالم: لا بأس (ولا سؤال) hello";
         assert_eq!(mended(right), right);
     }

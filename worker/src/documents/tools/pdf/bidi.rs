@@ -12,7 +12,14 @@ use super::arabic;
 use super::line::Line;
 
 /// Pairs whose signs change places in writing from right to left.
-const PAIRS: [(char, char); 6] = [('(', ')'), ('[', ']'), ('{', '}'), ('<', '>'), ('«', '»'), ('‹', '›')];
+const PAIRS: [(char, char); 6] = [
+    ('(', ')'),
+    ('[', ']'),
+    ('{', '}'),
+    ('<', '>'),
+    ('«', '»'),
+    ('‹', '›'),
+];
 
 /// Whether `c` is a letter of a script that is written from right to left.
 pub(super) fn is_right_to_left(c: char) -> bool {
@@ -54,7 +61,10 @@ fn is_left_to_right(c: char) -> bool {
 /// Puts the text of all lines of a page into the order of reading. True if the page as a whole is written from right to
 /// left: then so are its columns and its tables.
 pub(super) fn read(lines: &mut [Line]) -> bool {
-    let counted = lines.iter().map(|line| Letters::of(&line.text)).collect::<Vec<_>>();
+    let counted = lines
+        .iter()
+        .map(|line| Letters::of(&line.text))
+        .collect::<Vec<_>>();
     let mut page = Letters::default();
     let mut blocks: HashMap<usize, Letters> = HashMap::new();
     for (line, letters) in lines.iter().zip(&counted) {
@@ -71,13 +81,17 @@ pub(super) fn read(lines: &mut [Line]) -> bool {
         }
     }
     mirror(lines);
-    lines.iter_mut().for_each(|line| arabic::mend(&mut line.text));
+    lines
+        .iter_mut()
+        .for_each(|line| arabic::mend(&mut line.text));
     page.are_from_right()
 }
 
 /// The direction of the paragraph that a line belongs to; `None`: it stays as it is shown.
 fn base(text: &str, line: Letters, block: Letters, page: Letters) -> Option<Level> {
-    let mut strong = text.chars().filter(|c| is_right_to_left(*c) || is_left_to_right(*c));
+    let mut strong = text
+        .chars()
+        .filter(|c| is_right_to_left(*c) || is_left_to_right(*c));
     let (first, last) = (strong.next(), strong.next_back());
     let is_turned = first.is_some_and(is_right_to_left) && last.is_none_or(is_right_to_left);
     if is_turned || block.are_from_right() || (line.from_right > 0 && page.are_from_right()) {
@@ -88,13 +102,20 @@ fn base(text: &str, line: Letters, block: Letters, page: Letters) -> Option<Leve
 
 /// The text that is shown as `visual`.
 fn logical(visual: &str, base: Level) -> String {
-    let visual = visual.chars().filter(|c| !is_mark_of_direction(*c)).collect::<String>();
+    let visual = visual
+        .chars()
+        .filter(|c| !is_mark_of_direction(*c))
+        .collect::<String>();
     let text = shown_in(&visual, base);
     if base.is_ltr() || shown_in(&text, base) == visual {
         return text;
     }
     let other = unturned(&visual);
-    if shown_in(&other, base) == visual { other } else { text }
+    if shown_in(&other, base) == visual {
+        other
+    } else {
+        text
+    }
 }
 
 /// The other way to read a line of a text from right to left: numbers belong to what stands to their right, as in a date
@@ -122,7 +143,9 @@ pub(super) fn shown(text: &str) -> String {
 }
 
 fn shown_in(text: &str, base: Level) -> String {
-    ParagraphBidiInfo::new(text, Some(base)).reorder_line(0..text.len()).into_owned()
+    ParagraphBidiInfo::new(text, Some(base))
+        .reorder_line(0..text.len())
+        .into_owned()
 }
 
 /// They say how to show what follows, and this is shown already.
@@ -145,20 +168,31 @@ fn mirror(lines: &mut [Line]) {
     for line in lines.iter_mut() {
         let places = turned_brackets(&line.text);
         for (at, c) in places.into_iter().rev() {
-            line.text.replace_range(at..at + c.len_utf8(), other(c).encode_utf8(&mut [0; 4]));
+            line.text
+                .replace_range(at..at + c.len_utf8(), other(c).encode_utf8(&mut [0; 4]));
         }
     }
 }
 
 /// The brackets that belong to what is written from right to left, with their places.
 fn turned_brackets(text: &str) -> Vec<(usize, char)> {
-    let brackets = text.char_indices().filter(|(_, c)| other(*c) != *c).collect::<Vec<_>>();
+    let brackets = text
+        .char_indices()
+        .filter(|(_, c)| other(*c) != *c)
+        .collect::<Vec<_>>();
     if brackets.is_empty() || !text.chars().any(is_right_to_left) {
         return Vec::new();
     }
-    let base = if Letters::of(text).are_from_right() { Level::rtl() } else { Level::ltr() };
+    let base = if Letters::of(text).are_from_right() {
+        Level::rtl()
+    } else {
+        Level::ltr()
+    };
     let levels = ParagraphBidiInfo::new(text, Some(base)).levels;
-    brackets.into_iter().filter(|(at, _)| levels[*at].is_rtl()).collect()
+    brackets
+        .into_iter()
+        .filter(|(at, _)| levels[*at].is_rtl())
+        .collect()
 }
 
 /// Counts brackets that close the one that was opened last.
@@ -180,7 +214,10 @@ impl Pairing {
 }
 
 fn other(c: char) -> char {
-    PAIRS.iter().find_map(|(one, two)| (c == *one).then_some(*two).or((c == *two).then_some(*one))).unwrap_or(c)
+    PAIRS
+        .iter()
+        .find_map(|(one, two)| (c == *one).then_some(*two).or((c == *two).then_some(*one)))
+        .unwrap_or(c)
 }
 
 #[cfg(test)]

@@ -33,7 +33,11 @@ impl Rect {
 
     /// Left and right exchanged: a page from right to left has its first column at the right.
     pub(super) fn mirrored(&self) -> Self {
-        Self { left: -self.right, right: -self.left, ..*self }
+        Self {
+            left: -self.right,
+            right: -self.left,
+            ..*self
+        }
     }
 
     pub(super) fn union(&self, other: &Self) -> Self {
@@ -93,7 +97,14 @@ pub(super) fn parse(output: &str) -> Vec<Vec<Boxes>> {
 
 fn word(tag: &str, text: &str) -> Option<Word> {
     let text = unescape(text);
-    if text.trim().is_empty() { None } else { Some(Word { rect: rect(tag)?, text }) }
+    if text.trim().is_empty() {
+        None
+    } else {
+        Some(Word {
+            rect: rect(tag)?,
+            text,
+        })
+    }
 }
 
 /// The inside of the next tag, and what follows it.
@@ -106,9 +117,17 @@ fn rect(tag: &str) -> Option<Rect> {
     let number = |name: &str| {
         let (_, after) = tag.split_once(name)?;
         let (value, _) = after.strip_prefix("=\"")?.split_once('"')?;
-        value.parse::<f32>().ok().filter(|number| number.is_finite())
+        value
+            .parse::<f32>()
+            .ok()
+            .filter(|number| number.is_finite())
     };
-    Some(Rect { left: number("xMin")?, top: number("yMin")?, right: number("xMax")?, bottom: number("yMax")? })
+    Some(Rect {
+        left: number("xMin")?,
+        top: number("yMin")?,
+        right: number("xMax")?,
+        bottom: number("yMax")?,
+    })
 }
 
 /// Poppler escapes just these five; `&amp;` comes last, so that nothing is unescaped twice.
@@ -116,8 +135,13 @@ fn unescape(text: &str) -> String {
     if !text.contains('&') {
         return text.to_owned();
     }
-    let text = text.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", "\"");
-    text.replace("&apos;", "'").replace("&#39;", "'").replace("&amp;", "&")
+    let text = text
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&quot;", "\"");
+    text.replace("&apos;", "'")
+        .replace("&#39;", "'")
+        .replace("&amp;", "&")
 }
 
 #[cfg(test)]
@@ -135,14 +159,34 @@ mod tests {
         let pages = parse(PAGE);
         assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [1, 0]);
         let words = &pages[0][0].words;
-        assert_eq!(words.iter().map(|word| word.text.as_str()).collect::<Vec<_>>(), ["R&lt;", "D", "<3"]);
-        assert_eq!(words[1].rect, Rect { left: 20.2, top: 10.0, right: 25.0, bottom: 20.0 });
+        assert_eq!(
+            words
+                .iter()
+                .map(|word| word.text.as_str())
+                .collect::<Vec<_>>(),
+            ["R&lt;", "D", "<3"]
+        );
+        assert_eq!(
+            words[1].rect,
+            Rect {
+                left: 20.2,
+                top: 10.0,
+                right: 25.0,
+                bottom: 20.0
+            }
+        );
     }
 
     // P4
     #[test]
     fn rubbish_gives_no_lines_and_no_panic() {
-        for rubbish in ["", "<", "<word", "<word>x</word></line>", "<page><line><word xMin=\"nan\">x</word></line>"] {
+        for rubbish in [
+            "",
+            "<",
+            "<word",
+            "<word>x</word></line>",
+            "<page><line><word xMin=\"nan\">x</word></line>",
+        ] {
             assert_eq!(parse(rubbish).concat().len(), 0, "{rubbish}");
         }
     }

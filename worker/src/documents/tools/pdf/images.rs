@@ -83,25 +83,47 @@ pub struct Images {
 
 /// What the pages from `first` to `last` (from 1, both included) draw, by the document's own word and without
 /// decoding anything. In the order of the pages.
-pub async fn list_images(sandbox: &Sandbox, path: &Path, first: u32, last: u32) -> Result<Vec<ListedImage>, ToolError> {
+pub async fn list_images(
+    sandbox: &Sandbox,
+    path: &Path,
+    first: u32,
+    last: u32,
+) -> Result<Vec<ListedImage>, ToolError> {
     let mut arguments = vec!["-list".into()];
     arguments.extend(range_arguments(first, last));
     arguments.push(absolute(path)?);
-    let finished = sandbox.run(Tool::PdfImages, &arguments, &Limits::LIST_IMAGES).await.map_err(|error| {
-        if error.document_code() == Some(code::LIMIT_OUTPUT) {
-            ToolError::document(code::TOO_MANY_IMAGES, "the file draws more images than can be listed")
-        } else {
-            error
-        }
-    })?;
+    let finished = sandbox
+        .run(Tool::PdfImages, &arguments, &Limits::LIST_IMAGES)
+        .await
+        .map_err(|error| {
+            if error.document_code() == Some(code::LIMIT_OUTPUT) {
+                ToolError::document(
+                    code::TOO_MANY_IMAGES,
+                    "the file draws more images than can be listed",
+                )
+            } else {
+                error
+            }
+        })?;
     complaint::check(&finished)?;
-    Ok(list::parse(&String::from_utf8_lossy(&finished.stdout)).into_values().flatten().collect())
+    Ok(list::parse(&String::from_utf8_lossy(&finished.stdout))
+        .into_values()
+        .flatten()
+        .collect())
 }
 
 /// Writes the images of one page, listed by [`list_images`], into `out_dir`, which exists and is the caller's to remove.
-pub async fn extract_images(sandbox: &Sandbox, path: &Path, out_dir: &Path, page: &[ListedImage]) -> Result<Images, ToolError> {
+pub async fn extract_images(
+    sandbox: &Sandbox,
+    path: &Path,
+    out_dir: &Path,
+    page: &[ListedImage],
+) -> Result<Images, ToolError> {
     let (wanted, skipped) = sort_out(page);
-    let mut result = Images { images: Vec::new(), skipped };
+    let mut result = Images {
+        images: Vec::new(),
+        skipped,
+    };
     if wanted.is_empty() {
         return Ok(result);
     }
@@ -121,7 +143,10 @@ fn sort_out(page: &[ListedImage]) -> (Vec<&ListedImage>, Vec<Skipped>) {
     let (mut wanted, mut skipped) = (Vec::new(), Vec::new());
     for image in page {
         if image.width.min(image.height) < EDGE_PX_MIN {
-            skipped.push(unmissed(image, &format!("smaller than {EDGE_PX_MIN} pixels")));
+            skipped.push(unmissed(
+                image,
+                &format!("smaller than {EDGE_PX_MIN} pixels"),
+            ));
         } else if let Some(reason) = &page_reason {
             skipped.push(lost(image, reason));
         } else {
@@ -134,17 +159,31 @@ fn sort_out(page: &[ListedImage]) -> (Vec<&ListedImage>, Vec<Skipped>) {
 /// Why nothing at all is taken out of a page.
 fn page_reason(page: &[ListedImage]) -> Option<String> {
     let million = 1_000_000;
-    let pixels = page.iter().map(ListedImage::pixels).fold(0, u64::saturating_add);
+    let pixels = page
+        .iter()
+        .map(ListedImage::pixels)
+        .fold(0, u64::saturating_add);
     if page.len() > IMAGES_PER_PAGE_MAX {
-        return Some(format!("the page draws {} images, the limit is {IMAGES_PER_PAGE_MAX}", page.len()));
+        return Some(format!(
+            "the page draws {} images, the limit is {IMAGES_PER_PAGE_MAX}",
+            page.len()
+        ));
     }
-    if let Some(huge) = page.iter().find(|image| image.pixels() > PIXELS_PER_PAGE_MAX) {
+    if let Some(huge) = page
+        .iter()
+        .find(|image| image.pixels() > PIXELS_PER_PAGE_MAX)
+    {
         let (width, height, limit) = (huge.width, huge.height, PIXELS_PER_PAGE_MAX / million);
-        return Some(format!("an image of the page has {width} × {height} pixels, the limit is {limit} megapixels"));
+        return Some(format!(
+            "an image of the page has {width} × {height} pixels, the limit is {limit} megapixels"
+        ));
     }
     (pixels > PIXELS_PER_PAGE_MAX).then(|| {
         let limit = PIXELS_PER_PAGE_MAX / million;
-        format!("the page has {} megapixels, the limit is {limit}", pixels / million)
+        format!(
+            "the page has {} megapixels, the limit is {limit}",
+            pixels / million
+        )
     })
 }
 
@@ -161,7 +200,9 @@ async fn extract_page(
     let mut arguments = vec!["-png".into(), "-p".into()];
     arguments.extend(range_arguments(number, number));
     arguments.extend([absolute(path)?, absolute(&out_dir.join(&prefix))?]);
-    let run = sandbox.run(Tool::PdfImages, &arguments, &Limits::EXTRACT_IMAGES).await;
+    let run = sandbox
+        .run(Tool::PdfImages, &arguments, &Limits::EXTRACT_IMAGES)
+        .await;
     let complaint = match run.and_then(|finished| complaint::check(&finished)) {
         Ok(()) => "poppler could not decode it".to_owned(),
         Err(error @ ToolError::Document { .. }) => error.to_string(),
@@ -172,7 +213,8 @@ async fn extract_page(
         let file = out_dir.join(format!("{prefix}-{number:03}-{:03}.png", image.index));
         if wanted.contains(&image) {
             let taken = take_file(image, file).await?;
-            outcomes.push(taken.map_err(|reason| lost(image, &reason.unwrap_or(complaint.clone()))));
+            outcomes
+                .push(taken.map_err(|reason| lost(image, &reason.unwrap_or(complaint.clone()))));
         } else {
             remove(&file).await;
         }
@@ -181,7 +223,10 @@ async fn extract_page(
 }
 
 /// The image if poppler wrote it whole; else the reason, or `None` if the file is missing or cut off.
-async fn take_file(image: &ListedImage, file: PathBuf) -> Result<Result<ExtractedImage, Option<String>>, ToolError> {
+async fn take_file(
+    image: &ListedImage,
+    file: PathBuf,
+) -> Result<Result<ExtractedImage, Option<String>>, ToolError> {
     let header = match png::read_header(&file).await {
         Ok(header) => header,
         Err(short @ ToolError::Shortage { .. }) => return Err(short),
@@ -221,7 +266,8 @@ async fn reduced(file: &Path, header: PngHeader) -> Result<(u32, PngHeader), Too
     }
     let path = file.to_owned();
     let reduced = tokio::task::spawn_blocking(move || png::reduce(&path, &header)).await;
-    let reduced = reduced.map_err(|_| ToolError::transient("the worker stopped while it scaled a picture down"))??;
+    let reduced = reduced
+        .map_err(|_| ToolError::transient("the worker stopped while it scaled a picture down"))??;
     Ok((reduced, png::check(file).await?))
 }
 
@@ -231,15 +277,30 @@ async fn remove(file: &Path) {
 }
 
 fn range_arguments(first: u32, last: u32) -> [OsString; 4] {
-    ["-f".into(), first.to_string().into(), "-l".into(), last.to_string().into()]
+    [
+        "-f".into(),
+        first.to_string().into(),
+        "-l".into(),
+        last.to_string().into(),
+    ]
 }
 
 fn unmissed(image: &ListedImage, reason: &str) -> Skipped {
-    Skipped { page: image.page, index: image.index, reason: reason.to_owned(), is_loss: false }
+    Skipped {
+        page: image.page,
+        index: image.index,
+        reason: reason.to_owned(),
+        is_loss: false,
+    }
 }
 
 fn lost(image: &ListedImage, reason: &str) -> Skipped {
-    Skipped { page: image.page, index: image.index, reason: clean(reason), is_loss: true }
+    Skipped {
+        page: image.page,
+        index: image.index,
+        reason: clean(reason),
+        is_loss: true,
+    }
 }
 
 #[cfg(test)]

@@ -50,17 +50,26 @@ pub struct PdfInfo {
 pub async fn inspect(sandbox: &Sandbox, path: &Path) -> Result<PdfInfo, ToolError> {
     let bytes = check_file(path).await?;
     let arguments = ["-enc".into(), "UTF-8".into(), absolute(path)?];
-    let finished = sandbox.run(Tool::PdfInfo, &arguments, &Limits::INSPECT).await?;
+    let finished = sandbox
+        .run(Tool::PdfInfo, &arguments, &Limits::INSPECT)
+        .await?;
     complaint::check(&finished)?;
     let report = String::from_utf8_lossy(&finished.stdout);
     let mut info = parse(&report, bytes);
-    info.complaints = complaint::of_lost_text(&finished.stderr).map(str::to_owned).collect();
-    if info.pages == 0 || last_field(&report, "Page size").is_some_and(|size| size.starts_with("0 x 0")) {
+    info.complaints = complaint::of_lost_text(&finished.stderr)
+        .map(str::to_owned)
+        .collect();
+    if info.pages == 0
+        || last_field(&report, "Page size").is_some_and(|size| size.starts_with("0 x 0"))
+    {
         // Poppler counts the pages of a linearised file by its first object, though it may find none of them.
         return Err(complaint::damaged(&finished.stderr));
     }
     if info.pages > PAGES_MAX {
-        let message = format!("the file has {} pages, the limit is {PAGES_MAX}", info.pages);
+        let message = format!(
+            "the file has {} pages, the limit is {PAGES_MAX}",
+            info.pages
+        );
         return Err(ToolError::document(code::TOO_MANY_PAGES, &message));
     }
     Ok(info)
@@ -76,22 +85,38 @@ async fn check_file(path: &Path) -> Result<u64, ToolError> {
     }
     if bytes > FILE_BYTES_MAX {
         let mib = 1024 * 1024;
-        let message = format!("the file has {} MiB, the limit is {}", bytes / mib, FILE_BYTES_MAX / mib);
+        let message = format!(
+            "the file has {} MiB, the limit is {}",
+            bytes / mib,
+            FILE_BYTES_MAX / mib
+        );
         return Err(ToolError::document(code::FILE_TOO_LARGE, &message));
     }
     let mut start = Vec::new();
-    file.take(HEADER_WINDOW_BYTES).read_to_end(&mut start).await.map_err(unreadable)?;
+    file.take(HEADER_WINDOW_BYTES)
+        .read_to_end(&mut start)
+        .await
+        .map_err(unreadable)?;
     if start.windows(5).any(|window| window == b"%PDF-") {
         Ok(bytes)
     } else {
-        Err(ToolError::document(code::NOT_A_PDF, "not a PDF (the file does not begin with %PDF-)"))
+        Err(ToolError::document(
+            code::NOT_A_PDF,
+            "not a PDF (the file does not begin with %PDF-)",
+        ))
     }
 }
 
 fn parse(report: &str, bytes: u64) -> PdfInfo {
-    let text = |name| first_field(report, name).map(clean).filter(|value| !value.is_empty());
+    let text = |name| {
+        first_field(report, name)
+            .map(clean)
+            .filter(|value| !value.is_empty())
+    };
     PdfInfo {
-        pages: last_field(report, "Pages").and_then(|value| value.parse().ok()).unwrap_or(0),
+        pages: last_field(report, "Pages")
+            .and_then(|value| value.parse().ok())
+            .unwrap_or(0),
         encrypted: last_field(report, "Encrypted").is_some_and(|value| value.starts_with("yes")),
         title: text("Title"),
         author: text("Author"),
@@ -118,14 +143,20 @@ fn field<'a>(line: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
 mod tests {
     use super::super::samples::{self, Scratch};
     use super::*;
 
     async fn refused(bytes: &[u8]) -> ToolError {
         let scratch = Scratch::new();
-        inspect(&scratch.sandbox, &scratch.file("file.pdf", bytes)).await.expect_err("it is no readable PDF")
+        inspect(&scratch.sandbox, &scratch.file("file.pdf", bytes))
+            .await
+            .expect_err("it is no readable PDF")
     }
 
     // P2
@@ -134,7 +165,10 @@ mod tests {
         let scratch = Scratch::new();
         let file = scratch.file("file.pdf", &samples::text_pages(&[&["one"], &["two"]]));
         let info = inspect(&scratch.sandbox, &file).await.unwrap();
-        assert_eq!((info.pages, info.encrypted, info.title.as_deref()), (2, false, Some("A sample")));
+        assert_eq!(
+            (info.pages, info.encrypted, info.title.as_deref()),
+            (2, false, Some("A sample"))
+        );
     }
 
     // P4
@@ -143,7 +177,13 @@ mod tests {
         let scratch = Scratch::new();
         for name in ["-v", "--help", "a b.pdf", "it's \"$(id)\".pdf", "é\n.pdf"] {
             let file = scratch.file(name, &samples::text_pages(&[&["one"]]));
-            assert_eq!(inspect(&scratch.sandbox, &file).await.map(|info| info.pages), Ok(1), "{name}");
+            assert_eq!(
+                inspect(&scratch.sandbox, &file)
+                    .await
+                    .map(|info| info.pages),
+                Ok(1),
+                "{name}"
+            );
         }
     }
 
@@ -151,24 +191,38 @@ mod tests {
     #[tokio::test]
     async fn empty_foreign_and_damaged_files_are_told_apart() {
         assert_eq!(refused(b"").await.to_string(), "the file is empty");
-        assert_eq!(refused(b"\x89PNG\r\n").await.document_code(), Some(code::NOT_A_PDF));
+        assert_eq!(
+            refused(b"\x89PNG\r\n").await.document_code(),
+            Some(code::NOT_A_PDF)
+        );
         let whole = samples::text_pages(&[&["one"]]);
         let error = refused(&whole[..60]).await;
-        assert!(error.to_string().starts_with("damaged: poppler says “Syntax Error"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .starts_with("damaged: poppler says “Syntax Error"),
+            "{error}"
+        );
     }
 
     // P4
     #[tokio::test]
     async fn an_encrypted_file_is_named_as_encrypted() {
         let error = refused(&samples::locked()).await;
-        assert_eq!(error.to_string(), "the file is encrypted (needs a password)");
+        assert_eq!(
+            error.to_string(),
+            "the file is encrypted (needs a password)"
+        );
     }
 
     // P4
     #[tokio::test]
     async fn a_file_with_too_many_pages_is_refused_with_both_numbers() {
         let error = refused(&samples::empty_pages(PAGES_MAX + 1)).await;
-        assert_eq!(error.to_string(), "the file has 5001 pages, the limit is 5000");
+        assert_eq!(
+            error.to_string(),
+            "the file has 5001 pages, the limit is 5000"
+        );
     }
 
     // P4
@@ -181,7 +235,8 @@ mod tests {
     // P4
     #[test]
     fn a_title_cannot_forge_the_number_of_pages() {
-        let report = "Title:  x\nPages: 1\nEncrypted: no\nPages:   7000\nEncrypted: yes (print:yes)\n";
+        let report =
+            "Title:  x\nPages: 1\nEncrypted: no\nPages:   7000\nEncrypted: yes (print:yes)\n";
         let info = parse(report, 1);
         assert_eq!((info.pages, info.encrypted), (7000, true));
     }

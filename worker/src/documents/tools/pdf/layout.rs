@@ -51,7 +51,11 @@ const DEPTH_MAX: usize = 8;
 /// The text of a page: lines parted by a newline, paragraphs and bands by an empty line, table cells by a tab.
 pub(super) fn reading_order(lines: Vec<Line>) -> String {
     let height = median_height(&lines);
-    let mut page = Page { height, text: String::new(), last: None };
+    let mut page = Page {
+        height,
+        text: String::new(),
+        last: None,
+    };
     page.read(lines, 0);
     page.text
 }
@@ -94,7 +98,10 @@ impl Page {
         let mut bands: Vec<Band> = Vec::new();
         for row in rows(lines) {
             let mut new = self.band(row);
-            let joint = bands.last_mut().and_then(|last| self.joint_gutters(last, &new).map(|gutters| (last, gutters)));
+            let joint = bands.last_mut().and_then(|last| {
+                self.joint_gutters(last, &new)
+                    .map(|gutters| (last, gutters))
+            });
             if let Some((last, gutters)) = joint {
                 last.lines.extend(new.lines);
                 last.bottom = last.bottom.max(new.bottom);
@@ -113,7 +120,14 @@ impl Page {
     /// Lines right above a band of columns that stand over one of its later columns begin that column: it begins
     /// higher than the first, as beside a heading.
     fn take_back(&self, last: &mut Band, new: &mut Band) {
-        let Some((left, right)) = new.gutters.first().copied().filter(|_| last.gutters.is_empty()) else { return };
+        let Some((left, right)) = new
+            .gutters
+            .first()
+            .copied()
+            .filter(|_| last.gutters.is_empty())
+        else {
+            return;
+        };
         let first_column_ends = f32::midpoint(left, right);
         let mut top = top_of(&new.lines);
         while let Some(line) = last.lines.last() {
@@ -129,8 +143,15 @@ impl Page {
     }
 
     fn band(&self, row: Vec<Line>) -> Band {
-        let bottom = row.iter().map(|line| line.rect.bottom).fold(f32::MIN, f32::max);
-        Band { gutters: self.gutters(&row), lines: row, bottom }
+        let bottom = row
+            .iter()
+            .map(|line| line.rect.bottom)
+            .fold(f32::MIN, f32::max);
+        Band {
+            gutters: self.gutters(&row),
+            lines: row,
+            bottom,
+        }
     }
 
     /// The gutters of both together, if they are one band: `Some` and empty for two parts of a single column.
@@ -139,16 +160,21 @@ impl Page {
             (true, true) => Some(Vec::new()),
             (true, false) => None,
             (false, new_is_one_sided) => {
-                if new_is_one_sided && top_of(&new.lines) - last.bottom > APART_SHARE * self.height {
+                if new_is_one_sided && top_of(&new.lines) - last.bottom > APART_SHARE * self.height
+                {
                     return None;
                 }
-                Some(self.joined_gutters(&last.gutters, &new.lines)).filter(|gutters| !gutters.is_empty())
+                Some(self.joined_gutters(&last.gutters, &new.lines))
+                    .filter(|gutters| !gutters.is_empty())
             }
         }
     }
 
     fn joined_gutters(&self, gutters: &[(f32, f32)], lines: &[Line]) -> Vec<(f32, f32)> {
-        gutters.iter().filter_map(|gutter| self.narrowed(*gutter, lines)).collect()
+        gutters
+            .iter()
+            .filter_map(|gutter| self.narrowed(*gutter, lines))
+            .collect()
     }
 
     /// What these lines leave of a gutter, if it is still wide enough and none of them crosses it.
@@ -165,12 +191,17 @@ impl Page {
 
     /// The gaps between the lines of one row, seen from above.
     fn gutters(&self, row: &[Line]) -> Vec<(f32, f32)> {
-        let mut spans = row.iter().map(|line| (line.rect.left, line.rect.right)).collect::<Vec<_>>();
+        let mut spans = row
+            .iter()
+            .map(|line| (line.rect.left, line.rect.right))
+            .collect::<Vec<_>>();
         spans.sort_by(|one, other| one.0.total_cmp(&other.0));
         let mut gutters = Vec::new();
         let mut covered: Option<f32> = None;
         for (left, right) in spans {
-            if let Some(covered) = covered.filter(|covered| left - covered >= GUTTER_SHARE_MIN * self.height) {
+            if let Some(covered) =
+                covered.filter(|covered| left - covered >= GUTTER_SHARE_MIN * self.height)
+            {
                 gutters.push((covered, left));
             }
             covered = Some(covered.map_or(right, |covered| covered.max(right)));
@@ -190,7 +221,10 @@ impl Page {
             return false;
         }
         let all = cells.iter().map(|column| column.len()).sum::<usize>();
-        let level = cells.iter().map(|column| self.level_lines(column, columns)).sum::<usize>();
+        let level = cells
+            .iter()
+            .map(|column| self.level_lines(column, columns))
+            .sum::<usize>();
         level as f32 >= LEVEL_SHARE_MIN * all as f32
     }
 
@@ -198,7 +232,9 @@ impl Page {
     fn level_lines(&self, column: &[Line], columns: &[Vec<Line>]) -> usize {
         let mut middles = columns
             .iter()
-            .filter(|other| other.first().map(|line| line.order) != column.first().map(|line| line.order))
+            .filter(|other| {
+                other.first().map(|line| line.order) != column.first().map(|line| line.order)
+            })
             .flatten()
             .map(|line| line.rect.middle())
             .collect::<Vec<_>>();
@@ -207,14 +243,18 @@ impl Page {
         let is_level = |line: &&Line| {
             let middle = line.rect.middle();
             let next = middles.partition_point(|other| *other < middle - tolerance);
-            middles.get(next).is_some_and(|other| *other <= middle + tolerance)
+            middles
+                .get(next)
+                .is_some_and(|other| *other <= middle + tolerance)
         };
         column.iter().filter(is_level).count()
     }
 
     fn write_column(&mut self, lines: Vec<Line>) {
         for line in lines {
-            let is_same = self.last.is_some_and(|(block, last)| block == line.block || is_next(&last, &line.rect));
+            let is_same = self
+                .last
+                .is_some_and(|(block, last)| block == line.block || is_next(&last, &line.rect));
             self.write(if is_same { "\n" } else { "\n\n" }, &line.text);
             self.last = Some((line.block, line.rect));
         }
@@ -225,7 +265,10 @@ impl Page {
         let mut separator = "\n\n";
         for mut row in chunk_by_gap(lines, LEVEL_SHARE * self.height) {
             row.sort_by(|one, other| one.rect.left.total_cmp(&other.rect.left));
-            let cells = row.iter().map(|line| line.text.as_str()).collect::<Vec<_>>();
+            let cells = row
+                .iter()
+                .map(|line| line.text.as_str())
+                .collect::<Vec<_>>();
             self.write(separator, &cells.join("\t"));
             separator = "\n";
         }
@@ -243,11 +286,24 @@ impl Page {
 /// Lines that stand beside each other, from top to bottom; within a row in poppler's order. Two columns of text whose
 /// lines are not level are one row, since each line stands beside the next of the other column.
 fn rows(mut lines: Vec<Line>) -> Vec<Vec<Line>> {
-    lines.sort_by(|one, other| one.rect.top.total_cmp(&other.rect.top).then(one.order.cmp(&other.order)));
+    lines.sort_by(|one, other| {
+        one.rect
+            .top
+            .total_cmp(&other.rect.top)
+            .then(one.order.cmp(&other.order))
+    });
     let mut rows: Vec<Vec<Line>> = Vec::new();
     for line in lines {
         match rows.last_mut() {
-            Some(row) if row.iter().rev().take(NEIGHBOURS_MAX).any(|other| is_beside(other, &line)) => row.push(line),
+            Some(row)
+                if row
+                    .iter()
+                    .rev()
+                    .take(NEIGHBOURS_MAX)
+                    .any(|other| is_beside(other, &line)) =>
+            {
+                row.push(line)
+            }
             _ => rows.push(vec![line]),
         }
     }
@@ -264,14 +320,21 @@ fn is_beside(one: &Line, other: &Line) -> bool {
     let shared = one.bottom.min(other.bottom) - one.top.max(other.top);
     let height = one.height().min(other.height());
     let is_clear = one.right <= other.left || other.right <= one.left;
-    shared > if is_clear { TOUCH_SHARE_MAX } else { LEVEL_SHARE_OF_HEIGHT_MIN } * height
+    shared
+        > if is_clear {
+            TOUCH_SHARE_MAX
+        } else {
+            LEVEL_SHARE_OF_HEIGHT_MIN
+        } * height
 }
 
 /// Whether a line follows right below another of its kind.
 fn is_next(last: &Rect, line: &Rect) -> bool {
     let (height, other) = (last.height(), line.height());
     let is_under = line.left < last.right && last.left < line.right;
-    is_under && (line.top - last.bottom).abs() <= PARAGRAPH_SHARE_MIN * height && (height - other).abs() <= SAME_HEIGHT_SHARE * height
+    is_under
+        && (line.top - last.bottom).abs() <= PARAGRAPH_SHARE_MIN * height
+        && (height - other).abs() <= SAME_HEIGHT_SHARE * height
 }
 
 /// Parts sorted lines where the next middle is more than `gap` below the first of the row.
@@ -290,7 +353,10 @@ fn chunk_by_gap(lines: Vec<Line>, gap: f32) -> Vec<Vec<Line>> {
 fn columns(lines: Vec<Line>, gutters: &[(f32, f32)]) -> Vec<Vec<Line>> {
     let mut columns = vec![Vec::new(); gutters.len() + 1];
     for line in lines {
-        let index = gutters.iter().filter(|(left, right)| line.rect.left >= f32::midpoint(*left, *right)).count();
+        let index = gutters
+            .iter()
+            .filter(|(left, right)| line.rect.left >= f32::midpoint(*left, *right))
+            .count();
         columns[index].push(line);
     }
     columns.retain(|column| !column.is_empty());
@@ -298,13 +364,23 @@ fn columns(lines: Vec<Line>, gutters: &[(f32, f32)]) -> Vec<Vec<Line>> {
 }
 
 fn top_of(lines: &[Line]) -> f32 {
-    lines.iter().map(|line| line.rect.top).fold(f32::MAX, f32::min)
+    lines
+        .iter()
+        .map(|line| line.rect.top)
+        .fold(f32::MAX, f32::min)
 }
 
 fn median_height(lines: &[Line]) -> f32 {
-    let mut heights = lines.iter().map(|line| line.rect.height()).collect::<Vec<_>>();
+    let mut heights = lines
+        .iter()
+        .map(|line| line.rect.height())
+        .collect::<Vec<_>>();
     heights.sort_by(f32::total_cmp);
-    heights.get(heights.len() / 2).copied().unwrap_or(0.0).max(1.0)
+    heights
+        .get(heights.len() / 2)
+        .copied()
+        .unwrap_or(0.0)
+        .max(1.0)
 }
 
 #[cfg(test)]

@@ -37,20 +37,31 @@ pub(super) fn is_legible(text: &str) -> bool {
     let is_cipher = signs.latin >= LATIN_LETTERS_MIN
         && signs.latin * 100 >= signs.letters * 80
         && signs.vowels * 100 < signs.latin * VOWELS_PERCENT_MIN;
-    signs.bad * 100 <= signs.all * BAD_PERCENT_MAX && signs.letters * 100 >= signs.all * LETTERS_PERCENT_MIN && !is_cipher
+    signs.bad * 100 <= signs.all * BAD_PERCENT_MAX
+        && signs.letters * 100 >= signs.all * LETTERS_PERCENT_MIN
+        && !is_cipher
 }
 
 impl Signs {
     fn count(&mut self, c: char) {
         // Leaders and rules are drawn with these.
-        if c.is_whitespace() || matches!(c, '.' | '_' | '-' | '=' | '*' | '·' | '…' | '|' | '\u{2500}'..='\u{259f}') {
+        if c.is_whitespace()
+            || matches!(
+                c,
+                '.' | '_' | '-' | '=' | '*' | '·' | '…' | '|' | '\u{2500}'..='\u{259f}'
+            )
+        {
             return;
         }
         self.all += 1;
         self.bad += usize::from(is_bad(c));
-        self.letters += usize::from(c.is_alphanumeric() || unicode_normalization::char::is_combining_mark(c));
+        self.letters +=
+            usize::from(c.is_alphanumeric() || unicode_normalization::char::is_combining_mark(c));
         self.latin += usize::from(c.is_ascii_alphabetic());
-        self.vowels += usize::from(matches!(c.to_ascii_lowercase(), 'a' | 'e' | 'i' | 'o' | 'u' | 'y'));
+        self.vowels += usize::from(matches!(
+            c.to_ascii_lowercase(),
+            'a' | 'e' | 'i' | 'o' | 'u' | 'y'
+        ));
     }
 }
 

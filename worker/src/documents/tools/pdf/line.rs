@@ -43,7 +43,11 @@ const TORN_NEIGHBOURS_MAX: usize = 8;
 
 /// The lines of a page from the boxes of lines; what poppler has torn apart at an accent is joined.
 pub(super) fn lines(boxes: Vec<Boxes>) -> Vec<Line> {
-    mended(boxes).into_iter().enumerate().filter_map(|(order, boxes)| line(boxes, order)).collect()
+    mended(boxes)
+        .into_iter()
+        .enumerate()
+        .filter_map(|(order, boxes)| line(boxes, order))
+        .collect()
 }
 
 /// Poppler begins a new line at an accent, or at a letter that is drawn over another one.
@@ -69,12 +73,20 @@ impl Part {
     fn new(boxes: Boxes) -> Option<Self> {
         let rect = rect_of(&boxes.words)?;
         let is_torn = boxes.words.iter().any(|word| word.rect.width() < HAIR);
-        Some(Self { boxes, rect, is_torn })
+        Some(Self {
+            boxes,
+            rect,
+            is_torn,
+        })
     }
 
     fn with(mut self, other: Self) -> Self {
         self.boxes.words.extend(other.boxes.words);
-        Self { rect: self.rect.union(&other.rect), is_torn: true, ..self }
+        Self {
+            rect: self.rect.union(&other.rect),
+            is_torn: true,
+            ..self
+        }
     }
 
     fn is_other_part_of(&self, other: &Self) -> bool {
@@ -89,11 +101,17 @@ impl Part {
 
 fn other_part(whole: &[Part], part: &Part) -> Option<usize> {
     let from = whole.len().saturating_sub(TORN_NEIGHBOURS_MAX);
-    whole[from..].iter().rposition(|other| other.is_other_part_of(part)).map(|at| from + at)
+    whole[from..]
+        .iter()
+        .rposition(|other| other.is_other_part_of(part))
+        .map(|at| from + at)
 }
 
 fn rect_of(words: &[Word]) -> Option<Rect> {
-    words.iter().map(|word| word.rect).reduce(|one, other| one.union(&other))
+    words
+        .iter()
+        .map(|word| word.rect)
+        .reduce(|one, other| one.union(&other))
 }
 
 fn line(Boxes { words, block }: Boxes, order: usize) -> Option<Line> {
@@ -101,18 +119,28 @@ fn line(Boxes { words, block }: Boxes, order: usize) -> Option<Line> {
     let mut words = in_order(words);
     turn_clusters(&mut words);
     let usual = usual_gap(&words);
-    let mut line = Line { rect, text: String::new(), words: 1, block, order };
+    let mut line = Line {
+        rect,
+        text: String::new(),
+        words: 1,
+        block,
+        order,
+    };
     let mut last: Option<(Rect, char)> = None;
     for word in &words {
         let text = word.text.trim();
-        let Some((first, end)) = ends(text) else { continue };
+        let Some((first, end)) = ends(text) else {
+            continue;
+        };
         if last.is_some_and(|(rect, last)| is_apart(&rect, last, &word.rect, first, usual)) {
             line.text.push(' ');
             line.words += 1;
         }
         line.text.push_str(text);
         // What is drawn over the letter before it does not move the place from which the next gap is measured.
-        let reach = last.filter(|(rect, _)| rect.right > word.rect.right).map_or(word.rect, |(rect, _)| rect);
+        let reach = last
+            .filter(|(rect, _)| rect.right > word.rect.right)
+            .map_or(word.rect, |(rect, _)| rect);
         last = Some((reach, end));
     }
     Some(line)
@@ -124,17 +152,28 @@ fn in_order(words: Vec<Word>) -> Vec<Word> {
     if !words.iter().any(|word| word.rect.width() < HAIR) {
         return words;
     }
-    let is_base = |word: &&Word| word.rect.width() >= HAIR && word.text.chars().any(is_right_to_left);
-    let mut bases = words.iter().filter(is_base).map(|word| word.rect).collect::<Vec<_>>();
+    let is_base =
+        |word: &&Word| word.rect.width() >= HAIR && word.text.chars().any(is_right_to_left);
+    let mut bases = words
+        .iter()
+        .filter(is_base)
+        .map(|word| word.rect)
+        .collect::<Vec<_>>();
     bases.sort_by(|one, other| one.left.total_cmp(&other.left));
     let place = |word: &Word| {
         let at = word.rect.centre();
         let is_accent = word.rect.width() < HAIR && word.text.chars().all(is_combining_mark);
         let next = bases.partition_point(|base| base.left <= at);
-        let base = next.checked_sub(1).map(|n| bases[n]).filter(|base| is_accent && at < base.right);
+        let base = next
+            .checked_sub(1)
+            .map(|n| bases[n])
+            .filter(|base| is_accent && at < base.right);
         base.map_or(at, |base| base.centre().min(at) - HAIR)
     };
-    let mut placed = words.into_iter().map(|word| (place(&word), word)).collect::<Vec<_>>();
+    let mut placed = words
+        .into_iter()
+        .map(|word| (place(&word), word))
+        .collect::<Vec<_>>();
     placed.sort_by(|one, other| one.0.total_cmp(&other.0));
     placed.into_iter().map(|(_, word)| word).collect()
 }
@@ -142,10 +181,18 @@ fn in_order(words: Vec<Word>) -> Vec<Word> {
 /// Where each letter has a box of its own, a box with several is one glyph: a ligature, whose letters stand in the order
 /// of reading. They are turned into the order of all others.
 fn turn_clusters(words: &mut [Word]) {
-    let is_turned = |word: &&Word| word.text.chars().all(|c| is_right_to_left(c) || is_combining_mark(c));
+    let is_turned = |word: &&Word| {
+        word.text
+            .chars()
+            .all(|c| is_right_to_left(c) || is_combining_mark(c))
+    };
     let (mut single, mut several) = (0, 0);
     for word in words.iter().filter(is_turned) {
-        *(if word.text.chars().nth(1).is_some() { &mut several } else { &mut single }) += 1;
+        *(if word.text.chars().nth(1).is_some() {
+            &mut several
+        } else {
+            &mut single
+        }) += 1;
     }
     for word in words.iter_mut() {
         let is_cluster = single > several && is_turned(&&*word);
@@ -160,14 +207,25 @@ fn turn_clusters(words: &mut [Word]) {
 fn usual_gap(words: &[Word]) -> f32 {
     let mut gaps = Vec::new();
     for pair in words.windows(2) {
-        if ends(&pair[0].text).is_some_and(|(_, last)| is_dense(last)) && ends(&pair[1].text).is_some_and(|(first, _)| is_dense(first)) {
+        if ends(&pair[0].text).is_some_and(|(_, last)| is_dense(last))
+            && ends(&pair[1].text).is_some_and(|(first, _)| is_dense(first))
+        {
             gaps.push(gap(&pair[0].rect, &pair[1].rect));
         }
     }
     if gaps.is_empty() {
         return 0.0;
     }
-    let within = words.iter().map(|word| word.text.chars().filter(|c| is_dense(*c)).count().saturating_sub(1)).sum::<usize>();
+    let within = words
+        .iter()
+        .map(|word| {
+            word.text
+                .chars()
+                .filter(|c| is_dense(*c))
+                .count()
+                .saturating_sub(1)
+        })
+        .sum::<usize>();
     gaps.extend(std::iter::repeat_n(0.0, within));
     gaps.sort_by(f32::total_cmp);
     gaps[gaps.len() / 2]
@@ -191,10 +249,16 @@ fn is_apart(one: &Rect, last: char, other: &Rect, first: char, usual: f32) -> bo
     if is_dense(last) && is_dense(first) {
         return gap >= DENSE_SHARE_MIN * height && gap >= STRETCH * usual;
     }
-    let is_one_font = (one.top - other.top).abs() < HAIR && (one.bottom - other.bottom).abs() < HAIR;
+    let is_one_font =
+        (one.top - other.top).abs() < HAIR && (one.bottom - other.bottom).abs() < HAIR;
     // Other scripts are often drawn letter by letter, at places that are rounded.
     let is_narrow = is_one_font && last < SCRIPTS_OF_THE_EAST && first < SCRIPTS_OF_THE_EAST;
-    gap >= height * if is_narrow { NARROW_SHARE_MIN } else { SPACE_SHARE_MIN }
+    gap >= height
+        * if is_narrow {
+            NARROW_SHARE_MIN
+        } else {
+            SPACE_SHARE_MIN
+        }
 }
 
 /// Before it are Latin, Greek, Cyrillic and Armenian.

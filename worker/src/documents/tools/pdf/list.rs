@@ -60,13 +60,23 @@ impl ListedImage {
 
     /// What it covers of its page, in square inches; 0: not known.
     pub fn square_inches(&self) -> f32 {
-        let inches = |pixels: u32, ppi: u32| if ppi == 0 { 0.0 } else { pixels as f32 / ppi as f32 };
+        let inches = |pixels: u32, ppi: u32| {
+            if ppi == 0 {
+                0.0
+            } else {
+                pixels as f32 / ppi as f32
+            }
+        };
         inches(self.width, self.ppi.0) * inches(self.height, self.ppi.1)
     }
 
     /// Soft masks, masks and stencils are masks.
     pub fn role(&self) -> Role {
-        if self.kind == "image" { Role::Picture } else { Role::Mask }
+        if self.kind == "image" {
+            Role::Picture
+        } else {
+            Role::Mask
+        }
     }
 }
 
@@ -85,7 +95,11 @@ pub(super) fn parse(output: &str) -> BTreeMap<u32, Vec<ListedImage>> {
 /// `page num type width height color comp bpc enc interp object ID x-ppi y-ppi size ratio`; an inline image has one
 /// word in place of object and ID, so what follows them is counted from the end.
 fn parse_line(line: &str) -> Option<ListedImage> {
-    let mut ends = line.split_whitespace().rev().skip(2).map(|field| field.parse().unwrap_or(0));
+    let mut ends = line
+        .split_whitespace()
+        .rev()
+        .skip(2)
+        .map(|field| field.parse().unwrap_or(0));
     let (y_ppi, x_ppi) = (ends.next()?, ends.next()?);
     let mut fields = line.split_whitespace();
     let page = fields.next()?.parse().ok()?;
@@ -97,7 +111,17 @@ fn parse_line(line: &str) -> Option<ListedImage> {
     let _components = fields.next()?;
     let bits = fields.next()?.parse().unwrap_or(0);
     let encoding = fields.next()?.to_owned();
-    Some(ListedImage { page, index: 0, kind, width, height, colour, bits, encoding, ppi: (x_ppi, y_ppi) })
+    Some(ListedImage {
+        page,
+        index: 0,
+        kind,
+        width,
+        height,
+        colour,
+        bits,
+        encoding,
+        ppi: (x_ppi, y_ppi),
+    })
 }
 
 /// Poppler prints the file's claim as it stands: below zero is no size, and too large for the type is the largest.
@@ -125,10 +149,22 @@ page   num  type   width height color comp bpc  enc interp  object ID x-ppi y-pp
     #[test]
     fn images_are_numbered_within_their_page() {
         let pages = parse(LIST);
-        let index = |page: u32| pages[&page].iter().map(|image| (image.index, image.kind.as_str())).collect::<Vec<_>>();
+        let index = |page: u32| {
+            pages[&page]
+                .iter()
+                .map(|image| (image.index, image.kind.as_str()))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(index(24), [(0, "image"), (1, "smask")]);
         assert_eq!(index(31), [(0, "image"), (1, "image")]);
-        assert_eq!((pages[&24][0].width, pages[&24][0].height, pages[&31][0].bits), (180, 191, 1));
+        assert_eq!(
+            (
+                pages[&24][0].width,
+                pages[&24][0].height,
+                pages[&31][0].bits
+            ),
+            (180, 191, 1)
+        );
     }
 
     // X44

@@ -1,7 +1,14 @@
 //! Tiny PDF files written by hand for the tests, good ones and hostile ones.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-#![allow(clippy::disallowed_methods, reason = "the tests take the tools from the PATH of whoever runs them")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails by panicking"
+)]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the tests take the tools from the PATH of whoever runs them"
+)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -48,7 +55,10 @@ pub(super) fn pdf(objects: &[Vec<u8>], extra: &str) -> Vec<u8> {
         bytes.extend(b"\nendobj\n");
     }
     let start = bytes.len();
-    let trailer = format!("trailer\n<</Size {} /Root 1 0 R {extra}>>\nstartxref\n{start}\n%%EOF\n", objects.len() + 1);
+    let trailer = format!(
+        "trailer\n<</Size {} /Root 1 0 R {extra}>>\nstartxref\n{start}\n%%EOF\n",
+        objects.len() + 1
+    );
     bytes.extend(table.bytes().chain(trailer.bytes()));
     bytes
 }
@@ -63,7 +73,11 @@ pub(super) fn stream(dictionary: &str, content: &[u8]) -> Vec<u8> {
 /// A page for each list of lines, 14 points apart, Helvetica 12.
 pub(super) fn text_pages(pages: &[&[&str]]) -> Vec<u8> {
     let contents = pages.iter().map(|lines| {
-        let shown = lines.iter().map(|line| format!("({line}) Tj T* ")).collect::<Vec<_>>().concat();
+        let shown = lines
+            .iter()
+            .map(|line| format!("({line}) Tj T* "))
+            .collect::<Vec<_>>()
+            .concat();
         format!("BT /F 12 Tf 14 TL 50 750 Td {shown} ET")
     });
     drawn_pages(&contents.collect::<Vec<_>>())
@@ -91,9 +105,18 @@ pub(super) fn drawn_pages(contents: &[String]) -> Vec<u8> {
 
 /// Many empty pages.
 pub(in super::super::super) fn empty_pages(pages: u32) -> Vec<u8> {
-    let kids = (0..pages).map(|page| format!("{} 0 R ", page + 3)).collect::<Vec<_>>().concat();
-    let mut objects = vec![b"<</Type /Catalog /Pages 2 0 R>>".to_vec(), format!("<</Type /Pages /Kids [{kids}] /Count {pages}>>").into()];
-    objects.resize(pages as usize + 2, b"<</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100]>>".to_vec());
+    let kids = (0..pages)
+        .map(|page| format!("{} 0 R ", page + 3))
+        .collect::<Vec<_>>()
+        .concat();
+    let mut objects = vec![
+        b"<</Type /Catalog /Pages 2 0 R>>".to_vec(),
+        format!("<</Type /Pages /Kids [{kids}] /Count {pages}>>").into(),
+    ];
+    objects.resize(
+        pages as usize + 2,
+        b"<</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100]>>".to_vec(),
+    );
     pdf(&objects, "")
 }
 
@@ -106,20 +129,39 @@ pub(super) fn looped_page_tree() -> Vec<u8> {
 /// Encrypted (standard handler, revision 2) with a user password that nobody knows.
 pub(super) fn locked() -> Vec<u8> {
     let key = "41".repeat(32);
-    let encryption = format!("/Encrypt <</Filter /Standard /V 1 /R 2 /O <{key}> /U <{key}> /P -4>> /ID [<00><00>]");
-    pdf(&[b"<</Type /Catalog /Pages 2 0 R>>".to_vec(), b"<</Type /Pages /Kids [] /Count 0>>".to_vec()], &encryption)
+    let encryption = format!(
+        "/Encrypt <</Filter /Standard /V 1 /R 2 /O <{key}> /U <{key}> /P -4>> /ID [<00><00>]"
+    );
+    pdf(
+        &[
+            b"<</Type /Catalog /Pages 2 0 R>>".to_vec(),
+            b"<</Type /Pages /Kids [] /Count 0>>".to_vec(),
+        ],
+        &encryption,
+    )
 }
 
 /// A page that draws image objects `images` = (dictionary without length, content), and then `inline` operators.
 pub(super) fn image_page(images: &[(&str, &[u8])], inline: &str) -> Vec<u8> {
-    let names = (0..images.len()).map(|index| format!("/I{index} {} 0 R ", index + 5)).collect::<Vec<_>>().concat();
-    let drawn = (0..images.len()).map(|index| format!("q 50 0 0 50 10 10 cm /I{index} Do Q\n")).collect::<Vec<_>>().concat();
+    let names = (0..images.len())
+        .map(|index| format!("/I{index} {} 0 R ", index + 5))
+        .collect::<Vec<_>>()
+        .concat();
+    let drawn = (0..images.len())
+        .map(|index| format!("q 50 0 0 50 10 10 cm /I{index} Do Q\n"))
+        .collect::<Vec<_>>()
+        .concat();
     let mut objects = vec![
         b"<</Type /Catalog /Pages 2 0 R>>".to_vec(),
         b"<</Type /Pages /Kids [3 0 R] /Count 1>>".to_vec(),
         format!("<</Type /Page /Parent 2 0 R /MediaBox [0 0 100 100] /Resources <</XObject <<{names}>>>> /Contents 4 0 R>>").into(),
         stream("", format!("{drawn}{inline}").as_bytes()),
     ];
-    objects.extend(images.iter().map(|(dictionary, content)| stream(&format!("/Type /XObject /Subtype /Image {dictionary}"), content)));
+    objects.extend(images.iter().map(|(dictionary, content)| {
+        stream(
+            &format!("/Type /XObject /Subtype /Image {dictionary}"),
+            content,
+        )
+    }));
     pdf(&objects, "")
 }

@@ -44,47 +44,84 @@ pub struct Drawing {
 
 /// How to draw the page for OCR; `None`: its text is that of the file.
 pub fn drawing(text: &str, images: &[ListedImage], size: PageSize) -> Option<Drawing> {
-    let letters = text.chars().filter(|c| c.is_alphanumeric()).take(LETTERS_BESIDE_SCAN_MAX).count();
-    let share = images.iter().filter(|image| image.kind != "smask").map(ListedImage::square_inches).sum::<f32>() / size.area();
+    let letters = text
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .take(LETTERS_BESIDE_SCAN_MAX)
+        .count();
+    let share = images
+        .iter()
+        .filter(|image| image.kind != "smask")
+        .map(ListedImage::square_inches)
+        .sum::<f32>()
+        / size.area();
     (share >= SCAN_SHARE_MIN && letters < LETTERS_BESIDE_SCAN_MAX).then(|| scale(images, size))
 }
 
 /// How to draw a page whose text is drawn as lines and areas, or whose text cannot be trusted.
 pub fn whole_page(size: PageSize) -> Drawing {
-    Drawing { dpi: 0, ..scale(&[], size) }
+    Drawing {
+        dpi: 0,
+        ..scale(&[], size)
+    }
 }
 
 /// Whether what the page says may stand in what it draws: it has no letters, or hardly any and no pictures either.
 pub fn may_be_drawn(text: &str, images: &[ListedImage]) -> bool {
-    let letters = text.chars().filter(|c| c.is_alphanumeric()).take(LETTERS_FEW).count();
+    let letters = text
+        .chars()
+        .filter(|c| c.is_alphanumeric())
+        .take(LETTERS_FEW)
+        .count();
     letters == 0 || (letters < LETTERS_FEW && images.is_empty())
 }
 
 /// Whether a page can be a scan at all, before its size is known.
 pub fn may_be_scan(text: &str, images: &[ListedImage]) -> bool {
-    !images.is_empty() && text.chars().filter(|c| c.is_alphanumeric()).take(LETTERS_BESIDE_SCAN_MAX).count() < LETTERS_BESIDE_SCAN_MAX
+    !images.is_empty()
+        && text
+            .chars()
+            .filter(|c| c.is_alphanumeric())
+            .take(LETTERS_BESIDE_SCAN_MAX)
+            .count()
+            < LETTERS_BESIDE_SCAN_MAX
 }
 
 /// The scale by the picture that covers most of the page.
 fn scale(images: &[ListedImage], size: PageSize) -> Drawing {
-    let largest = images.iter().max_by(|one, other| one.square_inches().total_cmp(&other.square_inches()));
+    let largest = images
+        .iter()
+        .max_by(|one, other| one.square_inches().total_cmp(&other.square_inches()));
     let written_dpi = largest.map_or(0, ListedImage::dpi);
     let scanned_px = written_dpi as f32 * size.long();
     let is_unmarked = size.long() > SHEET_LONG_INCHES_MAX && written_dpi <= DPI_UNKNOWN_MAX;
-    let inches = if is_unmarked { SHEET_LONG_INCHES } else { size.long() };
+    let inches = if is_unmarked {
+        SHEET_LONG_INCHES
+    } else {
+        size.long()
+    };
     let wanted_px = OCR_DPI as f32 * inches;
     // A small page that holds many pixels is a sheet, too: no more of them are lost than OCR has use for.
     let sheet_px = scanned_px.min(OCR_DPI as f32 * SHEET_LONG_INCHES);
     let long_px = wanted_px.max(sheet_px).clamp(1.0, LONG_PX_MAX);
-    let dpi = if is_unmarked { (scanned_px / inches).round() as u32 } else { written_dpi };
-    Drawing { long_px: long_px.round() as u32, dpi }
+    let dpi = if is_unmarked {
+        (scanned_px / inches).round() as u32
+    } else {
+        written_dpi
+    };
+    Drawing {
+        long_px: long_px.round() as u32,
+        dpi,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const A4: PageSize = PageSize { inches: (8.27, 11.69) };
+    const A4: PageSize = PageSize {
+        inches: (8.27, 11.69),
+    };
 
     /// Strips that cover the whole page.
     fn strips(count: u32, dpi: u32, size: PageSize) -> Vec<ListedImage> {
@@ -107,17 +144,31 @@ mod tests {
     #[test]
     fn a_scan_is_drawn_at_the_resolution_of_ocr_whatever_it_says_of_its_own() {
         for (dpi, long_px) in [(100, 3_507), (150, 3_507), (300, 3_507), (600, 3_510)] {
-            assert_eq!(drawing("", &strips(7, dpi, A4), A4), Some(Drawing { long_px, dpi }));
+            assert_eq!(
+                drawing("", &strips(7, dpi, A4), A4),
+                Some(Drawing { long_px, dpi })
+            );
         }
         // 150 dpi, written as 72: the page claims to be twice as large.
-        let unmarked = PageSize { inches: (1_240.0 / 72.0, 1_754.0 / 72.0) };
-        let drawn = drawing("", &strips(1, 72, unmarked), unmarked).map(|drawing| (drawing.long_px, drawing.dpi));
+        let unmarked = PageSize {
+            inches: (1_240.0 / 72.0, 1_754.0 / 72.0),
+        };
+        let drawn = drawing("", &strips(1, 72, unmarked), unmarked)
+            .map(|drawing| (drawing.long_px, drawing.dpi));
         assert_eq!(drawn, Some((3_510, 150)));
         // And a whole sheet on a page as small as a card.
         let card = PageSize { inches: (2.0, 3.0) };
-        assert_eq!(drawing("", &strips(1, 1_200, card), card).map(|drawing| drawing.long_px), Some(3_510));
-        let mural = PageSize { inches: (100.0, 100.0) };
-        assert_eq!(drawing("", &strips(1, 300, mural), mural).map(|drawing| drawing.long_px), Some(6_250));
+        assert_eq!(
+            drawing("", &strips(1, 1_200, card), card).map(|drawing| drawing.long_px),
+            Some(3_510)
+        );
+        let mural = PageSize {
+            inches: (100.0, 100.0),
+        };
+        assert_eq!(
+            drawing("", &strips(1, 300, mural), mural).map(|drawing| drawing.long_px),
+            Some(6_250)
+        );
     }
 
     // X47
@@ -125,8 +176,17 @@ mod tests {
     fn a_page_that_hardly_says_anything_may_draw_what_it_says() {
         let strip = strips(1, 300, PageSize { inches: (0.5, 0.5) });
         assert!(may_be_drawn("", &[]) && may_be_drawn("– 7 –", &[]) && may_be_drawn("", &strip));
-        assert!(!may_be_drawn("Chapter 7", &strip) && !may_be_drawn("A line of text that is long enough", &[]));
-        assert_eq!(whole_page(A4), Drawing { long_px: 3_507, dpi: 0 });
+        assert!(
+            !may_be_drawn("Chapter 7", &strip)
+                && !may_be_drawn("A line of text that is long enough", &[])
+        );
+        assert_eq!(
+            whole_page(A4),
+            Drawing {
+                long_px: 3_507,
+                dpi: 0
+            }
+        );
     }
 
     // X44
@@ -135,7 +195,14 @@ mod tests {
         let text = "word ".repeat(100);
         assert_eq!(drawing(&text, &strips(1, 300, A4), A4), None);
         assert_eq!(drawing("", &[], A4), None);
-        assert!(drawing("Bates 000123, received 2 May 2024, page 1", &strips(3, 300, A4), A4).is_some());
+        assert!(
+            drawing(
+                "Bates 000123, received 2 May 2024, page 1",
+                &strips(3, 300, A4),
+                A4
+            )
+            .is_some()
+        );
         let logo = PageSize { inches: (0.5, 0.5) };
         assert_eq!(drawing("", &strips(1, 300, logo), A4), None);
         assert!(!may_be_scan(&text, &strips(1, 300, A4)) && may_be_scan("7", &strips(1, 300, A4)));

@@ -16,7 +16,8 @@ pub fn reduce(path: &Path, header: &PngHeader) -> Result<u32, ToolError> {
     if factor > 1 {
         let target = path.with_extension("reduced.png");
         write_reduced(path, &target, factor as usize)?;
-        std::fs::rename(&target, path).map_err(|source| ToolError::io("a picture could not be written", &source))?;
+        std::fs::rename(&target, path)
+            .map_err(|source| ToolError::io("a picture could not be written", &source))?;
     }
     Ok(factor)
 }
@@ -35,9 +36,20 @@ fn write_reduced(from: &Path, to: &Path, factor: usize) -> Result<(), ToolError>
     let mut rows = decoder.read_info().map_err(|error| unreadable(&error))?;
     let (colour, _) = rows.output_color_type();
     let parts = colour.samples();
-    let (width, height) = (rows.info().width as usize / factor, rows.info().height as usize / factor);
-    let mut encoder = Encoder::new(BufWriter::new(File::create(to).map_err(io)?), width as u32, height as u32);
-    encoder.set_color(if colour == ColorType::Indexed { ColorType::Rgb } else { colour });
+    let (width, height) = (
+        rows.info().width as usize / factor,
+        rows.info().height as usize / factor,
+    );
+    let mut encoder = Encoder::new(
+        BufWriter::new(File::create(to).map_err(io)?),
+        width as u32,
+        height as u32,
+    );
+    encoder.set_color(if colour == ColorType::Indexed {
+        ColorType::Rgb
+    } else {
+        colour
+    });
     encoder.set_depth(BitDepth::Eight);
     encoder.set_compression(Compression::Fast);
     let mut writer = encoder.write_header().map_err(|error| unwritable(&error))?;
@@ -47,10 +59,21 @@ fn write_reduced(from: &Path, to: &Path, factor: usize) -> Result<(), ToolError>
         sums.fill(0);
         for _ in 0..factor {
             let row = rows.next_row().map_err(|error| unreadable(&error))?;
-            add(&mut sums, row.map(|row| row.data().to_vec()).unwrap_or_default().as_slice(), parts, factor);
+            add(
+                &mut sums,
+                row.map(|row| row.data().to_vec())
+                    .unwrap_or_default()
+                    .as_slice(),
+                parts,
+                factor,
+            );
         }
-        let means = sums.iter().map(|sum| (sum / (factor * factor) as u32) as u8).collect::<Vec<_>>();
-        out.write_all(&means).map_err(|source| ToolError::io("a picture could not be written", &source))?;
+        let means = sums
+            .iter()
+            .map(|sum| (sum / (factor * factor) as u32) as u8)
+            .collect::<Vec<_>>();
+        out.write_all(&means)
+            .map_err(|source| ToolError::io("a picture could not be written", &source))?;
     }
     out.finish().map_err(|error| unwritable(&error))
 }
@@ -67,7 +90,10 @@ fn add(sums: &mut [u32], row: &[u8], parts: usize, factor: usize) {
 }
 
 fn unreadable(error: &png::DecodingError) -> ToolError {
-    ToolError::document(code::IMAGE_UNREADABLE, &format!("the image cannot be decoded: {error}"))
+    ToolError::document(
+        code::IMAGE_UNREADABLE,
+        &format!("the image cannot be decoded: {error}"),
+    )
 }
 
 fn unwritable(error: &png::EncodingError) -> ToolError {
@@ -80,7 +106,12 @@ mod tests {
     use super::*;
 
     fn header(width: u32, height: u32) -> PngHeader {
-        PngHeader { width, height, bytes: 1, bytes_per_pixel: 1 }
+        PngHeader {
+            width,
+            height,
+            bytes: 1,
+            bytes_per_pixel: 1,
+        }
     }
 
     // X52
@@ -102,8 +133,16 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (from, to) = (folder.path().join("a.png"), folder.path().join("b.png"));
         for (picture, expected) in [
-            (image::DynamicImage::from(image::GrayImage::from_fn(5, 4, |x, y| image::Luma([(10 * x + y) as u8]))), [5, 25, 7, 27].to_vec()),
-            (image::RgbImage::from_fn(4, 2, |x, _| image::Rgb([200, x as u8, 0])).into(), vec![200, 0, 0, 200, 2, 0]),
+            (
+                image::DynamicImage::from(image::GrayImage::from_fn(5, 4, |x, y| {
+                    image::Luma([(10 * x + y) as u8])
+                })),
+                [5, 25, 7, 27].to_vec(),
+            ),
+            (
+                image::RgbImage::from_fn(4, 2, |x, _| image::Rgb([200, x as u8, 0])).into(),
+                vec![200, 0, 0, 200, 2, 0],
+            ),
         ] {
             picture.save(&from).unwrap();
             write_reduced(&from, &to, 2).unwrap();
@@ -116,9 +155,16 @@ mod tests {
     fn a_picture_that_is_cut_off_is_an_error_of_the_picture() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.png");
-        image::GrayImage::from_pixel(300, 300, image::Luma([9])).save(&path).unwrap();
+        image::GrayImage::from_pixel(300, 300, image::Luma([9]))
+            .save(&path)
+            .unwrap();
         let whole = std::fs::read(&path).unwrap();
         std::fs::write(&path, &whole[..whole.len() / 2]).unwrap();
-        assert!(write_reduced(&path, &folder.path().join("b.png"), 2).unwrap_err().document_code().is_some());
+        assert!(
+            write_reduced(&path, &folder.path().join("b.png"), 2)
+                .unwrap_err()
+                .document_code()
+                .is_some()
+        );
     }
 }

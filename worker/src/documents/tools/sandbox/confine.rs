@@ -21,7 +21,9 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use rustix::process::{Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, getppid, getrlimit, set_parent_process_death_signal, setrlimit,
+};
 
 /// As the first argument of this program: be the helper.
 pub(super) const ARGUMENT: &str = "__tool";
@@ -54,7 +56,11 @@ pub fn helper() -> Option<ExitCode> {
         return None;
     }
     let rest: Vec<OsString> = arguments.collect();
-    let failed = if rest.first().is_some_and(|first| first == PROBE) { probe() } else { become_tool(rest) };
+    let failed = if rest.first().is_some_and(|first| first == PROBE) {
+        probe()
+    } else {
+        become_tool(rest)
+    };
     match failed {
         Ok(code) => Some(code),
         Err(reason) => {
@@ -66,7 +72,11 @@ pub fn helper() -> Option<ExitCode> {
 
 /// Takes everything from this process, and prints what the kernel has taken.
 fn probe() -> Result<ExitCode, String> {
-    println!("landlock={} seccomp={}", files::take(&[], &[])?, calls::take()?);
+    println!(
+        "landlock={} seccomp={}",
+        files::take(&[], &[])?,
+        calls::take()?
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,12 +84,19 @@ fn become_tool(arguments: Vec<OsString>) -> Result<ExitCode, String> {
     let order = read(arguments).ok_or("it was called wrongly")?;
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| e.to_string())?;
     // The worker may have died before that was said.
-    if getppid().map(Pid::as_raw_nonzero).map(std::num::NonZero::get) != Some(order.parent) {
+    if getppid()
+        .map(Pid::as_raw_nonzero)
+        .map(std::num::NonZero::get)
+        != Some(order.parent)
+    {
         return Err("the worker is gone".to_owned());
     }
     let mut command = Command::new(&order.program);
     command.args(&order.arguments);
-    files::take(&files::readable(&order.program, &order.data_dir), std::slice::from_ref(&order.work_dir))?;
+    files::take(
+        &files::readable(&order.program, &order.data_dir),
+        std::slice::from_ref(&order.work_dir),
+    )?;
     calls::take()?;
     // Last, and with everything at hand that is needed to go on: the limits are the tool's, and tight.
     limit(Resource::Core, 0, 0);
@@ -87,7 +104,11 @@ fn become_tool(arguments: Vec<OsString>) -> Result<ExitCode, String> {
     // The soft limit comes first, so that the signal is SIGXCPU, which tells its reason, and not SIGKILL, which does not.
     limit(Resource::Cpu, order.cpu_s, order.cpu_s + 1);
     limit(Resource::As, order.memory_bytes, order.memory_bytes);
-    Err(format!("{} could not be started: {}", order.program.display(), command.exec()))
+    Err(format!(
+        "{} could not be started: {}",
+        order.program.display(),
+        command.exec()
+    ))
 }
 
 fn read(arguments: Vec<OsString>) -> Option<Order> {
@@ -111,5 +132,11 @@ fn read(arguments: Vec<OsString>) -> Option<Order> {
 /// A refused limit is passed over: a tighter one is in force already.
 fn limit(resource: Resource, current: u64, maximum: u64) {
     let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
-    let _ = setrlimit(resource, Rlimit { current: Some(current.min(most)), maximum: Some(maximum.min(most)) });
+    let _ = setrlimit(
+        resource,
+        Rlimit {
+            current: Some(current.min(most)),
+            maximum: Some(maximum.min(most)),
+        },
+    );
 }

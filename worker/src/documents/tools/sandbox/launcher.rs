@@ -70,14 +70,23 @@ impl Launcher {
     /// What the helper says of this machine; `None`: nothing.
     #[cfg(target_os = "linux")]
     fn asked(&self) -> Option<Isolation> {
-        let Self::Helper(program) = self else { return None };
+        let Self::Helper(program) = self else {
+            return None;
+        };
         let mut command = Command::new(program);
-        command.args([super::confine::ARGUMENT, super::confine::PROBE]).env_clear().stdin(Stdio::null()).stderr(Stdio::null());
+        command
+            .args([super::confine::ARGUMENT, super::confine::PROBE])
+            .env_clear()
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
         let (answer, heard) = mpsc::channel();
         // Without a deadline of its own; a helper that hangs keeps this thread and nothing else.
         std::thread::spawn(move || answer.send(command.output()));
         let said = String::from_utf8(heard.recv_timeout(ASK_DEADLINE).ok()?.ok()?.stdout).ok()?;
-        let word = |name: &str| said.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());
+        let word = |name: &str| {
+            said.split_whitespace()
+                .find_map(|word| word.strip_prefix(name)?.parse().ok())
+        };
         Some(Isolation::by(word("landlock=")?, word("seccomp=")?))
     }
 
@@ -87,14 +96,26 @@ impl Launcher {
     }
 
     /// The command that becomes `program` within `limits`, without its folder, environment and pipes.
-    pub(super) fn command(&self, program: &Path, limits: &Limits, work_dir: &Path, data_dir: Option<&Path>) -> Command {
+    pub(super) fn command(
+        &self,
+        program: &Path,
+        limits: &Limits,
+        work_dir: &Path,
+        data_dir: Option<&Path>,
+    ) -> Command {
         match self {
             Self::Shell => shell(program, limits),
             #[cfg(target_os = "linux")]
             Self::Helper(helper) => {
                 let mut command = Command::new(helper);
-                command.arg(super::confine::ARGUMENT).args(limits.helper_arguments());
-                command.arg(std::process::id().to_string()).arg(work_dir).arg(data_dir.unwrap_or(Path::new(""))).arg(program);
+                command
+                    .arg(super::confine::ARGUMENT)
+                    .args(limits.helper_arguments());
+                command
+                    .arg(std::process::id().to_string())
+                    .arg(work_dir)
+                    .arg(data_dir.unwrap_or(Path::new("")))
+                    .arg(program);
                 command
             }
             #[cfg(not(target_os = "linux"))]
@@ -106,7 +127,10 @@ impl Launcher {
 fn shell(program: &Path, limits: &Limits) -> Command {
     let mut command = Command::new("/bin/sh");
     let script: [OsString; 3] = ["-c", SCRIPT, "sh"].map(OsStr::new).map(Into::into);
-    command.args(script).args(limits.shell_arguments()).arg(program);
+    command
+        .args(script)
+        .args(limits.shell_arguments())
+        .arg(program);
     command
 }
 
@@ -114,17 +138,30 @@ impl Isolation {
     /// With the helper. No Landlock forbids every change of a file, and an old one hardly any but to write: that takes both.
     #[cfg(target_os = "linux")]
     fn by(landlock: bool, seccomp: bool) -> Self {
-        Self { files: landlock && seccomp, others: seccomp, life: true }
+        Self {
+            files: landlock && seccomp,
+            others: seccomp,
+            life: true,
+        }
     }
 
     /// What a tool can do here although it should not; empty: nothing.
     pub fn gaps(self) -> Vec<&'static str> {
         let gaps = [
-            (self.files, "read and write what the worker's user may, its environment included"),
-            (self.others, "reach the network, and stop what the worker's user may"),
+            (
+                self.files,
+                "read and write what the worker's user may, its environment included",
+            ),
+            (
+                self.others,
+                "reach the network, and stop what the worker's user may",
+            ),
             (self.life, "outlive the worker"),
         ];
-        gaps.into_iter().filter(|(closed, _)| !closed).map(|(_, gap)| gap).collect()
+        gaps.into_iter()
+            .filter(|(closed, _)| !closed)
+            .map(|(_, gap)| gap)
+            .collect()
     }
 }
 
@@ -137,9 +174,21 @@ mod tests {
     fn a_program_that_is_no_helper_is_not_asked_to_start_tools_and_all_gaps_are_named() {
         for program in ["/bin/true", "/nowhere/millstream"] {
             let (launcher, isolation) = Launcher::Helper(program.into()).tried();
-            assert_eq!((launcher, isolation.gaps().len()), (Launcher::Shell, 3), "{program}");
+            assert_eq!(
+                (launcher, isolation.gaps().len()),
+                (Launcher::Shell, 3),
+                "{program}"
+            );
         }
-        assert!(Isolation { files: true, others: true, life: true }.gaps().is_empty());
+        assert!(
+            Isolation {
+                files: true,
+                others: true,
+                life: true
+            }
+            .gaps()
+            .is_empty()
+        );
     }
 
     // X70
@@ -147,6 +196,14 @@ mod tests {
     #[test]
     fn x70_files_are_called_confined_only_where_both_landlock_and_seccomp_are() {
         let gaps = |landlock, seccomp| Isolation::by(landlock, seccomp).gaps().len();
-        assert_eq!([gaps(true, true), gaps(true, false), gaps(false, true), gaps(false, false)], [0, 2, 1, 2]);
+        assert_eq!(
+            [
+                gaps(true, true),
+                gaps(true, false),
+                gaps(false, true),
+                gaps(false, false)
+            ],
+            [0, 2, 1, 2]
+        );
     }
 }

@@ -37,50 +37,93 @@ const fn wall(cpu_s: u64) -> Duration {
 
 impl Limits {
     /// `pdfinfo` reads the trailer and the page tree: milliseconds, except on a file made to be slow.
-    pub const INSPECT: Self =
-        Self { cpu_s: 10, memory_bytes_max: 512 * MIB, file_bytes_max: 0, wall: wall(10), stdout_bytes_max: MIB as usize };
+    pub const INSPECT: Self = Self {
+        cpu_s: 10,
+        memory_bytes_max: 512 * MIB,
+        file_bytes_max: 0,
+        wall: wall(10),
+        stdout_bytes_max: MIB as usize,
+    };
 
     /// `pdftotext` on one slice of pages: 117 dense pages take 0.6 s. Word boxes are about 15 bytes per byte of
     /// text, and 16 MiB are a million letters; a longer slice is halved, so only a single page can hit that. A worker
     /// holds the boxes of several files at once.
-    pub const TEXT: Self =
-        Self { cpu_s: 60, memory_bytes_max: 768 * MIB, file_bytes_max: 0, wall: wall(60), stdout_bytes_max: 16 * MIB as usize };
+    pub const TEXT: Self = Self {
+        cpu_s: 60,
+        memory_bytes_max: 768 * MIB,
+        file_bytes_max: 0,
+        wall: wall(60),
+        stdout_bytes_max: 16 * MIB as usize,
+    };
 
     /// `pdfimages -list` decodes no pixels. 8 MiB are about 80,000 images.
-    pub const LIST_IMAGES: Self =
-        Self { cpu_s: 30, memory_bytes_max: 512 * MIB, file_bytes_max: 0, wall: wall(30), stdout_bytes_max: 8 * MIB as usize };
+    pub const LIST_IMAGES: Self = Self {
+        cpu_s: 30,
+        memory_bytes_max: 512 * MIB,
+        file_bytes_max: 0,
+        wall: wall(30),
+        stdout_bytes_max: 8 * MIB as usize,
+    };
 
     /// `pdfimages -png` on one page: compressing 40 megapixels takes about 10 s. 256 MiB are more than 40 megapixels
     /// of incompressible RGB; one image is decoded at a time, in memory for JPEG 2000 and JBIG2.
-    pub const EXTRACT_IMAGES: Self =
-        Self { cpu_s: 60, memory_bytes_max: 1024 * MIB, file_bytes_max: 256 * MIB, wall: wall(60), stdout_bytes_max: MIB as usize };
+    pub const EXTRACT_IMAGES: Self = Self {
+        cpu_s: 60,
+        memory_bytes_max: 1024 * MIB,
+        file_bytes_max: 256 * MIB,
+        wall: wall(60),
+        stdout_bytes_max: MIB as usize,
+    };
 
     /// `pdftoppm` on one page: a scan of 300 dpi takes 0.5 s. The largest picture, 40 megapixels of grey, fits into a
     /// file of 64 MiB.
-    pub const RENDER: Self =
-        Self { cpu_s: 60, memory_bytes_max: 1024 * MIB, file_bytes_max: 64 * MIB, wall: wall(60), stdout_bytes_max: MIB as usize };
+    pub const RENDER: Self = Self {
+        cpu_s: 60,
+        memory_bytes_max: 1024 * MIB,
+        file_bytes_max: 64 * MIB,
+        wall: wall(60),
+        stdout_bytes_max: MIB as usize,
+    };
 
     /// Tesseract on one image: a page of 300 dpi takes 2 s of CPU, a page of noise a hundred times that. An image
     /// that needs more than a minute holds no text worth it. Leptonica keeps several copies at 4 bytes a pixel.
-    pub const OCR: Self =
-        Self { cpu_s: 60, memory_bytes_max: 1536 * MIB, file_bytes_max: 0, wall: wall(60), stdout_bytes_max: 16 * MIB as usize };
+    pub const OCR: Self = Self {
+        cpu_s: 60,
+        memory_bytes_max: 1536 * MIB,
+        file_bytes_max: 0,
+        wall: wall(60),
+        stdout_bytes_max: 16 * MIB as usize,
+    };
 
     /// All of them.
     #[cfg(test)]
-    pub(super) const ALL: [Self; 6] = [Self::INSPECT, Self::TEXT, Self::LIST_IMAGES, Self::EXTRACT_IMAGES, Self::RENDER, Self::OCR];
+    pub(super) const ALL: [Self; 6] = [
+        Self::INSPECT,
+        Self::TEXT,
+        Self::LIST_IMAGES,
+        Self::EXTRACT_IMAGES,
+        Self::RENDER,
+        Self::OCR,
+    ];
 
     /// The arguments of the helper, in its order, in seconds and bytes.
     #[cfg(target_os = "linux")]
     pub(super) fn helper_arguments(&self) -> [OsString; 3] {
-        [self.cpu_s, self.memory_bytes_max, self.file_bytes_max].map(|number| number.to_string().into())
+        [self.cpu_s, self.memory_bytes_max, self.file_bytes_max]
+            .map(|number| number.to_string().into())
     }
 
     /// The arguments of the shell script, in its order and units.
     pub(super) fn shell_arguments(&self) -> [OsString; 3] {
         [
             self.cpu_s.to_string().into(),
-            (self.memory_bytes_max / ULIMIT_MEMORY_UNIT).to_string().into(),
-            self.file_bytes_max.div_ceil(ULIMIT_FILE_UNIT).to_string().into(),
+            (self.memory_bytes_max / ULIMIT_MEMORY_UNIT)
+                .to_string()
+                .into(),
+            self.file_bytes_max
+                .div_ceil(ULIMIT_FILE_UNIT)
+                .to_string()
+                .into(),
         ]
     }
 }

@@ -6,22 +6,42 @@ fn found(text: &str) -> Vec<String> {
     let shown = |one: &Option<String>| one.clone().unwrap_or_else(|| "-".to_owned());
     products(text)
         .iter()
-        .map(|one| format!("{} | {} | {} {}", one.name, shown(&one.sku), shown(&one.price), shown(&one.currency)))
+        .map(|one| {
+            format!(
+                "{} | {} | {} {}",
+                one.name,
+                shown(&one.sku),
+                shown(&one.price),
+                shown(&one.currency)
+            )
+        })
         .collect()
 }
 
 // P2
 #[test]
 fn rows_with_name_number_and_price_are_products() {
-    let text =
-        "Hexagon bolt M8 x 40\tAB-1234\t100 pcs\t12.50 €\nNX2000 Drill hammer, 800 W ..... $1,299.00\nLack varnish 2,5 l – 14,90 EUR";
-    let expected =
-        ["Hexagon bolt M8 x 40 | AB-1234 | 12.50 EUR", "Drill hammer, 800 W | NX2000 | 1299.00 USD", "Lack varnish | - | 14.90 EUR"];
+    let text = "Hexagon bolt M8 x 40\tAB-1234\t100 pcs\t12.50 €\nNX2000 Drill hammer, 800 W ..... $1,299.00\nLack varnish 2,5 l – 14,90 EUR";
+    let expected = [
+        "Hexagon bolt M8 x 40 | AB-1234 | 12.50 EUR",
+        "Drill hammer, 800 W | NX2000 | 1299.00 USD",
+        "Lack varnish | - | 14.90 EUR",
+    ];
     assert_eq!(found(text), expected);
     let first = products(text).remove(0);
-    assert_eq!((first.quantity.as_deref(), first.unit.as_deref(), first.size.as_deref()), (Some("100"), Some("pcs"), Some("M8 x 40")));
+    assert_eq!(
+        (
+            first.quantity.as_deref(),
+            first.unit.as_deref(),
+            first.size.as_deref()
+        ),
+        (Some("100"), Some("pcs"), Some("M8 x 40"))
+    );
     let last = products(text).remove(2);
-    assert_eq!((last.quantity.as_deref(), last.unit.as_deref()), (Some("2.50"), Some("l")));
+    assert_eq!(
+        (last.quantity.as_deref(), last.unit.as_deref()),
+        (Some("2.50"), Some("l"))
+    );
 }
 
 // P2
@@ -30,7 +50,10 @@ fn bare_amounts_are_prices_below_a_head_that_says_so() {
     let rows = "Steel nut\tAB-1\t0.80\nWasher\tAB-2\t1.234,50";
     assert_eq!(found(rows), Vec::<String>::new());
     let table = format!("Name\tSKU\tPrice (EUR)\n{rows}");
-    assert_eq!(found(&table), ["Steel nut | AB-1 | 0.80 EUR", "Washer | AB-2 | 1234.50 EUR"]);
+    assert_eq!(
+        found(&table),
+        ["Steel nut | AB-1 | 0.80 EUR", "Washer | AB-2 | 1234.50 EUR"]
+    );
 }
 
 // P2
@@ -44,7 +67,10 @@ fn a_sheet_of_labelled_facts_is_one_product() {
 // P2
 #[test]
 fn a_price_below_its_name_belongs_to_it() {
-    assert_eq!(found("Garden chair “Lisa”\nonly 49 €"), ["Garden chair “Lisa | - | 49 EUR"].map(|one| one.replace("Lisa", "Lisa”")));
+    assert_eq!(
+        found("Garden chair “Lisa”\nonly 49 €"),
+        ["Garden chair “Lisa | - | 49 EUR"].map(|one| one.replace("Lisa", "Lisa”"))
+    );
 }
 
 // P2
@@ -67,13 +93,25 @@ fn totals_sentences_and_figures_are_no_products() {
 // P4
 #[test]
 fn the_number_of_products_is_bounded() {
-    let text = (0..10_000).map(|n| format!("Part number {n} costs 1.00 €\n")).collect::<Vec<_>>().concat();
+    let text = (0..10_000)
+        .map(|n| format!("Part number {n} costs 1.00 €\n"))
+        .collect::<Vec<_>>()
+        .concat();
     assert_eq!(products(&text).len(), LINES_MAX);
 }
 
 // P2
 #[test]
 fn every_pattern_compiles() {
-    let patterns = [&SKU_NAMED, &SKU_SHAPED, &SIZE, &QUANTITY, &PRICE_WORD, &BARE_AMOUNT, &CURRENCY, &LABEL];
+    let patterns = [
+        &SKU_NAMED,
+        &SKU_SHAPED,
+        &SIZE,
+        &QUANTITY,
+        &PRICE_WORD,
+        &BARE_AMOUNT,
+        &CURRENCY,
+        &LABEL,
+    ];
     assert!(patterns.iter().all(|pattern| pattern.is_some()));
 }

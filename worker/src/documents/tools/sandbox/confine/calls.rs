@@ -10,15 +10,20 @@
 use std::collections::BTreeMap;
 
 use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
-    apply_filter,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch, apply_filter,
 };
 
 type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 
 /// Sockets, and what makes them without asking for one.
-const SOCKETS: [i64; 5] =
-    [libc::SYS_socket, libc::SYS_socketpair, libc::SYS_io_uring_setup, libc::SYS_io_uring_enter, libc::SYS_io_uring_register];
+const SOCKETS: [i64; 5] = [
+    libc::SYS_socket,
+    libc::SYS_socketpair,
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+];
 
 /// What reaches into other processes, or slows them.
 const PROCESSES: [i64; 23] = [
@@ -77,12 +82,25 @@ const FILES: [i64; 18] = [
 
 /// The older forms of these, which newer kinds of machines never had.
 #[cfg(target_arch = "x86_64")]
-const FILES_OLD: [i64; 6] = [libc::SYS_chmod, libc::SYS_chown, libc::SYS_lchown, libc::SYS_utime, libc::SYS_utimes, libc::SYS_futimesat];
+const FILES_OLD: [i64; 6] = [
+    libc::SYS_chmod,
+    libc::SYS_chown,
+    libc::SYS_lchown,
+    libc::SYS_utime,
+    libc::SYS_utimes,
+    libc::SYS_futimesat,
+];
 #[cfg(not(target_arch = "x86_64"))]
 const FILES_OLD: [i64; 0] = [];
 
 /// Name a process first. `rt_sigqueueinfo` too: `sigqueue` to oneself.
-const SIGNALS: [i64; 5] = [libc::SYS_kill, libc::SYS_tkill, libc::SYS_tgkill, libc::SYS_rt_sigqueueinfo, libc::SYS_rt_tgsigqueueinfo];
+const SIGNALS: [i64; 5] = [
+    libc::SYS_kill,
+    libc::SYS_tkill,
+    libc::SYS_tgkill,
+    libc::SYS_rt_sigqueueinfo,
+    libc::SYS_rt_tgsigqueueinfo,
+];
 
 /// The bit that marks a call of the x32 table, which some kernels of x86-64 have beside the usual one.
 const X32: i64 = 0x4000_0000;
@@ -91,10 +109,16 @@ const X32_OWN: std::ops::Range<i64> = 512..550;
 
 /// From now on. False: this kind of machine has no filter. A call of another architecture's table kills the process.
 pub(super) fn take() -> Result<bool, String> {
-    let Ok(architecture) = TargetArch::try_from(std::env::consts::ARCH) else { return Ok(false) };
+    let Ok(architecture) = TargetArch::try_from(std::env::consts::ARCH) else {
+        return Ok(false);
+    };
     let refusal = SeccompAction::Errno(libc::EPERM.cast_unsigned());
-    let filter = rules().and_then(|rules| SeccompFilter::new(with_x32(rules), SeccompAction::Allow, refusal, architecture));
-    let program: BpfProgram = filter.and_then(TryInto::try_into).map_err(|e| e.to_string())?;
+    let filter = rules().and_then(|rules| {
+        SeccompFilter::new(with_x32(rules), SeccompAction::Allow, refusal, architecture)
+    });
+    let program: BpfProgram = filter
+        .and_then(TryInto::try_into)
+        .map_err(|e| e.to_string())?;
     // A kernel that was built without it says so, and is named in the log and by the doctor.
     Ok(apply_filter(&program).is_ok())
 }
@@ -109,7 +133,13 @@ fn rules() -> Result<Rules, BackendError> {
     // Zero is the process that asks.
     rules.insert(libc::SYS_prlimit64, vec![case(0, SeccompCmpOp::Ne, 0)?]);
     // With an owner of a descriptor, the kernel would send the signals.
-    rules.insert(libc::SYS_fcntl, vec![case(1, SeccompCmpOp::Eq, F_SETOWN)?, case(1, SeccompCmpOp::Eq, F_SETOWN_EX)?]);
+    rules.insert(
+        libc::SYS_fcntl,
+        vec![
+            case(1, SeccompCmpOp::Eq, F_SETOWN)?,
+            case(1, SeccompCmpOp::Eq, F_SETOWN_EX)?,
+        ],
+    );
     rules.insert(libc::SYS_openat, emptied_unwritten(2)?);
     #[cfg(target_arch = "x86_64")]
     rules.insert(libc::SYS_open, emptied_unwritten(1)?);
@@ -123,13 +153,22 @@ const F_SETOWN_EX: u32 = 15;
 /// To open a file emptied, and not for writing: before Linux 6.2 Landlock asks only whether it may be read, or nothing.
 fn emptied_unwritten(flags: u8) -> Result<Vec<SeccompRule>, BackendError> {
     let mask = u64::from((libc::O_TRUNC | libc::O_ACCMODE).cast_unsigned());
-    let neither = [libc::O_RDONLY, libc::O_ACCMODE].map(|mode| (libc::O_TRUNC | mode).cast_unsigned());
-    neither.into_iter().map(|asked| case(flags, SeccompCmpOp::MaskedEq(mask), asked)).collect()
+    let neither =
+        [libc::O_RDONLY, libc::O_ACCMODE].map(|mode| (libc::O_TRUNC | mode).cast_unsigned());
+    neither
+        .into_iter()
+        .map(|asked| case(flags, SeccompCmpOp::MaskedEq(mask), asked))
+        .collect()
 }
 
 /// The kernel reads these arguments as 32 bits.
 fn case(argument: u8, is: SeccompCmpOp, value: u32) -> Result<SeccompRule, BackendError> {
-    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, is, value.into())?])
+    SeccompRule::new(vec![SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        is,
+        value.into(),
+    )?])
 }
 
 /// The same by the other table.
@@ -137,7 +176,10 @@ fn with_x32(rules: Rules) -> Rules {
     if !cfg!(target_arch = "x86_64") {
         return rules;
     }
-    let same = rules.iter().map(|(call, cases)| (call | X32, cases.clone())).collect::<Vec<_>>();
+    let same = rules
+        .iter()
+        .map(|(call, cases)| (call | X32, cases.clone()))
+        .collect::<Vec<_>>();
     let own = X32_OWN.map(|call| (call | X32, Vec::new()));
     rules.into_iter().chain(same).chain(own).collect()
 }
@@ -178,10 +220,22 @@ mod tests {
         let (_folder, path) = file();
         let at = path.clone();
         filtered(move || {
-            let emptied = |mode| rustix::fs::open(&at, mode | OFlags::TRUNC, Mode::empty()).map(drop);
-            assert_eq!([OFlags::RDONLY, OFlags::RWMODE].map(emptied), [Err(Errno::PERM); 2]);
-            let times =
-                Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: 0 }, last_modification: Timespec { tv_sec: 0, tv_nsec: 0 } };
+            let emptied =
+                |mode| rustix::fs::open(&at, mode | OFlags::TRUNC, Mode::empty()).map(drop);
+            assert_eq!(
+                [OFlags::RDONLY, OFlags::RWMODE].map(emptied),
+                [Err(Errno::PERM); 2]
+            );
+            let times = Timestamps {
+                last_access: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                },
+                last_modification: Timespec {
+                    tv_sec: 0,
+                    tv_nsec: 0,
+                },
+            };
             let read = rustix::fs::open(&at, OFlags::RDONLY, Mode::empty()).unwrap();
             let refused = [
                 rustix::fs::chmod(&at, Mode::from(0o777)),
@@ -195,18 +249,33 @@ mod tests {
             // The one call that nothing here can make without unsafe code: by the name of a file.
             assert!(!truncated_by_name(&at));
             assert_eq!(std::fs::read_to_string(&at).unwrap(), "whole");
-            std::fs::OpenOptions::new().write(true).open(&at).unwrap().set_len(1).unwrap();
+            std::fs::OpenOptions::new()
+                .write(true)
+                .open(&at)
+                .unwrap()
+                .set_len(1)
+                .unwrap();
             std::fs::write(at.with_extension("new"), "new").unwrap();
             std::fs::write(&at, "other").unwrap();
         });
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "other");
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(rustix::fs::access(&path, Access::WRITE_OK).is_ok() && (!has_perl() || truncated_by_name(&path)), "it could be truncated");
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        assert!(
+            rustix::fs::access(&path, Access::WRITE_OK).is_ok()
+                && (!has_perl() || truncated_by_name(&path)),
+            "it could be truncated"
+        );
     }
 
     /// `truncate(2)`, if there is a Perl to make it.
     fn truncated_by_name(path: &Path) -> bool {
-        let call = Command::new("perl").args(["-e", "exit !truncate($ARGV[0], 0)"]).arg(path).status();
+        let call = Command::new("perl")
+            .args(["-e", "exit !truncate($ARGV[0], 0)"])
+            .arg(path)
+            .status();
         call.is_ok_and(|status| status.success())
     }
 
@@ -221,7 +290,8 @@ mod tests {
         let id = Pid::from_child(&other);
         filtered(move || {
             let ourselves = rustix::process::getpid();
-            let signalled = [Some(id), Pid::from_raw(1)].map(|pid| rustix::process::kill_process(pid.unwrap(), Signal::KILL));
+            let signalled = [Some(id), Pid::from_raw(1)]
+                .map(|pid| rustix::process::kill_process(pid.unwrap(), Signal::KILL));
             assert_eq!(signalled, [Err(Errno::PERM); 2]);
             let groups = [
                 rustix::process::kill_current_process_group(Signal::CONT),
@@ -229,12 +299,24 @@ mod tests {
                 rustix::process::kill_process(ourselves, Signal::CONT),
             ];
             assert_eq!(groups, [Err(Errno::PERM), Err(Errno::PERM), Ok(())]);
-            let none = Rlimit { current: Some(0), maximum: Some(0) };
-            assert_eq!(rustix::process::prlimit(Some(id), Resource::Cpu, none), Err(Errno::PERM));
+            let none = Rlimit {
+                current: Some(0),
+                maximum: Some(0),
+            };
+            assert_eq!(
+                rustix::process::prlimit(Some(id), Resource::Cpu, none),
+                Err(Errno::PERM)
+            );
             let same = rustix::process::getrlimit(Resource::Core);
             assert!(rustix::process::setrlimit(Resource::Core, same).is_ok());
-            assert_eq!(rustix::process::setpriority_process(Some(id), 10), Err(Errno::PERM));
-            assert_eq!(rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty()).map(drop), Err(Errno::PERM));
+            assert_eq!(
+                rustix::process::setpriority_process(Some(id), 10),
+                Err(Errno::PERM)
+            );
+            assert_eq!(
+                rustix::process::pidfd_open(id, rustix::process::PidfdFlags::empty()).map(drop),
+                Err(Errno::PERM)
+            );
         });
         assert!(other.try_wait().unwrap().is_none(), "it lives");
         other.kill().unwrap();

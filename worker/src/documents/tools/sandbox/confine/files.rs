@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use landlock::{ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope, path_beneath_rules};
+use landlock::{
+    ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    Scope, path_beneath_rules,
+};
 
 /// Linux 6.12. What an older kernel does not know is left out.
 const KNOWN: ABI = ABI::V6;
@@ -33,14 +36,29 @@ const SYSTEM: [&str; 21] = [
 ];
 
 /// Beside the folder of a program that was installed under a prefix of its own.
-const BESIDE: [&str; 7] = ["lib", "lib64", "libexec", "share", "opt", "Cellar", "etc/fonts"];
+const BESIDE: [&str; 7] = [
+    "lib",
+    "lib64",
+    "libexec",
+    "share",
+    "opt",
+    "Cellar",
+    "etc/fonts",
+];
 
 /// What a tool may read: the system, the program with what belongs to it, and its data.
 pub(super) fn readable(program: &Path, data_dir: &Path) -> Vec<PathBuf> {
     let mut paths: Vec<PathBuf> = SYSTEM.iter().map(PathBuf::from).collect();
-    for program in [Some(program.to_owned()), program.canonicalize().ok()].into_iter().flatten() {
+    for program in [Some(program.to_owned()), program.canonicalize().ok()]
+        .into_iter()
+        .flatten()
+    {
         let folder = program.parent().map(Path::to_owned);
-        if let Some(prefix) = folder.as_deref().filter(|folder| folder.ends_with("bin")).and_then(Path::parent) {
+        if let Some(prefix) = folder
+            .as_deref()
+            .filter(|folder| folder.ends_with("bin"))
+            .and_then(Path::parent)
+        {
             paths.extend(BESIDE.iter().map(|name| prefix.join(name)));
         }
         paths.extend(folder);
@@ -59,7 +77,10 @@ pub(super) fn take(readable: &[PathBuf], writable: &[PathBuf]) -> Result<bool, S
             .create()?
             .add_rules(path_beneath_rules(readable, AccessFs::from_read(KNOWN)))?
             .add_rules(path_beneath_rules(writable, AccessFs::from_all(KNOWN)))?
-            .add_rules(path_beneath_rules(["/dev/null"], AccessFs::from_file(KNOWN)))?
+            .add_rules(path_beneath_rules(
+                ["/dev/null"],
+                AccessFs::from_file(KNOWN),
+            ))?
             .restrict_self()
     };
     let status = restricted().map_err(|e| e.to_string())?;

@@ -40,7 +40,7 @@ async fn cli(lab: &Lab, args: &[&str]) -> String {
 }
 
 #[tokio::test]
-async fn x35_a_new_leader_reaches_its_rare_duties_at_once() {
+async fn x35_a_new_leader_reaches_its_rare_duties_soon() {
     let lab = Lab::new().await;
     let last: String =
         sqlx::query_scalar("SELECT 'job_' || to_char(max(day), 'YYYYMMDD') FROM millstream.days()")

@@ -6,6 +6,8 @@
 //!
 //! The text itself is never changed: what was given is what the handler gets.
 
+mod shape;
+
 use serde::{Deserialize, de::IgnoredAny};
 
 use crate::{
@@ -181,8 +183,15 @@ pub struct Misfit {
     pub text: String,
 }
 
-/// JSON text into a value. The error names the field and the form that was wanted.
+/// JSON text into a value. The error names the field and the form that was wanted. An array is no object, although serde takes the
+/// fields of a struct from one, in their order in the code.
 pub fn decode<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Result<T, Misfit> {
+    if text.trim_ascii_start().starts_with(b"[") && shape::is_object::<T>() {
+        return Err(Misfit {
+            is_json: true,
+            text: "invalid type: sequence, expected an object".into(),
+        });
+    }
     // Only a misfit is read a second time, by a reader that remembers where it is.
     serde_json::from_slice(text).map_err(|error| misfit::<T>(text, &error))
 }

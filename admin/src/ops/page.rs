@@ -23,6 +23,18 @@ pub fn limit(asked: Option<i64>) -> Result<u32, Refusal> {
     }
 }
 
+/// The page of a document at which its report begins, as asked for, or the first.
+pub fn first(asked: Option<i64>) -> Result<i32, Refusal> {
+    match asked.map(i32::try_from) {
+        None => Ok(1),
+        Some(Ok(page)) if page >= 1 => Ok(page),
+        Some(_) => Err(Refusal::Invalid(format!(
+            "from_page must be between 1 and {}",
+            i32::MAX
+        ))),
+    }
+}
+
 /// How many of these jobs, newest first, fit on one page; at least one.
 pub(super) async fn fitting(pg: &Pg, ids: &[JobId]) -> Result<usize, Outage> {
     let query = sqlx::query_as::<_, (i64,)>(

@@ -162,3 +162,23 @@ fn x09_a_misfit_names_its_field() {
         decode::<Inner>(b"7")
     );
 }
+
+// X09
+#[test]
+fn x09_an_array_is_no_object() {
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    struct Point {
+        x: u32,
+        y: u32,
+    }
+    #[derive(Debug, serde::Deserialize, PartialEq)]
+    struct Wrapped(Point);
+    let said = |refused: Result<Point, Misfit>| refused.unwrap_err().text;
+    assert!(said(decode(b"[1,2]")).contains("expected an object"));
+    assert!(said(decode(b" \n[]")).contains("expected an object"));
+    assert!(decode::<Wrapped>(b"[1,2]").is_err());
+    assert_eq!(decode(br#"{"x":1,"y":2}"#), Ok(Point { x: 1, y: 2 }));
+    assert_eq!(decode(b"[1,2]"), Ok(vec![1, 2]));
+    assert_eq!(decode(b"[1,2]"), Ok((1, 2)));
+    assert_eq!(decode(b"[1,2]"), Ok(serde_json::json!([1, 2])));
+}

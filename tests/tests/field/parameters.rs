@@ -170,6 +170,9 @@ async fn x37_values_out_of_range_are_422_and_no_values_400() {
     ] {
         cases.push((format!("jobs/{id}/wait?timeout_s={wait}"), status));
     }
+    for (page, status) in [("0", 422), ("-1", 422), ("one", 400), ("1", 404)] {
+        cases.push((format!("documents/{id}?from_page={page}"), status));
+    }
     cases.extend([
         ("jobs?state=available".to_owned(), 200),
         ("jobs?state=asleep".to_owned(), 422),

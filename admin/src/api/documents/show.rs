@@ -9,14 +9,17 @@ use crate::{
         extract::{ApiQuery, Id},
         problem::Problem,
     },
-    ops::documents::{self, Document},
+    ops::{
+        documents::{self, Document},
+        page,
+    },
 };
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::api) struct ShowQuery {
     /// Where the report begins.
-    from_page: Option<i32>,
+    from_page: Option<i64>,
 }
 
 pub(in crate::api) async fn one(
@@ -24,7 +27,8 @@ pub(in crate::api) async fn one(
     Id(id): Id,
     ApiQuery(query): ApiQuery<ShowQuery>,
 ) -> Result<Json<Document>, Problem> {
-    let document = documents::one(api.pg(), id, query.from_page.unwrap_or(1)).await?;
+    let from = page::first(query.from_page)?;
+    let document = documents::one(api.pg(), id, from).await?;
     document
         .map(Json)
         .ok_or_else(|| Problem::not_found(format!("there is no document {id}")))

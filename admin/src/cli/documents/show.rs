@@ -15,7 +15,7 @@ pub(super) struct ShowArgs {
     #[arg(required = true, value_name = "ID")]
     ids: Vec<Uuid>,
     /// Where the table of pages begins; it has 500 pages at most
-    #[arg(long, value_name = "PAGE", default_value_t = 1)]
+    #[arg(long, value_name = "PAGE", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
     from_page: i32,
 }
 

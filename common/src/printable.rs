@@ -47,9 +47,9 @@ fn escaped(text: &str, escape: impl Fn(&mut String, char)) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         if is_hidden(c) {
-            escape(&mut out, c)
+            escape(&mut out, c);
         } else {
-            out.push(c)
+            out.push(c);
         }
     }
     out

@@ -113,7 +113,7 @@ impl Writer {
                 Err(outage)
                     if patience == Patience::Short && is_held(&outage) && !is_row_held(&outage) =>
                 {
-                    patience = Patience::Session
+                    patience = Patience::Session;
                 }
                 Err(outage) if Instant::now() < deadline && is_broken_connection(&outage) => {
                     tracing::debug!(error = %in_full(&outage), "enqueue is repeated with the same ids");

@@ -9,7 +9,7 @@ use axum::{
     response::Response,
 };
 
-use super::{Api, problem::Problem};
+use super::{Api, problem::Problem, watch::TAKES_NO_WRITES};
 
 pub(super) async fn check(
     State(api): State<Api>,
@@ -17,7 +17,12 @@ pub(super) async fn check(
     next: Next,
 ) -> Result<Response, Problem> {
     if api.0.watch.postgres.is_open() {
-        return Err(Problem::database_away());
+        let why = api.0.watch.postgres.state().why;
+        return Err(if why == Some(TAKES_NO_WRITES) {
+            Problem::database_read_only()
+        } else {
+            Problem::database_away()
+        });
     }
     Ok(next.run(request).await)
 }

@@ -122,6 +122,12 @@ impl Problem {
         )
     }
 
+    pub(super) fn database_read_only() -> Self {
+        Self::unavailable(
+            "the database takes no writes; repeat the request with the same id or idempotency key, which is safe",
+        )
+    }
+
     /// Nobody is away: an open transaction of somebody else has what is needed, and may keep it.
     fn held() -> Self {
         Self::unavailable(

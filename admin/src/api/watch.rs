@@ -31,6 +31,8 @@ const LINES: Lines = Lines {
     begins: "Postgres is out of reach: requests are answered with 503 at once",
     ends: "Postgres is back: requests are served again",
 };
+/// The reason of a server that answers and takes no jobs.
+pub(super) const TAKES_NO_WRITES: &str = "takes no writes";
 /// SQLSTATE of a missing table.
 const UNDEFINED_TABLE: &str = "42P01";
 /// SQLSTATE of a missing schema.
@@ -145,7 +147,7 @@ impl Watch {
 
 fn why(outage: &Outage) -> &'static str {
     if matches!(outage, Outage::Schema(_)) {
-        "takes no writes"
+        TAKES_NO_WRITES
     } else {
         outage.word()
     }

@@ -201,7 +201,7 @@ fn postgres_said(op: &str, code: &str, message: &str, place: &str) -> (Exit, Str
         "25006" => (
             Exit::Unreachable,
             format!(
-                "Postgres at {place} takes no writes ({message}): DATABASE_URL must name the primary"
+                "Postgres at {place} takes no writes ({message}): turn default_transaction_read_only off, or let DATABASE_URL name the primary; \"millstream doctor\" says which"
             ),
         ),
         "57014" | "55P03" => (

@@ -3,7 +3,7 @@
 //! Bounded: one answer has at most [`PAGE_ROWS_MAX`] pages, pictures and notes each, and says at which page the next one begins.
 
 use millstream_common::pg::Pg;
-use millstream_worker::documents::tools::note::code::PICTURE_LEFT_OUT;
+use millstream_worker::documents::{OCR_CONFIDENCE_MIN, tools::note::code::PICTURE_LEFT_OUT};
 use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;
@@ -51,7 +51,7 @@ pub struct PageYield {
     pub page: i32,
     /// Where its text comes from: `text`, `ocr` or `none`.
     pub source: String,
-    /// Letters of its own text.
+    /// Letters of its text: of its own, or, if `source` is `ocr`, of what was read in its pictures.
     pub chars: i32,
     /// Pictures taken out of it.
     pub pictures: i64,
@@ -113,7 +113,8 @@ pub async fn report(pg: &Pg, document_id: Uuid, from: i32) -> Result<Report, Out
             sqlx::query_as(PAGES)
                 .bind(document_id)
                 .bind(from)
-                .bind(limit),
+                .bind(limit)
+                .bind(OCR_CONFIDENCE_MIN),
         )
         .await?,
         pictures: rows(
@@ -176,11 +177,14 @@ const COUNTS: &str = "
         FROM millstream.document_note WHERE document_id = $1) n";
 
 const PAGES: &str = "
-  SELECT p.page, p.source, length(p.text) AS chars, i.pictures, i.with_text AS pictures_with_text, n.notes
+  SELECT p.page, p.source, CASE p.source WHEN 'ocr' THEN ocr.chars ELSE length(p.text) END AS chars, i.pictures, i.with_text AS pictures_with_text, n.notes
   FROM (SELECT page, source, text FROM millstream.page WHERE document_id = $1 AND page >= $2 ORDER BY page LIMIT $3) p
   CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE role <> 'page') AS pictures,
                         count(*) FILTER (WHERE ocr_text <> '' AND role <> 'page') AS with_text
                       FROM millstream.image WHERE document_id = $1 AND page = p.page) i
+  CROSS JOIN LATERAL (SELECT COALESCE(sum(length(text)), 0)::int AS chars
+                      FROM (SELECT DISTINCT ocr_text AS text FROM millstream.image
+                            WHERE document_id = $1 AND page = p.page AND ocr_confidence >= $4) once) ocr
   CROSS JOIN LATERAL (SELECT count(*) AS notes FROM millstream.document_note WHERE document_id = $1 AND COALESCE(page, 0) = p.page) n
   ORDER BY p.page";
 

@@ -85,6 +85,8 @@ fn set<T>(field: &mut T, value: Option<T>) {
 
 /// JSON text for a field of a request. What it says is looked at by [`NewJob::check`].
 pub fn json(what: &str, text: &str) -> Result<Box<RawValue>, Refusal> {
+    // Blanks around it are not part of it, as in the field of a request.
+    let text = text.trim_matches([' ', '\t', '\n', '\r']);
     if text.len() > PAYLOAD_BYTES_MAX {
         // The larger fault is the one that is named.
         return Err(Refusal::TooLarge {

@@ -214,7 +214,7 @@ impl Journal {
         // One write: lines of several threads do not mix, and none is written in part.
         match (&self.shared.file).write(line.as_bytes()) {
             Ok(written) if written == line.len() => {
-                self.shared.dirty.store(true, Ordering::Release)
+                self.shared.dirty.store(true, Ordering::Release);
             }
             other => {
                 eprintln!("the journal cannot be written: {other:?}");

@@ -170,7 +170,7 @@ async fn x63_only_callers_of_a_held_key_wait_or_are_sent_away() {
         for (nth, answer) in answers.iter().enumerate() {
             match answer {
                 Err(Error::Outage(outage)) => {
-                    assert!(nth % 4 == 0 && is_held(outage), "{nth}: {outage:?}")
+                    assert!(nth % 4 == 0 && is_held(outage), "{nth}: {outage:?}");
                 }
                 answer => assert!(nth % 4 != 0 && answer.is_ok(), "{nth}: {answer:?}"),
             }
@@ -238,7 +238,7 @@ async fn x63_only_callers_of_a_held_id_wait_or_are_sent_away() {
         for (nth, answer) in answers.iter().enumerate().chain(each.iter().enumerate()) {
             match answer {
                 Err(Error::Outage(outage)) => {
-                    assert!(nth == CALLERS / 3 && is_held(outage), "{nth}: {outage:?}")
+                    assert!(nth == CALLERS / 3 && is_held(outage), "{nth}: {outage:?}");
                 }
                 answer => assert!(nth != CALLERS / 3 && answer.is_ok(), "{nth}: {answer:?}"),
             }

@@ -101,6 +101,13 @@ async fn x21_a_postgres_that_takes_no_writes_counts_as_nobodys_crash_and_nothing
         (status.as_u16(), &told["status"]),
         (503, &"not_ready".into())
     );
+    let (_, refused) = api.json("/v1/jobs?limit=1").await;
+    assert!(
+        refused["detail"]
+            .as_str()
+            .is_some_and(|detail| detail.contains("takes no writes")),
+        "{refused}"
+    );
     within.cancel();
     lab.await_number(
         "SELECT count(*) FROM millstream.worker_beat WHERE beat_at < now() - interval '12 seconds'",

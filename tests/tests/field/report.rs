@@ -160,10 +160,12 @@ async fn n6_a_document_reports_what_each_page_and_picture_yielded_and_what_was_l
     assert_eq!(
         (
             &report["pages"][0]["chars"],
+            &report["pages"][1]["chars"],
             &report["pages"][1]["pictures_with_text"]
         ),
-        (&json!(21), &json!(1))
+        (&json!(21), &report["pictures"][0]["chars"], &json!(1))
     );
+    assert!(report["pictures"][0]["chars"].as_i64() > Some(0));
     let picture = &report["pictures"][0];
     assert_eq!(
         (&picture["page"], &picture["position"], &picture["yield"]),

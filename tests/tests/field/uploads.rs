@@ -280,3 +280,54 @@ async fn x50_a_folder_of_the_same_path_on_another_machine_is_another_store() {
     );
     is_swept(&lab).await;
 }
+
+const FILE: (&str, &str) = ("file", "%PDF-1.4");
+
+// N6: a document is never put where its sender did not want it
+#[tokio::test]
+async fn a_form_says_everything_before_its_file_and_each_part_once() {
+    let lab = Lab::new().await;
+    sqlx::query("INSERT INTO millstream.tenant (name) VALUES ('acme')")
+        .execute(&lab.pool)
+        .await
+        .unwrap();
+    let api = Served::start(&lab, &["api"]).await;
+    let url = format!("http://{}/v1/documents", api.address());
+    let post = async |parts: &[(&'static str, &'static str)]| {
+        let form = parts
+            .iter()
+            .fold(reqwest::multipart::Form::new(), |form, (name, text)| {
+                let part = reqwest::multipart::Part::bytes(text.as_bytes()).file_name("a.pdf");
+                form.part(*name, part)
+            });
+        let sent = reqwest::Client::new().post(&url).multipart(form).send();
+        let answer = sent.await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap())
+    };
+    for (parts, status, said) in [
+        (&[FILE, ("tenant", "acme")][..], 400, "after the file"),
+        (&[FILE, ("tenant", "nobody")], 400, "after the file"),
+        (&[FILE, ("colour", "red")], 400, "after the file"),
+        (&[FILE, FILE], 400, "after the file"),
+        (
+            &[("tenant", "acme"), ("tenant", "default"), FILE],
+            422,
+            "twice",
+        ),
+        (&[("tenant", "acme")], 422, "missing"),
+    ] {
+        let (told, text) = post(parts).await;
+        assert!(
+            told == status && text.contains(said),
+            "{parts:?}: {told} {text}"
+        );
+    }
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.document").await,
+        0
+    );
+    assert_eq!(stored(&lab), Vec::<PathBuf>::new());
+    assert_eq!(post(&[("tenant", "acme"), FILE]).await.0, 202);
+    let of_acme = "SELECT count(*) FROM millstream.document d JOIN millstream.tenant t ON t.id = d.tenant_id WHERE t.name = 'acme'";
+    assert_eq!(lab.number(of_acme).await, 1);
+}

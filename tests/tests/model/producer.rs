@@ -9,7 +9,7 @@ pub(crate) fn steps(protocol: &Protocol, state: &State, out: &mut Vec<Step>) {
     for job in 0..JOBS as u8 {
         match state.clients[job as usize] {
             Client::New if protocol.variant.publish_before_commit => {
-                out.push(Step::EnqueueOpen(job))
+                out.push(Step::EnqueueOpen(job));
             }
             Client::New => out.push(Step::Enqueue(job)),
             Client::Open => out.extend([Step::EnqueueCommit(job), Step::EnqueueAbort(job)]),

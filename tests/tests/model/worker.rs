@@ -202,7 +202,7 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             later(&mut state.workers[w as usize], entry, false);
         }
         Step::BeatStopsLostRun { worker, job } => {
-            state.workers[worker as usize].holds[job as usize] = None
+            state.workers[worker as usize].holds[job as usize] = None;
         }
         Step::BeatReturnsLease { job, .. } => {
             let epoch = state.row(job).map_or(0, |row| row.epoch);

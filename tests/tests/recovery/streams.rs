@@ -88,14 +88,14 @@ async fn entries_deleted_while_pending_lose_no_job() {
 #[tokio::test]
 async fn a_live_consumer_that_is_deleted_loses_no_job() {
     survives(async |lab, stream, worker| {
-        lab.command(&[
+        lab.command::<i64>(&[
             "XGROUP",
             "DELCONSUMER",
             stream,
             GROUP,
             &format!("w{worker}"),
         ])
-        .await
+        .await;
     })
     .await;
 }

@@ -209,9 +209,9 @@ async fn take_hints(
         );
         let cursor = taken + fit as i16;
         if cursor >= jobs {
-            finished.push(id)
+            finished.push(id);
         } else {
-            moved.push((id, cursor))
+            moved.push((id, cursor));
         }
     }
     move_on(conn, finished, moved).await?;

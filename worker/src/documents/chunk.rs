@@ -30,7 +30,7 @@ use super::{
 use crate::{Context, Outcome, Success, outcome::Failure};
 
 /// OCR of a picture without text finds letters in its texture, with a mean confidence below this; of print, above.
-const OCR_CONFIDENCE_MIN: f32 = 50.0;
+pub const OCR_CONFIDENCE_MIN: f32 = 50.0;
 /// How often the cut is looked at while it goes on.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(200);
 
@@ -188,16 +188,18 @@ fn report(pages: &[PageText], images: &[ImageText]) -> (Vec<u32>, Vec<Note>) {
     let mut notes = Notes::default();
     notes.extend(unsure.into_iter().map(|image| {
         let confidence = image.confidence.unwrap_or_default();
-        let message = format!(
-            "its text is not used: it was read with a confidence of {confidence:.0} of 100"
-        );
+        let read = format!("with a confidence of {confidence:.0} of 100");
         match image.position {
-            payload::PAGE_POSITION => Note::page(image.page as u32, code::OCR_UNSURE, &message),
+            payload::PAGE_POSITION => Note::page(
+                image.page as u32,
+                code::OCR_UNSURE,
+                &format!("what OCR read on the drawn page is not used: it was read {read}"),
+            ),
             position => Note::picture(
                 image.page as u32,
                 position as u32,
                 code::OCR_UNSURE,
-                &message,
+                &format!("its text is not used: it was read {read}"),
             ),
         }
     }));

@@ -36,7 +36,7 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) -> Option<End
     };
     match complete_patiently(shared, &ended, &mut effect).await {
         Ok(Some(accepted)) => {
-            conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await
+            conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await;
         }
         Ok(None) => {
             if let Ok(success) = &mut ended.outcome {

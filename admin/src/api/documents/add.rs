@@ -1,5 +1,5 @@
 //! `POST /v1/documents`: a multipart body whose part `file` goes to the object store as it arrives; a part `tenant` may
-//! stand before it.
+//! stand before it. Nothing stands behind it.
 
 use std::{
     sync::{
@@ -20,6 +20,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use futures::{Stream, StreamExt};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     api::{
@@ -37,6 +38,8 @@ const PACE: Pace = Pace {
 };
 /// Boundaries, headers and the other parts beside the file.
 const EXTRA_BYTES_MAX: u64 = 64 * 1024;
+/// A part there would be told too late: the file is stored by then, for the default tenant.
+const AFTER_THE_FILE: &str = "a part comes after the file, or the end of the form is missing: \"tenant\" goes before \"file\", which is the last";
 /// Longest accepted name of a tenant, as in the database.
 const TENANT_BYTES_MAX: usize = 64;
 
@@ -47,20 +50,78 @@ pub(in crate::api) async fn one(
     refuse_early(request.headers(), api.0.upload_bytes_max)?;
     let full = |_| Problem::unavailable("too many uploads are under way; come again in a moment");
     let _place = api.0.uploads.try_acquire().map_err(full)?;
-    let mut form = Form::of(request).await?;
-    let mut tenant = "default".to_owned();
-    while let Some(part) = form.next().await? {
+    let form = Form::of(request).await?;
+    let (to_store, head) = oneshot::channel();
+    let (send, receive) = mpsc::channel(1);
+    // One side reads the form to its end, the other one stores: the document is there only if the whole form was right.
+    let storing = async {
+        match head.await {
+            Ok(head) => Some(store(&api, head, receive).await),
+            // Refused before its file.
+            Err(_) => None,
+        }
+    };
+    let (read, stored) = tokio::join!(read(form, to_store, send), storing);
+    read?;
+    stored.unwrap_or_else(|| Err(missing()))
+}
+
+fn missing() -> Problem {
+    Problem::invalid("the part \"file\" is missing")
+}
+
+/// What stands before the bytes of the file.
+struct Head {
+    name: String,
+    tenant: String,
+}
+
+/// A piece of the file, or why there is no file.
+type Piece = Result<Bytes, &'static str>;
+
+/// Reads the form: what is wrong before the file is the answer, what is wrong later ends the pieces. Nobody takes pieces any more when
+/// the store has failed, which is the answer then.
+async fn read(
+    mut form: Form,
+    head: oneshot::Sender<Head>,
+    pieces: mpsc::Sender<Piece>,
+) -> Result<(), Problem> {
+    let mut tenant = None;
+    let mut part = loop {
+        let part = form.next().await?.ok_or_else(missing)?;
         match part.name() {
-            Some("tenant") => tenant = short_text(part).await?,
-            Some("file") => return store(&api, part, &tenant).await,
+            Some("file") => break part,
+            Some("tenant") if tenant.is_none() => tenant = Some(short_text(part).await?),
+            Some("tenant") => {
+                return Err(Problem::invalid("the part \"tenant\" stands there twice"));
+            }
             _ => {
                 return Err(Problem::invalid(
                     "only the parts \"tenant\" and \"file\" are understood",
                 ));
             }
         }
+    };
+    let name = part.file_name().unwrap_or("document.pdf").to_owned();
+    let tenant = tenant.unwrap_or_else(|| "default".to_owned());
+    drop(head.send(Head { name, tenant }));
+    loop {
+        let piece = tokio::select! {
+            piece = next_piece(&mut part) => piece.transpose(),
+            () = pieces.closed() => return Ok(()),
+        };
+        let Some(piece) = piece else { break };
+        let is_last = piece.is_err();
+        if pieces.send(piece).await.is_err() || is_last {
+            return Ok(());
+        }
     }
-    Err(Problem::invalid("the part \"file\" is missing"))
+    // The form has no next part before this one is gone.
+    drop(part);
+    if !matches!(form.parts.next_field().await, Ok(None)) {
+        drop(pieces.send(Err(AFTER_THE_FILE)).await);
+    }
+    Ok(())
 }
 
 /// The parts of a multipart body. Whatever is not the file has an end in bytes, and all of it has a pace.
@@ -153,18 +214,17 @@ async fn short_text(mut part: Field<'_>) -> Result<String, Problem> {
     String::from_utf8(text).map_err(|_| Problem::invalid("the part \"tenant\" is no text"))
 }
 
-async fn store(api: &Api, part: Field<'_>, tenant: &str) -> Result<Response, Problem> {
-    let name = part.file_name().unwrap_or("document.pdf").to_owned();
+async fn store(api: &Api, head: Head, pieces: mpsc::Receiver<Piece>) -> Result<Response, Problem> {
     let upload = Upload {
-        name: &name,
-        tenant,
+        name: &head.name,
+        tenant: &head.tenant,
         bytes_max: api.0.upload_bytes_max,
     };
     let id = add_stream(
         api.pg(),
         &api.0.producer.parts().catalog,
         &api.0.objects,
-        pieces(part),
+        received(pieces),
         &upload,
     )
     .await?;
@@ -176,17 +236,19 @@ async fn store(api: &Api, part: Field<'_>, tenant: &str) -> Result<Response, Pro
         .into_response())
 }
 
-/// The bytes of the part as they arrive. They end with the first error: the part itself would repeat it for ever.
-fn pieces(part: Field<'_>) -> impl Stream<Item = Result<Bytes, &'static str>> {
-    futures::stream::try_unfold(part, |mut part| async move {
-        let piece = part.chunk().await.map_err(|e| {
-            if is_too_slow(&e) {
-                "it came too slowly"
-            } else {
-                "the body ended early"
-            }
-        })?;
-        Ok(piece.map(|piece| (piece, part)))
+fn received(pieces: mpsc::Receiver<Piece>) -> impl Stream<Item = Piece> {
+    futures::stream::unfold(pieces, |mut pieces| async move {
+        pieces.recv().await.map(|piece| (piece, pieces))
+    })
+}
+
+async fn next_piece(part: &mut Field<'_>) -> Result<Option<Bytes>, &'static str> {
+    part.chunk().await.map_err(|e| {
+        if is_too_slow(&e) {
+            "it came too slowly"
+        } else {
+            "the body ended early"
+        }
     })
 }
 
@@ -209,6 +271,15 @@ mod tests {
             .unwrap()
     }
 
+    /// Bytes of the file, as far as it comes.
+    async fn file(part: &mut Field<'_>) -> Result<usize, &'static str> {
+        let mut bytes = 0;
+        while let Some(piece) = next_piece(part).await? {
+            bytes += piece.len();
+        }
+        Ok(bytes)
+    }
+
     const TENANT: &str = "--b\r\nContent-Disposition: form-data; name=\"tenant\"\r\n\r\n";
     const FILE: &str =
         "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.pdf\"\r\n\r\n%PDF";
@@ -229,9 +300,8 @@ mod tests {
         let part = form.next().await.unwrap().unwrap();
         assert_eq!(short_text(part).await.unwrap_err().status(), 408);
         let mut form = Form::of(stalled(&[FILE])).await.unwrap();
-        let part = form.next().await.unwrap().unwrap();
-        let read: Vec<_> = pieces(part).collect().await;
-        assert_eq!(read.last().unwrap(), &Err("it came too slowly"));
+        let mut part = form.next().await.unwrap().unwrap();
+        assert_eq!(file(&mut part).await, Err("it came too slowly"));
     }
 
     #[tokio::test]
@@ -245,11 +315,7 @@ mod tests {
             .chain(["\r\n--b--"])
             .collect();
         let mut form = Form::of(stalled(&pieces_of_file)).await.unwrap();
-        let part = form.next().await.unwrap().unwrap();
-        let read: Vec<Bytes> = pieces(part).map(Result::unwrap).collect().await;
-        assert_eq!(
-            read.iter().map(Bytes::len).sum::<usize>(),
-            "%PDF".len() + 100 * junk.len()
-        );
+        let mut part = form.next().await.unwrap().unwrap();
+        assert_eq!(file(&mut part).await, Ok("%PDF".len() + 100 * junk.len()));
     }
 }

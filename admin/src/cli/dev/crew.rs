@@ -115,7 +115,7 @@ impl Crew {
                 match spawn(&member.name, &member.log, &self.config) {
                     Ok(running) => (member.running, started) = (running, true),
                     Err(error) => {
-                        tracing::error!(worker = member.name, %error, "it could not be started")
+                        tracing::error!(worker = member.name, %error, "it could not be started");
                     }
                 }
             }

@@ -36,7 +36,7 @@ impl Given {
         }
         match (self.postgres, self.redis) {
             (false, false) => {
-                parts.push("starting a private Postgres and a private Redis …".into())
+                parts.push("starting a private Postgres and a private Redis …".into());
             }
             (false, true) => parts.push("starting a private Postgres …".into()),
             (true, false) => parts.push("starting a private Redis …".into()),

@@ -78,7 +78,7 @@ impl Found {
             };
             match about {
                 Some(about) if about.is_dir() && depth == 0 => {
-                    self.pass_over(&path, "too many folders in folders")
+                    self.pass_over(&path, "too many folders in folders");
                 }
                 Some(about) if about.is_dir() => self.folder(&path, &about, depth - 1),
                 Some(about) => self.file(&path, &about),

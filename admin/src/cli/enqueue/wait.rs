@@ -84,7 +84,7 @@ pub(super) async fn many(
     let bar = bar(ids.len() as u32, context, "ended");
     let deadline = tokio::time::Instant::now() + args.timeout.map_or(NO_LIMIT, Duration::from_secs);
     let waited = wait::until_final(context.pg().await?, ids, deadline, PATIENCE, |done| {
-        bar.set_position(done as u64)
+        bar.set_position(done as u64);
     })
     .await?;
     bar.finish_and_clear();

@@ -37,9 +37,9 @@ pub(super) async fn run(args: LogArgs, context: &Context) -> Outcome {
     }
     for line in &page.items {
         if context.json {
-            table::json(line)?
+            table::json(line)?;
         } else {
-            table::line(&told(line))?
+            table::line(&told(line))?;
         }
     }
     Ok(Exit::Done)

@@ -238,7 +238,7 @@ fn one_id(fleet: &Fleet, asks: &Asks, token: Token, answers: Vec<Answer>) {
         match answer {
             Answer::Ok(id) => told.extend(id),
             Answer::Failed(why) => {
-                fleet.complain(format!("F56: the key of token {token} was refused: {why}"))
+                fleet.complain(format!("F56: the key of token {token} was refused: {why}"));
             }
             Answer::Unknown(why) => asks.journal.write(Event::Unknown(token, why)),
         }

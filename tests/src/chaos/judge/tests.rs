@@ -254,11 +254,11 @@ fn one_outcome_is_accepted_of_a_run_that_succeeded_at_the_epoch_of_the_row() {
 #[test]
 fn hand_outs_do_not_share_an_epoch_and_epochs_do_not_fall() {
     let again = |e: &mut Evidence| {
-        worker(e, 2).extend([start(8 * S, 1, 0), end(9 * S, 1, 0, How::Dropped)])
+        worker(e, 2).extend([start(8 * S, 1, 0), end(9 * S, 1, 0, How::Dropped)]);
     };
     assert_eq!(found(again), [Broken::Fence]);
     let fallen = |e: &mut Evidence| {
-        worker(e, 2).extend([start(11 * S, 2, 0), end(12 * S, 2, 0, How::Dropped)])
+        worker(e, 2).extend([start(11 * S, 2, 0), end(12 * S, 2, 0, How::Dropped)]);
     };
     // Shared with the first run, and lower than the second one's.
     assert_eq!(found(fallen), [Broken::Fence, Broken::Fence]);

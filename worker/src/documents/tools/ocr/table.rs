@@ -26,6 +26,12 @@ const CODE_GAP_SHARE_MAX: f32 = 1.25;
 /// A number of this many figures behind a hyphen is the rest of a code; a shorter one may be an amount below zero.
 const CODE_FIGURES_MIN: usize = 3;
 
+/// Within the capitals before the hyphen of a code, as in `OR D-367853`: Tesseract cuts them at letters that stand apart by their form.
+const CAPITALS_GAP_SHARE_MAX: f32 = 0.85;
+
+/// A code begins with this many capitals at most.
+const CAPITALS_MAX: usize = 6;
+
 /// A word that goes on after its hyphen has at most this gap there, as a share of its height.
 const GLUED_SHARE_MAX: f32 = 0.12;
 
@@ -343,10 +349,18 @@ fn is_one_word(one: &Word, next: &Word, usual_gap: f32) -> bool {
 /// How wide the gap between two words may be, of which one has its hyphen at the other; `None`: neither has.
 fn hyphen_gap_share(one: &str, next: &str) -> Option<f32> {
     let is_hyphen = |c: char| matches!(c, '-' | '\u{2010}' | '\u{2011}');
+    let are_figures = |rest: &str| {
+        rest.len() >= CODE_FIGURES_MIN && rest.bytes().all(|byte| byte.is_ascii_digit())
+    };
+    if let Some((capitals, rest)) = next.split_once(is_hyphen)
+        && are_capitals(&[one, capitals])
+        && are_figures(rest)
+    {
+        return Some(CAPITALS_GAP_SHARE_MAX);
+    }
     if let Some(rest) = next.strip_prefix(is_hyphen) {
-        let is_code = rest.len() >= CODE_FIGURES_MIN
-            && rest.bytes().all(|byte| byte.is_ascii_digit())
-            && one.chars().all(|c| c.is_uppercase() || c.is_ascii_digit());
+        let is_code =
+            are_figures(rest) && one.chars().all(|c| c.is_uppercase() || c.is_ascii_digit());
         let is_word =
             one.ends_with(char::is_alphanumeric) && rest.starts_with(char::is_alphanumeric);
         return is_word.then_some(if is_code {
@@ -358,6 +372,17 @@ fn hyphen_gap_share(one: &str, next: &str) -> Option<f32> {
     let stem = one.strip_suffix(is_hyphen)?;
     (stem.ends_with(char::is_alphanumeric) && next.starts_with(char::is_alphanumeric))
         .then_some(HYPHEN_GAP_SHARE_MAX)
+}
+
+/// Whether these pieces, none of them empty, are together the capitals before the hyphen of a code.
+fn are_capitals(pieces: &[&str]) -> bool {
+    let is_piece = |piece: &&str| !piece.is_empty() && piece.chars().all(char::is_uppercase);
+    pieces.iter().all(is_piece)
+        && pieces
+            .iter()
+            .map(|piece| piece.chars().count())
+            .sum::<usize>()
+            <= CAPITALS_MAX
 }
 
 #[cfg(test)]
@@ -387,6 +412,29 @@ mod tests {
         let table = "level\tpage\n5\t1\t1\t1\t1\t1\t0\t0\t9\t9\t90\tone\n5\t1\t1\t1\t1\t2\t15\t0\t9\t9\t60\ttwo\n\
             5\t1\t1\t1\t2\t1\t0\t20\t9\t9\t90\tthree\n4\t1\t1\t2\t1\t0\t0\t0\t9\t9\t-1\t\n5\t1\t1\t2\t1\t1\t0\t60\t9\t9\t80\tfour\n";
         assert_eq!(parse(table).text.text, "one two\nthree\n\nfour");
+    }
+
+    // X44
+    #[test]
+    fn a_code_that_was_cut_within_its_capitals_is_one_word() {
+        let line = |gap: i32, code: &str| {
+            let at = 140 + gap;
+            read(&[
+                (1, 1, 0, 0, "order"),
+                (1, 1, 60, 0, "number"),
+                (1, 1, 120, 0, "OR"),
+                (1, 1, at, 0, code),
+                (1, 1, at + 10 * code.len() as i32 + 10, 0, "today"),
+            ])
+        };
+        assert_eq!(line(6, "D-367853"), "order number ORD-367853 today");
+        assert_eq!(
+            line(10, "D-367853"),
+            "order number OR D-367853 today",
+            "a whole gap"
+        );
+        assert_eq!(line(6, "d-367853"), "order number OR d-367853 today");
+        assert_eq!(line(6, "D-36"), "order number OR D-36 today");
     }
 
     // X44

@@ -302,7 +302,7 @@ fn rows(mut lines: Vec<Line>) -> Vec<Vec<Line>> {
                     .take(NEIGHBOURS_MAX)
                     .any(|other| is_beside(other, &line)) =>
             {
-                row.push(line)
+                row.push(line);
             }
             _ => rows.push(vec![line]),
         }

@@ -58,7 +58,7 @@ pub async fn page_texts(
                     || halvings_left == 0
                     || pages.iter().all(|page| page.complaints.is_empty()) =>
             {
-                read.extend(pages)
+                read.extend(pages);
             }
             Err(error) if first == last || error.document_code() != Some(code::LIMIT_OUTPUT) => {
                 return Err(error);

@@ -50,7 +50,9 @@ fn joined(paragraph: &str) -> String {
 /// `millstream jobs list [OPTIONS] <ID>` is the command `millstream jobs list`.
 fn command_of(usage: &str) -> String {
     let words = usage.split_whitespace().take_while(|word| {
-        word.chars().all(|c| c.is_ascii_lowercase() || c == '-') && !word.starts_with('-')
+        word.chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            && !word.starts_with('-')
     });
     words.collect::<Vec<_>>().join(" ")
 }

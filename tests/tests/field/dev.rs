@@ -142,12 +142,18 @@ async fn x31_dev_says_what_it_uses_and_where_the_metrics_of_its_fleet_are() {
     .await
     .unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-    eventually("its new address is told", async || {
-        dev.workers()
-            .into_iter()
-            .find(|address| !before.contains(address))
+    eventually("it is started again", async || {
+        let again: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM millstream.worker WHERE name = 'dev-1' AND state = 'active' AND pid <> $1",
+        )
+        .bind(pid)
+        .fetch_one(&lab.pool)
+        .await
+        .unwrap();
+        (again == 1).then_some(())
     })
     .await;
+    assert_eq!(dev.workers(), before, "where it was");
 }
 
 #[tokio::test]

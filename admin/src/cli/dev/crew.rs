@@ -60,7 +60,7 @@ impl Crew {
             let name = format!("dev-{number}");
             let log = log_dir.join(format!("{name}.log"));
             members.push(Member {
-                running: spawn(&name, &log, config)?,
+                running: spawn(&name, &log, config, None)?,
                 name,
                 log,
             });
@@ -111,9 +111,12 @@ impl Crew {
         let mut started = false;
         for member in self.members.lock().await.iter_mut() {
             if let Ok(Some(status)) = member.running.child.try_wait() {
-                tracing::warn!(worker = member.name, %status, "a worker has ended; it is started again");
-                match spawn(&member.name, &member.log, &self.config) {
-                    Ok(running) => (member.running, started) = (running, true),
+                let before = Some(member.running.address);
+                match spawn(&member.name, &member.log, &self.config, before) {
+                    Ok(running) => {
+                        tracing::warn!(worker = member.name, %status, metrics = %running.address, "a worker has ended; it is started again");
+                        (member.running, started) = (running, true);
+                    }
                     Err(error) => {
                         tracing::error!(worker = member.name, %error, "it could not be started");
                     }
@@ -153,9 +156,16 @@ impl Crew {
     }
 }
 
-/// At each start at another port: somebody may have taken the last one meanwhile, and then the next start finds another again.
-fn spawn(name: &str, log: &Path, config: &Config) -> Result<Running, Failure> {
-    let address = free_address()?;
+/// At the address of before, which people and Prometheus know, unless somebody has taken it meanwhile.
+fn spawn(
+    name: &str,
+    log: &Path,
+    config: &Config,
+    before: Option<SocketAddr>,
+) -> Result<Running, Failure> {
+    let address = before
+        .filter(|address| TcpListener::bind(address).is_ok())
+        .map_or_else(free_address, Ok)?;
     let file = File::options()
         .create(true)
         .append(true)

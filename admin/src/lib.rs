@@ -9,7 +9,5 @@ pub mod api;
 pub mod cli;
 pub mod ops;
 
-mod listen;
-
 pub mod samples;
 pub mod services;

@@ -4,7 +4,7 @@
 //! → observe (`report`, `health`, metrics). Beside it `heartbeat` (alive), `run::lessor` (longer than 200 ms) and `duties`
 //! (housekeeping, recovery).
 //!
-//! Knows nothing of producers, requests or command lines. Correctness lives in statements guarded by id, epoch and state;
+//! Knows nothing of producers; only `program` and `listen` know requests and command lines. Correctness lives in statements guarded by id, epoch and state;
 //! everything in memory here may be lost at any line.
 
 mod claim;
@@ -13,27 +13,48 @@ mod settle;
 
 mod capacity;
 mod context;
+#[cfg(feature = "documents")]
 pub mod documents;
 mod duties;
 mod handler;
+#[cfg(feature = "kinds")]
 pub mod handlers;
 mod health;
 mod heartbeat;
 mod held;
 mod host;
+#[cfg(feature = "main")]
+pub mod listen;
 mod memory;
+#[cfg(feature = "documents")]
 pub mod models;
+#[cfg(feature = "documents")]
 pub mod objects;
+#[cfg(feature = "kinds")]
 pub mod outbound;
 mod outcome;
 mod pauses;
+#[cfg(feature = "main")]
+pub mod program;
 mod pulse;
 mod registry;
 mod report;
 mod shared;
 mod worker;
 
-pub use millstream_common::pg::{GuardedPool, Lent};
+pub use millstream_common::{
+    config::Config,
+    error::{Error, Outage, Refusal},
+    id::JobId,
+    metrics::Metrics,
+    pg::{GuardedPool, Lent},
+    retry::RetryPolicy,
+};
+// The same sqlx as the engine's: connections and effects are of its types.
+pub use sqlx;
+
+#[cfg(feature = "main")]
+pub use self::program::{Program, worker_main, worker_main_with};
 
 pub use self::{
     context::Context,

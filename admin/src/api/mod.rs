@@ -9,6 +9,7 @@
 //! Reading order: [`Api`] and [`serve`] here, `routes` (what there is), then one file per endpoint; `auth`, `guard`,
 //! `away`, `bodies`, `deadline`, `pace`, `request_id` stand before all of them, `problem` and `extract` translate.
 
+mod address;
 mod auth;
 mod away;
 mod bodies;
@@ -19,7 +20,6 @@ mod extract;
 mod guard;
 mod health;
 mod jobs;
-mod listen;
 mod openapi;
 mod overview;
 mod pace;
@@ -30,17 +30,18 @@ mod watch;
 
 use std::{sync::Arc, time::Duration};
 
+use axum::Router;
+use hyper::service::Service;
+use hyper_util::service::TowerToHyperService;
 use millstream_common::{pg::SchemaStatus, tasks::Tasks};
 use millstream_producer::Producer;
+use millstream_worker::listen::{self, Answer, Limits};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use self::listen::{ListenError, listen};
+pub use self::address::{ListenError, listen};
 use self::{auth::Token, watch::Watch};
-use crate::{
-    listen::Limits,
-    ops::upload::{Objects, keep_swept},
-};
+use crate::ops::upload::{Objects, keep_swept};
 
 /// Requests that wait for a job at the same time: each asks Postgres twice a second.
 const WAITERS_MAX: usize = 256;
@@ -143,7 +144,7 @@ pub async fn serve(api: Api, listener: TcpListener) {
         share: CONNECTIONS_SHARE,
         drain: DRAIN,
     };
-    let cut_off = crate::listen::serve(listener, routes::router(api), limits, stop).await;
+    let cut_off = listen::serve(listener, answer(routes::router(api)), limits, stop).await;
     if cut_off > 0 {
         tracing::warn!(
             cut_off,
@@ -151,4 +152,16 @@ pub async fn serve(api: Api, listener: TcpListener) {
             DRAIN.as_secs()
         );
     }
+}
+
+/// The routes as the server below them wants them.
+fn answer(router: Router) -> Answer {
+    let router = TowerToHyperService::new(router);
+    Arc::new(move |request| {
+        let response = router.call(request);
+        Box::pin(async move {
+            let Ok(response) = response.await;
+            response.map(listen::body)
+        })
+    })
 }

@@ -4,19 +4,16 @@
 
 use millstream_common::{
     catalog::Catalog,
-    config::{Config, url},
+    config::Config,
     metrics::{EnqueueSource, Metrics},
     pg::{Pg, mark, require_schema},
     stream::{keys::Keys, link::Redis},
 };
 use millstream_producer::{Parts, Producer};
+use millstream_worker::program::{Places, database_url, redis_url};
 use tokio::sync::OnceCell;
 
-use super::{
-    exit::Failure,
-    outage::{Places, ca_fault, no_postgres_url, no_redis_url, postgres_place, redis_place},
-    table,
-};
+use super::{exit::Failure, table};
 
 /// Stands in keys for the mark of a database that cannot be asked. No database has it.
 const MARK_UNKNOWN: &str = "unknown";
@@ -51,32 +48,12 @@ impl Context {
 
     /// The URL of Postgres, seen to be one.
     pub fn database_url(&self) -> Result<&str, Failure> {
-        let url = self.config.database.url.expose();
-        if url.is_empty() {
-            return Err(Failure::usage(
-                "no database is configured: set DATABASE_URL=postgres://USER:PASSWORD@HOST:PORT/NAME, or try everything out with \"millstream dev\"",
-            ));
-        }
-        let wrong = || Failure::usage(no_postgres_url(url::check(url).err()));
-        if let (Ok(()), Some(fault)) = (url::check(url), ca_fault("DATABASE_URL", url)) {
-            return Err(Failure::usage(fault));
-        }
-        postgres_place(url).map(|_| url).ok_or_else(wrong)
+        database_url(&self.config)
     }
 
     /// The URL of Redis, seen to be one.
     pub fn redis_url(&self) -> Result<&str, Failure> {
-        let url = self.config.redis.url.expose();
-        if url.is_empty() {
-            return Err(Failure::usage(
-                "no Redis is configured: set REDIS_URL=redis://HOST:PORT, or try everything out with \"millstream dev\"",
-            ));
-        }
-        let wrong = || Failure::usage(no_redis_url(url::check(url).err()));
-        if let (Ok(()), Some(fault)) = (url::check(url), ca_fault("REDIS_URL", url)) {
-            return Err(Failure::usage(fault));
-        }
-        redis_place(url).map(|_| url).ok_or_else(wrong)
+        redis_url(&self.config)
     }
 
     /// Where the servers are, without credentials.

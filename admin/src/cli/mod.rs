@@ -12,40 +12,30 @@ mod dev;
 mod doctor;
 pub mod documents;
 mod enqueue;
-pub mod exit;
 mod filter;
 mod jobs;
 mod kinds;
-pub mod logging;
 mod migrate;
 mod names;
-pub mod outage;
 mod queues;
 mod retention;
-mod signals;
 pub mod table;
 mod tenants;
 mod time;
-mod usage;
 mod worker;
 mod workers;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use millstream_common::config::{Config, Secret};
-use millstream_worker::documents::tools::sandbox::helper;
-
-pub use self::{
-    context::Context,
-    dev::DevArgs,
-    exit::{Exit, Failure, Outcome},
-    worker::WorkerArgs,
+use millstream_worker::program::signals;
+pub use millstream_worker::program::{Exit, Failure, Outcome, exit, outage};
+use millstream_worker::{
+    documents::tools::sandbox::helper,
+    program::{self, Options, WorkerArgs, usage},
 };
-use self::{logging::Volume, outage::Places};
 
-/// How long the runtime waits for a blocked thread (a read from a terminal) when the answer is out already.
-const RUNTIME_GRACE: Duration = Duration::from_millis(200);
+pub use self::{context::Context, dev::DevArgs};
 
 /// Durable jobs on Postgres and Redis streams.
 #[derive(Debug, Parser)]
@@ -62,21 +52,8 @@ struct Global {
     /// Print JSON: one document, or one object per line for lists
     #[arg(long, global = true)]
     json: bool,
-    /// Configuration file; the environment overrides it
-    #[arg(long, global = true, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// Postgres; better given as `DATABASE_URL`, since other users can see arguments
-    #[arg(long, global = true, value_name = "URL")]
-    database_url: Option<String>,
-    /// Redis; better given as `REDIS_URL`
-    #[arg(long, global = true, value_name = "URL")]
-    redis_url: Option<String>,
-    /// No progress, no hints, only errors in the log
-    #[arg(short, long, global = true)]
-    quiet: bool,
-    /// Log in detail; twice: with every statement
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    options: Options,
 }
 
 #[derive(Debug, Subcommand)]
@@ -120,16 +97,6 @@ impl Command {
     }
 }
 
-/// A worker of somebody's own, as [`worker_main`] runs it.
-#[derive(Debug, Parser)]
-#[command(version)]
-struct OwnWorker {
-    #[command(flatten)]
-    global: Global,
-    #[command(flatten)]
-    args: WorkerArgs,
-}
-
 /// Runs the command that the process was called with.
 pub fn main() -> ExitCode {
     // A worker calls its own program to start the tools of documents.
@@ -137,77 +104,17 @@ pub fn main() -> ExitCode {
         return end;
     }
     match Cli::try_parse() {
-        Ok(cli) => {
-            let service = cli.command.is_service();
-            run(&cli.global, service, async |context| {
-                dispatch(cli.command, context).await
-            })
-        }
-        Err(error) => usage::tell(&error),
+        Ok(cli) => run(cli),
+        Err(error) => usage::tell(&error, "millstream"),
     }
 }
 
-/// The whole of a worker program with handlers of its own: options, settings, log, probes and signals are those of
-/// `millstream worker`, and the kinds in the box run as well. `main` installs a TLS provider and calls this; what else it does first
-/// must need neither arguments nor environment, or the tools of documents are started without their confinement.
-pub fn worker_main(handlers: Vec<millstream_worker::Handler>) -> ExitCode {
-    if let Some(end) = helper() {
-        return end;
-    }
-    match OwnWorker::try_parse() {
-        Ok(own) => run(&own.global, true, async |context| {
-            worker::run_with(own.args, handlers, context).await
-        }),
-        Err(error) => usage::tell(&error),
-    }
-}
-
-/// Settings, log and runtime around a command; its end as an exit code and a line.
-fn run(global: &Global, service: bool, command: impl AsyncFnOnce(&Context) -> Outcome) -> ExitCode {
-    millstream_common::failpoint::arm();
-    let config = match configure(global) {
-        Ok(config) => config,
-        Err(failure) => return tell(&failure, &Places::default()),
-    };
-    let places = Places::of(&config);
-    match start(global, service, config, command) {
-        Ok(exit) => exit.into(),
-        Err(failure) => tell(&failure, &places),
-    }
-}
-
-fn configure(global: &Global) -> Result<Config, Failure> {
-    let mut config = Config::load(global.config.as_deref()).map_err(Failure::usage)?;
-    if let Some(url) = &global.database_url {
-        config.database.url = Secret::new(url);
-    }
-    if let Some(url) = &global.redis_url {
-        config.redis.url = Secret::new(url);
-    }
-    Ok(config)
-}
-
-fn start(
-    global: &Global,
-    service: bool,
-    config: Config,
-    command: impl AsyncFnOnce(&Context) -> Outcome,
-) -> Outcome {
-    logging::init(
-        &config,
-        Volume {
-            service,
-            quiet: global.quiet,
-            verbose: global.verbose,
-        },
-    )?;
-    let context = Context::new(config, global.json, global.quiet);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let outcome = runtime.block_on(command(&context));
-    runtime.shutdown_timeout(RUNTIME_GRACE);
-    outcome
+fn run(cli: Cli) -> ExitCode {
+    let Cli { global, command } = cli;
+    program::run(&global.options, command.is_service(), async |config| {
+        let context = Context::new(config, global.json, global.options.quiet);
+        dispatch(command, &context).await
+    })
 }
 
 async fn dispatch(command: Command, context: &Context) -> Outcome {
@@ -229,14 +136,6 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Doctor(args) => Box::pin(doctor::run(args, context)).await,
         Command::Bench(args) => Box::pin(bench::run(args, context)).await,
     }
-}
-
-fn tell(failure: &Failure, places: &Places) -> ExitCode {
-    let (exit, line) = failure.tell(places);
-    if let Some(line) = line {
-        table::say(&format!("error: {line}"));
-    }
-    exit.into()
 }
 
 #[cfg(test)]

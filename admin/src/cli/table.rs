@@ -9,6 +9,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use comfy_table::{ContentArrangement, LineStyle, Table, TableStyle};
 pub use millstream_common::printable::printable;
 use millstream_common::printable::{printable_json, printable_lines};
+pub use millstream_worker::program::say;
 use serde::Serialize;
 
 use super::{context::Context, exit::Failure};
@@ -24,11 +25,6 @@ const STYLE: TableStyle =
 pub fn line(text: &str) -> Result<(), Failure> {
     writeln!(std::io::stdout().lock(), "{}", printable_lines(text))?;
     Ok(())
-}
-
-/// Says something beside the answer, on stderr.
-pub fn say(text: &str) {
-    eprintln!("{}", printable_lines(text));
 }
 
 /// Prints one JSON document on one line.

@@ -19,7 +19,10 @@ use millstream_common::{
     pg::{Pg, within},
 };
 pub use millstream_worker::objects::Objects;
-use millstream_worker::objects::{ObjectsError, Stored};
+use millstream_worker::{
+    objects::{ObjectsError, Stored},
+    program::Failure,
+};
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
@@ -48,6 +51,25 @@ pub enum UploadError {
 impl<E: Into<Error>> From<E> for UploadError {
     fn from(error: E) -> Self {
         Self::Door(error.into())
+    }
+}
+
+impl From<UploadError> for Failure {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::TooLarge(max) => Self::usage(format!(
+                "the file has more than {max} bytes: raise MILLSTREAM_API__UPLOAD_BYTES_MAX, or split it"
+            )),
+            UploadError::Source(text) => Self::failed(format!("the file cannot be read: {text}")),
+            UploadError::Config(text) => {
+                Self::usage(format!("{text}: set MILLSTREAM_OBJECTS__URL"))
+            }
+            UploadError::Store(text) => Self::failed(text),
+            UploadError::GivenUp => {
+                Self::failed("the upload stood still for an hour and was given up")
+            }
+            UploadError::Door(error) => error.into(),
+        }
     }
 }
 

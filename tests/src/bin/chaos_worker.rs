@@ -2,9 +2,13 @@
 
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use millstream_admin::cli::worker_main;
 use millstream_tests::chaos::{fleet::variable, handlers, journal::Journal};
-use millstream_worker::documents::tools::sandbox::helper;
+use millstream_worker::{
+    Program,
+    documents::{self, tools::sandbox::helper},
+    handlers::built_in,
+    worker_main_with,
+};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> ExitCode {
@@ -12,8 +16,6 @@ fn main() -> ExitCode {
     if let Some(end) = helper() {
         return end;
     }
-    // A second call would only say that there is a provider already.
-    let _ = rustls::crypto::ring::default_provider().install_default();
     limit_memory();
     // Through the environment, because the arguments are those of every worker.
     let journal = std::env::var(variable::JOURNAL).expect("the journal's path");
@@ -22,7 +24,17 @@ fn main() -> ExitCode {
         .and_then(|ms| ms.parse().ok())
         .unwrap_or(20_000);
     let journal = Arc::new(Journal::open(Path::new(&journal)).expect("the journal opens"));
-    worker_main(handlers::all(&journal, Duration::from_millis(long_ms)))
+    let program = Program {
+        name: "chaos_worker",
+        version: env!("CARGO_PKG_VERSION"),
+        about: "Runs the kinds of a chaos run",
+    };
+    worker_main_with(program, |config| {
+        let mut all = built_in(config)?;
+        all.extend(documents::configured(config)?);
+        all.extend(handlers::all(&journal, Duration::from_millis(long_ms)));
+        Ok(all)
+    })
 }
 
 /// A job that eats memory is to end this process and not the machine.

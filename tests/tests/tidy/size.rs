@@ -19,7 +19,6 @@ const TEST_LINES_MAX: usize = 105;
 
 /// Files that are longer, with their number of lines. Lower a number when a file shrinks; never raise one.
 const LONG_FILES: [(&str, usize); 18] = [
-    ("admin/src/cli/outage.rs", 531),
     ("admin/src/services/mod.rs", 413),
     ("tests/src/chaos/catalogue/mod.rs", 492),
     ("tests/src/chaos/judge/tests.rs", 539),
@@ -47,10 +46,10 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
         48,
     ),
     (
-        "admin/src/cli/outage.rs: every_refusal_of_redis_has_its_true_sentence",
+        "worker/src/program/outage.rs: every_refusal_of_redis_has_its_true_sentence",
         92,
     ),
-    ("admin/src/cli/outage.rs: postgres_said", 64),
+    ("worker/src/program/outage.rs: postgres_said", 64),
     (
         "admin/src/ops/request.rs: x09_every_decoding_error_names_the_field_and_the_form",
         56,

@@ -31,6 +31,7 @@ mod store;
 mod gates;
 mod progress;
 mod servers;
+mod setup;
 mod workspace;
 
 mod failure;
@@ -56,7 +57,9 @@ use self::{
 };
 use crate::{Context, Handler, Outcome, objects::Objects};
 
-pub use self::{chunk::OCR_CONFIDENCE_MIN, needs::NEEDS, servers::SetupError};
+pub use self::{
+    chunk::OCR_CONFIDENCE_MIN, needs::NEEDS, servers::SetupError, setup::configured,
+};
 
 /// The queue of all jobs of the pipeline; `millstream.submit_document` names it too.
 const QUEUE: &str = "documents";

@@ -11,6 +11,7 @@ use crate::{
     models::{
         EmbeddingServer, ModelError, OpenAiServer, OpenAiSettings, Secret, TeiServer, TeiSettings,
     },
+    objects::ObjectsError,
     outbound::{AllowList, AllowListError, OutboundClient, OutboundError, OutboundPolicy},
 };
 
@@ -35,6 +36,18 @@ pub enum SetupError {
         #[source]
         source: ModelError,
     },
+    /// The object store cannot be opened.
+    #[error("{0}: set MILLSTREAM_OBJECTS__URL")]
+    Objects(ObjectsError),
+    /// This user has no folder for temporary files.
+    #[error("a folder for temporary files could not be made")]
+    Folder(#[from] std::io::Error),
+}
+
+impl From<ObjectsError> for SetupError {
+    fn from(error: ObjectsError) -> Self {
+        Self::Objects(error)
+    }
 }
 
 /// Where vectors of text come from.

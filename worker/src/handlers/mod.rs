@@ -13,6 +13,7 @@ use crate::{Handler, outbound::OutboundError};
 
 /// Whether a plain `millstream worker` runs that kind: these here, and those of the document pipeline. Others need a program of somebody's own,
 /// and `crash` a worker with diagnostics.
+#[cfg(feature = "documents")]
 pub fn in_the_box(kind: &str) -> bool {
     matches!(kind, "noop" | "echo" | "sleep" | "fail" | "http")
         || crate::documents::KINDS.contains(&kind)
@@ -33,7 +34,7 @@ pub fn built_in(config: &Config) -> Result<Vec<Handler>, OutboundError> {
     Ok(handlers)
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "documents"))]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;

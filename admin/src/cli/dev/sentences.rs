@@ -2,7 +2,9 @@
 //!
 //! A server that was given belongs to somebody: its URL is not printed again, and what is done there is said before it is done.
 
-use crate::cli::{Context, outage::Places};
+use millstream_worker::program::Places;
+
+use crate::cli::Context;
 
 /// Which servers were given.
 #[derive(Debug, Clone, Copy)]

@@ -6,8 +6,7 @@ use std::{fmt, process::ExitCode};
 
 use millstream_common::error::{Error, Outage, Refusal};
 
-use super::outage::{Places, describe};
-use crate::ops::upload::UploadError;
+use super::{outage::describe, place::Places};
 
 /// Exit codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,48 +134,12 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<UploadError> for Failure {
-    fn from(error: UploadError) -> Self {
-        match error {
-            UploadError::TooLarge(max) => Self::usage(format!(
-                "the file has more than {max} bytes: raise MILLSTREAM_API__UPLOAD_BYTES_MAX, or split it"
-            )),
-            UploadError::Source(text) => Self::failed(format!("the file cannot be read: {text}")),
-            UploadError::Config(text) => {
-                Self::usage(format!("{text}: set MILLSTREAM_OBJECTS__URL"))
-            }
-            UploadError::Store(text) => Self::failed(text),
-            UploadError::GivenUp => {
-                Self::failed("the upload stood still for an hour and was given up")
-            }
-            UploadError::Door(error) => error.into(),
-        }
-    }
-}
-
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Self::deaf()
         } else {
             Self::failed(error.to_string())
-        }
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        let error = match error.downcast::<Self>() {
-            Ok(failure) => return failure,
-            Err(error) => error,
-        };
-        let error = match error.downcast::<Outage>() {
-            Ok(outage) => return outage.into(),
-            Err(error) => error,
-        };
-        match error.downcast::<Error>() {
-            Ok(known) => known.into(),
-            Err(error) => Self::failed(format!("{error:#}")),
         }
     }
 }
@@ -216,11 +179,5 @@ mod tests {
         // S35
         let failure = Failure::failed("a\nb\r\n  c\u{1b}[31m");
         assert_eq!(told(&failure).1, "a b c [31m");
-    }
-
-    #[test]
-    fn a_refusal_keeps_its_code_through_anyhow() {
-        let wrapped = anyhow::Error::from(Error::from(Refusal::NotFound("job 1".into())));
-        assert_eq!(told(&wrapped.into()).0, Exit::NotFound);
     }
 }

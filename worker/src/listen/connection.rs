@@ -11,12 +11,11 @@ use std::{
     time::Duration,
 };
 
-use axum::{Router, response::Response};
-use hyper::{Request, body::Incoming, server::conn::http1, service::Service};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::Service};
+use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, sync::watch, time::Instant};
 
-use super::{full::Place, standing::Standing, stream::Watched};
+use super::{Answer, Body, full::Place, standing::Standing, stream::Watched};
 
 /// What hyper may hold of one connection: a head, or a piece of a body. A larger head is refused with 431.
 const BUFFER_BYTES_MAX: usize = 64 * 1024;
@@ -56,7 +55,7 @@ impl Closing {
 }
 
 /// Serves a client to its end.
-pub(super) async fn serve(socket: TcpStream, router: Router, place: Place, closing: Closing) {
+pub(super) async fn serve(socket: TcpStream, answer: Answer, place: Place, closing: Closing) {
     // Small answers leave at once; it fails only on a socket that is gone already.
     drop(socket.set_nodelay(true));
     let io = TokioIo::new(Watched {
@@ -64,7 +63,7 @@ pub(super) async fn serve(socket: TcpStream, router: Router, place: Place, closi
         standing: place.standing().clone(),
     });
     let asked = Asked {
-        router: TowerToHyperService::new(router),
+        answer,
         standing: place.standing().clone(),
     };
     let mut http = http1::Builder::new();
@@ -102,23 +101,24 @@ pub(super) async fn serve(socket: TcpStream, router: Router, place: Place, closi
     }
 }
 
-/// The router, which tells the standing when a request begins and ends.
+/// What answers; it tells the standing when a request begins and ends.
 struct Asked {
-    router: TowerToHyperService<Router>,
+    answer: Answer,
     standing: Arc<Standing>,
 }
 
 impl Service<Request<Incoming>> for Asked {
-    type Response = Response;
+    type Response = Response<Body>;
     type Error = Infallible;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let progress = Progress::begin(self.standing.clone());
-        let answer = self.router.call(request);
+        let answer = (self.answer)(request);
         Box::pin(async move {
             let _until_the_end = progress;
-            answer.await
+            Ok(answer.await)
         })
     }
 }

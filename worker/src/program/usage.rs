@@ -2,24 +2,23 @@
 
 use std::process::ExitCode;
 
-use super::{
-    exit::Exit,
-    table::{printable, say},
-};
+use millstream_common::printable::printable;
+
+use super::{exit::Exit, say};
 
 /// Prints help or version as asked for, or one line about what is wrong with the arguments.
-pub(super) fn tell(error: &clap::Error) -> ExitCode {
+pub fn tell(error: &clap::Error, program: &str) -> ExitCode {
     if !error.use_stderr() {
         // A reader that has gone has seen enough of the help.
         let _ = error.print();
         return Exit::Done.into();
     }
-    say(&one_line(&error.to_string()));
+    say(&one_line(&error.to_string(), program));
     Exit::Usage.into()
 }
 
 /// The reason and the tips out of clap's paragraphs, and where to read on.
-fn one_line(text: &str) -> String {
+fn one_line(text: &str, program: &str) -> String {
     let mut paragraphs = text.split("\n\n");
     let mut line = joined(paragraphs.next().unwrap_or_default());
     for tip in text
@@ -34,7 +33,7 @@ fn one_line(text: &str) -> String {
         .find_map(|line| line.trim().strip_prefix("Usage: "))
     {
         Some(usage) => format!("{line}; see \"{} --help\"", command_of(usage)),
-        None => format!("{line}; see \"millstream --help\""),
+        None => format!("{line}; see \"{program} --help\""),
     }
 }
 
@@ -51,7 +50,7 @@ fn joined(paragraph: &str) -> String {
 fn command_of(usage: &str) -> String {
     let words = usage.split_whitespace().take_while(|word| {
         word.chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_')
             && !word.starts_with('-')
     });
     words.collect::<Vec<_>>().join(" ")
@@ -65,7 +64,7 @@ mod tests {
     fn a_wrong_option_is_one_line_with_the_tip() {
         let text = "error: unexpected argument '--paylod' found\n\n  tip: a similar argument exists: '--payload'\n\nUsage: millstream enqueue --payload <JSON> <KIND>\n\nFor more information, try '--help'.\n";
         assert_eq!(
-            one_line(text),
+            one_line(text, "millstream"),
             "error: unexpected argument '--paylod' found; tip: a similar argument exists: '--payload'; see \"millstream enqueue --help\""
         );
     }
@@ -74,7 +73,7 @@ mod tests {
     fn a_missing_argument_is_named_on_the_same_line() {
         let text = "error: the following required arguments were not provided:\n  <KIND>\n\nUsage: millstream enqueue <KIND>\n";
         assert_eq!(
-            one_line(text),
+            one_line(text, "millstream"),
             "error: the following required arguments were not provided: <KIND>; see \"millstream enqueue --help\""
         );
     }

@@ -202,7 +202,7 @@ mod tests {
     fn a_log_line_of_harmless_values_reads_as_ever() {
         assert_eq!(
             logged("é x", false),
-            "ERROR span{shown=é x}: millstream_admin::cli::logging::tests: é x shown=é x text=\"é x\" error=é x\n"
+            "ERROR span{shown=é x}: millstream_worker::program::logging::tests: é x shown=é x text=\"é x\" error=é x\n"
         );
     }
 

@@ -15,9 +15,14 @@ mod full;
 mod standing;
 mod stream;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{error::Error, io, sync::Arc, time::Duration};
 
-use axum::Router;
+use futures::future::BoxFuture;
+use http_body_util::{BodyExt, combinators::UnsyncBoxBody};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+};
 use millstream_common::tasks::Tasks;
 use rustix::process::{Resource, getrlimit};
 use tokio::{
@@ -33,15 +38,30 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 /// Beyond the last deadline of the connections: tasks have to be scheduled, too.
 const SLACK: Duration = Duration::from_secs(1);
 
+/// What a server does with a request. Type-erased: the server is compiled once, whatever is behind it.
+pub type Answer =
+    Arc<dyn Fn(Request<Incoming>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+/// What is sent back.
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn Error + Send + Sync>>;
+
+/// Any body as the one of an [`Answer`].
+pub fn body<B>(body: B) -> Body
+where
+    B: hyper::body::Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
+    body.map_err(Into::into).boxed_unsync()
+}
+
 /// What one port may take.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Open connections at most.
-    pub(crate) connections: usize,
+    pub connections: usize,
     /// Of so many descriptors that this process may have, one may be a connection's: the rest is for servers and files.
-    pub(crate) share: u64,
+    pub share: u64,
     /// At the end, requests in progress may go on this long.
-    pub(crate) drain: Duration,
+    pub drain: Duration,
 }
 
 impl Limits {
@@ -55,9 +75,9 @@ impl Limits {
 }
 
 /// Serves until `stop`, and then until the requests in progress are answered or their time is over. Returns how many were cut off.
-pub(crate) async fn serve(
+pub async fn serve(
     listener: TcpListener,
-    router: Router,
+    answer: Answer,
     limits: Limits,
     stop: CancellationToken,
 ) -> usize {
@@ -66,7 +86,7 @@ pub(crate) async fn serve(
     let accepting = accept(&listener, &places, |stream| {
         tasks.spawn(connection::serve(
             stream,
-            router.clone(),
+            answer.clone(),
             places.clone().take(),
             closing.clone(),
         ));

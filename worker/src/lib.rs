@@ -40,6 +40,8 @@ mod pulse;
 mod registry;
 mod report;
 mod shared;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod worker;
 
 pub use millstream_common::{

@@ -87,6 +87,16 @@ impl Reporter {
     }
 }
 
+#[cfg(feature = "testing")]
+impl Reports {
+    /// The lines so far.
+    pub(crate) fn texts(&mut self) -> Vec<String> {
+        std::iter::from_fn(|| self.lines.try_recv().ok())
+            .map(|line| line.text)
+            .collect()
+    }
+}
+
 /// Writes reports until `stop` fires, then what is left.
 pub(crate) async fn run(shared: Arc<Shared>, mut reports: Reports, stop: CancellationToken) {
     let mut tick = tokio::time::interval(EVERY);

@@ -18,7 +18,7 @@ const FUNCTION_LINES_MAX: usize = 45;
 const TEST_LINES_MAX: usize = 105;
 
 /// Files that are longer, with their number of lines. Lower a number when a file shrinks; never raise one.
-const LONG_FILES: [(&str, usize); 18] = [
+const LONG_FILES: [(&str, usize); 17] = [
     ("admin/src/services/mod.rs", 413),
     ("tests/src/chaos/catalogue/mod.rs", 492),
     ("tests/src/chaos/judge/tests.rs", 539),

@@ -164,7 +164,7 @@ fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "as `catch_unwind` gives it")]
-fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
+pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
     let text = panic
         .downcast_ref::<&str>()
         .copied()

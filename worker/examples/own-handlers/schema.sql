@@ -1,0 +1,1 @@
+CREATE TABLE invoice (order_id bigint PRIMARY KEY, cents bigint NOT NULL);

@@ -36,14 +36,14 @@ mod own_rows;
 mod parameters;
 #[path = "field/pictures.rs"]
 mod pictures;
-#[path = "field/producers.rs"]
-mod producers;
 #[path = "field/readonly.rs"]
 mod readonly;
 #[path = "field/report.rs"]
 mod report;
 #[path = "field/rights.rs"]
 mod rights;
+#[path = "field/roles.rs"]
+mod roles;
 #[path = "field/scans.rs"]
 mod scans;
 #[path = "field/schema.rs"]
@@ -52,6 +52,8 @@ mod schema;
 mod servers;
 #[path = "field/sharing.rs"]
 mod sharing;
+#[path = "field/snippets.rs"]
+mod snippets;
 #[path = "field/streams.rs"]
 mod streams;
 #[path = "field/text.rs"]

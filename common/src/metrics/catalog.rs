@@ -11,6 +11,8 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::family::{Family, Spec};
+#[cfg(target_os = "linux")]
+use super::process::Process;
 
 /// A metric could not be made: its name, a label or a bucket list is invalid, or the name is taken.
 /// It is a fault of this program; the process should not start.
@@ -97,12 +99,13 @@ impl Catalog {
         Ok(family)
     }
 
-    /// Adds `process_*`. The library reads `/proc`, so there are none elsewhere than on Linux.
+    /// Adds `process_*`. They come from `/proc`, so there are none elsewhere than on Linux.
     #[cfg(target_os = "linux")]
     pub(super) fn add_process(&mut self) -> Result<(), MetricsError> {
-        let collector = prometheus::process_collector::ProcessCollector::for_self();
-        // A descriptor does not tell its type; the library follows the naming rule for counters.
-        self.keep("process_*", Box::new(collector), |desc| {
+        let name = "process_*";
+        let collector = Process::new().map_err(|source| MetricsError { name, source })?;
+        // A descriptor does not tell its type; ours follow the naming rule for counters.
+        self.keep(name, Box::new(collector), |desc| {
             if desc.fq_name.ends_with("_total") {
                 MetricKind::Counter
             } else {

@@ -20,6 +20,8 @@ mod histograms;
 pub mod labels;
 mod levels;
 mod meters;
+#[cfg(target_os = "linux")]
+mod process;
 
 #[cfg(test)]
 mod tests;

@@ -57,9 +57,7 @@ use self::{
 };
 use crate::{Context, Handler, Outcome, objects::Objects};
 
-pub use self::{
-    chunk::OCR_CONFIDENCE_MIN, needs::NEEDS, servers::SetupError, setup::configured,
-};
+pub use self::{chunk::OCR_CONFIDENCE_MIN, needs::NEEDS, servers::SetupError, setup::configured};
 
 /// The queue of all jobs of the pipeline; `millstream.submit_document` names it too.
 const QUEUE: &str = "documents";

@@ -18,7 +18,7 @@ use super::database;
 use crate::{Handler, Parts, Worker};
 
 /// A test that waits longer has found something.
-const DRAIN_MAX: Duration = Duration::from_secs(60);
+const DRAIN_MAX: Duration = Duration::from_mins(1);
 /// How often a drain looks.
 const LOOK: Duration = Duration::from_millis(20);
 /// The shortest lease that is allowed, so that a test of a crash does not wait.

@@ -4,7 +4,11 @@
 //! Redis: it says what was enqueued, works it off, and shifts scheduled jobs in time.
 //!
 //! Everything here fails by panicking, as a test does.
-#![expect(clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
 
 mod bed;
 mod database;

@@ -77,6 +77,22 @@ async fn a_consumer_with_pending_entries_is_not_removed() {
     assert!(left.consumers.is_empty());
 }
 
+// F14
+#[tokio::test]
+async fn a_board_that_was_made_anew_meanwhile_keeps_its_notices() {
+    let lab = Lab::new().await;
+    let (mut redis, board) = (lab.redis().await, lab.keys().dead("default"));
+    lab.command::<i64>(&["LPUSH", &board, "x"]).await;
+    // Two workers have both been refused by the list, before one of them makes the board anew.
+    let script = redis::Script::new(include_str!("../../../worker/src/settle/notice.lua"));
+    for job in ["one", "two"] {
+        let mut call = script.key(&board);
+        call.arg(&["MAXLEN", "~", "100", "*", "job", job]);
+        call.invoke_async::<String>(&mut redis).await.unwrap();
+    }
+    assert_eq!(lab.command::<i64>(&["XLEN", &board]).await, 2);
+}
+
 /// 200 jobs whose entries, and so many with repetitions of them, were given to a worker that died before it looked.
 async fn abandoned(lab: &Lab, entries: usize) {
     let producer = &lab.producer();

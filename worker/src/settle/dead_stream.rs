@@ -1,19 +1,21 @@
 //! The dead-letter stream: a capped notice board for whoever wants to be told. The truth is `millstream.dead_letter` (F14).
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::LazyLock};
 
 use millstream_common::{
     error::Outage,
     limits::{DEAD_STREAM_ENTRIES_MAX, bounded},
     stream::remedy::takes_no_entries,
 };
-use redis::{Cmd, Pipeline, RedisError, Value};
+use redis::{Pipeline, RedisError, Script, Value};
 
 use super::{Ended, verdict::Verdict};
 use crate::shared::Shared;
 
 /// Error text in a notice: enough to recognise it, the whole text is in Postgres.
 const NOTICE_ERROR_BYTES_MAX: usize = 500;
+
+static ANEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("notice.lua")));
 
 /// One burial.
 pub(crate) struct Notice {
@@ -38,7 +40,7 @@ impl Notice {
 
 /// Puts notices up. Best effort: Redis may be away.
 pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Notice>) {
-    let told: Vec<(String, Cmd)> = notices
+    let told: Vec<Told> = notices
         .map(|notice| {
             tracing::warn!(
                 job = notice.job,
@@ -47,9 +49,10 @@ pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Noti
                 error = notice.error,
                 "a job is dead"
             );
-            let board = shared.redis.keys().dead(&notice.queue);
-            let added = added(&board, &notice);
-            (board, added)
+            Told {
+                board: shared.redis.keys().dead(&notice.queue),
+                entry: entry(&notice),
+            }
         })
         .collect();
     if told.is_empty() || shared.redis.refuses_work() {
@@ -60,57 +63,67 @@ pub(crate) async fn announce(shared: &Shared, notices: impl Iterator<Item = Noti
     }
 }
 
-fn added(board: &str, notice: &Notice) -> Cmd {
-    let mut cmd = redis::cmd("XADD");
-    cmd.arg(board)
-        .arg("MAXLEN")
-        .arg("~")
-        .arg(DEAD_STREAM_ENTRIES_MAX)
-        .arg("*");
-    cmd.arg("job")
-        .arg(&notice.job)
-        .arg("kind")
-        .arg(&notice.kind)
-        .arg("reason")
-        .arg(&notice.reason);
-    cmd.arg("error")
-        .arg(bounded(&notice.error, NOTICE_ERROR_BYTES_MAX));
-    cmd.arg("at")
-        .arg(millstream_common::clock::now().to_rfc3339());
-    cmd
+/// A notice on its way.
+struct Told {
+    board: String,
+    /// The arguments of XADD after the key.
+    entry: Vec<String>,
+}
+
+fn entry(notice: &Notice) -> Vec<String> {
+    let at = millstream_common::clock::now().to_rfc3339();
+    let cap = DEAD_STREAM_ENTRIES_MAX.to_string();
+    let error = bounded(&notice.error, NOTICE_ERROR_BYTES_MAX);
+    let fields = [
+        ("job", notice.job.as_str()),
+        ("kind", &notice.kind),
+        ("reason", &notice.reason),
+        ("error", &error),
+        ("at", &at),
+    ];
+    ["MAXLEN", "~", &cap, "*"]
+        .into_iter()
+        .chain(fields.into_iter().flat_map(|(name, value)| [name, value]))
+        .map(str::to_owned)
+        .collect()
 }
 
 /// Each notice by itself: only a board that takes nothing any more is made anew, and whatever else is wrong with one costs no other a line.
-async fn put_up(shared: &Shared, told: &[(String, Cmd)]) -> Result<(), Outage> {
-    let all = pipeline(told.iter().map(|(_, added)| added));
-    let refused = sent(shared, all).await?;
-    let gone: HashSet<&str> = refused
-        .iter()
-        .filter(|(_, error)| takes_no_entries(error))
-        .map(|(nth, _)| told[*nth].0.as_str())
-        .collect();
+async fn put_up(shared: &Shared, told: &[Told]) -> Result<(), Outage> {
+    let refused = sent(shared, pipeline(told.iter())).await?;
     let other = refused.iter().find(|(_, error)| !takes_no_entries(error));
     if let Some((nth, error)) = other {
-        tracing::debug!(board = told[*nth].0, %error, "a dead-letter stream has not taken a notice");
+        tracing::debug!(board = told[*nth].board, %error, "a dead-letter stream has not taken a notice");
     }
-    if gone.is_empty() {
+    let mut again = Vec::new();
+    let mut anew = HashSet::new();
+    for (nth, _) in refused.iter().filter(|(_, error)| takes_no_entries(error)) {
+        if anew.insert(told[*nth].board.as_str()) {
+            add_anew(shared, &told[*nth]).await?;
+        } else {
+            again.push(&told[*nth]);
+        }
+    }
+    if again.is_empty() {
         return Ok(());
     }
-    let removed: Vec<Cmd> = gone
-        .iter()
-        .map(|board| redis::cmd("DEL").arg(*board).to_owned())
-        .collect();
-    let again = told
-        .iter()
-        .filter(|(board, _)| gone.contains(board.as_str()))
-        .map(|(_, added)| added);
-    let anew = pipeline(removed.iter().chain(again));
-    sent(shared, anew).await.map(drop)
+    sent(shared, pipeline(again.into_iter())).await.map(drop)
 }
 
-fn pipeline<'a>(commands: impl Iterator<Item = &'a Cmd>) -> Pipeline {
+async fn add_anew(shared: &Shared, told: &Told) -> Result<(), Outage> {
+    let op = "making a dead-letter stream anew";
+    let mut conn = shared.redis.connection(op).await?;
+    let mut call = ANEW.key(&told.board);
+    call.arg(&told.entry);
+    let added = call.invoke_async::<Value>(&mut conn);
+    shared.redis.within(op, added).await.map(drop)
+}
+
+fn pipeline<'a>(told: impl Iterator<Item = &'a Told>) -> Pipeline {
     let mut pipe = redis::pipe();
-    commands.for_each(|command| _ = pipe.add_command(command.clone()));
+    for told in told {
+        pipe.cmd("XADD").arg(&told.board).arg(&told.entry);
+    }
     pipe
 }
 

@@ -80,11 +80,8 @@ CREATE TABLE millstream.lease (
   progress      real,
   progress_note text,
   leased_at     timestamptz NOT NULL DEFAULT now(),
-  -- A job that was in hand at two crashes runs its next attempt alone. Only then can it be held
-  -- responsible.
-  isolated      boolean NOT NULL DEFAULT false,
-  -- A job that was in hand at one crash says here that it starts. The next crash counts only jobs
-  -- that had started.
+  -- A job that was in hand at a crash says here that it starts. Later crashes count only jobs that
+  -- had started.
   started       boolean NOT NULL DEFAULT false
 ) WITH (autovacuum_vacuum_threshold = 200, autovacuum_vacuum_scale_factor = 0.1,
         autovacuum_vacuum_cost_delay = 0);

@@ -10,10 +10,6 @@ CREATE TABLE millstream.job_error (
   worker_id bigint,
   at        timestamptz NOT NULL DEFAULT now(),
   message   text NOT NULL,
-  -- How long the job had run when its worker died, at most.
-  ran_ms    int,
-  -- The job could not be to blame for that death.
-  excused   boolean NOT NULL DEFAULT false,
   PRIMARY KEY (job_id, epoch),
   CONSTRAINT job_error_class_check CHECK (class IN ('retry', 'permanent', 'rate_limited',
     'timeout', 'panic', 'crash', 'cancelled', 'undecodable', 'unavailable'))

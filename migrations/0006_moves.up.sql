@@ -8,7 +8,7 @@
 -- waits for a job that is not its own.
 
 -- Hands jobs out again at a new epoch: every recovery path ends here. `p_crash` counts a crash of
--- the worker that had them. Jobs that have crashed `p_crash_max` workers are left alone; the caller
+-- the worker that had them. Jobs that would have `p_crash_max` crashes are left alone; the caller
 -- buries them. `p_leased`: jobs that a worker has leased may be taken from it. Only that worker may
 -- say so, or a caller that knows it is dead. Jobs whose epoch or state is no longer the given one
 -- are left alone too. The dispatch duty publishes the new parcels.
@@ -147,7 +147,8 @@ BEGIN
 END $$;
 
 -- Makes jobs available at once: those put off (scheduled, retryable, rate limited), and dead ones,
--- whose attempts start anew. The history of errors stays. Returns the ids moved.
+-- whose attempts start anew; one that had crashed stays isolated. The history of errors stays.
+-- Returns the ids moved.
 CREATE FUNCTION millstream.retry_now(p_ids uuid[], p_actor text)
 RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 #variable_conflict use_column
@@ -159,7 +160,7 @@ BEGIN
     UPDATE millstream.job j
     SET state = 0, epoch = j.epoch + 1, ready_at = NULL, finished_at = NULL,
         attempt = CASE WHEN j.state = 8 THEN 0 ELSE j.attempt END,
-        crash_count = CASE WHEN j.state = 8 THEN 0 ELSE j.crash_count END
+        crash_count = CASE WHEN j.state = 8 THEN LEAST(j.crash_count, 1) ELSE j.crash_count END
     WHERE j.id = ANY (p_ids) AND j.state IN (3, 4, 5, 8)
     RETURNING j.id, j.epoch, j.queue_id, j.tenant_id, j.kind_id, j.priority
   ), risen AS (

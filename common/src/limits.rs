@@ -52,10 +52,11 @@ pub const PUT_BACK_DELAY: Duration = Duration::from_secs(1);
 pub const PUT_BACK_DELAY_MAX: Duration = Duration::from_mins(1);
 /// So many hand-outs double that rest.
 pub const PUT_BACKS_PER_DELAY: u32 = 3;
-/// Workers that one job may kill (F15).
-pub const CRASHES_MAX: i32 = 3;
-/// Crashes for which a job is excused: its worker was only silent, or the whole fleet went with it. A job that takes machines down ends too.
-pub const EXCUSES_MAX: i32 = 3;
+/// Fresh child processes that one job may kill while it is alone in them (F15).
+pub const CHILD_DEATHS_MAX: i32 = 2;
+/// Crashes that one job may be in hand at (F15). The first only isolates it. The sixth death of a worker that ran it isolated buries it: a
+/// job that takes whole machines down must end somewhere.
+pub const CRASHES_MAX: i32 = 7;
 
 /// One statement on the hot path; far above any healthy one, below the shortest lease that makes sense.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use crate::{id::JobId, limits::CRASHES_MAX};
 /// Why jobs are handed out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reason {
-    /// Their worker died or froze; counted against the job (F15).
+    /// Their worker died; it is counted, and they are isolated (F15).
     Crash,
     /// Their hint was lost, or a worker gave them back unstarted. Costs the job nothing.
     Lost,

@@ -169,6 +169,7 @@ impl Lab {
             config: config.clone(),
             metrics: Metrics::new("test").expect("metrics"),
             handlers: all,
+            isolation: None,
         })
         .await
         .expect("the worker starts")

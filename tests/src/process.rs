@@ -26,6 +26,28 @@ impl Process {
         Self(child)
     }
 
+    /// Starts another program with the settings of `millstream` in its environment.
+    pub fn start_program(lab: &Lab, program: &str, args: &[&str]) -> Self {
+        Self::start_program_in(&lab.config, program, args, &[])
+    }
+
+    /// The same with other settings than the lab's, and with more in its environment.
+    pub fn start_program_in(
+        config: &Config,
+        program: &str,
+        args: &[&str],
+        env: &[(String, String)],
+    ) -> Self {
+        let mut own = Command::new(built(program));
+        own.args(args)
+            .envs(env.iter().map(|(name, value)| (name, value)));
+        let command = with_settings(own, config)
+            .stdout(Stdio::null())
+            .stderr(Stdio::inherit())
+            .spawn();
+        Self(command.expect("the program starts"))
+    }
+
     /// The same with other settings than the lab's, and with more in its environment.
     pub fn start_in(config: &Config, args: &[&str], env: &[(String, String)]) -> Self {
         let mut command = command_in(config, args);
@@ -135,8 +157,12 @@ pub fn command(lab: &Lab, args: &[&str]) -> Command {
 /// The command with these settings.
 fn command_in(config: &Config, args: &[&str]) -> Command {
     let mut command = Command::new(built("millstream"));
+    command.args(args);
+    with_settings(command, config)
+}
+
+fn with_settings(mut command: Command, config: &Config) -> Command {
     command
-        .args(args)
         .env("DATABASE_URL", config.database.url.expose())
         .env("REDIS_URL", config.redis.url.expose())
         .env("MILLSTREAM_REDIS__PREFIX", &config.redis.prefix)
@@ -149,6 +175,10 @@ fn command_in(config: &Config, args: &[&str]) -> Command {
         .env(
             "MILLSTREAM_WORKER__GRACE_MS",
             config.worker.grace_ms.to_string(),
+        )
+        .env(
+            "MILLSTREAM_WORKER__CHILD_MEMORY_BYTES",
+            config.worker.child_memory_bytes.to_string(),
         )
         .env("MILLSTREAM_DIAGNOSTICS", config.diagnostics.to_string())
         .env(

@@ -5,8 +5,8 @@
 //! silence) can be taken when whatever must have happened by then has happened, except by those that are frozen. A path ends when
 //! nobody has anything to do; no path goes in circles. So "each state has a driver" says that work is finished on every path.
 //!
-//! Not in it: failures and retries, cancels, several jobs per entry, paused queues, several streams; of crashes what they count, so neither
-//! the terms of suspects nor what excuses a job; drains.
+//! Not in it: failures and retries, cancels, several jobs per entry, paused queues, several streams, drains; of a child process that it starts
+//! when its job has a lease, but not its death, whose outcome the worker settles like any other.
 
 #[path = "model/check.rs"]
 mod check;

@@ -15,6 +15,8 @@ mod doors;
 mod downstream;
 #[path = "recovery/hints.rs"]
 mod hints;
+#[path = "recovery/isolation.rs"]
+mod isolation;
 #[path = "recovery/long_outages.rs"]
 mod long_outages;
 #[path = "recovery/outages.rs"]
@@ -23,5 +25,3 @@ mod outages;
 mod runs;
 #[path = "recovery/streams.rs"]
 mod streams;
-#[path = "recovery/suspects.rs"]
-mod suspects;

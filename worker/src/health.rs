@@ -93,7 +93,6 @@ impl Health {
     pub fn metrics(&self) -> String {
         let gauges = &self.0.metrics.gauges;
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
-        gauges.worker_closed.set(self.0.capacity.is_closed().into());
         gauges.redis_up.set(i64::from(!self.0.redis.refuses_work()));
         gauges
             .redis_policy_ok

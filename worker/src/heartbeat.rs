@@ -29,7 +29,7 @@ use self::fence::Fence;
 use crate::shared::Shared;
 
 /// Beats per lease: with eight beats of silence a worker is dead, so one lost packet or a slow commit is none.
-pub(crate) const BEATS_PER_LEASE: u32 = 10;
+const BEATS_PER_LEASE: u32 = 10;
 /// `/livez` fails when the thread has not turned for this many leases: longer than a connect with its deadline.
 const SILENCE_LEASES_MAX: u32 = 2;
 
@@ -139,6 +139,8 @@ impl Heart {
             hold.lose();
         }
         self.return_unknown(&mut conn, leases).await?;
+        end_if_stuck(&self.shared);
+        isolate(&mut conn, &self.shared.held.deaf()).await?;
         // Kept only if everything went well; a failed connection is dropped and made anew.
         self.connection = Some(conn);
         Ok(())
@@ -192,15 +194,36 @@ impl Heart {
     }
 }
 
-/// What the connection of this worker's heart is called in Postgres: whoever looks sees whether the process lives.
-pub(crate) fn heart_name(worker: i64) -> String {
-    format!("millstream heart {worker}")
+/// A thread that a handler blocks comes back only with the end of the process. What else runs here may finish; then the worker ends, and the
+/// job is isolated as after any other death.
+fn end_if_stuck(shared: &Shared) {
+    if shared.draining.is_cancelled() {
+        return;
+    }
+    for hold in shared.held.stuck() {
+        tracing::error!(job = %hold.id, "a handler blocks its thread at twice its timeout: this worker ends");
+        shared.draining.cancel();
+    }
+}
+
+/// The next runs of these are in a child. A blocked thread may keep the lessor from its turn: then others take over what has no lease, as if
+/// it had never started.
+async fn isolate(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), Outage> {
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let update = sqlx::query(
+        "UPDATE millstream.job SET crash_count = 1 WHERE id IN (
+           SELECT id FROM millstream.job WHERE id = ANY($1) AND state IN (0, 1) AND crash_count = 0 FOR NO KEY UPDATE SKIP LOCKED)",
+    );
+    within("isolating jobs", update.bind(jobs).execute(conn)).await?;
+    Ok(())
 }
 
 async fn connect(shared: &Shared) -> Result<PgConnection, Outage> {
     let op = "connecting the heartbeat";
-    let options =
-        connect_options(&shared.database_url)?.application_name(&heart_name(shared.worker_id));
+    let name = format!("millstream heart {}", shared.worker_id);
+    let options = connect_options(&shared.database_url)?.application_name(&name);
     tokio::time::timeout(shared.lease / 3, options.connect())
         .await
         .map_err(|_| Outage::PostgresTimeout { op })?

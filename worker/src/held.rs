@@ -4,7 +4,6 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use millstream_common::id::JobId;
@@ -34,13 +33,6 @@ impl Held {
         self.lock().contains_key(&id)
     }
 
-    /// Whether that very hold, not only one of the same job, is in hand.
-    pub(crate) fn has(&self, hold: &Arc<Hold>) -> bool {
-        self.lock()
-            .get(&hold.id)
-            .is_some_and(|held| Arc::ptr_eq(held, hold))
-    }
-
     /// The holds that Postgres has a lease for.
     pub(crate) fn leased(&self) -> Vec<Arc<Hold>> {
         self.lock()
@@ -55,12 +47,19 @@ impl Held {
         self.lock().values().cloned().collect()
     }
 
-    /// How many handlers have been at work for at least so long.
-    pub(crate) fn running_for(&self, at_least: Duration) -> usize {
+    /// Jobs whose handlers block their threads, as it seems.
+    pub(crate) fn stuck(&self) -> Vec<Arc<Hold>> {
         self.lock()
             .values()
-            .filter(|h| h.has_run().is_some_and(|ran| ran >= at_least))
-            .count()
+            .filter(|h| h.is_stuck())
+            .cloned()
+            .collect()
+    }
+
+    /// The same, and those that were told to end and have not.
+    pub(crate) fn deaf(&self) -> Vec<JobId> {
+        let all = self.lock();
+        all.values().filter(|h| h.is_deaf()).map(|h| h.id).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Hold>>> {

@@ -42,6 +42,7 @@ mod report;
 mod shared;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod tries;
 mod worker;
 
 pub use millstream_common::{
@@ -63,5 +64,6 @@ pub use self::{
     handler::Handler,
     health::{Health, Readiness},
     outcome::{Effect, Failure, Outcome, Success},
+    run::child::inside::ChildProcess,
     worker::{Parts, Worker},
 };

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use millstream_common::limits::bounded;
+use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
 
 /// Writes that belong to a success: they commit together with the settling of this attempt, or neither does (G1).
@@ -13,13 +15,14 @@ pub type Effect = Box<
 >;
 
 /// The job is done.
-#[derive(Default)]
+#[derive(Default, Serialize, Deserialize)]
 pub struct Success {
     /// JSON text kept with the job, at most `RESULT_BYTES_MAX`.
     pub result: Option<String>,
     /// Tokens that the run really used.
     pub tokens: Option<i32>,
     /// Writes to commit with the completion.
+    #[serde(skip)]
     pub effect: Option<Effect>,
 }
 
@@ -55,7 +58,7 @@ impl Success {
 }
 
 /// The job is not done. The class decides what happens next (F13).
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Failure {
     /// Try again after a backoff; uses up an attempt.
     #[error("{0}")]
@@ -87,12 +90,30 @@ pub enum Failure {
     /// The handler panicked; uses up an attempt.
     #[error("panicked: {0}")]
     Panicked(String),
+    /// The process that ran the job alone has died of it, again: dead at once.
+    #[error("{0}")]
+    Killed(String),
 }
 
 impl Failure {
     /// A failure that a retry may cure.
     pub fn retry(message: impl Into<String>) -> Self {
         Self::Retry(message.into())
+    }
+
+    /// The same with no more than so many bytes of text.
+    pub(crate) fn bounded(mut self, bytes_max: usize) -> Self {
+        match &mut self {
+            Self::Retry(text)
+            | Self::Permanent(text)
+            | Self::RateLimited { message: text, .. }
+            | Self::Unavailable(text)
+            | Self::Undecodable(text)
+            | Self::Panicked(text)
+            | Self::Killed(text) => *text = bounded(text, bytes_max),
+            Self::Snooze(_) | Self::TimedOut(_) => {}
+        }
+        self
     }
 
     /// A failure that no retry cures.

@@ -55,6 +55,11 @@ impl Registered {
         Some((CHUNK_WORK.as_micros() / mean.as_micros()).clamp(1, CHUNK_JOBS_MAX as u128) as i16)
     }
 
+    /// The same for a job with so many crashes: one that is isolated waits for its turn beside all others.
+    pub(crate) fn weight_of(&self, crashes: i16) -> u64 {
+        if crashes > 0 { 0 } else { self.weight() }
+    }
+
     /// Share of a slot that one job takes, in thousandths: 20 ms of work fill a slot.
     pub(crate) fn weight(&self) -> u64 {
         match self.mean_us.load(Ordering::Relaxed) {

@@ -16,7 +16,7 @@ use millstream_common::{
     clock,
     error::{Outage, in_full},
     id::JobId,
-    limits::NOTE_BYTES_MAX,
+    limits::{LOG_LINE_BYTES_MAX, NOTE_BYTES_MAX},
     pg::within,
     redact::stored,
     seldom::Seldom,
@@ -25,7 +25,7 @@ use sqlx::PgConnection;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{context::Context, settle::fail::plain, shared::Shared};
+use crate::{claim::Claimed, context::Context, settle::fail::plain, shared::Shared};
 
 /// How often reports are written.
 const EVERY: Duration = Duration::from_millis(500);
@@ -40,11 +40,11 @@ static DROPPED_LINES: Seldom = Seldom::new();
 
 /// One log line of a job.
 pub(crate) struct Line {
-    job: JobId,
+    pub(crate) job: JobId,
     epoch: i32,
     attempt: i16,
-    at: DateTime<Utc>,
-    text: String,
+    pub(crate) at: DateTime<Utc>,
+    pub(crate) text: String,
 }
 
 /// The front that handlers write to.
@@ -74,13 +74,27 @@ impl Reporter {
     }
 
     pub(crate) fn log(&self, context: &Context, text: String) {
-        let line = Line {
+        self.send(Line {
             job: context.job_id,
             epoch: context.epoch,
             attempt: context.attempt,
             at: clock::now(),
             text,
-        };
+        });
+    }
+
+    /// What was said of a job elsewhere.
+    pub(crate) fn relay(&self, job: &Claimed, at: DateTime<Utc>, text: &str) {
+        self.send(Line {
+            job: job.hold.id,
+            epoch: job.hold.epoch,
+            attempt: job.attempt + 1,
+            at,
+            text: stored(text, LOG_LINE_BYTES_MAX),
+        });
+    }
+
+    fn send(&self, line: Line) {
         if self.lines.try_send(line).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }
@@ -135,7 +149,8 @@ impl Reports {
         }
     }
 
-    fn batch(&mut self) -> Vec<Line> {
+    /// What has come since, up to a statement's worth.
+    pub(crate) fn batch(&mut self) -> Vec<Line> {
         let mut batch = Vec::new();
         while batch.len() < BATCH_MAX
             && let Ok(line) = self.lines.try_recv()

@@ -29,6 +29,7 @@ use crate::{
     pulse::Pulses,
     registry::Registry,
     report::Reporter,
+    run::child::Children,
     settle::{Ended, parcels::Counts},
 };
 
@@ -83,6 +84,8 @@ pub(crate) struct Shared {
     pub(crate) keep_days: Option<u32>,
     pub(crate) capacity: Arc<Capacity>,
     pub(crate) held: Arc<Held>,
+    /// In which isolated jobs run.
+    pub(crate) children: Arc<Children>,
     pub(crate) finished: AtomicU64,
     /// Counts the tasks that run jobs; closed when the worker drains.
     pub(crate) runs: Tasks,

@@ -3,7 +3,7 @@
 //! Start: register, beat, then read. End: stop claiming, let what runs finish within the grace period, hand back the rest at
 //! no cost, settle, acknowledge, leave.
 
-use std::{collections::HashSet, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{collections::HashSet, process::Command, sync::Arc, thread::JoinHandle, time::Duration};
 
 use millstream_common::{
     catalog::Catalog,
@@ -29,13 +29,17 @@ use crate::{
     pulse::Pulses,
     registry::Registry,
     report::{self, Reporter, Reports},
-    run::lessor,
+    run::{child::Children, lessor},
     settle::{
         self, Ended,
         parcels::{self, Counts},
     },
     shared::{Meters, Queue, Queues, Shared},
+    tries::tell_differing_tries,
 };
+
+/// A worker whose handlers block all threads cannot drain. Its process ends when this is over: each of the steps above, and as much again.
+const DRAIN_MAX: Duration = Duration::from_mins(2);
 
 /// After the grace period: writing what is known, handing back, leaving. Each step has deadlines of its own.
 const LEAVE_MAX: Duration = Duration::from_secs(10);
@@ -48,6 +52,9 @@ pub struct Parts {
     pub metrics: Metrics,
     /// What it can run.
     pub handlers: Vec<Handler>,
+    /// Starts this program, or one with the same handlers and settings, so that it calls [`ChildProcess`](crate::ChildProcess): jobs that
+    /// were in hand when a worker died run there. None: they run here, and one that ends its worker is buried only after seven of them.
+    pub isolation: Option<Command>,
 }
 
 /// A running worker.
@@ -165,6 +172,11 @@ impl Worker {
         self.shared.draining.cancelled().await;
     }
 
+    /// How long [`Worker::drain`] may take. It takes longer only if handlers block all threads, and then only the end of the process ends it.
+    pub fn drain_max(&self) -> Duration {
+        self.grace + DRAIN_MAX
+    }
+
     /// Ends in order. `hurry` cuts the grace period short (a second signal).
     pub async fn drain(mut self, hurry: CancellationToken) {
         tracing::info!(
@@ -190,6 +202,7 @@ impl Worker {
         let _ = self.keeping.stop(LEAVE_MAX).await;
         let _ = self.settling.stop(LEAVE_MAX).await;
         let _ = self.acknowledging.stop(LEAVE_MAX).await;
+        self.shared.children.dismiss();
         // Until here the heart has beaten: nobody took the last jobs for a dead worker's.
         self.heart.cancel();
         if !self.shared.redis.is_down()
@@ -197,7 +210,10 @@ impl Worker {
         {
             tracing::debug!(error = %millstream_common::error::in_full(&outage), "own consumers were not removed; a duty does it");
         }
-        self.mark("stopped").await;
+        // A handler that blocks its thread ends with the process, as in a crash: who finds the lease counts it as one.
+        if self.shared.held.stuck().is_empty() {
+            self.mark("stopped").await;
+        }
         if let Some(thread) = self.heart_thread.take() {
             let _ = tokio::task::spawn_blocking(move || thread.join()).await;
         }
@@ -227,6 +243,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         config,
         metrics,
         handlers,
+        isolation,
     } = parts;
     let pg = Pg::new(&database_url, config.database.connections_max)?;
     let catalog = Catalog::new(pg.clone());
@@ -241,10 +258,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
     let (senders, channels) = channels();
     let shared = Shared {
-        redis: Redis::new(
-            config.redis.url.expose(),
-            Keys::new(config.redis.prefix.clone(), mark(&pg).await?),
-        )?,
+        redis: redis(&pg, &config).await?,
         pg,
         handlers_pg: GuardedPool::for_handlers(&database_url, config.database.connections_max)?,
         database_url,
@@ -258,6 +272,7 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         keep_days: config.retention.days(),
         capacity: Capacity::new(slots),
         held: Arc::new(Held::default()),
+        children: Children::new(isolation, &config.worker, worker_id),
         finished: 0.into(),
         runs: Tasks::new(),
         paused: false.into(),
@@ -277,6 +292,11 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
         takeover_now: Notify::new(),
     };
     Ok((Arc::new(shared), channels))
+}
+
+async fn redis(pg: &Pg, config: &Config) -> Result<Redis, Error> {
+    let keys = Keys::new(config.redis.prefix.clone(), mark(pg).await?);
+    Ok(Redis::new(config.redis.url.expose(), keys)?)
 }
 
 fn channels() -> (Senders, Channels) {
@@ -394,36 +414,4 @@ async fn register(
     lent.done();
     tell_differing_tries(pg, id).await?;
     Ok(id)
-}
-
-/// Which number of tries jobs get is decided by whoever registered last, or by a person: nobody should have to guess that.
-async fn tell_differing_tries(pg: &Pg, worker_id: i64) -> Result<(), Outage> {
-    let op = "comparing the tries of kinds";
-    let mut lent = pg.main(op).await?;
-    let query = sqlx::query_as(
-        "SELECT kind, max_attempts, max_attempts_fixed, worker_id, worker, worker_says FROM millstream.tries_differ ORDER BY kind, worker_id",
-    );
-    let differing: Vec<(String, i16, bool, i64, String, i16)> =
-        within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
-    for (kind, tries, fixed, id, worker, says) in differing {
-        if id == worker_id {
-            tracing::warn!(
-                kind,
-                tries,
-                fixed,
-                says,
-                "the handler of this kind says another number of tries than a person has set; theirs holds (millstream kinds set)"
-            );
-        } else {
-            tracing::warn!(
-                kind,
-                tries,
-                worker,
-                says,
-                "another worker's handler of this kind says another number of tries; jobs enqueued from now on get ours"
-            );
-        }
-    }
-    Ok(())
 }

@@ -12,13 +12,18 @@ use crate::ops::upload::{keep_swept, open_store};
 
 /// Runs jobs of the kinds in the box until told to stop, and keeps the object store swept meanwhile.
 pub(super) async fn run(args: WorkerArgs, context: &Context) -> Outcome {
+    let is_child = args.child;
     let config = args.over(context.config.clone());
-    let serving = Serving::open(&config).await?;
+    let serving = Serving::open(&config, is_child).await?;
     let parts = Parts {
         handlers: all_handlers(&config)?,
         metrics: context.metrics().await?.clone(),
         config,
+        isolation: None,
     };
+    if is_child {
+        return serving.run(parts).await;
+    }
     // Before the worker registers: what can fail at a start must not end a worker that works.
     let (pg, store) = (
         context.pg().await?.clone(),

@@ -98,6 +98,10 @@ pub struct Worker {
     pub grace_ms: u64,
     /// Address of `/metrics`, `/livez`, `/readyz`; empty: none.
     pub listen: String,
+    /// Child processes for isolated jobs at a time, at least one.
+    pub children_max: usize,
+    /// Memory that a child process may have for data; 0: no limit.
+    pub child_memory_bytes: u64,
 }
 
 /// How long finished jobs are kept, unless their tenant has a rule of its own.

@@ -32,8 +32,6 @@ families! {
             "Worker processes that the backlog asks for, as the leader computes it; 0 elsewhere.";
         worker_slots: IntGaugeVec = "millstream_worker_slots" ["state"]
             "Slots of this worker by state.";
-        worker_closed: IntGauge = "millstream_worker_closed" []
-            "1 while this worker takes nothing new because a suspect runs alone.";
         leader: IntGauge = "millstream_leader" []
             "1 while this process leads the fleet's duties.";
         redis_up: IntGauge = "millstream_redis_up" []

@@ -59,7 +59,6 @@ const PUBLISHED: &[(&str, &str, &str)] = &[
         "gauge",
         "queue,priority",
     ),
-    ("millstream_worker_closed", "gauge", ""),
     ("millstream_worker_slots", "gauge", "state"),
     ("millstream_workers_live", "gauge", ""),
     ("millstream_workers_wanted", "gauge", ""),

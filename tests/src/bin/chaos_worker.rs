@@ -2,7 +2,11 @@
 
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
-use millstream_tests::chaos::{fleet::variable, handlers, journal::Journal};
+use millstream_tests::chaos::{
+    fleet::variable,
+    handlers,
+    journal::{ALIVE_EVERY, Event, Journal},
+};
 use millstream_worker::{
     Program,
     documents::{self, tools::sandbox::helper},
@@ -24,6 +28,9 @@ fn main() -> ExitCode {
         .and_then(|ms| ms.parse().ok())
         .unwrap_or(20_000);
     let journal = Arc::new(Journal::open(Path::new(&journal)).expect("the journal opens"));
+    if std::env::args().any(|argument| argument == "--child") {
+        say_alive(&journal);
+    }
     let program = Program {
         name: "chaos_worker",
         version: env!("CARGO_PKG_VERSION"),
@@ -35,6 +42,17 @@ fn main() -> ExitCode {
         all.extend(handlers::all(&journal, Duration::from_millis(long_ms)));
         Ok(all)
     })
+}
+
+/// A child shares the journal of its worker, and nobody else tells when it is gone.
+fn say_alive(journal: &Arc<Journal>) {
+    let journal = journal.clone();
+    std::thread::spawn(move || {
+        loop {
+            journal.write(Event::Alive(std::process::id()));
+            std::thread::sleep(ALIVE_EVERY);
+        }
+    });
 }
 
 /// A job that eats memory is to end this process and not the machine.

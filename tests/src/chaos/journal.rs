@@ -22,6 +22,8 @@ use anyhow::{Context as _, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use uuid::Uuid;
 
+/// How often a child says that it lives.
+pub const ALIVE_EVERY: Duration = Duration::from_millis(50);
 /// At most this much of a journal is lost with the machine; a sync per line would be the load of the run.
 const SYNC_EVERY: Duration = Duration::from_millis(50);
 
@@ -77,6 +79,8 @@ pub enum Event {
     Start(Handout, i16, u32),
     /// A handler's run is over.
     End(Handout, How),
+    /// A child of a worker lives. It writes to the journal of its worker, which does not tell of its end.
+    Alive(u32),
 }
 
 /// An event and its time.
@@ -95,6 +99,7 @@ impl fmt::Display for Line {
             Event::Intent(token) => write!(f, "intent {token}"),
             Event::Document(token) => write!(f, "document {token}"),
             Event::Doomed(token) => write!(f, "doomed {token}"),
+            Event::Alive(pid) => write!(f, "alive {pid}"),
             Event::Ok(token, None) => write!(f, "ok {token}"),
             Event::Ok(token, Some(id)) => write!(f, "ok {token} {id}"),
             Event::Failed(token, why) => write!(f, "failed {token} {}", one_line(why)),
@@ -144,6 +149,7 @@ impl FromStr for Line {
             "intent" => Event::Intent(token),
             "document" => Event::Document(token),
             "doomed" => Event::Doomed(token),
+            "alive" => Event::Alive(u32::try_from(token)?),
             "ok" => Event::Ok(token, (!rest.is_empty()).then(|| rest.parse()).transpose()?),
             "failed" => Event::Failed(token, rest.to_owned()),
             "unknown" => Event::Unknown(token, rest.to_owned()),
@@ -286,6 +292,7 @@ mod tests {
             Event::Intent(7),
             Event::Document(6),
             Event::Doomed(6),
+            Event::Alive(4711),
             Event::Ok(7, None),
             Event::Ok(7, Some(run.job)),
             Event::Failed(8, "no such kind".into()),

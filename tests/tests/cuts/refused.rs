@@ -34,6 +34,7 @@ async fn a_worker_that_alone_is_refused_stops_its_runs_within_four_leases_and_no
         config: links.config.clone(),
         metrics: metrics.clone(),
         handlers: handlers(&own, &over),
+        isolation: None,
     };
     let refused = Worker::start(parts).await.unwrap();
     let short = send(&lab.producer(), "short", "1", 1).await[0];

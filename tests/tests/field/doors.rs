@@ -129,6 +129,7 @@ async fn start(lab: &Lab, more: Vec<Handler>) -> Result<Worker, String> {
         config: lab.config.clone(),
         metrics: Metrics::new("test").unwrap(),
         handlers: all,
+        isolation: None,
     };
     Worker::start(parts).await.map_err(|e| e.in_full())
 }

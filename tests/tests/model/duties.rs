@@ -305,10 +305,7 @@ fn act(protocol: &Protocol, state: &mut State, d: u8) -> Duty {
                 .row(entry.hint.job)
                 .is_some_and(|row| row.is_available(entry.hint.epoch))
             {
-                let counted = crashed
-                    && state
-                        .row(entry.hint.job)
-                        .is_some_and(|row| protocol.is_first(row.crashes));
+                let counted = crashed && state.row(entry.hint.job).is_some_and(Row::counts_crash);
                 state.rehand(protocol, entry.hint, counted);
             }
             return acks(vec![entry]);
@@ -333,23 +330,15 @@ fn acks(entries: Vec<Entry>) -> Duty {
 
 fn rescue(protocol: &Protocol, state: &mut State, owner: Owner) {
     let left = |row: &Row| row.state == RowState::Running(owner);
-    // If a suspect ran alone there, the others are innocent.
-    let had_suspect = state
-        .postgres
-        .rows
-        .iter()
-        .flatten()
-        .any(|row| left(row) && row.isolated);
     for (job, row) in (0u8..).zip(state.postgres.rows) {
         if let Some(row) = row.filter(left) {
-            let counted = row.isolated || (!had_suspect && protocol.is_first(row.crashes));
             state.rehand(
                 protocol,
                 Hint {
                     job,
                     epoch: row.epoch,
                 },
-                counted,
+                row.counts_crash() || protocol.variant.rescue_charges_all,
             );
         }
     }

@@ -78,7 +78,12 @@ pub(crate) fn properties() -> Vec<Property<Machine>> {
                 .iter()
                 .flatten()
                 .all(|row| row.crashes <= machine.protocol.crashes_max);
+            // What has not started is charged with one crash at most.
+            let innocent = !machine.protocol.counts_kills
+                || (state.postgres.rows.iter().zip(state.ghosts))
+                    .all(|(row, ghost)| row.is_none_or(|row| row.crashes <= ghost.kills + 1));
             charged
+                && innocent
                 && state
                     .ghosts
                     .iter()

@@ -83,7 +83,7 @@ impl Machine {
             | S::Claim(..)
             | S::Lease { .. }
             | S::Settle { .. }
-            | S::RunAlone { .. }
+            | S::StartChild { .. }
             | S::Conclude(..)
             | S::AckTorn(..)
             | S::ReturnOwnPending(..)

@@ -64,7 +64,7 @@ impl State {
                 state: RowState::Available,
                 epoch: 0,
                 crashes: 0,
-                isolated: false,
+                started: false,
             },
         );
         self.postgres.put_parcel(Hint { job, epoch: 0 }, parcel);
@@ -88,7 +88,7 @@ impl State {
                     state: RowState::Dead,
                     epoch,
                     crashes,
-                    isolated: false,
+                    started: false,
                 },
             );
         }
@@ -98,7 +98,7 @@ impl State {
                 state: RowState::Available,
                 epoch,
                 crashes,
-                isolated: false,
+                started: false,
             },
         );
         self.postgres.put_parcel(
@@ -159,13 +159,13 @@ impl State {
         true
     }
 
-    /// A suspect with a lease is by itself now.
-    pub(crate) fn isolate(&mut self, job: u8) {
+    /// The lease says that the job starts in a child.
+    pub(crate) fn mark_started(&mut self, job: u8) {
         if let Some(row) = self.row(job) {
             self.write(
                 job,
                 Row {
-                    isolated: true,
+                    started: true,
                     ..row
                 },
             );
@@ -188,7 +188,7 @@ impl State {
                 job,
                 Row {
                     state: RowState::Completed,
-                    isolated: false,
+                    started: false,
                     ..row
                 },
             );

@@ -78,6 +78,8 @@ pub(crate) struct Variant {
     pub(crate) publish_before_commit: bool,
     /// Takeover of a dead worker's entry does not tell that the worker died.
     pub(crate) takeover_misses_crashes: bool,
+    /// Rescue charges each crash to all that the worker had leased, started or not.
+    pub(crate) rescue_charges_all: bool,
 }
 
 /// Weak spots that this model has found, and whether the code has them mended. Where it has not, the invariants allow for them.
@@ -115,7 +117,7 @@ pub(crate) struct Protocol {
     pub(crate) mends: Mends,
     pub(crate) faults: [u8; FAULT_KINDS],
     pub(crate) faults_in_all: u8,
-    /// Workers that one job may kill: `CRASHES_MAX`.
+    /// Crashes that one job may be in hand at: `CRASHES_MAX`, here a smaller one.
     pub(crate) crashes_max: u8,
     /// Duty processes: two, or one where the second only costs states.
     pub(crate) duties: usize,
@@ -128,11 +130,6 @@ pub(crate) struct Protocol {
 }
 
 impl Protocol {
-    /// The crash of a job in company still counts; the last one must find it alone.
-    pub(crate) fn is_first(&self, crashes: u8) -> bool {
-        crashes + 1 < self.crashes_max
-    }
-
     pub(crate) fn new(doors: [Door; JOBS], faults: &[(Fault, u8)]) -> Self {
         let mut budget = [0; FAULT_KINDS];
         for (fault, times) in faults {
@@ -217,7 +214,7 @@ pub(crate) enum Step {
     Claim(u8, Entry),
     Lease { worker: u8, job: u8, answered: bool },
     Settle { worker: u8, job: u8, answered: bool },
-    RunAlone { worker: u8, job: u8 },
+    StartChild { worker: u8, job: u8 },
     Conclude(u8, Entry),
     AckTorn(u8, Entry),
     ReturnOwnPending(u8, Entry),

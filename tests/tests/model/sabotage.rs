@@ -175,6 +175,20 @@ fn a_takeover_that_does_not_tell_of_the_crash_lets_a_job_kill_for_ever() {
     );
 }
 
+// I6: it would be buried for what its neighbours have done.
+#[test]
+fn a_rescue_that_charges_what_has_not_started_charges_an_innocent_job_twice() {
+    let variant = Variant {
+        rescue_charges_all: true,
+        ..Variant::default()
+    };
+    counterexample(
+        "rescue charges all",
+        &one_job(&[(Crash, 2)], variant).counting_kills(),
+        CRASHES,
+    );
+}
+
 // I1 I8: the leftover is read by nobody, and takes up the window, unless reconcile looks at streams without doubtful parcels too.
 #[test]
 fn an_acknowledgement_in_two_commands_can_stop_a_stream_for_good_if_nobody_tidies_it() {

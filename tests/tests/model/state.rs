@@ -98,11 +98,16 @@ pub(crate) struct Row {
     pub(crate) state: RowState,
     pub(crate) epoch: u8,
     pub(crate) crashes: u8,
-    /// The lease says that it runs by itself.
-    pub(crate) isolated: bool,
+    /// The lease says that it has started in a child.
+    pub(crate) started: bool,
 }
 
 impl Row {
+    /// Whether the death of its worker counts: the first one for all that was in hand, later ones for what had started.
+    pub(crate) fn counts_crash(self) -> bool {
+        self.crashes == 0 || self.started
+    }
+
     pub(crate) fn is_final(self) -> bool {
         matches!(self.state, RowState::Completed | RowState::Dead)
     }
@@ -156,7 +161,7 @@ pub(crate) struct Hold {
     pub(crate) phase: Phase,
     /// Its worker was frozen while it had it.
     pub(crate) was_frozen: bool,
-    /// A suspect whose handler has not begun: that waits for the lease and for its turn.
+    /// Its handler has not begun: a job that has crashed waits for its lease, and for a child.
     pub(crate) waits: bool,
 }
 

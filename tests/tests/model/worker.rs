@@ -81,11 +81,8 @@ fn job_steps(state: &State, w: u8, job: u8, out: &mut Vec<Step>) {
             }));
         }
         Some(hold) if hold.waits => {
-            // One suspect at a time in the fleet.
-            let its_turn = !state.postgres.rows.iter().flatten().any(|row| row.isolated);
             out.extend(
-                (its_turn && leased_here == Some(hold.epoch))
-                    .then_some(Step::RunAlone { worker: w, job }),
+                (leased_here == Some(hold.epoch)).then_some(Step::StartChild { worker: w, job }),
             );
         }
         Some(_) => out.push(Step::Settle {
@@ -184,8 +181,8 @@ pub(crate) fn apply(protocol: &Protocol, state: &mut State, step: Step) {
             job,
             answered,
         } => lease(state, worker, job, answered),
-        Step::RunAlone { worker, job } => {
-            state.isolate(job);
+        Step::StartChild { worker, job } => {
+            state.mark_started(job);
             begin(protocol, state, worker, job);
         }
         Step::Settle {
@@ -309,13 +306,10 @@ fn claim_directly(protocol: &Protocol, state: &mut State, w: u8, hint: Hint) {
     }
 }
 
-/// In hand. A suspect waits; the handler of any other job begins.
+/// In hand. A job that has crashed waits; the handler of any other begins.
 fn take(protocol: &Protocol, state: &mut State, w: u8, job: u8, hold: Hold) {
     state.workers[w as usize].holds[job as usize] = Some(hold);
-    if state
-        .row(job)
-        .is_none_or(|row| protocol.is_first(row.crashes))
-    {
+    if state.row(job).is_none_or(|row| row.crashes == 0) {
         begin(protocol, state, w, job);
     }
 }

@@ -84,7 +84,7 @@ async fn the_unleased_jobs_of_a_killed_worker_complete_elsewhere() {
     );
 }
 
-/// The outcome is that of the second worker, and the silence of the first was no crash.
+/// The outcome is that of the second worker, and the silence of the first one isolated the job.
 async fn assert_settled_by(lab: &Lab, id: uuid::Uuid, second: i64) {
     let settled: (i16, i64, i16, i32) = sqlx::query_as(
         "SELECT attempt, worker_id, crash_count, epoch FROM millstream.job WHERE id = $1",
@@ -93,7 +93,7 @@ async fn assert_settled_by(lab: &Lab, id: uuid::Uuid, second: i64) {
     .fetch_one(&lab.pool)
     .await
     .unwrap();
-    assert_eq!(settled, (1, second, 0, 1));
+    assert_eq!(settled, (1, second, 1, 1));
 }
 
 // F10, F16, rule 18: a worker that slept through its lease is not believed
@@ -164,6 +164,7 @@ async fn the_failure_of_a_worker_that_was_silent_past_its_lease_is_refused_and_t
         config: links.config.clone(),
         metrics: metrics.clone(),
         handlers,
+        isolation: None,
     })
     .await
     .unwrap();

@@ -152,7 +152,7 @@ async fn rest_after_thirty_hand_outs(lab: &Lab, version: i16) -> i64 {
     .await
 }
 
-// F8: suspects and rescued jobs have high epochs too
+// F8: isolated and rescued jobs have high epochs too
 #[tokio::test]
 async fn what_another_worker_knows_is_soon_offered_again_however_often_it_was_handed_out() {
     let mut lab = Lab::new().await;

@@ -18,7 +18,7 @@ const FUNCTION_LINES_MAX: usize = 45;
 const TEST_LINES_MAX: usize = 105;
 
 /// Files that are longer, with their number of lines. Lower a number when a file shrinks; never raise one.
-const LONG_FILES: [(&str, usize); 17] = [
+const LONG_FILES: [(&str, usize); 16] = [
     ("admin/src/services/mod.rs", 413),
     ("tests/src/chaos/catalogue/mod.rs", 492),
     ("tests/src/chaos/judge/tests.rs", 539),
@@ -28,14 +28,13 @@ const LONG_FILES: [(&str, usize); 17] = [
     ("tests/tests/field/told.rs", 475),
     ("tests/tests/guarantees/retention.rs", 417),
     ("tests/tests/jobs.rs", 484),
-    ("tests/tests/model/worker.rs", 436),
-    ("tests/tests/recovery/crashes.rs", 404),
+    ("tests/tests/model/worker.rs", 430),
     ("worker/src/claim/reader.rs", 448),
     ("worker/src/documents/tools/analyse_local/products.rs", 431),
     ("worker/src/documents/tools/ocr/table.rs", 542),
     ("worker/src/documents/tools/pdf/text.rs", 405),
     ("worker/src/duties/dispatch.rs", 438),
-    ("worker/src/worker.rs", 429),
+    ("worker/src/worker.rs", 417),
 ];
 
 /// Functions that are longer, as `path: name`. Lower a number when one shrinks; never raise one.
@@ -97,7 +96,7 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
     ("worker/src/duties/dispatch.rs: take", 49),
     ("worker/src/duties/reconcile.rs: compare", 52),
     ("worker/src/duties/stats.rs: export_streams", 46),
-    ("worker/src/duties/takeover.rs: hand_out", 67),
+    ("worker/src/duties/takeover.rs: hand_out", 60),
     ("worker/src/duties/takeover.rs: take_over", 51),
     (
         "worker/src/models/openai/tests.rs: failures_are_sorted_and_never_show_the_key",
@@ -116,7 +115,7 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
         69,
     ),
     ("worker/src/settle/fail.rs: write", 49),
-    ("worker/src/worker.rs: assemble", 56),
+    ("worker/src/worker.rs: assemble", 55),
 ];
 
 #[test]

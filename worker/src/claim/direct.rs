@@ -277,13 +277,15 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claim
         .iter()
         .find(|q| q.id == queue_id)?
         .clone();
+    let crashes: i16 = row.get("crash_count");
+    let weight = kind.weight_of(crashes);
     // In hand at an older epoch, which is lost: the heartbeat gives this lease back when that run has ended.
     let in_hand = shared.held.take(&hold)?;
     let meters = shared.meters.queue(&queue);
     meters.claimed.inc();
     meters.claimed_directly.inc();
     Some(Box::new(ClaimedJob {
-        guards: (in_hand, shared.capacity.take(1, kind.weight())),
+        guards: (in_hand, shared.capacity.take(1, weight)),
         hold,
         kind,
         queue,
@@ -293,7 +295,7 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claim
         stage_id: row.get("stage_id"),
         payload: row.get("payload"),
         trace: row.get("trace"),
-        crashes: row.get("crash_count"),
+        crashes,
         asked_at,
     }))
 }

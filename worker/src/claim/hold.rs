@@ -8,7 +8,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU8, Ordering},
     },
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use millstream_common::id::JobId;
@@ -59,8 +59,8 @@ pub(crate) struct Hold {
     phase: AtomicU8,
     phase_changed: Notify,
     report: Mutex<Option<(f32, String)>>,
-    /// Since when its handler has been at work; none before and after.
-    running_since: Mutex<Option<Instant>>,
+    /// Its handler is at work, and blocks its thread if it still is then.
+    stuck_at: Mutex<Option<Instant>>,
 }
 
 impl Hold {
@@ -82,7 +82,15 @@ impl Hold {
             phase: phase.into(),
             phase_changed: Notify::new(),
             report: Mutex::default(),
-            running_since: Mutex::default(),
+            stuck_at: Mutex::default(),
+        }
+    }
+
+    /// Stopped by this as well.
+    pub(crate) fn cancelled_by(self, token: CancellationToken) -> Self {
+        Self {
+            cancel: token.into(),
+            ..self
         }
     }
 
@@ -174,25 +182,28 @@ impl Hold {
         stepped
     }
 
-    /// Its handler begins, at `now`.
-    pub(crate) fn begin_run(&self, now: Instant) {
-        *self.running_since() = Some(now);
+    /// Its handler begins, and blocks its thread if it is still at work at `stuck_at`.
+    pub(crate) fn begin_run(&self, stuck_at: Option<Instant>) {
+        *self.stuck_at() = stuck_at;
     }
 
-    /// Its handler is done. To be told before its slot is given back.
+    /// Its handler is done.
     pub(crate) fn end_run(&self) {
-        *self.running_since() = None;
+        *self.stuck_at() = None;
     }
 
-    /// For how long its handler has been at work.
-    pub(crate) fn has_run(&self) -> Option<Duration> {
-        self.running_since().map(|since| since.elapsed())
+    /// Its handler has not heard of its timeout, which was long ago.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck_at().is_some_and(|at| at < Instant::now())
     }
 
-    fn running_since(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.running_since
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Its handler is at work and does not hear that it should end, or has not heard of its timeout.
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.is_stuck() || self.is_lost() && self.stuck_at().is_some()
+    }
+
+    fn stuck_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.stuck_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Keeps the newest progress report until it is written.

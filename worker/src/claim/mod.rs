@@ -7,8 +7,8 @@
 /// re-hand that waits for a lease statement removes the job's lease as it was before.
 macro_rules! over_stale_lease {
     () => {
-        " ON CONFLICT (job_id) DO UPDATE SET worker_id = excluded.worker_id, epoch = excluded.epoch, cancel = false, isolated = false,
-            started = false, progress = NULL, progress_note = NULL, leased_at = excluded.leased_at WHERE lease.epoch < excluded.epoch"
+        " ON CONFLICT (job_id) DO UPDATE SET worker_id = excluded.worker_id, epoch = excluded.epoch, cancel = false, started = false,
+            progress = NULL, progress_note = NULL, leased_at = excluded.leased_at WHERE lease.epoch < excluded.epoch"
     };
 }
 pub(crate) use over_stale_lease;
@@ -25,8 +25,6 @@ pub(crate) mod reader;
 pub(crate) mod rows;
 
 use std::{sync::Arc, time::Instant};
-
-use millstream_common::limits::CRASHES_MAX;
 
 use crate::{capacity::Taken, held::InHand, registry::Registered, shared::Queue};
 
@@ -55,13 +53,8 @@ pub(crate) struct ClaimedJob {
 }
 
 impl ClaimedJob {
-    /// One more crash and it has used up what it may kill: it runs alone.
-    pub(crate) fn is_suspect(&self) -> bool {
-        i32::from(self.crashes) >= CRASHES_MAX - 1
-    }
-
-    /// It was in hand at a crash and is no suspect: it says when it starts.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.crashes > 0 && !self.is_suspect()
+    /// It was in hand when a worker died: it runs in a process of its own.
+    pub(crate) fn is_isolated(&self) -> bool {
+        self.crashes > 0
     }
 }

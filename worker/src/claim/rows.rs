@@ -218,9 +218,11 @@ impl<'a> Hands<'a> {
             let waited = (self.now - row.enqueued_at()).to_std().unwrap_or_default();
             self.queue_time.observe(waited.as_secs_f64());
         }
+        let crashes: i16 = row.0.get_unchecked(11);
+        let weight = kind.weight_of(crashes);
         self.claimed.push(Box::new(ClaimedJob {
             hold,
-            guards: (in_hand, self.shared.capacity.take(1, kind.weight())),
+            guards: (in_hand, self.shared.capacity.take(1, weight)),
             kind,
             queue: self.queue.clone(),
             tenant_id: row.0.get_unchecked(3),
@@ -229,7 +231,7 @@ impl<'a> Hands<'a> {
             payload: row.0.get_unchecked(6),
             stage_id: row.0.get_unchecked(8),
             trace: row.0.get_unchecked(9),
-            crashes: row.0.get_unchecked(11),
+            crashes,
             asked_at: self.asked_at,
         }));
         true

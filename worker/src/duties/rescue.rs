@@ -19,7 +19,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Ran, Scope,
-    crash::{Left, Scene, hand_out, is_still_silent},
+    crash::{Left, hand_out, is_still_silent},
 };
 use crate::{
     heartbeat::death_silence,
@@ -156,7 +156,7 @@ async fn beats(conn: &mut PgConnection) -> Result<Vec<Beat>, sqlx::Error> {
 /// Hands out what the dead worker had and marks it lost.
 async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outage> {
     let op = "rescuing";
-    let (mut total, mut scene) = (0, None);
+    let mut total = 0;
     loop {
         let mut lent = shared.pg.hot(op).await?;
         let mut tx = within(op, lent.conn().begin()).await?;
@@ -173,7 +173,7 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
             say_held(worker, total, held);
             return Ok(());
         }
-        let notices = hand_out_or_end(&mut tx, worker, &left, &mut scene).await?;
+        let notices = hand_out_or_end(&mut tx, worker, &left).await?;
         within(op, tx.commit()).await?;
         lent.done();
         announce(shared, notices.into_iter()).await;
@@ -189,32 +189,25 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
         }
     }
     shared.takeover_now.notify_one();
-    let lives = scene.is_some_and(|scene| scene.is_no_crash());
     tracing::warn!(
         worker,
         jobs = total,
-        lives,
         "a worker's heart has stopped; its jobs were handed out again"
     );
     Ok(())
 }
 
-/// Hands out what the worker left; a worker that left nothing is marked as lost. The first batch has the suspect, if there is one.
+/// Hands out what the worker left; a worker that left nothing is marked as lost.
 async fn hand_out_or_end(
     conn: &mut PgConnection,
     worker: i64,
     left: &[Left],
-    scene: &mut Option<Scene>,
 ) -> Result<Vec<Notice>, Outage> {
     if left.is_empty() {
         within("marking a worker as lost", mark_lost(conn, worker)).await?;
         return Ok(Vec::new());
     }
-    let seen = match scene.take() {
-        Some(seen) => seen,
-        None => Scene::look(&mut *conn, worker, left).await?,
-    };
-    hand_out(conn, scene.insert(seen), left).await
+    hand_out(conn, worker, left).await
 }
 
 /// The worker is not marked as lost: the next look finds the rest of its leases.
@@ -250,9 +243,9 @@ async fn free_of(conn: &mut PgConnection, worker: i64) -> Result<(Vec<Left>, usi
 
 async fn left_by(conn: &mut PgConnection, worker: i64) -> Result<Vec<Left>, sqlx::Error> {
     let rows = sqlx::query(
-        "SELECT l.job_id, l.epoch, COALESCE(q.name::text, 'default'), l.isolated, COALESCE(j.crash_count, 0::smallint), l.started
+        "SELECT l.job_id, l.epoch, COALESCE(q.name::text, 'default'), COALESCE(j.crash_count, 0::smallint), l.started
          FROM millstream.lease l LEFT JOIN millstream.job j ON j.id = l.job_id LEFT JOIN millstream.queue q ON q.id = j.queue_id
-         WHERE l.worker_id = $1 ORDER BY l.isolated DESC LIMIT $2",
+         WHERE l.worker_id = $1 LIMIT $2",
     )
     .bind(worker)
     .bind(BATCH)
@@ -261,9 +254,8 @@ async fn left_by(conn: &mut PgConnection, worker: i64) -> Result<Vec<Left>, sqlx
     let left = |row: &sqlx::postgres::PgRow| Left {
         job: (row.get(0), row.get(1)),
         queue: row.get(2),
-        isolated: row.get(3),
-        crashes: row.get(4),
-        started: row.get(5),
+        crashes: row.get(3),
+        started: row.get(4),
     };
     Ok(rows.iter().map(left).collect())
 }

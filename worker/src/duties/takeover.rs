@@ -2,7 +2,7 @@
 //!
 //! Judged by looks on this observer's own monotonic clock; Redis' idle times follow a wall clock that can step. What is pending with a
 //! worker that `rescue` has declared dead is taken over at once. The jobs are handed out again at a new epoch and the
-//! old entry is removed. It counts as a crash only if the owner was declared dead and really died (`crash::Scene`).
+//! old entry is removed. It counts as a crash only if the owner was declared dead.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use sqlx::{Connection, PgConnection, Row};
 
 use super::{
     Duty, Ran, Scope,
-    crash::{Crash, Scene, counts_in_company, is_still_silent, note_crash},
+    crash::{counts, is_still_silent, note_crash},
     pending::{Pending, between, pending},
 };
 use crate::shared::{Shared, worker_of};
@@ -251,32 +251,25 @@ async fn hand_out(
             lent.done();
             return Ok(false);
         }
-        let scene = Scene::look(&mut tx, worker, &[]).await?;
-        // Frozen, or gone in order: no crash.
-        dead_worker = Some(worker).filter(|_| !scene.is_no_crash());
+        dead_worker = Some(worker);
     }
     let open = within(op, available(&mut tx, jobs)).await?;
     // Nobody is buried here: from its first crash on a job has a lease before it starts.
     let (counted, free): (Vec<_>, Vec<_>) = open
         .into_iter()
-        .partition(|(_, crashes)| dead_worker.is_some() && counts_in_company(*crashes, false));
+        .partition(|(_, crashes)| dead_worker.is_some() && counts(*crashes, false));
     let ids = |jobs: Vec<((JobId, i32), i16)>| -> Vec<_> {
         jobs.into_iter().map(|(job, _)| job).collect()
     };
     let (counted, free) = (ids(counted), ids(free));
     if let Some(worker) = dead_worker {
         let message = format!("worker {worker} died within 200 ms of taking this job");
-        let crash = Crash {
-            worker,
-            counted: &counted,
-            excused: &[],
-        };
         within(
             op,
             note_crash(
                 &mut tx,
                 &[&counted[..], &free[..]].concat(),
-                &crash,
+                worker,
                 &message,
             ),
         )

@@ -1,4 +1,4 @@
-//! `crash {"how": "abort|exit|oom|overflow", "after_ms": 0}`: kills its worker on purpose. Only where diagnostics are on.
+//! `crash {"how": "abort|block|exit|oom|overflow", "after_ms": 0}`: kills its worker on purpose, or keeps a thread of it. Only where diagnostics are on.
 
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use crate::{Context, Handler, Outcome, Success};
 
 /// Memory taken per step of `oom`.
 const OOM_STEP_BYTES: usize = 64 * 1024 * 1024;
+/// Short, so that it does not take long to see what becomes of `block`.
+const TIMEOUT: Duration = Duration::from_secs(3);
 /// Exit code of `exit`.
 const EXIT_CODE: i32 = 86;
 
@@ -22,18 +24,22 @@ struct Crash {
 #[serde(rename_all = "snake_case")]
 enum How {
     Abort,
+    Block,
     Exit,
     Oom,
     Overflow,
 }
 
 pub(super) fn handler() -> Handler {
-    Handler::new("crash", run)
+    Handler::new("crash", run).timeout(TIMEOUT)
 }
 
 async fn run(_: Context, crash: Crash) -> Outcome {
     tokio::time::sleep(Duration::from_millis(crash.after_ms)).await;
     match crash.how {
+        How::Block => loop {
+            std::thread::park();
+        },
         How::Abort => std::process::abort(),
         How::Exit => std::process::exit(EXIT_CODE),
         How::Oom => eat_memory(),

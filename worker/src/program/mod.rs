@@ -6,6 +6,7 @@
 //! connected or bound before arguments and configuration are seen to be right.
 
 pub mod exit;
+mod isolation;
 pub mod logging;
 mod options;
 pub mod outage;
@@ -85,7 +86,8 @@ pub fn worker_main_with(
     }
     match parsed(&program) {
         Ok(line) => run(&line.options, true, async |config| {
-            work(line.args.over(config), handlers).await
+            let is_child = line.args.child;
+            work(line.args.over(config), is_child, handlers).await
         }),
         Err(error) => usage::tell(&error, program.name),
     }
@@ -107,9 +109,10 @@ fn command(program: &Program) -> Command {
 /// Opens what can fail first, then works until told to stop.
 async fn work(
     config: Config,
+    is_child: bool,
     handlers: impl FnOnce(&Config) -> Result<Vec<Handler>, Box<dyn Error>>,
 ) -> Outcome {
-    let serving = Serving::open(&config).await?;
+    let serving = Serving::open(&config, is_child).await?;
     let handlers = handlers(&config).map_err(|e| Failure::usage(in_full(&*e)))?;
     let metrics =
         Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| Failure::failed(in_full(&e)))?;
@@ -117,6 +120,7 @@ async fn work(
         config,
         metrics,
         handlers,
+        isolation: None,
     };
     serving.run(parts).await
 }

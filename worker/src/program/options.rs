@@ -68,6 +68,9 @@ pub struct WorkerArgs {
     /// Shown in lists
     #[arg(long)]
     pub name: Option<String>,
+    /// Be the child of a worker: run the jobs that it hands over
+    #[arg(long, hide = true)]
+    pub child: bool,
 }
 
 impl WorkerArgs {

@@ -8,54 +8,78 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     exit::{Exit, Failure, Outcome},
+    isolation,
     place::{database_url, redis_url},
     probes,
     signals::Signals,
 };
-use crate::{Parts, Worker};
+use crate::{ChildProcess, Parts, Worker};
 
-/// What a worker process holds before it registers.
-pub struct Serving {
-    signals: Signals,
-    listener: Option<TcpListener>,
+/// What a worker process holds before it registers, or the child of one before it runs a job.
+pub struct Serving(Role);
+
+enum Role {
+    Child(ChildProcess),
+    Worker {
+        signals: Signals,
+        listener: Option<TcpListener>,
+    },
 }
 
 impl Serving {
     /// Catches signals from here on, so that one during the start ends in order too. Takes the port of the probes before anything is
     /// registered: a port in use must not leave a dead worker behind.
-    pub async fn open(config: &Config) -> Result<Self, Failure> {
+    /// `is_child`: this is the child of a worker and takes standard input, which is the pipe to it.
+    pub async fn open(config: &Config, is_child: bool) -> Result<Self, Failure> {
+        if is_child {
+            return Ok(Self(Role::Child(ChildProcess::enter()?)));
+        }
         database_url(config)?;
         redis_url(config)?;
-        Ok(Self {
+        Ok(Self(Role::Worker {
             signals: Signals::new()?,
             listener: listen(&config.worker.listen).await?,
-        })
+        }))
     }
 
     /// Works until told to stop: by SIGTERM or SIGINT (a second one cuts the grace period short), or by the word `draining` in the
     /// worker's row.
-    pub async fn run(mut self, parts: Parts) -> Outcome {
+    /// A child works until its worker is gone, or wants no more.
+    pub async fn run(self, mut parts: Parts) -> Outcome {
+        let (mut signals, listener) = match self.0 {
+            Role::Child(child) => {
+                child.serve(parts.handlers, &parts.config).await?;
+                return Ok(Exit::Done);
+            }
+            Role::Worker { signals, listener } => (signals, listener),
+        };
+        parts.isolation = Some(isolation::child_of_ours());
         let worker = Worker::start(parts).await?;
         let tasks = Tasks::new();
         let end = CancellationToken::new();
-        let probes = self
-            .listener
+        let probes = listener
             .map(|listener| tasks.spawn(probes::serve(listener, worker.health(), end.clone())));
         tracing::info!(worker = worker.id(), "working");
         tokio::select! {
-            () = self.signals.next() => {}
+            () = signals.next() => {}
             () = worker.told_to_drain() => {}
         }
-        let hurry = CancellationToken::new();
-        tokio::select! {
-            () = worker.drain(hurry.clone()) => {}
-            () = async { self.signals.next().await; hurry.cancel(); std::future::pending().await } => {}
-        }
+        drain(worker, &mut signals).await;
         end.cancel();
         if let Some(probes) = probes {
             drop(probes.await);
         }
         Ok(Exit::Done)
+    }
+}
+
+/// Ends the worker in order; a second signal cuts the grace period short.
+async fn drain(worker: Worker, signals: &mut Signals) {
+    isolation::end_within(worker.drain_max());
+    let hurry = CancellationToken::new();
+    tokio::select! {
+        () = worker.drain(hurry.clone()) => {}
+        () = async { signals.next().await; hurry.cancel(); std::future::pending().await } => {}
     }
 }
 

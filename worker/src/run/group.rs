@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{isolated, run};
+use super::{child, run};
 use crate::{claim::Claimed, shared::Shared};
 
 /// Work in one task, by the mean run times of its kinds, so that there is enough for the other threads. Handlers that block their thread
@@ -17,8 +17,8 @@ const TASK_JOBS_MAX: usize = 100;
 pub(crate) fn spawn_runs(shared: &Arc<Shared>, jobs: impl IntoIterator<Item = Claimed>) {
     let (mut together, mut work) = (Vec::new(), Duration::ZERO);
     for job in jobs {
-        if job.is_suspect() {
-            shared.runs.spawn(isolated::run(shared.clone(), job));
+        if job.is_isolated() {
+            shared.runs.spawn(child::run(shared.clone(), job));
             continue;
         }
         work += job.kind.mean().unwrap_or(TASK_WORK);
@@ -37,7 +37,7 @@ pub(crate) fn spawn_runs(shared: &Arc<Shared>, jobs: impl IntoIterator<Item = Cl
 
 async fn run_in_turn(shared: Arc<Shared>, jobs: Vec<Claimed>) {
     for job in jobs {
-        let mut run = Box::pin(run(shared.clone(), job, None));
+        let mut run = Box::pin(run(shared.clone(), job));
         if futures::poll!(&mut run).is_pending() {
             shared.runs.spawn(run);
         }

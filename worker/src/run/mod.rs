@@ -3,19 +3,20 @@
 //! All ways to end are arms of one `select!`; panics are caught here and nowhere else. What is said here is only a proposal:
 //! settle decides, and Postgres accepts it or not.
 
+pub(crate) mod child;
 pub(crate) mod group;
-mod isolated;
 pub(crate) mod lessor;
-mod watched;
 
 use std::{
     any::Any,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::Arc,
     task::Poll,
     time::{Duration, Instant},
 };
 
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use millstream_common::{
     failpoint::reach, limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, rehand::Reach,
@@ -24,20 +25,23 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::{
-    claim::{Claimed, rows::hand_back},
+    claim::{Claimed, hold::From, rows::hand_back},
     context::Context,
-    outcome::{Failure, Outcome},
+    handler::Handler,
+    outcome::{Failure, Outcome, Success},
     pauses::Leave,
-    settle::Ended,
+    settle::{Ended, conclude},
     shared::Shared,
 };
 
 /// How often a worker that does not know what is paused looks whether it does.
 const LOOK: Duration = Duration::from_millis(50);
+/// A handler that has neither ended nor heard of its timeout after so many timeouts blocks its thread.
+const STUCK_TIMEOUTS: u32 = 2;
 
-/// With a slot in hand or, if there is none, when one is free.
-async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaphorePermit>) {
-    let start = match slot_in_hand.or_else(|| slot_at_once(&shared, &job)) {
+/// Runs the job here, when there is a slot for it.
+async fn run(shared: Arc<Shared>, job: Claimed) {
+    let start = match slot_at_once(&shared, &job) {
         Some(slot) if shared.pauses.leave(&job) == Leave::Granted => Start::Now(slot),
         // On the heap: most jobs need not wait.
         slot => Box::pin(wait(&shared, &job, slot)).await,
@@ -47,30 +51,54 @@ async fn run(shared: Arc<Shared>, job: Claimed, slot_in_hand: Option<OwnedSemaph
         Start::Never => return forget(&job),
         Start::NotHere => return Box::pin(give_back(&shared, job, None)).await,
     };
-    let watched = isolated::watch_time(&job).map(|time| shared.capacity.watch(time));
-    if shared.capacity.is_closed() && !job.is_suspect()
-        || shared.capacity.is_closing() && job.is_watched()
-    {
-        // A suspect is about to run alone here: others can start this one.
-        drop((slot, watched));
-        let rest = job.is_watched().then_some(isolated::REST);
-        return Box::pin(give_back(&shared, job, rest)).await;
-    }
-    let started_at = millstream_common::clock::now();
-    let started = Instant::now();
+    let run = Run::begin();
     let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);
-    job.hold.begin_run(started);
-    let ended = attempt(&shared, &job).instrument(span).await;
-    let ran = started.elapsed();
-    job.hold.end_run();
-    drop((slot, watched));
-    match ended {
-        End::Outcome(outcome) => {
-            job.kind.learn(ran);
-            propose(&shared, job, started_at, ran, outcome).await;
+    let end = attempt(&shared, &job, run.started).instrument(span).await;
+    let past = run.past();
+    drop(slot);
+    if matches!(end, End::Outcome(_)) {
+        job.kind.learn(past.ran);
+    }
+    finish(&shared, job, past, end).await;
+}
+
+/// When a run began.
+#[derive(Clone, Copy)]
+struct Run {
+    started_at: DateTime<Utc>,
+    started: Instant,
+}
+
+impl Run {
+    fn begin() -> Self {
+        Self {
+            started_at: millstream_common::clock::now(),
+            started: Instant::now(),
         }
+    }
+
+    fn past(self) -> Past {
+        Past {
+            started_at: self.started_at,
+            ran: self.started.elapsed(),
+        }
+    }
+}
+
+/// A run that is over.
+struct Past {
+    started_at: DateTime<Utc>,
+    ran: Duration,
+}
+
+/// What follows from the end of a run.
+async fn finish(shared: &Arc<Shared>, job: Claimed, past: Past, end: End) {
+    match end {
+        End::Outcome(outcome) => propose(shared, job, past, outcome).await,
+        End::Settled(accepted) => Box::pin(conclude_in_child(shared, job, past, accepted)).await,
         End::Lost => forget(&job),
-        End::Abort => Box::pin(give_back(&shared, job, None)).await,
+        End::Abort => Box::pin(give_back(shared, job, None)).await,
+        End::NotHere(rest) => Box::pin(give_back(shared, job, rest)).await,
     }
 }
 
@@ -88,7 +116,7 @@ async fn wait(shared: &Shared, job: &Claimed, slot_in_hand: Option<OwnedSemaphor
     let granted = async {
         let slot = match slot_in_hand {
             Some(slot) => slot,
-            None => slot(shared, job).await?,
+            None => shared.capacity.slot().await?,
         };
         // What is closed ends the wait below.
         while shared.pauses.leave(job) != Leave::Granted {
@@ -107,46 +135,58 @@ async fn wait(shared: &Shared, job: &Claimed, slot_in_hand: Option<OwnedSemaphor
 
 /// A slot that is free, if nothing has to be waited for or looked at first.
 fn slot_at_once(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> {
-    let may_start = !job.is_watched() && !job.hold.is_lost() && !shared.draining.is_cancelled();
+    let may_start = !job.hold.is_lost() && !shared.draining.is_cancelled();
     may_start.then(|| shared.capacity.free_slot()).flatten()
-}
-
-/// Leave to start; `None`: the job is lost.
-async fn slot(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> {
-    if job.is_watched() {
-        Box::pin(watched::slot(shared, &job.hold)).await
-    } else {
-        shared.capacity.slot().await
-    }
 }
 
 /// How the handler's future came to its end.
 enum End {
     /// The handler, its timeout or its panic has spoken.
     Outcome(Outcome),
+    /// The completion was written in a child; false: it matched nothing.
+    Settled(bool),
     /// Cancelled or handed out to somebody else: there is nothing to settle.
     Lost,
     /// The worker's grace period is over.
     Abort,
+    /// It could not run here; others get it when it has rested.
+    NotHere(Option<Duration>),
 }
 
-async fn attempt(shared: &Arc<Shared>, job: &Claimed) -> End {
+async fn attempt(shared: &Arc<Shared>, job: &Claimed, started: Instant) -> End {
+    // A timeout that is beyond all clocks is none.
+    let stuck_after = job.kind.handler.timeout.saturating_mul(STUCK_TIMEOUTS);
+    job.hold.begin_run(started.checked_add(stuck_after));
+    let end = until_end(shared, job).await;
+    job.hold.end_run();
+    end
+}
+
+async fn until_end(shared: &Arc<Shared>, job: &Claimed) -> End {
     let handler = &job.kind.handler;
     reach("run.started");
-    // The function too may panic, before there is a future.
-    let call = async { (handler.function)(context(shared, job), &job.payload).await };
-    let mut call = std::pin::pin!(AssertUnwindSafe(call).catch_unwind());
+    let mut call = pin!(call(handler, context(shared, job), &job.payload));
     // What ends at once needs neither a timer nor ears.
-    if let Poll::Ready(caught) = futures::poll!(&mut call) {
-        return End::Outcome(caught.unwrap_or_else(panicked));
+    if let Poll::Ready(outcome) = futures::poll!(&mut call) {
+        return End::Outcome(outcome);
     }
     tokio::select! {
         biased;
-        caught = call => End::Outcome(caught.unwrap_or_else(panicked)),
+        outcome = call => End::Outcome(outcome),
         () = job.hold.cancel().cancelled() => End::Lost,
         () = tokio::time::sleep(handler.timeout) => End::Outcome(Err(Failure::TimedOut(handler.timeout))),
         () = shared.aborting.cancelled() => End::Abort,
     }
+}
+
+/// Calls the handler; a panic is an outcome.
+async fn call(handler: &Handler, context: Context, payload: &str) -> Outcome {
+    // The function too may panic, before there is a future.
+    let call = async { (handler.function)(context, payload).await };
+    AssertUnwindSafe(call)
+        .catch_unwind()
+        .await
+        .unwrap_or_else(panicked)
 }
 
 fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
@@ -176,13 +216,7 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
 }
 
 /// Hands the outcome to settle, unless the job was lost meanwhile.
-async fn propose(
-    shared: &Arc<Shared>,
-    job: Claimed,
-    started_at: chrono::DateTime<chrono::Utc>,
-    ran: Duration,
-    outcome: Outcome,
-) {
+async fn propose(shared: &Arc<Shared>, job: Claimed, past: Past, outcome: Outcome) {
     let Some(from) = job.hold.begin_settle().await else {
         return forget(&job);
     };
@@ -190,10 +224,22 @@ async fn propose(
     drop(shared.outcomes.send(Ended {
         job,
         from,
-        started_at,
-        ran,
+        started_at: past.started_at,
+        ran: past.ran,
         outcome,
     }));
+}
+
+/// A child has written the completion: what is left is to count it.
+async fn conclude_in_child(shared: &Shared, job: Claimed, past: Past, accepted: bool) {
+    let ended = Ended {
+        job,
+        from: From::Running,
+        started_at: past.started_at,
+        ran: past.ran,
+        outcome: Ok(Success::new()),
+    };
+    conclude(shared, vec![(ended, accepted, JobOutcome::Succeeded)]).await;
 }
 
 /// Somebody else's job now, or nobody's: its entry is no longer needed.

@@ -5,12 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use millstream_common::{
     error::{Outage, in_full},
     id::JobId,
     metrics::JobOutcome,
     persist::is_held,
-    pg::within,
+    pg::{Pg, within},
     seldom::Seldom,
 };
 use sqlx::{Connection, PgConnection};
@@ -21,12 +22,16 @@ use super::{
     unwritable,
 };
 use crate::{
+    claim::hold::From,
     outcome::{Effect, Failure, Success},
     shared::Shared,
 };
 
 /// All statements of one effect together; each has the server's own statement timeout. A document's 20,000 chunks took 7 s.
 const EFFECT_DEADLINE: Duration = Duration::from_mins(1);
+
+/// Nobody knows whether an effect has committed, and it cannot be run again: the job is.
+pub(crate) const UNKNOWN: Failure = Failure::Snooze(Duration::from_secs(1));
 
 /// Writes one outcome by itself. Returns it if it must be tried again.
 pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) -> Option<Ended> {
@@ -45,7 +50,7 @@ pub(crate) async fn settle(shared: &Arc<Shared>, mut ended: Ended) -> Option<End
             return Some(ended);
         }
         Err(failure) => {
-            if !committed(shared, &ended).await {
+            if !committed(shared, ended.job.hold.id, ended.job.hold.epoch).await {
                 ended.outcome = Err(failure);
                 return settle_failure(shared, ended).await;
             }
@@ -62,12 +67,26 @@ async fn complete_patiently(
     ended: &Ended,
     effect: &mut Option<Effect>,
 ) -> Result<Option<bool>, Failure> {
+    let Ok(success) = &ended.outcome else {
+        return Ok(Some(false));
+    };
+    let completion = Completion {
+        id: ended.job.hold.id,
+        epoch: ended.job.hold.epoch,
+        from: ended.from,
+        worker_id: shared.worker_id,
+        started_at: ended.started_at,
+        success,
+    };
     let had_effect = effect.is_some();
     let mut patience = Patience::new(shared);
     loop {
-        let outage = match complete(shared, ended, effect).await {
+        let outage = match complete(&shared.pg, &completion, effect).await {
             // Perhaps by the try before, whose answer was lost.
-            Ok(accepted) => return Ok(Some(accepted || committed(shared, ended).await)),
+            Ok(accepted) => {
+                let stands = accepted || committed(shared, completion.id, completion.epoch).await;
+                return Ok(Some(stands));
+            }
             Err(Problem::Effect(message)) => return Err(Failure::Retry(message)),
             Err(Problem::Outage(outage)) => outage,
         };
@@ -79,21 +98,21 @@ async fn complete_patiently(
             return Ok(None);
         }
         if is_used_up || !patience.allows_another(&outage).await {
-            return Err(Failure::Snooze(Duration::from_secs(1)));
+            return Err(UNKNOWN);
         }
     }
 }
 
 static LINES: Seldom = Seldom::new();
 
-enum Problem {
+pub(crate) enum Problem {
     /// Its writes were refused, or took too long.
     Effect(String),
     /// Everything else.
     Outage(Outage),
 }
 
-impl From<Outage> for Problem {
+impl std::convert::From<Outage> for Problem {
     fn from(outage: Outage) -> Self {
         if let Some(kept_back) = LINES.may_speak() {
             tracing::warn!(kept_back, error = %in_full(&outage), "a completion with writes failed");
@@ -102,15 +121,27 @@ impl From<Outage> for Problem {
     }
 }
 
-async fn complete(
-    shared: &Shared,
-    ended: &Ended,
+/// A success that is to be written.
+pub(crate) struct Completion<'a> {
+    pub(crate) id: JobId,
+    pub(crate) epoch: i32,
+    /// What the row must say.
+    pub(crate) from: From,
+    pub(crate) worker_id: i64,
+    pub(crate) started_at: DateTime<Utc>,
+    pub(crate) success: &'a Success,
+}
+
+/// Writes it with its effect, which is taken when its turn has come. False: the job is somebody else's.
+pub(crate) async fn complete(
+    pg: &Pg,
+    completion: &Completion<'_>,
     effect: &mut Option<Effect>,
 ) -> Result<bool, Problem> {
     let op = "settling with writes";
-    let mut lent = shared.pg.main(op).await?;
+    let mut lent = pg.main(op).await?;
     let mut tx = within(op, lent.conn().begin()).await?;
-    let accepted = within(op, mark_completed(&mut tx, shared.worker_id, ended)).await?;
+    let accepted = within(op, mark_completed(&mut tx, completion)).await?;
     if accepted && let Some(effect) = effect.take() {
         write(&mut tx, effect).await?;
     }
@@ -146,12 +177,8 @@ fn refused_or_away(outage: Outage) -> Result<(), Problem> {
 
 async fn mark_completed(
     conn: &mut PgConnection,
-    worker_id: i64,
-    ended: &Ended,
+    completion: &Completion<'_>,
 ) -> Result<bool, sqlx::Error> {
-    let Ok(Success { result, tokens, .. }) = &ended.outcome else {
-        return Ok(false);
-    };
     let done: i64 = sqlx::query_scalar(
         concat!(
             "WITH done AS (
@@ -164,21 +191,20 @@ async fn mark_completed(
              SELECT count(*) FROM done"
         ),
     )
-    .bind(ended.job.hold.id)
-    .bind(ended.job.hold.epoch)
-    .bind(ended.from.number())
-    .bind(worker_id)
-    .bind(ended.started_at)
-    .bind(result)
-    .bind(tokens)
+    .bind(completion.id)
+    .bind(completion.epoch)
+    .bind(completion.from.number())
+    .bind(completion.worker_id)
+    .bind(completion.started_at)
+    .bind(&completion.success.result)
+    .bind(completion.success.tokens)
     .fetch_one(conn)
     .await?;
     Ok(done == 1)
 }
 
 /// After an unknown outcome: did the commit get through?
-async fn committed(shared: &Shared, ended: &Ended) -> bool {
-    let (id, epoch) = (ended.job.hold.id, ended.job.hold.epoch);
+pub(crate) async fn committed(shared: &Shared, id: JobId, epoch: i32) -> bool {
     let mut patience = Patience::new(shared);
     loop {
         match read_completed(shared, id, epoch).await {
@@ -192,20 +218,21 @@ async fn committed(shared: &Shared, ended: &Ended) -> bool {
 async fn read_completed(shared: &Shared, id: JobId, epoch: i32) -> Result<bool, Outage> {
     let op = "reading an unknown outcome";
     let mut lent = shared.pg.main(op).await?;
+    // Locked: a session whose process has died may be about to commit.
     let query = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM millstream.job WHERE id = $1 AND epoch = $2 AND state = 2 AND worker_id = $3)",
+        "SELECT state = 2 AND worker_id = $3 FROM millstream.job WHERE id = $1 AND epoch = $2 FOR NO KEY UPDATE",
     );
-    let done = within(
+    let done: Option<Option<bool>> = within(
         op,
         query
             .bind(id)
             .bind(epoch)
             .bind(shared.worker_id)
-            .fetch_one(lent.conn()),
+            .fetch_optional(lent.conn()),
     )
     .await?;
     lent.done();
-    Ok(done)
+    Ok(done.flatten().unwrap_or(false))
 }
 
 async fn settle_failure(shared: &Arc<Shared>, ended: Ended) -> Option<Ended> {

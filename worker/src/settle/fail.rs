@@ -196,8 +196,8 @@ impl Row {
     }
 }
 
-/// Returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, and
-/// not as a crash, which others write for a worker that they take for dead.
+/// Returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, in these words. Others
+/// write other words there, for a worker that they take for dead.
 async fn write(
     conn: &mut PgConnection,
     worker_id: i64,
@@ -229,7 +229,7 @@ async fn write(
              )
              SELECT id FROM settled
              UNION
-             SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1 AND e.class = u.class"
+             SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1 AND e.class = u.class AND e.message = u.message"
         ),
     )
     .bind(worker_id)

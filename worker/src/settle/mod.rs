@@ -132,7 +132,7 @@ impl Sorted {
     fn of(batch: Vec<Ended>) -> Self {
         let mut sorted = Self::default();
         for mut ended in batch {
-            refuse_large_result(&mut ended);
+            refuse_large_result(&mut ended.outcome);
             match &ended.outcome {
                 // Jobs of a pipeline stage lock the stage's row: one transaction each, so that batches cannot deadlock.
                 _ if ended.job.stage_id.is_some() => sorted.alone.push(ended),
@@ -173,14 +173,14 @@ async fn by_themselves(
     left
 }
 
-fn refuse_large_result(ended: &mut Ended) {
-    if let Ok(success) = &ended.outcome
+pub(crate) fn refuse_large_result(outcome: &mut Outcome) {
+    if let Ok(success) = outcome
         && success
             .result
             .as_ref()
             .is_some_and(|r| r.len() > RESULT_BYTES_MAX)
     {
-        ended.outcome = Err(Failure::permanent(format!(
+        *outcome = Err(Failure::permanent(format!(
             "the result is over {RESULT_BYTES_MAX} bytes: put the data into the object store and return its address"
         )));
     }
@@ -231,7 +231,7 @@ impl<'a> Patience<'a> {
 }
 
 /// What becomes of a success that Postgres will never take, such as a result with characters that its encoding does not have.
-fn unwritable(outage: &Outage) -> Failure {
+pub(crate) fn unwritable(outage: &Outage) -> Failure {
     let why = match outage {
         Outage::Postgres {
             source: sqlx::Error::Database(error),

@@ -90,6 +90,11 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f
         Failure::Unavailable(_) => again_or_dead("unavailable", handler, job, dice, message),
         Failure::Permanent(_) => bury("permanent", "permanent", message),
         Failure::Undecodable(_) => bury("undecodable", "undecodable", message),
+        Failure::Killed(_) => Verdict {
+            // No try has ended.
+            counts: false,
+            ..bury("crash", "crash", message)
+        },
         Failure::Retry(_) => again_or_dead("retry", handler, job, dice, message),
         Failure::TimedOut(_) => again_or_dead("timeout", handler, job, dice, message),
         Failure::Panicked(_) => again_or_dead("panic", handler, job, dice, message),

@@ -127,6 +127,7 @@ impl TestBed {
             config: self.config.clone(),
             metrics: Metrics::new(env!("CARGO_PKG_VERSION")).expect("the metrics are made"),
             handlers: self.handlers.clone(),
+            isolation: None,
         })
         .await
         .expect("the worker starts")

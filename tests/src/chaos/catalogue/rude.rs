@@ -180,7 +180,7 @@ async fn poisoned(fleet: &Fleet, rng: &mut Rng) -> Result<()> {
         .timeline
         .note(&format!("{} jobs killed {kills} workers", jobs.len()));
     if fleet.is_alone() {
-        if kills > 3 * jobs.len() {
+        if kills > jobs.len() {
             fleet.complain(format!("F47: {} jobs killed {kills} workers", jobs.len()));
         }
         until(

@@ -3,8 +3,8 @@
 use super::{Broken, Evidence, Verdict, Violation, state};
 use crate::chaos::journal::Micros;
 
-/// Workers that one job may kill.
-const CRASHES_MAX: i16 = 3;
+/// Crashes that one job may be in hand at.
+pub(super) const CRASHES_MAX: i16 = 7;
 /// The kind of the jobs that kill their worker, which has no journal.
 const POISON: &str = "crash";
 /// Consumers that may be there beside those of the living.

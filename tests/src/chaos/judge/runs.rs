@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
-use super::{Broken, Class, Evidence, Verdict, Violation, Window, asked::AllAsked, state};
-use crate::chaos::journal::{Event, Handout, How, Micros};
+use super::{
+    Broken, Class, Evidence, Verdict, Violation, Window, asked::AllAsked, rows::CRASHES_MAX, state,
+};
+use crate::chaos::journal::{ALIVE_EVERY, Event, Handout, How, Line, Micros};
 
 /// Where an entry is repeated, a second hand-out of the same epoch begins in the job's first 200 ms, or a little later on a
 /// machine under load: the lessor looks every 20 ms, and its statement takes its time.
 const REPEATED_WITHIN: Micros = 1_500_000;
 /// What a fault leaves behind shows a little after work flows again, or after a worker goes on: what it had in hand, a retry.
 const AFTERMATH: Micros = 10_000_000;
-
-/// Crashes that are counted only for what had started: the second and the third.
-const STARTED_CRASHES: usize = 2;
 
 /// One run of a job, from its start to its end or its process's death.
 #[derive(Debug, Clone)]
@@ -51,7 +50,7 @@ pub(super) fn check(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict
         }
     }
     acceptance(evidence, &by_job, verdict);
-    burials(evidence, asked, &by_job, verdict);
+    burials(evidence, asked, verdict);
 }
 
 /// Runs by job, each in the order of their starts.
@@ -64,15 +63,16 @@ fn collect(evidence: &Evidence, verdict: &mut Verdict) -> BTreeMap<Uuid, Vec<Run
     let mut by_job: BTreeMap<Uuid, Vec<Run>> = BTreeMap::new();
     for (process, lines) in &evidence.journals {
         let gone = ends.get(process.as_str()).copied().unwrap_or(evidence.at);
+        let children = last_seen(lines);
         let mut open: HashMap<(Uuid, i32), Run> = HashMap::new();
         for line in lines {
             match line.event {
-                Event::Start(handout, ..) => {
+                Event::Start(handout, _, pid) => {
                     let run = Run {
                         handout,
                         process: process.clone(),
                         from: line.at,
-                        to: gone,
+                        to: children.get(&pid).map_or(gone, |seen| gone.min(*seen)),
                         how: None,
                     };
                     // The same hand-out twice in one process: the first one never ended, and both are judged.
@@ -103,6 +103,15 @@ fn collect(evidence: &Evidence, verdict: &mut Verdict) -> BTreeMap<Uuid, Vec<Run
         runs.sort_by_key(|run| run.from);
     }
     by_job
+}
+
+/// Until when the children of a worker may have lived.
+fn last_seen(lines: &[Line]) -> HashMap<u32, Micros> {
+    let seen = lines.iter().filter_map(|line| match line.event {
+        Event::Alive(pid) => Some((pid, line.at + ALIVE_EVERY.as_micros() as Micros)),
+        _ => None,
+    });
+    seen.collect()
 }
 
 fn asked_for(runs: &[Run], asked: &AllAsked, verdict: &mut Verdict) {
@@ -228,14 +237,9 @@ fn acceptance(evidence: &Evidence, by_job: &BTreeMap<Uuid, Vec<Run>>, verdict: &
     }
 }
 
-/// I6. Jobs fail at most twice of ten attempts, and their servers come back: no fault may bury one. But what faults have killed in the
-/// middle of a run, again and again, cannot be told from what kills its workers.
-fn burials(
-    evidence: &Evidence,
-    asked: &AllAsked,
-    by_job: &BTreeMap<Uuid, Vec<Run>>,
-    verdict: &mut Verdict,
-) {
+/// I6. Jobs fail at most twice of ten attempts, and their servers come back: no fault may bury one. But the
+/// deaths of workers that ran a job isolated have a bound, whoever caused them.
+fn burials(evidence: &Evidence, asked: &AllAsked, verdict: &mut Verdict) {
     for row in evidence.rows.iter().filter(|row| row.state == state::DEAD) {
         let Some(asked) = row
             .token
@@ -244,8 +248,8 @@ fn burials(
         else {
             continue;
         };
-        let runs = by_job.get(&row.job).map_or(&[][..], Vec::as_slice);
-        if row.attempt < row.max_attempts && looks_like_a_killer(evidence, by_job, runs) {
+        // The faults have ended so many workers while they ran it.
+        if row.attempt < row.max_attempts && row.crash_count >= CRASHES_MAX {
             verdict.mistaken += 1;
             continue;
         }
@@ -257,28 +261,4 @@ fn burials(
             .violations
             .push(Violation::new(Broken::Attempts, asked.ok, text));
     }
-}
-
-/// Two runs at least never ended, and the last of them was cut off by a fault while nothing else began beside it: it was alone. The first crash counts for what had not
-/// started, too.
-fn looks_like_a_killer(
-    evidence: &Evidence,
-    by_job: &BTreeMap<Uuid, Vec<Run>>,
-    runs: &[Run],
-) -> bool {
-    let by_fault = |run: &Run| {
-        run.how.is_none()
-            && evidence
-                .ends
-                .iter()
-                .any(|end| end.is_fault && end.process == run.process)
-    };
-    let alone = |run: &Run| {
-        !by_job
-            .values()
-            .flatten()
-            .any(|other| other.process == run.process && other.from > run.from)
-    };
-    runs.last().is_some_and(|run| by_fault(run) && alone(run))
-        && runs.iter().filter(|run| run.how.is_none()).count() >= STARTED_CRASHES
 }

@@ -1,0 +1,248 @@
+//! An isolated job as its worker sees it: lease, place, slot, mark, child, outcome.
+
+use std::{sync::Arc, time::Duration};
+
+use millstream_common::{
+    error::{Outage, in_full},
+    limits::CHILD_DEATHS_MAX,
+    pg::within,
+};
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep_until},
+};
+
+use super::{
+    ANSWER_MAX,
+    pool::{Child, Death},
+    wire::{Job, Order, Word},
+};
+use crate::{
+    claim::{Claimed, hold::Hold},
+    outcome::{Failure, Outcome},
+    pauses::Leave,
+    run::{End, Run, attempt, finish, forget, give_back},
+    settle::effect,
+    shared::Shared,
+};
+
+/// How long a job waits for a child here. Then another worker may have one.
+const PLACE_WAIT: Duration = Duration::from_secs(2);
+/// How long a job that found no child rests first, and at last: the more often it was handed out, the longer.
+const REST: Duration = Duration::from_secs(1);
+const REST_MAX: Duration = Duration::from_secs(15);
+/// So many hand-outs make the rest a second longer.
+const HAND_OUTS_PER_REST: u32 = 8;
+/// How long Postgres is left alone after it could not be told of a start.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Runs the job in a child, or gives it back for later.
+pub(in crate::run) async fn run(shared: Arc<Shared>, job: Claimed) {
+    let rights = tokio::select! {
+        biased;
+        () = job.hold.cancel().cancelled() => return forget(&job),
+        () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
+        () = shared.pauses.closes(&job) => return give_back(&shared, job, None).await,
+        rights = rights(&shared, &job) => rights,
+    };
+    let Some(rights) = rights else {
+        let rest = rest(job.hold.epoch);
+        return give_back(&shared, job, Some(rest)).await;
+    };
+    let run = Run::begin();
+    let end = if shared.children.are_possible() {
+        in_children(&shared, &job, &run).await
+    } else {
+        attempt(&shared, &job, run.started).await
+    };
+    drop(rights);
+    finish(&shared, job, run.past(), end).await;
+}
+
+fn rest(epoch: i32) -> Duration {
+    (REST * (1 + epoch.unsigned_abs() / HAND_OUTS_PER_REST)).min(REST_MAX)
+}
+
+/// A place among the children and a slot of the worker.
+struct Rights {
+    #[expect(dead_code, reason = "guards")]
+    guards: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
+}
+
+/// Waits for all that a start needs, and says in the lease that the job starts. `None`: others have the places, or the job is lost.
+async fn rights(shared: &Shared, job: &Claimed) -> Option<Rights> {
+    if !job.hold.is_leased_in_the_end().await {
+        return None;
+    }
+    let guards = async { Some((shared.children.place().await, shared.capacity.slot().await?)) };
+    let guards = tokio::time::timeout(PLACE_WAIT, guards).await.ok()??;
+    while shared.pauses.leave(job) != Leave::Granted {
+        tokio::time::sleep(PAUSE).await;
+    }
+    loop {
+        match mark(shared, &job.hold).await {
+            Ok(is_ours) => return is_ours.then_some(Rights { guards }),
+            Err(outage) => {
+                tracing::debug!(job = %job.hold.id, error = %in_full(&outage), "the start of an isolated job was not written; it is tried again");
+            }
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// From here on the death of this worker counts for the job. False: the lease is not ours any more.
+async fn mark(shared: &Shared, hold: &Hold) -> Result<bool, Outage> {
+    let op = "starting an isolated job";
+    let mut lent = shared.pg.main(op).await?;
+    let update = sqlx::query(
+        "UPDATE millstream.lease SET started = true WHERE job_id = $1 AND epoch = $2 AND worker_id = $3",
+    )
+    .bind(hold.id)
+    .bind(hold.epoch)
+    .bind(shared.worker_id);
+    let marked = within(op, update.execute(lent.conn())).await?;
+    lent.done();
+    Ok(marked.rows_affected() == 1)
+}
+
+/// Runs the job in a child, and in fresh ones while they die, until it has ended or has killed too many.
+async fn in_children(shared: &Arc<Shared>, job: &Claimed, run: &Run) -> End {
+    let (mut killed, mut died) = (0, false);
+    loop {
+        let mut child = match shared.children.child(died).await {
+            Ok(child) => child,
+            Err(error) => {
+                tracing::warn!(job = %job.hold.id, %error, "no child process could be started for a job; it is handed back");
+                return End::NotHere(Some(rest(job.hold.epoch)));
+            }
+        };
+        let death = match in_child(shared, job, run, &mut child).await {
+            Ran::Ended(end) => {
+                if is_clean(&end) {
+                    shared.children.keep(child);
+                }
+                return end;
+            }
+            Ran::Silent(how) => {
+                child.kill();
+                let counts = child.death().await.counts;
+                Death { how, counts }
+            }
+            Ran::Closed => child.death().await,
+        };
+        // What it has committed stands, although nobody heard of it.
+        if effect::committed(shared, job.hold.id, job.hold.epoch).await {
+            return End::Settled(true);
+        }
+        died = true;
+        killed += i32::from(death.counts);
+        tell(shared, job, &death);
+        if killed == CHILD_DEATHS_MAX {
+            return End::Outcome(Err(Failure::Killed(format!(
+                "its process died {killed} times with this job alone in it: it {}",
+                death.how
+            ))));
+        }
+    }
+}
+
+fn tell(shared: &Shared, job: &Claimed, death: &Death) {
+    let how = &death.how;
+    tracing::warn!(job = %job.hold.id, kind = job.kind.handler.kind(), how, counts = death.counts, "the child process of a job has died");
+    let line = format!("its process {how}");
+    shared
+        .reporter
+        .relay(job, millstream_common::clock::now(), &line);
+}
+
+/// Whether nothing of the job can be left in the child.
+fn is_clean(end: &End) -> bool {
+    !matches!(
+        end,
+        End::Lost | End::Abort | End::Outcome(Err(Failure::TimedOut(_) | Failure::Panicked(_)))
+    )
+}
+
+/// How a run in one child came to its end.
+enum Ran {
+    Ended(End),
+    /// It has not answered.
+    Silent(String),
+    /// It has nothing more to say.
+    Closed,
+}
+
+async fn in_child(shared: &Arc<Shared>, job: &Claimed, run: &Run, child: &mut Child) -> Ran {
+    child.order(Order::Run(Box::new(order(job, run))));
+    let timeout = job.kind.handler.timeout;
+    let deadline = sleep_until(far(timeout + ANSWER_MAX));
+    tokio::pin!(deadline);
+    let mut is_settling = false;
+    loop {
+        let word = tokio::select! {
+            biased;
+            word = child.hears() => word,
+            // Whether an effect was committed is known to the child alone, and Postgres refuses it if the job is lost.
+            () = job.hold.cancel().cancelled(), if !is_settling => return Ran::Ended(End::Lost),
+            () = shared.aborting.cancelled(), if !is_settling => return Ran::Ended(End::Abort),
+            () = &mut deadline, if !is_settling => {
+                let (after, limit) = (ANSWER_MAX.as_secs(), timeout.as_millis());
+                return Ran::Silent(format!("did not answer {after} s after its timeout of {limit} ms and was killed"));
+            }
+        };
+        match word {
+            Some(Word::Progress(share, note)) => job.hold.report(share, note),
+            Some(Word::Line(at, text)) => shared.reporter.relay(job, at, &text),
+            Some(Word::Ended(outcome)) => {
+                return Ran::Ended(unsettled(shared, job, is_settling, outcome).await);
+            }
+            Some(Word::Settled(accepted)) => return Ran::Ended(End::Settled(accepted)),
+            Some(Word::HasEffect) => {
+                is_settling = true;
+                child.order(Order::Go);
+            }
+            Some(Word::Ready) | None => return Ran::Closed,
+        }
+    }
+}
+
+/// An effect that failed may have committed all the same, when the answer was lost.
+async fn unsettled(shared: &Shared, job: &Claimed, is_settling: bool, outcome: Outcome) -> End {
+    if is_settling && effect::committed(shared, job.hold.id, job.hold.epoch).await {
+        return End::Settled(true);
+    }
+    End::Outcome(outcome)
+}
+
+fn far(time: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_add(time)
+        .unwrap_or_else(|| now + Duration::from_hours(24 * 365))
+}
+
+fn order(job: &Claimed, run: &Run) -> Job {
+    Job {
+        id: job.hold.id,
+        epoch: job.hold.epoch,
+        kind: job.kind.handler.kind().to_owned(),
+        attempt: job.attempt + 1,
+        max_attempts: job.max_attempts,
+        tenant_id: job.tenant_id,
+        stage_id: job.stage_id,
+        payload: job.payload.clone(),
+        trace: job.trace.clone(),
+        started_at: run.started_at,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_that_finds_no_child_again_and_again_rests_longer_and_longer() {
+        assert_eq!(rest(2), REST);
+        assert_eq!(rest(20), 3 * REST);
+        assert_eq!(rest(i32::MAX), REST_MAX);
+    }
+}

@@ -27,7 +27,7 @@ const CODE_GAP_SHARE_MAX: f32 = 1.25;
 const CODE_FIGURES_MIN: usize = 3;
 
 /// Within the capitals before the hyphen of a code, as in `OR D-367853`: Tesseract cuts them at letters that stand apart by their form.
-const CAPITALS_GAP_SHARE_MAX: f32 = 0.85;
+const CAPITALS_GAP_SHARE_MAX: f32 = 0.97;
 
 /// A code begins with this many capitals at most.
 const CAPITALS_MAX: usize = 6;

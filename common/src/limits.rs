@@ -58,7 +58,7 @@ pub const CHILD_DEATHS_MAX: i32 = 2;
 /// job that takes whole machines down must end somewhere.
 pub const CRASHES_MAX: i32 = 7;
 
-/// One statement on the hot path; far above any healthy one, below the shortest lease that makes sense.
+/// One statement on the hot path; far above any healthy one. A lease may be shorter; the fence does not wait for a statement.
 pub const STATEMENT_DEADLINE: Duration = Duration::from_secs(10);
 /// A batch waits so long for a row that another open transaction has written. Two honest callers of one idempotency key or id are through with
 /// it in a few milliseconds.

@@ -4,7 +4,7 @@
 //! it was late. A caller whose server is stopped shall be told so, and soon: beside the pool, this asks for itself.
 //!
 //! Invariants: whoever is told of a refusal by this has sent nothing over the connection that it asked for; of all callers of a producer
-//! one asks at a time, and what it gets is closed at once: a server that is merely slow is not paid for its slowness with connections.
+//! one asks at a time, and what it gets is closed at once. A slow server must not accumulate connections.
 
 use std::{io::ErrorKind, sync::Arc, time::Duration};
 

@@ -2,6 +2,10 @@
 //!
 //! A parcel is committed as `publishing` only if there seemed to be room. What the stream refuses goes back to
 //! `waiting`; what is lost on the way (this process dies, Redis does not answer) stays `publishing` and reconcile finds it.
+//!
+//! A producer that gets no connection to Redis leaves its parcel waiting, so its job starts at once
+//! from Postgres. Where Redis accepts the connection and then hangs, the parcel stays promised, and
+//! its jobs wait out the grace period.
 
 use std::{
     sync::{
@@ -122,7 +126,7 @@ impl Publisher {
                     let until = self.started.elapsed() + FULL_FOR;
                     self.full_until_ms
                         .store(until.as_millis() as u64, Ordering::Relaxed);
-                    self.put_off(&parcels[accepted..]).await;
+                    self.wait_again(&parcels[accepted..]).await;
                 }
             }
             Err(outage) => {
@@ -133,20 +137,24 @@ impl Publisher {
     }
 
     /// Refused for want of room: nothing was added, so the parcels are the dispatch duty's again.
-    async fn put_off(&self, parcels: &[Parcel]) {
+    async fn wait_again(&self, parcels: &[Parcel]) {
         let ids: Vec<i64> = parcels.iter().map(|p| p.id).collect();
         let update = async {
-            let mut lent = self.parts.pg.hot("putting parcels off").await?;
+            let mut lent = self.parts.pg.hot("setting parcels back to waiting").await?;
             let query = sqlx::query(
                 "UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND publishing_since IS NOT NULL AND taken = 0",
             )
             .bind(ids);
-            within("putting parcels off", query.execute(lent.conn())).await?;
+            within(
+                "setting parcels back to waiting",
+                query.execute(lent.conn()),
+            )
+            .await?;
             lent.done();
             Ok::<_, millstream_common::error::Outage>(())
         };
         if update.await.is_err() {
-            self.parts.metrics.counters.postgres_failed("put_off");
+            self.parts.metrics.counters.postgres_failed("wait_again");
         }
     }
 }

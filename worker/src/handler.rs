@@ -13,8 +13,6 @@ use crate::{
 
 /// One attempt may run this long unless the kind says otherwise.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);
-/// How long a rate-limited job waits when the server did not say.
-pub(crate) const RATE_LIMIT_DELAY_DEFAULT: Duration = Duration::from_secs(1);
 
 type Function = Arc<dyn Fn(Context, &str) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
@@ -24,7 +22,6 @@ pub struct Handler {
     pub(crate) kind: String,
     pub(crate) retry: RetryPolicy,
     pub(crate) timeout: Duration,
-    pub(crate) rate_limit_delay: Duration,
     pub(crate) version_max: i16,
     pub(crate) function: Function,
 }
@@ -62,7 +59,6 @@ impl Handler {
             kind: kind.into(),
             retry: RetryPolicy::default(),
             timeout: TIMEOUT_DEFAULT,
-            rate_limit_delay: RATE_LIMIT_DELAY_DEFAULT,
             version_max: 1,
             function: Arc::new(function),
         }

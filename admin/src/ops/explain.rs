@@ -98,7 +98,7 @@ const FACTS: &str = "WITH live AS (
   ) p ON true
   WHERE j.id = $1";
 
-type Verdict = (&'static str, String, Option<String>);
+type Finding = (&'static str, String, Option<String>);
 
 fn judge(id: JobId, facts: &Facts) -> Explanation {
     let state = State::from_number(facts.state).unwrap_or(State::Available);
@@ -128,7 +128,7 @@ fn judge(id: JobId, facts: &Facts) -> Explanation {
     }
 }
 
-fn paused(facts: &Facts) -> Option<Verdict> {
+fn paused(facts: &Facts) -> Option<Finding> {
     let (what, name) = match (facts.queue_paused, facts.kind_paused, facts.tenant_paused) {
         (true, ..) => ("queue", &facts.queue),
         (_, true, _) => ("kind", &facts.kind),
@@ -142,9 +142,9 @@ fn paused(facts: &Facts) -> Option<Verdict> {
     ))
 }
 
-fn available(facts: &Facts) -> Verdict {
-    if let Some(verdict) = paused(facts) {
-        return verdict;
+fn available(facts: &Facts) -> Finding {
+    if let Some(because) = paused(facts) {
+        return because;
     }
     if facts.live_workers == 0 {
         let text = format!(
@@ -180,7 +180,7 @@ fn whom_to_start(facts: &Facts) -> String {
     }
 }
 
-fn listed(facts: &Facts) -> Verdict {
+fn listed(facts: &Facts) -> Finding {
     let Some(parcel) = facts.parcel_id else {
         let text =
             "A worker has taken it, or it is being handed out again; no parcel lists it now."
@@ -218,7 +218,7 @@ fn listed(facts: &Facts) -> Verdict {
     )
 }
 
-fn running(facts: &Facts) -> Verdict {
+fn running(facts: &Facts) -> Finding {
     let worker = facts.lease_worker.as_deref().unwrap_or("a worker");
     let since = time(facts.leased_at);
     if facts.lease_silent == Some(true) {
@@ -240,7 +240,7 @@ fn running(facts: &Facts) -> Verdict {
     )
 }
 
-fn put_off(state: State, facts: &Facts) -> Verdict {
+fn put_off(state: State, facts: &Facts) -> Finding {
     let why = match state {
         State::Retryable
             if facts.last_class.as_deref() == Some("unavailable")
@@ -266,7 +266,7 @@ fn put_off(state: State, facts: &Facts) -> Verdict {
     )
 }
 
-fn dead(facts: &Facts) -> Verdict {
+fn dead(facts: &Facts) -> Finding {
     let reason = match facts.dead_reason.as_deref() {
         Some("attempts") => format!("All {} tries failed", facts.max_attempts),
         Some("permanent") => "It failed in a way that no retry mends".to_owned(),

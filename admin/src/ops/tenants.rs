@@ -12,7 +12,7 @@ use super::{Outage, rows};
 pub struct Tenant {
     /// Its name.
     pub name: String,
-    /// Nothing of it is handed out.
+    /// Whether it is paused: its waiting jobs are not handed out, running ones go on.
     pub paused: bool,
     /// Available jobs by the parcels that list them; an upper bound, as for queues.
     pub backlog: i64,

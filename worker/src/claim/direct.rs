@@ -68,7 +68,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         let room = if may_claim(&shared) {
             shared
                 .capacity
-                .room(mean_weight(&shared))
+                .room(least_weight(&shared))
                 .min(PARCEL_JOBS_MAX)
         } else {
             0
@@ -97,7 +97,8 @@ fn may_claim(shared: &Shared) -> bool {
     shared.redis.refuses_work() && shared.beating.load(Relaxed) && !shared.paused.load(Relaxed)
 }
 
-fn mean_weight(shared: &Shared) -> u64 {
+/// Of the quickest kind: room is asked for as many jobs as could fit.
+fn least_weight(shared: &Shared) -> u64 {
     shared
         .registry
         .all()

@@ -2,6 +2,9 @@
 //!
 //! The phase says who may write the job next. Only one of the lessor (200 ms have passed) and the run (it has ended) wins
 //! the step out of `Fresh`, so the settle statement always knows which state it must find in the row.
+//!
+//! A lease whose answer was lost stays "leasing" until it has been asked for again, and a run that
+//! ends meanwhile waits for that.
 
 use std::{
     sync::{
@@ -30,14 +33,14 @@ const LOST: u8 = 4;
 
 /// What the row must look like for a settle to be accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum From {
+pub(crate) enum RowState {
     /// Never leased: the row still says available.
     Available,
     /// Leased: the row says running.
     Running,
 }
 
-impl From {
+impl RowState {
     /// The number of that state.
     pub(crate) fn number(self) -> i16 {
         match self {
@@ -116,8 +119,8 @@ impl Hold {
         self.cancel().cancel();
     }
 
-    /// Its handler may be at work.
-    pub(crate) fn is_running(&self) -> bool {
+    /// Claimed and not yet at its settle: waiting for a slot, or its handler at work.
+    pub(crate) fn is_unsettled(&self) -> bool {
         matches!(self.phase.load(Ordering::Acquire), FRESH | LEASING | LEASED)
     }
 
@@ -137,9 +140,9 @@ impl Hold {
     }
 
     /// The run has ended: which state must the row be in? `None`: the job was lost.
-    pub(crate) async fn begin_settle(&self) -> Option<From> {
+    pub(crate) async fn begin_settle(&self) -> Option<RowState> {
         if self.step(FRESH, SETTLING) {
-            return Some(From::Available);
+            return Some(RowState::Available);
         }
         loop {
             let changed = self.phase_changed.notified();
@@ -147,11 +150,11 @@ impl Hold {
             // Registered before the look, so that a change in between is not missed.
             changed.as_mut().enable();
             match self.phase.load(Ordering::Acquire) {
-                LEASED => return Some(From::Running),
+                LEASED => return Some(RowState::Running),
                 LOST => return None,
                 LEASING => changed.await,
-                _ if self.step(FRESH, SETTLING) => return Some(From::Available),
-                SETTLING => return Some(From::Available),
+                _ if self.step(FRESH, SETTLING) => return Some(RowState::Available),
+                SETTLING => return Some(RowState::Available),
                 _ => {}
             }
         }
@@ -234,7 +237,7 @@ mod tests {
     #[tokio::test]
     async fn a_run_that_ends_first_settles_from_available_and_is_never_leased() {
         let hold = hold();
-        assert_eq!(hold.begin_settle().await, Some(From::Available));
+        assert_eq!(hold.begin_settle().await, Some(RowState::Available));
         assert!(!hold.begin_lease());
     }
 
@@ -246,7 +249,7 @@ mod tests {
         tokio::pin!(settle);
         assert!(futures::poll!(settle.as_mut()).is_pending());
         hold.lease_granted();
-        assert_eq!(settle.await, Some(From::Running));
+        assert_eq!(settle.await, Some(RowState::Running));
     }
 
     #[tokio::test]

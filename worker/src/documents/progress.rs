@@ -1,4 +1,4 @@
-//! Live progress of a stage, written while a job runs (P2, F35).
+//! Reports of live progress while a job of a stage runs (P2, F35). The percentage itself is computed in the database.
 //!
 //! Best effort, and the only thing a handler writes outside its effect: a report that is lost or late is repaired by the
 //! next one, and the database never lets progress fall.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::shared::Shared;
 
-/// The leader's pace: a job from the SQL door waits this long at most.
+/// The leader's pace: a job from the SQL door waits this long at most while the window has room.
 const EVERY: Duration = Duration::from_millis(50);
 /// Everybody else's pace.
 const EVERY_OTHER: Duration = Duration::from_secs(1);
@@ -183,7 +183,7 @@ impl Dispatch {
         reach("dispatch.published");
         let jobs: usize = parcels[..accepted].iter().map(|p| p.jobs.len()).sum();
         shared.metrics.queue(name).published.inc_by(jobs as u64);
-        put_off(shared, &parcels[accepted..]).await?;
+        wait_again(shared, &parcels[accepted..]).await?;
         Ok(accepted == parcels.len())
     }
 }
@@ -417,11 +417,11 @@ async fn part(conn: &mut PgConnection, share: &Share) -> Result<Option<PgRow>, s
 }
 
 /// What the stream refused for want of room waits again.
-async fn put_off(shared: &Shared, refused: &[Parcel]) -> Result<(), Outage> {
+async fn wait_again(shared: &Shared, refused: &[Parcel]) -> Result<(), Outage> {
     if refused.is_empty() {
         return Ok(());
     }
-    let op = "putting parcels off";
+    let op = "setting parcels back to waiting";
     let ids: Vec<i64> = refused.iter().map(|p| p.id).collect();
     let mut lent = shared.pg.hot(op).await?;
     within(

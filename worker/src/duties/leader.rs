@@ -1,7 +1,12 @@
 //! Who keeps house: a term with a beat, in one row.
 //!
-//! A candidate takes over when the beat has not moved for [`TAKEOVER_AFTER`] of successful looks on its own monotonic clock. The
+//! A candidate takes over when the beat has not moved for [`LEAD_SILENCE`] of successful looks on its own monotonic clock. The
 //! leader's own belief ends when it has not been confirmed for [`TRUST`], which is shorter: two leaders overlap rarely, and harmlessly.
+//!
+//! A leader that is cut off from Redis leaves the row vacant, at once and again every
+//! [`OFFER_EVERY`]. A worker that reaches Redis takes it at its next look, others only after
+//! [`LEAD_SILENCE`]. A run of a duty that is left out because Redis is away counts as `skipped`,
+//! which is no success.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,11 +24,11 @@ pub(super) const NAME: &str = "lead";
 /// Time between beats and between looks.
 const BEAT_EVERY: Duration = Duration::from_millis(500);
 /// Silence after which somebody else leads.
-const TAKEOVER_AFTER: Duration = Duration::from_secs(3);
+const LEAD_SILENCE: Duration = Duration::from_secs(3);
 /// How long a confirmed leadership is believed.
 const TRUST: Duration = Duration::from_secs(2);
 /// How long a process that is cut off from Redis keeps the lead before it offers it again: a worker that has come meanwhile may reach
-/// Redis. Each offer to nobody costs [`TAKEOVER_AFTER`] without housekeeping, a tenth of the time.
+/// Redis. Each offer to nobody costs [`LEAD_SILENCE`] without housekeeping, a tenth of the time.
 const OFFER_EVERY: Duration = Duration::from_secs(30);
 /// Nobody: left by a leader that ended in order.
 const VACANT: i64 = 0;
@@ -201,8 +206,8 @@ impl Elect {
 fn patience(vacant: bool, redis_down: bool) -> Duration {
     match (vacant, redis_down) {
         (true, false) => Duration::ZERO,
-        (true, true) | (false, false) => TAKEOVER_AFTER,
-        (false, true) => TAKEOVER_AFTER * 2,
+        (true, true) | (false, false) => LEAD_SILENCE,
+        (false, true) => LEAD_SILENCE * 2,
     }
 }
 

@@ -3,6 +3,9 @@
 //! Judged by looks on this observer's own monotonic clock; Redis' idle times follow a wall clock that can step. What is pending with a
 //! worker that `rescue` has declared dead is taken over at once. The jobs are handed out again at a new epoch and the
 //! old entry is removed. It counts as a crash only if the owner was declared dead.
+//!
+//! While the owner's beat stands still nothing is taken: only rescue can tell a death from a pause
+//! shorter than the lease. A lost acknowledgement costs the job nothing.
 
 use std::{
     collections::HashMap,
@@ -106,7 +109,7 @@ impl Duty for Takeover {
                     let key = (stream.clone(), item.id.clone());
                     let sighting = sight(&mut seen, &key, &item, &owners);
                     let owner = owner(&item, &owners);
-                    match sighting.verdict(owner) {
+                    match sighting.crashed(owner) {
                         Some(crashed) => abandoned.push(Abandoned {
                             owner: worker_of(&item.consumer),
                             died_at: owner.filter(|_| crashed).map(|o| o.beat),
@@ -145,7 +148,7 @@ fn sight(
 impl Sighting {
     /// `Some`: abandoned, and whether its owner has died. `None`: too early to say. While the owner's beat stands still only rescue can
     /// tell a death from a pause that is shorter than its lease.
-    fn verdict(&self, owner: Option<&Owner>) -> Option<bool> {
+    fn crashed(&self, owner: Option<&Owner>) -> Option<bool> {
         let old = self.since.elapsed() >= TAKEOVER_AFTER;
         match owner {
             Some(owner) if owner.lost => Some(true),

@@ -2,6 +2,12 @@
 //!
 //! Others count from the moment at which a beat was committed, so this counts from the moment at which it was sent. It does not
 //! wait for a beat to fail: one that hangs has failed as far as everybody else can tell, long before its own deadline.
+//!
+//! It falls in three steps. After a few missed beats nothing new is claimed. After 0.7 of a lease
+//! all runs are stopped, before anybody may take this worker for dead. A run that Postgres has not
+//! leased within `UNLEASED_MAX` of being read is stopped by itself, because its entry soon looks
+//! abandoned. While Postgres refuses everybody, runs go on as long as [`contact`](super::contact)
+//! lets them.
 
 use std::{
     future::Future,
@@ -70,7 +76,7 @@ impl Fence {
         }
         let back_at = self.shared.contact.back_at();
         for hold in self.shared.held.all() {
-            if fenced && hold.is_running() {
+            if fenced && hold.is_unsettled() {
                 hold.lose();
             } else if hold.entry.is_some() && hold.read_at.max(back_at).elapsed() > UNLEASED_MAX {
                 hold.lose_unleased();

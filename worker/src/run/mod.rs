@@ -2,6 +2,10 @@
 //!
 //! All ways to end are arms of one `select!`; panics are caught here and nowhere else. What is said here is only a proposal:
 //! settle decides, and Postgres accepts it or not.
+//!
+//! With its slot in hand a run looks once more whether its job is closed
+//! ([`pauses`](crate::pauses)). Then it polls the handler once; most quick jobs end there. What
+//! goes on waits for the handler, a cancel or lost lease, the timeout, and the abort at shutdown.
 
 pub(crate) mod child;
 pub(crate) mod group;
@@ -25,7 +29,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::{
-    claim::{Claimed, hold::From, rows::hand_back},
+    claim::{Claimed, hold::RowState, rows::hand_back},
     context::Context,
     handler::Handler,
     outcome::{Failure, Outcome, Success},
@@ -234,7 +238,7 @@ async fn propose(shared: &Arc<Shared>, job: Claimed, past: Past, outcome: Outcom
 async fn conclude_in_child(shared: &Shared, job: Claimed, past: Past, accepted: bool) {
     let ended = Ended {
         job,
-        from: From::Running,
+        from: RowState::Running,
         started_at: past.started_at,
         ran: past.ran,
         outcome: Ok(Success::new()),

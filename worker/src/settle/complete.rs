@@ -21,22 +21,22 @@ use millstream_common::{
 use sqlx::PgConnection;
 
 use super::{Ended, Patience, conclude, fail, unwritable};
-use crate::{claim::hold::From, shared::Shared};
+use crate::{claim::hold::RowState, shared::Shared};
 
 /// Writes successes without effects. Returns those that must be tried again by themselves.
 pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) -> Vec<Ended> {
     let (short, leased): (Vec<_>, Vec<_>) = batch
         .into_iter()
-        .partition(|ended| ended.from == From::Available);
+        .partition(|ended| ended.from == RowState::Available);
     let (mut left, leased) = futures::join!(
-        settle_from(shared, short, From::Available),
-        settle_from(shared, leased, From::Running)
+        settle_from(shared, short, RowState::Available),
+        settle_from(shared, leased, RowState::Running)
     );
     left.extend(leased);
     left
 }
 
-async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: From) -> Vec<Ended> {
+async fn settle_from(shared: &Arc<Shared>, batch: Vec<Ended>, from: RowState) -> Vec<Ended> {
     let mut open = if batch.is_empty() {
         Vec::new()
     } else {
@@ -78,7 +78,7 @@ async fn conclude_accepted(shared: &Shared, batch: Vec<Ended>, accepted: Option<
 async fn write_patiently(
     shared: &Shared,
     columns: &Columns,
-    from: From,
+    from: RowState,
 ) -> Result<Option<HashSet<JobId>>, Outage> {
     let mut patience = Patience::new(shared);
     loop {
@@ -132,13 +132,17 @@ impl Columns {
 async fn write(
     shared: &Shared,
     columns: &Columns,
-    from: From,
+    from: RowState,
 ) -> Result<Option<HashSet<JobId>>, Outage> {
     let op = "settling";
     let mut lent = shared.pg.hot(op).await?;
     let written = match from {
-        From::Available => within(op, complete_short(lent.conn(), shared.worker_id, columns)).await,
-        From::Running => within(op, complete_leased(lent.conn(), shared.worker_id, columns)).await,
+        RowState::Available => {
+            within(op, complete_short(lent.conn(), shared.worker_id, columns)).await
+        }
+        RowState::Running => {
+            within(op, complete_leased(lent.conn(), shared.worker_id, columns)).await
+        }
     };
     let count = match written {
         Ok(count) => count,

@@ -22,7 +22,7 @@ use super::{
     unwritable,
 };
 use crate::{
-    claim::hold::From,
+    claim::hold::RowState,
     outcome::{Effect, Failure, Success},
     shared::Shared,
 };
@@ -126,7 +126,7 @@ pub(crate) struct Completion<'a> {
     pub(crate) id: JobId,
     pub(crate) epoch: i32,
     /// What the row must say.
-    pub(crate) from: From,
+    pub(crate) from: RowState,
     pub(crate) worker_id: i64,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) success: &'a Success,

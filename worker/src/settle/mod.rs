@@ -6,6 +6,14 @@
 //! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
 //! stage) must commit with them, one transaction each. One outcome that cannot be written does not hold back its batch: `later` tries it
 //! again by itself. `streak` knows how often a job has met the same thing before.
+//!
+//! If Postgres gives no answer, a write is repeated until one lease after the last beat, by when
+//! the job is rescued anyway. If Postgres refuses everybody, the write is repeated until it is
+//! back. A value that Postgres does not take (the classes are in `common::error`) is tried again in
+//! halves, until the guilty row stands alone: a success then fails for good with the reason, and a
+//! failure is written with its text in plain ASCII.
+//!
+//! A lost acknowledgement after COMMIT does no harm: the next reader finds stale hints.
 
 /// The fence: only the hand-out whose epoch this is may write the job `j`; unless said, it is that of the row `u`.
 #[cfg(not(feature = "sabotage-guard"))]
@@ -58,7 +66,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claim::{Claimed, hold::From},
+    claim::{Claimed, hold::RowState},
     outcome::{Failure, Outcome},
     shared::Shared,
 };
@@ -76,7 +84,7 @@ const IDLE_TURN: Duration = Duration::from_secs(5);
 /// A run that has ended.
 pub(crate) struct Ended {
     pub(crate) job: Claimed,
-    pub(crate) from: From,
+    pub(crate) from: RowState,
     pub(crate) started_at: DateTime<Utc>,
     pub(crate) ran: Duration,
     pub(crate) outcome: Outcome,
@@ -268,7 +276,7 @@ pub(crate) async fn conclude(shared: &Shared, settled: Vec<(Ended, bool, JobOutc
             .hold
             .entry
             .as_ref()
-            .filter(|_| ended.from == From::Available)
+            .filter(|_| ended.from == RowState::Available)
         {
             if *accepted {
                 *parcels.entry(entry.parcel).or_default() += 1;

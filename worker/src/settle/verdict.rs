@@ -6,15 +6,14 @@ use millstream_common::{
     limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, retry::RetryPolicy, state::State,
 };
 
-use crate::{
-    handler::{Handler, RATE_LIMIT_DELAY_DEFAULT},
-    outcome::Failure,
-};
+use crate::{handler::Handler, outcome::Failure};
 
 /// No wait that a server asks for is honoured beyond this.
 const WAIT_MAX: Duration = Duration::from_hours(24);
 /// A server that is out of reach costs a job no attempt until it has been so for this long: longer is no outage, but a wrong address.
 const OUTAGE_MAX: Duration = Duration::from_hours(24);
+/// The first pause after a refusal that did not say how long.
+const RATE_LIMIT_DELAY_FIRST: Duration = Duration::from_secs(1);
 /// The longest pause after a refusal that did not say how long: a quota of a minute is whole again by then.
 const RATE_LIMIT_DELAY_MAX: Duration = Duration::from_mins(2);
 /// The shortest pause before a server that is out of reach is tried again.
@@ -65,7 +64,7 @@ pub(crate) fn decide(failure: &Failure, handler: &Handler, job: History, dice: f
         }
         Failure::RateLimited { after, .. } => {
             let delay = after.map_or_else(
-                || rate_limit_delay(handler, job.before.runs, dice),
+                || rate_limit_delay(job.before.runs, dice),
                 |after| later_than(after, dice),
             );
             put_off(
@@ -108,12 +107,11 @@ fn later_than(asked: Duration, dice: f64) -> Duration {
 }
 
 /// A server that does not say for how long is left alone for longer each time: half of the delay is fixed, half is jitter.
-fn rate_limit_delay(handler: &Handler, runs_before: i64, dice: f64) -> Duration {
-    let base = handler.rate_limit_delay.max(RATE_LIMIT_DELAY_DEFAULT);
+fn rate_limit_delay(runs_before: i64, dice: f64) -> Duration {
     let growth = RetryPolicy {
-        base,
+        base: RATE_LIMIT_DELAY_FIRST,
         factor: 2.0,
-        cap: RATE_LIMIT_DELAY_MAX.max(base),
+        cap: RATE_LIMIT_DELAY_MAX,
         max_attempts: 1,
     };
     growth.delay(nth(runs_before), dice.mul_add(0.5, 0.5))

@@ -33,7 +33,7 @@ use super::{
     wire::{self, Job, Order, Terms, Word},
 };
 use crate::{
-    claim::hold::{From, Hold},
+    claim::hold::{Hold, RowState},
     context::Context,
     handler::Handler,
     outcome::{Failure, Outcome, Success},
@@ -277,7 +277,7 @@ impl Runner {
         let completion = Completion {
             id: job.id,
             epoch: job.epoch,
-            from: From::Running,
+            from: RowState::Running,
             worker_id: self.worker_id,
             started_at: job.started_at,
             success: &success,

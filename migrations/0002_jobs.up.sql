@@ -1,6 +1,6 @@
 -- The job row: the truth about one job. Its days, its ids, and the changes of state that it allows.
 
--- Cost rules (measured; ARCHITECTURE.md, "What a job costs"):
+-- Cost rules (measured; docs/performance.md, "What a job costs"):
 -- fillfactor 50, so that the one UPDATE of a short job is HOT;
 -- no index, and no index predicate, on a column that the hot path changes (state, epoch, attempt,
 -- worker_id, started_at, finished_at, result). `ready_at` finds what is due later, and only those

@@ -2,6 +2,12 @@
 //!
 //! Every Rust door ends here, and so does the fan-out of a pipeline stage; the SQL door calls the same function. The jobs
 //! exist exactly if the surrounding transaction commits. Nothing here talks to Redis.
+//!
+//! The order within the statement: idempotency keys first, in one lock order; then jobs, `ON
+//! CONFLICT (id) DO NOTHING`; then one parcel per queue, tenant, kind and priority with the jobs
+//! that are ready. A job with a `run_at` in the future gets `ready_at` and no parcel. A request
+//! that wrote nothing is answered with the job that was there before, or with a conflict if its
+//! payload is another one. The caller answers OK only after COMMIT.
 
 use std::collections::{HashMap, HashSet};
 

@@ -4,6 +4,9 @@
 //! divided until each guilty job stands alone and only that one is refused. A failure of the server itself is everybody's.
 //!
 //! Knows nothing of who waits for the answers.
+//!
+//! If the connection breaks, the batch is written again with the same ids, which cannot write
+//! anything twice. A locked table is waited for; a held row only for a moment.
 
 use std::{borrow::Cow, time::Duration};
 

@@ -18,6 +18,8 @@ mod guarantees;
 mod names;
 #[path = "tidy/prose.rs"]
 mod prose;
+#[path = "tidy/reading.rs"]
+mod reading;
 
 #[path = "tidy/markdown.rs"]
 mod markdown;

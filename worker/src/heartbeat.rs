@@ -3,6 +3,8 @@
 //! Handlers that hog every core, or a drained pool, cannot make a healthy worker look dead. With each beat come back the leases
 //! that Postgres says this worker has; one that is missing was cancelled or handed out again, and its run is stopped.
 //! A lease that no run here knows (a lost answer) is handed back after two looks.
+//!
+//! A lease that no run knows and whose job has been handed out again already is forgotten.
 
 pub(crate) mod contact;
 mod fence;

@@ -1,7 +1,7 @@
 //! A worker process: how it is put together, how it starts, and how it ends (F16, F17, F30).
 //!
-//! Start: register, beat, then read. End: stop claiming, let what runs finish within the grace period, hand back the rest at
-//! no cost, settle, acknowledge, leave.
+//! Start: register, beat, read. End: readers stop, waiting jobs go back, running ones may finish within the grace period and then go back at
+//! no cost. Outcomes and acknowledgements are written, then the heartbeat stops, and last the consumers go unless something is pending there.
 
 use std::{collections::HashSet, process::Command, sync::Arc, thread::JoinHandle, time::Duration};
 

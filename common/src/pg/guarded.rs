@@ -1,7 +1,7 @@
 //! One pool whose connections are lent and come back only from a use that ended well.
 //!
 //! The raw pool of sqlx is never handed out: it takes back whatever is dropped, also a connection inside the transaction of a
-//! caller that was cut short, and lends it to the next one (ARCHITECTURE.md, "Library traps").
+//! caller that was cut short, and lends it to the next one (see [`lent`](super::lent)).
 
 use std::{future::Future, time::Duration};
 

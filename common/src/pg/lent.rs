@@ -1,8 +1,8 @@
 //! A borrowed connection that returns to the pool only if its use was seen to end well.
 //!
-//! Two traps of sqlx (see ARCHITECTURE.md, "Library traps") are closed here: a cancelled `begin()` leaves the connection
-//! inside a transaction, and a connection to a silently dead peer never gives its permit back. So whatever is cut short
-//! (cancelled, timed out, failed) closes its connection; a new one costs a few milliseconds, a lost write costs a job.
+//! Two traps of sqlx are closed here. A cancelled `begin()` leaves the connection inside a transaction; the next `INSERT` on it succeeds and
+//! vanishes. A dropped connection to a silently dead peer never gives its permit back. So whatever is cut short (cancelled, timed out,
+//! failed) detaches and closes its connection; a new one costs a few milliseconds, a lost write costs a job.
 
 use std::{
     future::Future,

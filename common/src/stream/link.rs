@@ -7,6 +7,12 @@
 //! Commands share a small pool of multiplexed connections. A reader that blocks has a connection of its own, because a
 //! blocking read on a shared one stalls every other command, and its answer timeout must exceed the block (redis-rs has
 //! 500 ms by default, after which the server still hands the entry to the abandoned request).
+//!
+//! A single refusal for want of a right or a command opens the breaker, however much else succeeds;
+//! failures of other kinds open it when several come in a row. While Redis is full nothing is
+//! published and waiting parcels are worked from Postgres, but promised parcels are left to the
+//! readers, so that nothing runs twice. A stream whose group is missing cannot be given one then:
+//! readers leave it out, and reconcile hands out what is in it.
 
 use std::{
     future::Future,

@@ -2,6 +2,10 @@
 //! out a key, or a command that this server does not have. It finds them by name, and before jobs stand still.
 //!
 //! The probe changes no key of the work.
+//!
+//! PING is no probe: a server with a full disk or a lost primary answers it, and a user who lacks
+//! XADD alone is allowed everything else. One script does all that the work does, every 500 ms
+//! while the breaker is open.
 
 use std::sync::{Arc, LazyLock};
 

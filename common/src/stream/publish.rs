@@ -1,4 +1,17 @@
 //! Publish: parcels whose `publishing` was committed become stream entries. Best effort: what is lost here, reconcile finds.
+//!
+//! A parcel has two states, told by one column. `publishing_since` is null while it waits for room;
+//! it is set once somebody has committed to XADD it. There is no third state for "published",
+//! because nobody could act on it. Whether an entry arrived, was read, or was lost with Redis is
+//! known only by looking into the stream, which reconcile does. What fails between COMMIT and XADD
+//! stays publishing, and only reconcile may touch it. What the script refused goes back to waiting,
+//! because the script added nothing.
+//!
+//! Dispatch works per queue and priority. It measures the room in the stream and writes the window
+//! into a key for everybody. Then it goes round until the window is full: it takes an advisory lock
+//! of the transaction, picks parcels that are not closed and that some active worker serves, marks
+//! them publishing, COMMITs, and only then calls the script. From a parcel that is larger than the
+//! room it splits off the next part as a parcel of its own; the column `taken` is the cursor.
 
 use std::sync::LazyLock;
 

@@ -2,6 +2,9 @@
 //! that entry's own affair and never that of its neighbours.
 //!
 //! Knows the forms of the answers, not what is done with them.
+//!
+//! redis-rs fails the whole answer when one name in it is no UTF-8. So nothing here asks it for
+//! text.
 
 use redis::Value;
 

@@ -1,4 +1,4 @@
-//! What is said to Redis and Postgres, and where: the laws behind "Library traps" and "What a job costs" in ARCHITECTURE.md.
+//! What is said to Redis and Postgres, and where: the traps of Redis, and "What a job costs" in docs/performance.md.
 
 use anyhow::Result;
 

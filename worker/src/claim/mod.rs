@@ -2,6 +2,11 @@
 //!
 //! Invariant: nothing starts that Postgres did not confirm as available at the hinted epoch. First delivery is one SELECT; every
 //! redelivery has raised the epoch before it gets here (`rehand`).
+//!
+//! No entry is ever claimed from another consumer: XCLAIM and XACK check no owner. Takeover, a
+//! reader's own pending list after a reconnect, rescue and reconcile all end in `rehand`, which
+//! makes a new parcel; the old entry is acknowledged. A late XACK is harmless, because the epoch
+//! decides.
 
 /// The row of `lease` for a job that has just been taken, behind `INSERT … SELECT`. Where there is one already, it is of an earlier hand-out: a
 /// re-hand that waits for a lease statement removes the job's lease as it was before.

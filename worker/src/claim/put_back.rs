@@ -3,6 +3,8 @@
 //!
 //! A hint goes to whoever reads it first, so where several workers serve one queue and not all know its kinds, some jobs are put back a few
 //! times. Postgres knows which kinds the others serve, but not which versions.
+//!
+//! A put-back is free for the job. A version that nobody knows rests longer each time.
 
 use std::{collections::BTreeMap, time::Duration};
 

@@ -1,4 +1,13 @@
 //! The claim statement of the hot path: one SELECT by ids, no write.
+//!
+//! The answer brings epoch, payload, and whether the job is closed. A job at the hinted epoch is
+//! taken; any other is a stale hint and dropped. Garbage is acknowledged and dropped. A closed job,
+//! or one of an unknown kind or version, is put back. An isolated job goes to a child.
+//!
+//! An answer later than `CLAIM_ANSWER_MAX` after the entry was read starts nothing, and neither
+//! does one that comes after the fence fell: the job may have been taken over meanwhile. Such
+//! entries stay pending, and takeover hands them out although their reader lives. A job that was
+//! claimed straight from Postgres is given back.
 
 use std::{
     collections::HashMap,

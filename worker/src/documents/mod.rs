@@ -10,6 +10,24 @@
 //! neither a process nor a folder behind; whatever a file contains ends in one clear error of that document (P4).
 //!
 //! What it does not know: streams, leases, other tenants; how a stage is counted.
+//!
+//! The stages, with their share of the progress and what makes the document fail: extraction (0 to
+//! 20 per cent, one job), images (20 to 40, one job per image and per page that is read as one;
+//! more than half failed), chunking (40 to 60, one job), analysis (60 to 90, three
+//! `document.analyse` and one `document.embed` per chunk; more than half of one of these four
+//! failed), products (90 to 100, one job). Each kind of work bears failures by itself
+//! (`stage_work`): three analyses that succeed do not make up for vectors that all failed. A stage
+//! without jobs ends at once.
+//!
+//! Progress is the start of the stage plus finished / total of its range, only ever raised. A
+//! report of an earlier or frozen run can only repeat what is there. There is no watcher that could
+//! die: the transaction that ends the last job of a stage moves the document on, whoever ends it. A
+//! redriven job takes its stage and its document back to running, and its note goes away.
+//!
+//! An upload is a row (`millstream.upload`) from before its first byte until the transaction that
+//! makes the document. The API and the workers remove objects of such rows that nobody has touched
+//! for an hour. They mark the row first, so a late upload is refused. Only objects of this database
+//! are ever removed, however many share a store.
 
 pub mod tools;
 

@@ -4,6 +4,18 @@
 //! alike, but not those that the group was moved past), wait out one lease delay with margin, then ask Postgres which of the missing jobs are still available. An entry
 //! leaves the stream only after its jobs are settled or leased, so the difference is exactly what was lost. Never filters
 //! on "published": what was published and then lost with Redis is the case that matters.
+//!
+//! It also runs at once when the breaker closes, and when a reader meets a missing group or stream.
+//! The grace is shorter after the incarnation key has changed: that key is gone after a FLUSHALL
+//! and on an empty replica. A parcel of which nothing is left in the stream is deleted. An entry
+//! that is pending with nobody, behind the group, is removed: nobody will ever read it.
+//!
+//! The order (list, wait, ask) is the point. Asking first would take a job for lost that was just
+//! being claimed. The wait covers the first 200 ms of a job, in which its row still says available.
+//! It is too short only if a stream is lost and, in the same moment, a job takes over a second to
+//! be leased; the epoch still lets one outcome in. Grace and rest are measured on the clock of
+//! Postgres alone. If that clock is set back, times that lie more than a minute ahead count as
+//! past.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -5,6 +5,11 @@
 //! only a whole lease of good looks counts, so nobody is rescued because the database was away. A look is good while this worker's own
 //! beats get through: a database that is read and takes no writes silences everybody. Every worker observes, so that the death of the
 //! leader changes nothing.
+//!
+//! The silence is 0.8 of the lease that stands in the dead worker's own row, so a fleet may mix
+//! leases. The beat is read again, and locked, in the transaction that re-hands; a worker that
+//! wakes up in between keeps what it has. The crash is written into the error history first. A
+//! worker that was only frozen finds its leases gone at its next beat and goes on.
 
 use std::{
     collections::HashMap,

@@ -2,6 +2,9 @@
 //!
 //! The flow out of a stream is measured at the stream itself: Redis counts the entries ever added, and what is not there any more has been
 //! worked off. The heartbeats tell the same too late for a fleet that has just begun.
+//!
+//! The window is the largest of three: a fixed minimum, four rounds of the fleet's slots, and half
+//! a second of the flow.
 
 use std::{
     collections::HashMap,

@@ -3,6 +3,10 @@
 //! A server that *refuses*, or takes no writes, is most likely down for everybody: then nobody can take anything over, and stopping runs would only waste
 //! them. It may also be a dead pooler beside this worker, or a firewall before it, and others take its jobs over at that moment. So
 //! the belief has an end. It knows neither runs nor outcomes: the fence and settle ask.
+//!
+//! A worker that gets no answer at all stops its runs and gives its results up after a lease. One
+//! that alone is refused may overlap with its successors as long as the belief lasts; the epoch
+//! refuses its results.
 
 use std::{
     sync::{

@@ -132,7 +132,7 @@ pub fn run(
     stays: bool,
     command: impl AsyncFnOnce(Config) -> Outcome,
 ) -> ExitCode {
-    // One provider for the whole process; a second call would only say that there is one already.
+    // rustls needs a crypto provider in the process. Programs install it, libraries never do; a second call would only say that there is one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     millstream_common::failpoint::arm();
     let config = match options.settings() {

@@ -81,6 +81,7 @@ fn entry(notice: &Notice) -> Vec<String> {
         ("error", &error),
         ("at", &at),
     ];
+    // On a work stream MAXLEN would delete work. Here it bounds a notice board.
     ["MAXLEN", "~", &cap, "*"]
         .into_iter()
         .chain(fields.into_iter().flat_map(|(name, value)| [name, value]))

@@ -3,6 +3,11 @@
 //! Only transitions that this process made itself are counted, each once, after COMMIT: the count can be too low, never too
 //! high. What is missed (a crash right here), reconcile finds and deletes. Counts are gathered for a moment, so that most parcels
 //! are done when they are written and cost one DELETE together.
+//!
+//! A stale hint is not counted: whoever moved that job may have counted it. A cancel takes its job
+//! off the parcel by itself, so the backlog is right at once, also when no worker lives. An entry
+//! that was forged with real jobs and another parcel's number can make a count too high; the sweep
+//! finds the jobs that lose their parcel by that.
 
 use std::{
     collections::HashMap,

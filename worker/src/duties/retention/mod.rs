@@ -4,6 +4,11 @@
 //! A tenant with a shorter rule has its jobs deleted one by one, in small steps. A run does a bounded amount of work and the next one goes
 //! on. Nothing of the hot path waits for more than the two short locks of `millstream.seal_day` and `millstream.drop_day`; if somebody
 //! holds the table for long, the day is dropped later.
+//!
+//! A day is *sealed* first, by a trigger that refuses new jobs, so that it can be looked through
+//! without a lock. Then one transaction detaches it, inserts what must stay into the default
+//! partition, and drops it. That transaction waits at most 0.2 s for its locks, and does nothing if
+//! a rule has changed meanwhile. A day of which too much must stay is swept by deletes instead.
 
 mod day;
 mod forget;

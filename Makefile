@@ -35,7 +35,7 @@ help:
 	@echo 'make sabotage  shows that the tests which guard the protocol fail when a rule is broken'
 	@echo 'make bench   the benchmarks; QUICK=1 for short ones'
 	@echo 'make check   format, lints, docs, unused dependencies, licences'
-	@echo 'make build   $(MILLSTREAM)'
+	@echo 'make build   $(MILLSTREAM), and its debug information beside it'
 	@echo 'make fmt     format the code'
 	@echo 'make setup   install what the others would install'
 
@@ -46,6 +46,7 @@ setup:
 build:
 	@scripts/setup.sh run
 	cargo build --release --workspace --locked
+	scripts/split-debug.sh $(MILLSTREAM)
 
 # INPUT reaches the shell as a variable, so that a name with spaces or quotes in it stays one name.
 demo: export INPUT_PATHS = $(INPUT)

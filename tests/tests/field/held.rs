@@ -92,6 +92,8 @@ async fn x63_a_held_row_keeps_no_other_outcome_waiting() {
     holder.rollback().await.unwrap();
     lab.await_count("dead", JOBS as i64).await;
     lab.await_count("completed", 2 * JOBS as i64 + 100).await;
+    let counted = "SELECT count(*) FROM millstream.job WHERE state = 2 AND tokens_actual = 7";
+    assert_eq!(lab.number(counted).await, JOBS as i64);
     assert!(starts.repeated().is_empty(), "{:?}", starts.repeated());
     lab.await_drained("default").await;
 }

@@ -110,6 +110,9 @@ async fn x07_an_outcome_that_cannot_be_written_fails_alone_and_once() {
         ),
         (0, 0)
     );
+    // F12: the others of a batch have no tokens.
+    let counted = "SELECT count(*) * 1000 + count(*) FILTER (WHERE tokens_actual = 7 AND result IS NULL) FROM millstream.job WHERE state = 2 AND tokens_actual IS NOT NULL";
+    assert_eq!(lab.number(counted).await, 18_018);
     lab.await_drained("default").await;
     lab.await_number(
         "SELECT count(*) FROM millstream.job_log WHERE line = 'a \\u{1f600} in a line'",

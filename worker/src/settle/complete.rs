@@ -18,7 +18,7 @@ use millstream_common::{
     persist::is_held,
     pg::within,
 };
-use sqlx::PgConnection;
+use sqlx::{Arguments, PgConnection, postgres::PgArguments};
 
 use super::{Ended, Patience, conclude, fail, unwritable};
 use crate::{claim::hold::RowState, shared::Shared};
@@ -104,26 +104,37 @@ struct Columns {
     ids: Vec<JobId>,
     epochs: Vec<i32>,
     started_at: Vec<chrono::DateTime<chrono::Utc>>,
-    /// None if no job of the batch has one.
-    results: Option<Vec<Option<String>>>,
+    /// None if no job of the batch has any: most have none, and each costs a search in every row.
+    values: Option<Values>,
+}
+
+/// What successes bring with them.
+struct Values {
+    results: Vec<Option<String>>,
+    tokens: Vec<Option<i32>>,
+}
+
+impl Values {
+    fn of(batch: &[Ended]) -> Option<Self> {
+        let successes = || batch.iter().map(|ended| ended.outcome.as_ref().ok());
+        let has_any = successes()
+            .flatten()
+            .any(|success| success.result.is_some() || success.tokens.is_some());
+        has_any.then(|| Self {
+            results: successes().map(|s| s?.result.clone()).collect(),
+            tokens: successes().map(|s| s?.tokens).collect(),
+        })
+    }
 }
 
 impl Columns {
     fn of(batch: &mut [Ended]) -> Self {
         batch.sort_unstable_by_key(|ended| ended.job.hold.id);
-        let result = |ended: &Ended| {
-            ended
-                .outcome
-                .as_ref()
-                .ok()
-                .and_then(|success| success.result.clone())
-        };
-        let results: Vec<_> = batch.iter().map(result).collect();
         Self {
             ids: batch.iter().map(|e| e.job.hold.id).collect(),
             epochs: batch.iter().map(|e| e.job.hold.epoch).collect(),
             started_at: batch.iter().map(|e| e.started_at).collect(),
-            results: results.iter().any(Option::is_some).then_some(results),
+            values: Values::of(batch),
         }
     }
 }
@@ -157,27 +168,57 @@ async fn write(
     Ok(accepted)
 }
 
+/// What a success sets in its row; with the values of the batch or without.
+macro_rules! completed {
+    () => {
+        "state = 2, attempt = j.attempt + 1, worker_id = $4, finished_at = now(),
+         started_at = ($3::timestamptz[])[width_bucket(j.id, $1)]"
+    };
+    (values) => {
+        concat!(
+            completed!(),
+            ", result = ($7::text[])[width_bucket(j.id, $1)]
+             , tokens_actual = ($8::int[])[width_bucket(j.id, $1)]"
+        )
+    };
+}
+
+macro_rules! complete_short {
+    ($($values:ident)?) => {
+        concat!(
+            "UPDATE millstream.job j SET ",
+            completed!($($values)?),
+            " WHERE j.id = ANY($1) AND j.id BETWEEN $5 AND $6 AND j.state = 0",
+            epoch_guard!(own_epoch!())
+        )
+    };
+}
+
+macro_rules! complete_leased {
+    ($($values:ident)?) => {
+        concat!(
+            "WITH done AS (
+               UPDATE millstream.job j SET ",
+            completed!($($values)?),
+            " WHERE j.id = ANY($1) AND j.id BETWEEN $5 AND $6 AND j.state = 1",
+            epoch_guard!(own_epoch!()),
+            " RETURNING j.id
+             ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
+             SELECT count(*) FROM done"
+        )
+    };
+}
+
 async fn complete_short(
     conn: &mut PgConnection,
     worker_id: i64,
     columns: &Columns,
 ) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(concat!(
-        "UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, finished_at = now(),
-               started_at = ($3::timestamptz[])[width_bucket(j.id, $1)], result = ($4::text[])[width_bucket(j.id, $1)]
-             WHERE j.id = ANY($1) AND j.id BETWEEN $6 AND $7 AND j.state = 0",
-        epoch_guard!(own_epoch!())
-    ))
-    .bind(&columns.ids)
-    .bind(&columns.epochs)
-    .bind(&columns.started_at)
-    .bind(&columns.results)
-    .bind(worker_id)
-    .bind(columns.ids.first())
-    .bind(columns.ids.last())
-    .execute(conn)
-    .await?;
-    Ok(done.rows_affected())
+    let done = match &columns.values {
+        None => sqlx::query_with(complete_short!(), columns.arguments(worker_id)?),
+        Some(_) => sqlx::query_with(complete_short!(values), columns.arguments(worker_id)?),
+    };
+    Ok(done.execute(conn).await?.rows_affected())
 }
 
 async fn complete_leased(
@@ -185,26 +226,34 @@ async fn complete_leased(
     worker_id: i64,
     columns: &Columns,
 ) -> Result<u64, sqlx::Error> {
-    let done: i64 = sqlx::query_scalar(concat!(
-        "WITH done AS (
-               UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $5, finished_at = now(),
-                 started_at = ($3::timestamptz[])[width_bucket(j.id, $1)], result = ($4::text[])[width_bucket(j.id, $1)]
-               WHERE j.id = ANY($1) AND j.id BETWEEN $6 AND $7 AND j.state = 1",
-        epoch_guard!(own_epoch!()),
-        " RETURNING j.id
-             ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
-             SELECT count(*) FROM done"
-    ))
-    .bind(&columns.ids)
-    .bind(&columns.epochs)
-    .bind(&columns.started_at)
-    .bind(&columns.results)
-    .bind(worker_id)
-    .bind(columns.ids.first())
-    .bind(columns.ids.last())
-    .fetch_one(conn)
-    .await?;
+    let done = match &columns.values {
+        None => sqlx::query_scalar_with(complete_leased!(), columns.arguments(worker_id)?),
+        Some(_) => sqlx::query_scalar_with(complete_leased!(values), columns.arguments(worker_id)?),
+    };
+    let done: i64 = done.fetch_one(conn).await?;
     Ok(done as u64)
+}
+
+impl Columns {
+    /// The parameters of the statements above, in their order.
+    fn arguments(&self, worker_id: i64) -> Result<PgArguments, sqlx::Error> {
+        let mut all = PgArguments::default();
+        let mut add = || {
+            all.add(&self.ids)?;
+            all.add(&self.epochs)?;
+            all.add(&self.started_at)?;
+            all.add(worker_id)?;
+            all.add(self.ids.first())?;
+            all.add(self.ids.last())?;
+            if let Some(values) = &self.values {
+                all.add(&values.results)?;
+                all.add(&values.tokens)?;
+            }
+            Ok(())
+        };
+        add().map_err(sqlx::Error::Encode)?;
+        Ok(all)
+    }
 }
 
 async fn read_back(

@@ -144,9 +144,7 @@ impl Sorted {
             match &ended.outcome {
                 // Jobs of a pipeline stage lock the stage's row: one transaction each, so that batches cannot deadlock.
                 _ if ended.job.stage_id.is_some() => sorted.alone.push(ended),
-                Ok(success) if success.effect.is_some() || success.tokens.is_some() => {
-                    sorted.alone.push(ended);
-                }
+                Ok(success) if success.effect.is_some() => sorted.alone.push(ended),
                 Ok(_) => sorted.plain.push(ended),
                 Err(_) => sorted.failed.push(ended),
             }

@@ -282,7 +282,7 @@ async fn a_completion_whose_answer_is_lost_is_accepted_once() {
     settles(
         "timed",
         "1",
-        "j.id BETWEEN $6 AND $7 AND j.state = 0",
+        "j.id BETWEEN $5 AND $6 AND j.state = 0",
         vec![starts.timed("timed")],
     )
     .await;
@@ -296,7 +296,7 @@ async fn the_completion_of_a_leased_job_whose_answer_is_lost_is_accepted_once() 
     settles(
         "timed",
         "600",
-        "j.id BETWEEN $6 AND $7 AND j.state = 1",
+        "j.id BETWEEN $5 AND $6 AND j.state = 1",
         vec![starts.timed("timed")],
     )
     .await;

@@ -20,8 +20,8 @@ const GROWTH_MAX_KB: u64 = 100 * 1024;
 /// lease, claim, and whatever ends a transaction.
 const STATEMENTS: [&str; 6] = [
     "millstream.persist",
-    "j.id BETWEEN $6 AND $7 AND j.state = 0",
-    "j.id BETWEEN $6 AND $7 AND j.state = 1",
+    "j.id BETWEEN $5 AND $6 AND j.state = 0",
+    "j.id BETWEEN $5 AND $6 AND j.state = 1",
     "SELECT id, epoch, $3 FROM running",
     "FROM millstream.job j CROSS JOIN millstream.closed WHERE id = ANY($1)",
     "COMMIT",

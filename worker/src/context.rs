@@ -39,9 +39,11 @@ impl Context {
         self.job_id.to_string()
     }
 
-    /// Share done (0 to 1) and a word about it, visible while the job runs. Cheap: the newest report is written twice a second, without
+    /// Share done (0 to 1; not a number counts as 0) and a word about it, visible while the job runs. Cheap: the newest report is written twice a second, without
     /// what looks like a secret, and no more of it than `NOTE_BYTES_MAX`.
     pub fn progress(&self, share: f32, note: impl Into<String>) {
+        // A share of nothing, 0 / 0, is none.
+        let share = if share.is_nan() { 0.0 } else { share };
         self.hold.report(share.clamp(0.0, 1.0), note.into());
     }
 

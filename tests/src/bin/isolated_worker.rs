@@ -43,6 +43,7 @@ async fn talk(context: Context, ms: u64) -> Outcome {
         context.attempt,
         read.len()
     ));
+    context.progress(f32::NAN, "of nothing");
     context.progress(0.5, "half");
     tokio::time::sleep(Duration::from_millis(ms)).await;
     if context.attempt == 1 {

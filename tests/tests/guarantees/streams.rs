@@ -198,8 +198,9 @@ async fn a_key_that_somebody_has_made_into_something_else_is_made_again() {
     let is_a_word =
         async || (lab.command::<String>(&["TYPE", &key]).await == "string").then_some(());
     eventually("the key is there", is_a_word).await;
-    lab.command::<i64>(&["DEL", &key]).await;
-    lab.command::<i64>(&["LPUSH", &key, "x"]).await;
+    // At once: the worker looks at any moment.
+    let change = "redis.call('DEL', KEYS[1]) return redis.call('LPUSH', KEYS[1], 'x')";
+    lab.command::<i64>(&["EVAL", change, "1", &key]).await;
     eventually("the key is made again", is_a_word).await;
     send(&lab.producer(), "noop", "1", 3).await;
     lab.await_all_completed(3).await;

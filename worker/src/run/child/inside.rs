@@ -160,9 +160,8 @@ fn keep_pipe(
         .enable_all()
         .build();
     if let Ok(runtime) = runtime {
-        let silence_max = parent_silence_max(lease);
         // It ends when the pipe does, which is no error.
-        let _ = runtime.block_on(speak_and_hear(socket, orders, words, silence_max));
+        let _ = runtime.block_on(speak_and_hear(socket, orders, words, lease));
         end.cancel();
         runtime.block_on(tokio::time::sleep(LEAVE_MAX));
     }
@@ -173,13 +172,19 @@ async fn speak_and_hear(
     socket: Socket,
     orders: mpsc::UnboundedSender<Order>,
     mut words: mpsc::UnboundedReceiver<Word>,
-    silence_max: Duration,
+    lease: Duration,
 ) -> io::Result<()> {
     socket.set_nonblocking(true)?;
     let (mut reads, mut writes) = UnixStream::from_std(socket)?.into_split();
     let hear = async {
+        let mut silence_max = parent_silence_max(lease);
         while let Ok(order) = timeout(silence_max, wire::receive(&mut reads)).await {
-            if orders.send(order?).is_err() {
+            let order = order?;
+            if let Order::Begin(terms) = &order {
+                // The worker may have begun with other settings than this process.
+                silence_max = parent_silence_max(terms.lease);
+            }
+            if orders.send(order).is_err() {
                 break;
             }
         }
@@ -231,13 +236,13 @@ impl Runner {
             return Err(Failure::retry("this process has no handler for the kind"));
         };
         let mut call = pin!(call(handler, self.context(job, hold), &job.payload));
-        let mut timeout = pin!(tokio::time::sleep(handler.timeout));
+        let mut timeout = pin!(tokio::time::sleep(job.timeout));
         let mut look = tokio::time::interval(REPORT_EVERY);
         loop {
             tokio::select! {
                 biased;
                 outcome = &mut call => return outcome,
-                () = &mut timeout => return Err(Failure::TimedOut(handler.timeout)),
+                () = &mut timeout => return Err(Failure::TimedOut(job.timeout)),
                 _ = look.tick() => self.report(ears, hold),
             }
         }
@@ -272,7 +277,13 @@ impl Runner {
     /// Completes the job with its effect, once the worker has said so, however long Postgres is away: the worker knows when to end this.
     async fn settle(&self, ears: &mut Ears, job: &Job, mut success: Success) -> Word {
         self.say(Word::HasEffect);
-        while !matches!(ears.orders.recv().await, Some(Order::Go) | None) {}
+        loop {
+            match ears.orders.recv().await {
+                Some(Order::Go) => break,
+                Some(_) => {}
+                None => return Word::Ended(Err(Failure::retry("its worker has ended"))),
+            }
+        }
         let mut effect = success.effect.take();
         let completion = Completion {
             id: job.id,
@@ -294,6 +305,7 @@ impl Runner {
                 Err(Problem::Outage(_)) if effect.is_none() => effect::UNKNOWN,
                 Err(Problem::Outage(_)) => {
                     tokio::time::sleep(reconnect.next_delay()).await;
+                    self.say(Word::Waits);
                     continue;
                 }
             };

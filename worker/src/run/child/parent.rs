@@ -33,6 +33,10 @@ const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(15);
 /// So many hand-outs make the rest a second longer.
 const HAND_OUTS_PER_REST: u32 = 8;
+/// What a child has said in time may still lie in the pipe, if this process was kept from reading it.
+const HEARING: Duration = Duration::from_millis(200);
+/// One try to complete a job with its effect: a minute for the effect (`settle::effect`), and the deadlines of the statements around it.
+const SETTLE_MAX: Duration = Duration::from_mins(2);
 /// How long Postgres is left alone after it could not be told of a start.
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -109,17 +113,18 @@ async fn mark(shared: &Shared, hold: &Hold) -> Result<bool, Outage> {
 async fn in_children(shared: &Arc<Shared>, job: &Claimed, run: &Run) -> End {
     let (mut killed, mut died) = (0, false);
     loop {
-        let mut child = match shared.children.child(died).await {
+        let mut child = match child(shared, job, died).await {
             Ok(child) => child,
-            Err(error) => {
-                tracing::warn!(job = %job.hold.id, %error, "no child process could be started for a job; it is handed back");
-                return End::NotHere(Some(rest(job.hold.epoch)));
-            }
+            Err(end) => return end,
         };
         let death = match in_child(shared, job, run, &mut child).await {
             Ran::Ended(end) => {
                 if is_clean(&end) {
                     shared.children.keep(child);
+                } else if matches!(end, End::Lost | End::Abort) {
+                    // Somebody else gets the job next: nothing of it may run here then.
+                    child.kill();
+                    child.death().await;
                 }
                 return end;
             }
@@ -137,6 +142,9 @@ async fn in_children(shared: &Arc<Shared>, job: &Claimed, run: &Run) -> End {
         died = true;
         killed += i32::from(death.counts);
         tell(shared, job, &death);
+        if !death.counts {
+            tokio::time::sleep(REST).await;
+        }
         if killed == CHILD_DEATHS_MAX {
             return End::Outcome(Err(Failure::Killed(format!(
                 "its process died {killed} times with this job alone in it: it {}",
@@ -144,6 +152,20 @@ async fn in_children(shared: &Arc<Shared>, job: &Claimed, run: &Run) -> End {
             ))));
         }
     }
+}
+
+/// A child for the job, or what becomes of the job without one. A job that is lost meanwhile is not started.
+async fn child(shared: &Arc<Shared>, job: &Claimed, fresh: bool) -> Result<Child, End> {
+    let started = tokio::select! {
+        biased;
+        () = job.hold.cancel().cancelled() => return Err(End::Lost),
+        () = shared.aborting.cancelled() => return Err(End::Abort),
+        started = shared.children.child(fresh) => started,
+    };
+    started.map_err(|error| {
+        tracing::warn!(job = %job.hold.id, %error, "no child process could be started for a job; it is handed back");
+        End::NotHere(Some(rest(job.hold.epoch)))
+    })
 }
 
 fn tell(shared: &Shared, job: &Claimed, death: &Death) {
@@ -185,9 +207,9 @@ async fn in_child(shared: &Arc<Shared>, job: &Claimed, run: &Run, child: &mut Ch
             // Whether an effect was committed is known to the child alone, and Postgres refuses it if the job is lost.
             () = job.hold.cancel().cancelled(), if !is_settling => return Ran::Ended(End::Lost),
             () = shared.aborting.cancelled(), if !is_settling => return Ran::Ended(End::Abort),
-            () = &mut deadline, if !is_settling => {
-                let (after, limit) = (ANSWER_MAX.as_secs(), timeout.as_millis());
-                return Ran::Silent(format!("did not answer {after} s after its timeout of {limit} ms and was killed"));
+            () = &mut deadline => match tokio::time::timeout(HEARING, child.hears()).await {
+                Ok(word) => word,
+                Err(_) => return Ran::Silent(silence(timeout, is_settling)),
             }
         };
         match word {
@@ -199,11 +221,22 @@ async fn in_child(shared: &Arc<Shared>, job: &Claimed, run: &Run, child: &mut Ch
             Some(Word::Settled(accepted)) => return Ran::Ended(End::Settled(accepted)),
             Some(Word::HasEffect) => {
                 is_settling = true;
+                deadline.as_mut().reset(far(SETTLE_MAX));
                 child.order(Order::Go);
             }
+            Some(Word::Waits) => deadline.as_mut().reset(far(SETTLE_MAX)),
             Some(Word::Ready) | None => return Ran::Closed,
         }
     }
+}
+
+fn silence(timeout: Duration, is_settling: bool) -> String {
+    if is_settling {
+        let limit = SETTLE_MAX.as_secs();
+        return format!("did not end its own writes within {limit} s and was killed");
+    }
+    let (after, limit) = (ANSWER_MAX.as_secs(), timeout.as_millis());
+    format!("did not answer {after} s after its timeout of {limit} ms and was killed")
 }
 
 /// An effect that failed may have committed all the same, when the answer was lost.
@@ -230,6 +263,7 @@ fn order(job: &Claimed, run: &Run) -> Job {
         tenant_id: job.tenant_id,
         stage_id: job.stage_id,
         payload: job.payload.clone(),
+        timeout: job.kind.handler.timeout,
         trace: job.trace.clone(),
         started_at: run.started_at,
     }

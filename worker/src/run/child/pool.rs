@@ -109,7 +109,7 @@ impl Children {
         let lease = self.terms.lease;
         self.tasks
             .spawn(speak(writes, to_send, lease, was_late.clone()));
-        self.tasks.spawn(listen(reads, heard));
+        self.tasks.spawn(listen(reads, heard, was_late.clone()));
         let passing_on = self
             .tasks
             .spawn(process::pass_on(words, last_words.clone()));
@@ -257,8 +257,18 @@ async fn speak(
 }
 
 /// Hears what the child says, until it says nothing more or something that is no word.
-async fn listen(mut from: OwnedReadHalf, heard: mpsc::Sender<Word>) {
-    while let Ok(word) = wire::receive(&mut from).await {
+async fn listen(mut from: OwnedReadHalf, heard: mpsc::Sender<Word>, is_excused: Arc<AtomicBool>) {
+    loop {
+        let word = match wire::receive(&mut from).await {
+            Ok(word) => word,
+            Err(error) => {
+                // What is killed for words that nobody understands, of another version perhaps, has not died of its job.
+                if error.kind() == io::ErrorKind::InvalidData {
+                    is_excused.store(true, Ordering::Relaxed);
+                }
+                return;
+            }
+        };
         if heard.send(word).await.is_err() {
             return;
         }

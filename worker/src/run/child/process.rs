@@ -59,8 +59,16 @@ impl Group {
     /// Waits for the child, ends what it leaves behind, and gives its number back.
     fn await_end(&self, mut child: Child) -> io::Result<ExitStatus> {
         let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        while let Err(Errno::INTR) = waitid(WaitId::Pid(self.leader), look) {}
-        self.kill();
+        let ended = loop {
+            match waitid(WaitId::Pid(self.leader), look) {
+                Err(Errno::INTR) => {}
+                ended => break ended,
+            }
+        };
+        // Somebody else may have waited for it: then its number may be another's.
+        if ended.is_ok() {
+            self.kill();
+        }
         let mut is_gone = self.is_gone.lock().unwrap_or_else(PoisonError::into_inner);
         *is_gone = true;
         child.wait()

@@ -48,6 +48,8 @@ pub(super) struct Job {
     pub(super) tenant_id: i32,
     pub(super) stage_id: Option<i64>,
     pub(super) payload: String,
+    /// Of the worker's handler: that of the child may have been made with newer settings.
+    pub(super) timeout: Duration,
     pub(super) trace: Option<String>,
     pub(super) started_at: DateTime<Utc>,
 }
@@ -63,6 +65,8 @@ pub(super) enum Word {
     Ended(Outcome),
     /// The run has ended well and has an effect.
     HasEffect,
+    /// Postgres could not be reached for the completion with its effect: it is tried again.
+    Waits,
     /// The completion with the effect was accepted, or matched nothing.
     Settled(bool),
 }

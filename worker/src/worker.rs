@@ -92,7 +92,7 @@ struct Senders {
 }
 
 impl Worker {
-    /// Checks the schema, registers and starts to work. Redis may be down.
+    /// Checks the schema, registers and starts to work. Redis may be down. Its caller waits for [`Self::told_to_drain`], drains it and ends.
     pub async fn start(parts: Parts) -> Result<Self, Error> {
         let url = parts.config.database.url.expose().to_owned();
         require_schema(&url).await?;

@@ -18,7 +18,7 @@ const FUNCTION_LINES_MAX: usize = 45;
 const TEST_LINES_MAX: usize = 105;
 
 /// Files that are longer, with their number of lines. Lower a number when a file shrinks; never raise one.
-const LONG_FILES: [(&str, usize); 16] = [
+const LONG_FILES: [(&str, usize); 15] = [
     ("admin/src/services/mod.rs", 413),
     ("tests/src/chaos/catalogue/mod.rs", 492),
     ("tests/src/chaos/judge/tests.rs", 539),
@@ -31,7 +31,6 @@ const LONG_FILES: [(&str, usize); 16] = [
     ("tests/tests/model/worker.rs", 430),
     ("worker/src/claim/reader.rs", 448),
     ("worker/src/documents/tools/analyse_local/products.rs", 431),
-    ("worker/src/documents/tools/ocr/table.rs", 542),
     ("worker/src/documents/tools/pdf/text.rs", 405),
     ("worker/src/duties/dispatch.rs", 438),
     ("worker/src/worker.rs", 417),

@@ -9,7 +9,7 @@
 # is neither used nor touched. With DATABASE_URL or REDIS_URL set, that server is not looked for.
 set -eu
 
-# Keep in step with admin/src/services/programs.rs.
+# Keep in step with admin/local/src/programs.rs.
 POSTGRES_MAJOR_MIN=15
 REDIS_MAJOR_MIN=7
 # Kept on what the licence list and the ignore comments were written for.

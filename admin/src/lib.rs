@@ -1,7 +1,7 @@
 //! The `millstream` command and the HTTP API: what people and programs outside use.
 //!
-//! Both are thin: [`cli`] and [`api`] translate between the outside and [`ops`], where the statements are. `listen` is the
-//! HTTP server below the API and a worker's probes; `services` and `samples` serve `millstream dev` and the tests.
+//! Both are thin: [`cli`] and [`api`] translate between the outside and [`ops`], where the statements are. `samples` serve
+//! `millstream dev` and the tests.
 //!
 //! Knows nothing of how jobs are claimed or settled; that is `millstream_worker`.
 
@@ -10,4 +10,3 @@ pub mod cli;
 pub mod ops;
 
 pub mod samples;
-pub mod services;

@@ -24,6 +24,7 @@ pub mod documents;
 pub mod error;
 pub mod failpoint;
 pub mod held;
+pub mod host;
 pub mod id;
 pub mod json;
 pub mod limits;

@@ -8,7 +8,6 @@ use std::{
     time::Duration,
 };
 
-use millstream_admin::services::{Durability, LocalServices, Options, ServerEnv};
 use millstream_common::{
     config::{Config, Secret},
     id::new_job_id,
@@ -16,8 +15,10 @@ use millstream_common::{
     pg::{Pg, migrate_up},
     stream::{keys::Keys, link::Redis},
 };
+use millstream_kinds::built_in;
+use millstream_local::{Durability, LocalServices, Options, ServerEnv};
 use millstream_producer::{Parts as ProducerParts, Producer};
-use millstream_worker::{Handler, Parts, Worker, handlers};
+use millstream_worker::{Handler, Parts, Worker};
 use redis::aio::MultiplexedConnection;
 use sqlx::{ConnectOptions, Executor, PgPool, postgres::PgConnectOptions};
 
@@ -163,7 +164,7 @@ impl Lab {
 
     /// The same with other settings, such as a link to a server that can be cut.
     pub async fn worker_in(&self, config: &Config, more: Vec<Handler>) -> Worker {
-        let mut all = handlers::built_in(config).expect("built-in handlers");
+        let mut all = built_in(config).expect("built-in handlers");
         all.extend(more);
         Worker::start(Parts {
             config: config.clone(),

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::OnceLock};
 
-use millstream_admin::services::shared::{SharedServices, join};
+use millstream_local::shared::{SharedServices, join};
 
 /// Where the servers are.
 pub struct Servers {

@@ -2,8 +2,8 @@
 //!
 //! The other of that list stands where it belongs: lost entries in `recovery/streams.rs`.
 
-use millstream_admin::services::Durability;
 use millstream_common::pg::{Pg, within};
+use millstream_local::Durability;
 use millstream_tests::{Lab, ask::send, eventually};
 use millstream_worker::{Failure, Handler, Outcome, Success};
 use tokio_util::sync::CancellationToken;

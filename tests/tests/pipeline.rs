@@ -8,8 +8,8 @@ use std::{
 use millstream_admin::{
     ops::upload::{Upload, add_file, open_store},
     samples::{DAMAGED, write_to},
-    services::Durability,
 };
+use millstream_local::Durability;
 use millstream_tests::{Lab, Process, eventually};
 use uuid::Uuid;
 

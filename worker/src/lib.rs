@@ -1,4 +1,4 @@
-//! Run Millstream jobs: the worker library and the built-in handlers.
+//! Run Millstream jobs: the engine, and a program around handlers.
 //!
 //! The way of a job here: [`claim`](self) (from a hint to a job in hand) → `run` (slot, handler, outcome) → `settle` (outcome to fact)
 //! → observe (`report`, `health`, metrics). Beside it `heartbeat` (alive), `run::lessor` (longer than 200 ms) and `duties`
@@ -13,25 +13,14 @@ mod settle;
 
 mod capacity;
 mod context;
-#[cfg(feature = "documents")]
-pub mod documents;
 mod duties;
 mod handler;
-#[cfg(feature = "kinds")]
-pub mod handlers;
 mod health;
 mod heartbeat;
 mod held;
-mod host;
 #[cfg(feature = "main")]
 pub mod listen;
 mod memory;
-#[cfg(feature = "documents")]
-pub mod models;
-#[cfg(feature = "documents")]
-pub mod objects;
-#[cfg(feature = "kinds")]
-pub mod outbound;
 mod outcome;
 mod pauses;
 #[cfg(feature = "main")]

@@ -3,9 +3,15 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use millstream_common::limits::bounded;
+use millstream_common::{
+    error::{Outage, in_full},
+    limits::bounded,
+};
 use serde::{Deserialize, Serialize};
 use sqlx::PgConnection;
+
+/// When Postgres was away, the job comes back after this long and no attempt is used up.
+const OUTAGE_DELAY: Duration = Duration::from_secs(2);
 
 /// Writes that belong to a success: they commit together with the settling of this attempt, or neither does (G1).
 pub type Effect = Box<
@@ -124,3 +130,28 @@ impl Failure {
 
 /// What every handler returns.
 pub type Outcome = Result<Success, Failure>;
+
+impl From<Outage> for Failure {
+    fn from(outage: Outage) -> Self {
+        match &outage {
+            // The statement itself was refused: that is no outage, and waiting for free would be waiting forever.
+            refused if !refused.is_passing() => Self::Retry(in_full(&outage)),
+            _ => {
+                tracing::debug!(error = %in_full(&outage), "a job is put off: Postgres was away");
+                Self::Snooze(OUTAGE_DELAY)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // F13
+    #[test]
+    fn postgres_being_away_costs_no_attempt() {
+        let away = Outage::PostgresTimeout { op: "reading" };
+        assert_eq!(Failure::from(away), Failure::Snooze(OUTAGE_DELAY));
+    }
+}

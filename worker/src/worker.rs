@@ -387,7 +387,7 @@ async fn register(
     slots: usize,
 ) -> Result<i64, Outage> {
     let op = "registering the worker";
-    let host = crate::host::name();
+    let host = millstream_common::host::name();
     let pid = std::process::id() as i32;
     let name = if config.worker.name.is_empty() {
         format!("{host}-{pid}")

@@ -22,16 +22,14 @@ use millstream_common::{
     pg::migrate_up,
     tasks::Tasks,
 };
+use millstream_local::{Durability, GivenUrls, LocalServices, Options, ServerEnv};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{crew::Crew, files::private_dir, scrape::Scrape, sentences::Given};
 use super::{Context, Exit, Failure, Outcome, api, documents, signals::Signals};
-use crate::{
-    samples,
-    services::{Durability, GivenUrls, LocalServices, Options, ServerEnv},
-};
+use crate::samples;
 
 /// A demonstration that takes longer than this has gone wrong.
 const WATCH_MAX: Duration = Duration::from_hours(24);

@@ -28,12 +28,10 @@ mod workers;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+use millstream_documents::tools::sandbox::helper;
 use millstream_worker::program::signals;
+use millstream_worker::program::{self, Options, WorkerArgs, usage};
 pub use millstream_worker::program::{Exit, Failure, Outcome, exit, outage};
-use millstream_worker::{
-    documents::tools::sandbox::helper,
-    program::{self, Options, WorkerArgs, usage},
-};
 
 pub use self::{context::Context, dev::DevArgs};
 

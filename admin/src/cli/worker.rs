@@ -1,8 +1,10 @@
 //! `millstream worker`: a process that runs the kinds in the box.
 
 use millstream_common::{config::Config, error::in_full, tasks::Tasks};
+use millstream_documents as documents;
+use millstream_kinds::built_in;
 use millstream_worker::{
-    Handler, Parts, documents, handlers,
+    Handler, Parts,
     program::{Serving, WorkerArgs},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,7 +41,7 @@ pub(super) async fn run(args: WorkerArgs, context: &Context) -> Outcome {
 /// Handlers of all kinds in the box.
 fn all_handlers(config: &Config) -> Result<Vec<Handler>, Failure> {
     let wrong = |e: &dyn std::error::Error| Failure::usage(in_full(e));
-    let mut all = handlers::built_in(config).map_err(|e| wrong(&e))?;
+    let mut all = built_in(config).map_err(|e| wrong(&e))?;
     all.extend(documents::configured(config).map_err(|e| wrong(&e))?);
     Ok(all)
 }

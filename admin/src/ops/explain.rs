@@ -4,11 +4,10 @@
 
 use chrono::{DateTime, Utc};
 use millstream_common::{id::JobId, pg::Pg, state::State};
-use millstream_worker::handlers::in_the_box;
 use serde::Serialize;
 use sqlx::FromRow;
 
-use super::{Outage, row, workers::SILENT_AFTER};
+use super::{Outage, kinds::in_the_box, row, workers::SILENT_AFTER};
 
 /// Why a job is where it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -7,6 +7,12 @@ use sqlx::FromRow;
 
 use super::{Error, Outage, Refusal, names, row, rows};
 
+/// Whether a plain `millstream worker` runs that kind. Others need a program of somebody's own, and `crash` a worker with
+/// diagnostics.
+pub(super) fn in_the_box(kind: &str) -> bool {
+    millstream_kinds::KINDS.contains(&kind) || millstream_documents::KINDS.contains(&kind)
+}
+
 /// One kind.
 #[derive(Debug, Clone, Serialize, FromRow)]
 pub struct Kind {
@@ -98,4 +104,28 @@ fn check_tries(max: i16) -> Result<(), Refusal> {
     Err(Refusal::Invalid(format!(
         "max_attempts must be between 1 and 1000, not {max}"
     )))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use millstream_common::config::Config;
+    use millstream_kinds::built_in;
+
+    use super::in_the_box;
+
+    // X33
+    #[test]
+    fn the_list_of_kinds_in_the_box_is_what_is_in_it() {
+        // A second call only says that there is a provider.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let config = Config::load(None).unwrap();
+        assert!(
+            built_in(&config)
+                .unwrap()
+                .iter()
+                .all(|handler| in_the_box(handler.kind()))
+        );
+        assert!(!in_the_box("crash") && !in_the_box("document") && in_the_box("document.extract"));
+    }
 }

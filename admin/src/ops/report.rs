@@ -3,7 +3,7 @@
 //! Bounded: one answer has at most [`PAGE_ROWS_MAX`] pages, pictures and notes each, and says at which page the next one begins.
 
 use millstream_common::pg::Pg;
-use millstream_worker::documents::{OCR_CONFIDENCE_MIN, tools::note::code::PICTURE_LEFT_OUT};
+use millstream_documents::{OCR_CONFIDENCE_MIN, tools::note::code::PICTURE_LEFT_OUT};
 use serde::Serialize;
 use sqlx::FromRow;
 use uuid::Uuid;

@@ -18,11 +18,9 @@ use millstream_common::{
     limits::bounded,
     pg::{Pg, within},
 };
-pub use millstream_worker::objects::Objects;
-use millstream_worker::{
-    objects::{ObjectsError, Stored},
-    program::Failure,
-};
+pub use millstream_outbound::objects::Objects;
+use millstream_outbound::objects::{ObjectsError, Stored};
+use millstream_worker::program::Failure;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 

@@ -2,17 +2,14 @@
 
 use std::{path::Path, process::ExitCode, sync::Arc, time::Duration};
 
+use millstream_documents::{self as documents, tools::sandbox::helper};
+use millstream_kinds::built_in;
 use millstream_tests::chaos::{
     fleet::variable,
     handlers,
     journal::{ALIVE_EVERY, Event, Journal},
 };
-use millstream_worker::{
-    Program,
-    documents::{self, tools::sandbox::helper},
-    handlers::built_in,
-    worker_main_with,
-};
+use millstream_worker::{Program, worker_main_with};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use millstream_admin::services::shared;
+use millstream_local::shared;
 
 fn main() -> Result<()> {
     let dir = std::env::args_os()

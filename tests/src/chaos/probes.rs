@@ -4,7 +4,7 @@
 use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
-use millstream_admin::services::Durability;
+use millstream_local::Durability;
 use tokio::time::{Instant, interval};
 
 use crate::{Lab, Served};

@@ -3,7 +3,7 @@
 use std::{fs, str::FromStr, time::Duration};
 
 use anyhow::{Context, Result};
-use millstream_admin::services::LocalServices;
+use millstream_local::LocalServices;
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, Executor, PgConnection, postgres::PgConnectOptions};
 use tokio::{

@@ -1,6 +1,6 @@
 //! Wall clocks that jump by an hour, of either server or of one worker, while jobs run: nobody decides by them who has a job.
 
-use millstream_admin::services::{Durability, ServerEnv};
+use millstream_local::{Durability, ServerEnv};
 use millstream_tests::{Clock, Lab, Process, Starts, ask::send, eventually};
 use tokio_util::sync::CancellationToken;
 
@@ -93,8 +93,7 @@ async fn what_redis_loses_is_found_although_the_clock_of_postgres_went_back() {
     let _worker = lab.worker().await;
     lab.await_all_completed(50).await;
     // And the same without Redis, straight from the parcels.
-    lab.harm(millstream_admin::services::LocalServices::stop_redis)
-        .await;
+    lab.harm(millstream_local::LocalServices::stop_redis).await;
     lab.config.worker.name = "second".into();
     clock.step(HOUR_S);
     sqlx::query("UPDATE millstream.queue SET paused = true")

@@ -1,7 +1,7 @@
 //! A Redis that comes back with less than it had, or with what it had a while ago.
 
-use millstream_admin::services::{Durability, LocalServices};
 use millstream_common::stream::GROUP;
+use millstream_local::{Durability, LocalServices};
 use millstream_tests::{Lab, Starts, ask::send, eventually, faults::redis};
 
 /// More than a batch of acknowledgements and a few entries.

@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 
-use millstream_admin::services::{Durability, LocalServices};
 use millstream_common::{
     job::Priority,
     stream::{GROUP, policy::Policy},
 };
+use millstream_local::{Durability, LocalServices};
 use millstream_tests::{
     Lab,
     ask::send,

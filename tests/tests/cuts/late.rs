@@ -1,7 +1,7 @@
 //! Answers of Postgres that come when what they say may no longer be true.
 
-use millstream_admin::services::{Durability, LocalServices};
 use millstream_common::limits::CLAIM_ANSWER_MAX;
+use millstream_local::{Durability, LocalServices};
 use millstream_tests::{Fault, Lab, Links, Starts, ask::send, eventually};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;

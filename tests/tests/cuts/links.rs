@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use millstream_admin::services::Durability;
 use millstream_common::{
     pg::{Pg, within},
     stream::GROUP,
 };
+use millstream_local::Durability;
 use millstream_tests::{Fault, Lab, Links, Starts, ask::send, eventually, faults::links::Server};
 use millstream_worker::{Handler, Worker};
 use tokio_util::sync::CancellationToken;

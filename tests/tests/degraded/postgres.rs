@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_admin::services::{Durability, PostgresStop};
 use millstream_common::error::in_full;
+use millstream_local::{Durability, PostgresStop};
 use millstream_producer::NewJob;
 use millstream_tests::{Lab, Served, ask::send, eventually};
 use reqwest::StatusCode;
@@ -70,7 +70,7 @@ async fn a_post_while_postgres_is_away_is_refused_at_once_and_served_again_when_
         "an outage must not restart the fleet"
     );
 
-    lab.harm(millstream_admin::services::LocalServices::start_postgres)
+    lab.harm(millstream_local::LocalServices::start_postgres)
         .await;
     eventually("jobs are accepted again", async || {
         (api.post("/v1/jobs", &json!({"kind": "echo"}))

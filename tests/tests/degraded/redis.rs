@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use millstream_admin::services::{Durability, LocalServices};
+use millstream_local::{Durability, LocalServices};
 use millstream_tests::{Lab, Served, ask::send, eventually};
 use reqwest::StatusCode;
 

@@ -1,7 +1,7 @@
 //! A Redis that lives and refuses work, in its various ways: each is named, work goes on, and it ends by itself.
 
-use millstream_admin::services::Durability;
 use millstream_common::stream::GROUP;
+use millstream_local::Durability;
 use millstream_tests::{Lab, ask::send, eventually};
 
 /// Refuses for a while; 40 jobs complete meanwhile, 10 after it.

@@ -1,6 +1,6 @@
 //! A database that answers and is not ours, told apart from one that does not answer.
 
-use millstream_admin::services::{Durability, PostgresStop};
+use millstream_local::{Durability, PostgresStop};
 use millstream_tests::{Lab, Served};
 use reqwest::StatusCode;
 use serde_json::json;

@@ -5,7 +5,7 @@ use std::{
     process::{Child, ChildStdout, Command, Stdio},
 };
 
-use millstream_admin::services::{Durability, ServerEnv};
+use millstream_local::{Durability, ServerEnv};
 use millstream_tests::{Clock, Lab, servers::built};
 
 /// A machine under load may take this long between two looks at its clocks.

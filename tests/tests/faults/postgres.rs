@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_admin::services::Durability;
+use millstream_local::Durability;
 use millstream_tests::{
     Lab, eventually,
     faults::{

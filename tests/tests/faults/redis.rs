@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_admin::services::{Durability, LocalServices};
+use millstream_local::{Durability, LocalServices};
 use millstream_tests::{
     Lab, eventually,
     faults::{machine::SmallDisk, redis},

@@ -1,9 +1,10 @@
 //! What the doors say: sentences that name the field, the name or the encoding, and a count of what came in by SQL.
 
 use millstream_common::{metrics::Metrics, pg::migrate_up};
+use millstream_kinds as handlers;
 use millstream_producer::JobKind;
 use millstream_tests::{Lab, Served, eventually, lab::with_database, process::run};
-use millstream_worker::{Context, Handler, Outcome, Parts, Success, Worker, handlers};
+use millstream_worker::{Context, Handler, Outcome, Parts, Success, Worker};
 use sqlx::{Connection, PgConnection};
 
 // X07: an encoding without every character

@@ -1,7 +1,7 @@
 //! Whoever waits for a lock leaves the batch (X63), on the way back as well: the row of one job that somebody else's transaction holds, as somebody
 //! with `psql` who goes to lunch might, keeps no other job waiting. The same for a row that Postgres cannot write just now.
 
-use millstream_admin::services::Durability;
+use millstream_local::Durability;
 use millstream_tests::{Lab, Process, Starts, ask::send, eventually};
 use millstream_worker::{Context, Failure, Handler, Outcome, Success};
 use sqlx::{Postgres, Transaction};

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use millstream_admin::{
     ops::upload::{Upload, add_file, open_store},
     samples::write_to,
-    services::Durability,
 };
+use millstream_local::Durability;
 use millstream_tests::{Lab, Process, Served, Starts, ask::send, eventually};
 use millstream_worker::{Context, Handler, Success, Worker};
 use tokio_util::sync::CancellationToken;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use millstream_admin::services::Durability;
 use millstream_common::{
     config::Secret,
     stream::{link::Redis, probe::in_words, wire},
 };
+use millstream_local::Durability;
 use millstream_tests::{Lab, Served, ask::send, eventually, faults::rights, process::run};
 
 /// The rules of the documented line, for the prefix of this lab.

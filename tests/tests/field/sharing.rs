@@ -1,10 +1,10 @@
 //! Two databases on one Redis with one prefix: they keep apart by themselves.
 
-use millstream_admin::services::Durability;
 use millstream_common::{
     config::{Config, Secret},
     pg::{Pg, mark, migrate_up},
 };
+use millstream_local::Durability;
 use millstream_tests::{Lab, ask::send, eventually, lab::with_database, process::run};
 use sqlx::{AssertSqlSafe, PgPool};
 

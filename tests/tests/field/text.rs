@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, path::PathBuf};
 
-use millstream_worker::documents::tools::{
+use millstream_documents::tools::{
     Sandbox,
     normalise::normalise,
     pdf::{self, PageRead},

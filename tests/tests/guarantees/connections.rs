@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use millstream_admin::services::{Durability, LocalServices, PostgresStop};
 use millstream_common::{limits::READ_BLOCK, stream::link::Redis};
+use millstream_local::{Durability, LocalServices, PostgresStop};
 use millstream_producer::NewJob;
 use millstream_tests::{Lab, Served, ask::send, eventually};
 use reqwest::StatusCode;

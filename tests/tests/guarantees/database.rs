@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use millstream_admin::services::{Durability, PostgresStop};
 use millstream_common::{limits::STATEMENT_DEADLINE, pg::Pg};
+use millstream_local::{Durability, PostgresStop};
 use millstream_tests::{Lab, ask::send, eventually, process};
 use serde_json::Value;
 use sqlx::Connection;
@@ -24,7 +24,7 @@ async fn a_server_in_recovery_is_refused_by_worker_and_api() {
     lab.harm(|servers| servers.stop_postgres(PostgresStop::Fast))
         .await;
     std::fs::write(data.join("standby.signal"), "").unwrap();
-    lab.harm(millstream_admin::services::LocalServices::start_postgres)
+    lab.harm(millstream_local::LocalServices::start_postgres)
         .await;
     eventually("the standby answers", async || {
         let standby: Option<bool> = sqlx::query_scalar("SELECT pg_is_in_recovery()")

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use millstream_admin::services::Durability;
+use millstream_local::Durability;
 use millstream_tests::{Lab, ask::send};
 use serde_json::Value;
 

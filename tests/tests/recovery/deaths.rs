@@ -1,7 +1,7 @@
 //! Workers that die or freeze.
 
-use millstream_admin::services::Durability;
 use millstream_common::{metrics::Metrics, stream::GROUP};
+use millstream_local::Durability;
 use millstream_tests::{Fault, Lab, Links, Process, Served, Starts, ask::send, eventually};
 use millstream_worker::{Context, Failure, Handler, Parts, Worker};
 use rustix::process::Signal;

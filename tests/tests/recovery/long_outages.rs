@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use millstream_admin::services::{Durability, LocalServices, PostgresStop};
 use millstream_common::job::Priority;
+use millstream_local::{Durability, LocalServices, PostgresStop};
 use millstream_producer::NewJob;
 use millstream_tests::{Lab, Starts, ask::send, eventually};
 use millstream_worker::Worker;

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use anyhow::Context;
-use millstream_admin::services::{Durability, LocalServices, PostgresStop};
 use millstream_common::stream::GROUP;
+use millstream_local::{Durability, LocalServices, PostgresStop};
 use millstream_tests::{Lab, Served, ask::send, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 

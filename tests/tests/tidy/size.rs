@@ -19,7 +19,7 @@ const TEST_LINES_MAX: usize = 105;
 
 /// Files that are longer, with their number of lines. Lower a number when a file shrinks; never raise one.
 const LONG_FILES: [(&str, usize); 15] = [
-    ("admin/src/services/mod.rs", 413),
+    ("admin/local/src/lib.rs", 413),
     ("tests/src/chaos/catalogue/mod.rs", 492),
     ("tests/src/chaos/judge/tests.rs", 539),
     ("tests/tests/cli.rs", 401),
@@ -30,8 +30,8 @@ const LONG_FILES: [(&str, usize); 15] = [
     ("tests/tests/jobs.rs", 484),
     ("tests/tests/model/worker.rs", 430),
     ("worker/src/claim/reader.rs", 448),
-    ("worker/src/documents/tools/analyse_local/products.rs", 431),
-    ("worker/src/documents/tools/pdf/text.rs", 405),
+    ("worker/documents/src/tools/analyse_local/products.rs", 431),
+    ("worker/documents/src/tools/pdf/text.rs", 405),
     ("worker/src/duties/dispatch.rs", 438),
     ("worker/src/worker.rs", 417),
 ];
@@ -53,7 +53,7 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
         56,
     ),
     ("admin/src/ops/upload.rs: add_stream", 49),
-    ("admin/src/services/mod.rs: start_missing", 61),
+    ("admin/local/src/lib.rs: start_missing", 61),
     ("common/src/config/mod.rs: faults", 61),
     (
         "common/src/metrics/tests.rs: names_follow_the_conventions_of_prometheus",
@@ -76,20 +76,20 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
     ("tests/src/chaos/catalogue/mod.rs: of_redis", 160),
     ("worker/src/claim/direct.rs: take_hints", 50),
     ("worker/src/claim/rows.rs: claim", 61),
-    ("worker/src/documents/extract/drawn.rs: draw", 52),
-    ("worker/src/documents/image.rs: run", 58),
+    ("worker/documents/src/extract/drawn.rs: draw", 52),
+    ("worker/documents/src/image.rs: run", 58),
     (
-        "worker/src/documents/tools/analyse_local/classify.rs: each_kind_is_told_by_its_words_and_lines",
+        "worker/documents/src/tools/analyse_local/classify.rs: each_kind_is_told_by_its_words_and_lines",
         46,
     ),
-    ("worker/src/documents/tools/ocr/table.rs: parse_word", 46),
+    ("worker/documents/src/tools/ocr/table.rs: parse_word", 46),
     (
-        "worker/src/documents/tools/png/reduce.rs: write_reduced",
+        "worker/documents/src/tools/png/reduce.rs: write_reduced",
         49,
     ),
-    ("worker/src/documents/tools/sandbox.rs: run_program", 50),
+    ("worker/documents/src/tools/sandbox.rs: run_program", 50),
     (
-        "worker/src/documents/tools/sandbox/confine/calls.rs: x70_a_file_is_changed_by_a_descriptor_for_writing_and_by_nothing_else",
+        "worker/documents/src/tools/sandbox/confine/calls.rs: x70_a_file_is_changed_by_a_descriptor_for_writing_and_by_nothing_else",
         53,
     ),
     ("worker/src/duties/dispatch.rs: take", 49),
@@ -98,19 +98,19 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
     ("worker/src/duties/takeover.rs: hand_out", 60),
     ("worker/src/duties/takeover.rs: take_over", 51),
     (
-        "worker/src/models/openai/tests.rs: failures_are_sorted_and_never_show_the_key",
+        "worker/models/src/openai/tests.rs: failures_are_sorted_and_never_show_the_key",
         65,
     ),
     (
-        "worker/src/models/tei/tests.rs: failures_are_sorted_by_what_tei_means_with_them",
+        "worker/models/src/tei/tests.rs: failures_are_sorted_by_what_tei_means_with_them",
         50,
     ),
     (
-        "worker/src/outbound/guard/tests.rs: every_disguise_of_a_private_address_is_refused",
+        "worker/outbound/src/guard/tests.rs: every_disguise_of_a_private_address_is_refused",
         69,
     ),
     (
-        "worker/src/outbound/retry_after/tests.rs: provider_headers_are_read_on_429",
+        "worker/outbound/src/retry_after/tests.rs: provider_headers_are_read_on_429",
         69,
     ),
     ("worker/src/settle/fail.rs: write", 49),

@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Folders that hold no source: build results, history, data of private servers.
-const SKIPPED_FOLDERS: [&str; 4] = ["target", ".git", ".millstream", "node_modules"];
+/// What holds no source: build results, history (a file in a second work tree), data of private servers.
+const SKIPPED: [&str; 4] = ["target", ".git", ".millstream", "node_modules"];
 
 /// A file with its path from the root of the repository, with `/` on every system.
 pub(crate) struct Source {
@@ -65,10 +65,11 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<Source>) -> Result<()> {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = format!("{prefix}{name}");
+        if SKIPPED.contains(&name.as_str()) {
+            continue;
+        }
         if entry.path().is_dir() {
-            if !SKIPPED_FOLDERS.contains(&name.as_str()) {
-                collect(&entry.path(), &format!("{path}/"), found)?;
-            }
+            collect(&entry.path(), &format!("{path}/"), found)?;
         } else if let Ok(text) = fs::read_to_string(entry.path()) {
             // What is no UTF-8 is a picture or a font, and no law is about those.
             found.push(Source { path, text });

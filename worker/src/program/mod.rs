@@ -79,11 +79,6 @@ pub fn worker_main_with(
     program: Program,
     handlers: impl FnOnce(&Config) -> Result<Vec<Handler>, Box<dyn Error>>,
 ) -> ExitCode {
-    // A worker calls its own program to start the tools of documents, which get no arguments and no environment.
-    #[cfg(feature = "documents")]
-    if let Some(end) = crate::documents::tools::sandbox::helper() {
-        return end;
-    }
     match parsed(&program) {
         Ok(line) => run(&line.options, true, async |config| {
             let is_child = line.args.child;

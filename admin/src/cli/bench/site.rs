@@ -6,13 +6,13 @@ use millstream_common::{
     config::Secret,
     pg::{migrate_up, within},
 };
+use millstream_local::{Durability, GivenUrls, LocalServices, Options, Pids, ServerEnv};
 use tempfile::TempDir;
 
 use super::{
     super::{Context, Failure},
     leftovers, raw,
 };
-use crate::services::{Durability, GivenUrls, LocalServices, Options, Pids, ServerEnv};
 
 /// Servers that are ready.
 pub(super) struct Site {

@@ -8,8 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use millstream_local::{LocalServices, Server};
+
 use super::super::Failure;
-use crate::services::{LocalServices, Server};
 
 /// How often the servers are looked at: short beside the time that a start takes, and a look costs one system call.
 const LOOK: Duration = Duration::from_millis(200);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use millstream_common::config::{search_path, tessdata_dir};
-use millstream_worker::documents::{
+use millstream_documents::{
     NEEDS,
     tools::{sandbox::Launcher, tool::Tool},
 };

@@ -11,7 +11,7 @@ use millstream_common::{
     error::{Outage, in_full},
     pg::{Pg, within},
 };
-use millstream_worker::objects::Objects;
+use millstream_outbound::objects::Objects;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

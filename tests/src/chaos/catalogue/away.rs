@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::Result;
-use millstream_admin::services::LocalServices;
+use millstream_local::LocalServices;
 use redis::streams::StreamInfoGroupsReply;
 use tokio::time::{Instant, sleep};
 

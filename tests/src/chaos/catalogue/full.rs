@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use millstream_admin::services::LocalServices;
+use millstream_local::LocalServices;
 use tokio::time::{Instant, sleep};
 
 use crate::{

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use millstream_admin::services::{LocalServices, PostgresStop};
+use millstream_local::{LocalServices, PostgresStop};
 use rustix::process::{Pid, Signal, kill_process};
 use sqlx::{Connection, Executor};
 use tokio::time::{Instant, sleep};

@@ -20,7 +20,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use millstream_admin::services::LocalServices;
+use millstream_local::LocalServices;
 use rustix::process::Signal;
 use tokio::task::JoinHandle;
 

@@ -3,14 +3,12 @@
 use std::{collections::BTreeMap, net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use millstream_admin::{
-    samples,
-    services::{Durability, LocalServices, Options, ServerEnv},
-};
+use millstream_admin::samples;
 use millstream_common::{
     pg::{Pg, mark, migrate_up},
     stream::keys::Keys,
 };
+use millstream_local::{Durability, LocalServices, Options, ServerEnv};
 
 use super::{Clocks, Crew, Fleet, Nest, Slot, Spec, variable};
 use crate::{

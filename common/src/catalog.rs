@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{PgConnection, Row};
+use sqlx::query_as;
 
 use crate::{
     error::{Error, Outage, Refusal},
     job::{NewJob, check_max_attempts},
     limits::bounded,
-    pg::{Lent, Pg, within},
+    pg::Pg,
 };
 
 /// A name in a refusal; real ones are shorter.
@@ -157,34 +157,19 @@ impl Catalog {
     }
 
     async fn write_kinds(&self, sql: &'static str, kinds: &[(&str, i16)]) -> Result<(), Error> {
-        let op = "registering kinds";
-        let (names, tries) = &checked(kinds)?;
-        let write = async |mut lent: Lent| {
-            within(
-                op,
-                sqlx::query(sql)
-                    .bind(names)
-                    .bind(tries)
-                    .execute(lent.conn()),
-            )
+        let (names, tries) = checked(kinds)?;
+        let register = sqlx::query(sql).bind(names).bind(tries);
+        self.pg
+            .repeat("registering kinds")
+            .execute(register)
             .await?;
-            lent.done();
-            Ok(())
-        };
-        self.pg.repeat(op, write).await?;
         Ok(self.refresh().await?)
     }
 
     /// Reads all names again.
     pub async fn refresh(&self) -> Result<(), Outage> {
-        let op = "reading names";
-        let read = async |mut lent: Lent| {
-            let tables = within(op, read_tables(lent.conn())).await?;
-            lent.done();
-            Ok(tables)
-        };
-        let tables = self.pg.repeat(op, read).await?;
-        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables;
+        let rows = self.pg.repeat("reading names").all(query_as(NAMES)).await?;
+        *self.tables.write().unwrap_or_else(PoisonError::into_inner) = tables_of(rows);
         Ok(())
     }
 
@@ -277,23 +262,20 @@ fn unknown(what: &'static str, name: &str) -> Refusal {
     }
 }
 
-async fn read_tables(conn: &mut PgConnection) -> Result<Tables, sqlx::Error> {
+const NAMES: &str = "SELECT 'q', id, name::text FROM millstream.queue UNION ALL SELECT 'k', id, name::text FROM millstream.kind
+   UNION ALL SELECT 't', id, name::text FROM millstream.tenant";
+
+fn tables_of(rows: Vec<(String, i32, String)>) -> Tables {
     let mut tables = Tables::default();
-    let rows = sqlx::query(
-        "SELECT 'q' AS which, id, name::text FROM millstream.queue UNION ALL SELECT 'k', id, name::text FROM millstream.kind
-         UNION ALL SELECT 't', id, name::text FROM millstream.tenant",
-    )
-    .fetch_all(conn)
-    .await?;
-    for row in rows {
-        let names = match row.get::<&str, _>(0) {
+    for (which, id, name) in rows {
+        let names = match which.as_str() {
             "q" => &mut tables.queues,
             "k" => &mut tables.kinds,
             _ => &mut tables.tenants,
         };
-        names.add(row.get(1), row.get(2));
+        names.add(id, name);
     }
-    Ok(tables)
+    tables
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! It stands in the view `millstream.closed`. Statements join that, so that they ask once for all their rows, and compare with
 //! [`is_closed!`](crate::is_closed). It does not know who serves what, nor for how long a parcel rests.
 
-use sqlx::{PgConnection, Row};
+use sqlx::{Postgres, postgres::PgArguments, query::QueryAs};
 
 /// In a statement that has joined `millstream.closed`: whether the job or parcel `$row` may not go.
 #[macro_export]
@@ -22,7 +22,7 @@ macro_rules! is_closed {
 }
 
 /// The same as values, for what is in hand already.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
 pub struct Closed {
     queues: Vec<i32>,
     kinds: Vec<i32>,
@@ -39,16 +39,9 @@ impl Closed {
         }
     }
 
-    /// What is closed at this moment.
-    pub async fn read(conn: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        let row = sqlx::query("SELECT queues, kinds, tenants FROM millstream.closed")
-            .fetch_one(conn)
-            .await?;
-        Ok(Self {
-            queues: row.try_get(0)?,
-            kinds: row.try_get(1)?,
-            tenants: row.try_get(2)?,
-        })
+    /// The statement that returns what is closed at this moment.
+    pub fn read() -> QueryAs<'static, Postgres, Self, PgArguments> {
+        sqlx::query_as("SELECT queues, kinds, tenants FROM millstream.closed")
     }
 
     /// Whether jobs of this queue, kind and tenant may not start.

@@ -2,8 +2,9 @@
 //!
 //! The bytes are in the object store before this is called. Knows nothing of PDF.
 
-use sqlx::PgConnection;
 use uuid::Uuid;
+
+use crate::pg::Scalar;
 
 /// A stored file that is to go through the pipeline.
 #[derive(Debug, Clone)]
@@ -24,7 +25,7 @@ pub struct NewDocument {
 
 /// Makes a document of an upload that was begun (a row of `millstream.upload`): inserts the document, its stages and the
 /// extraction job. False: the upload was given up, and its bytes are being removed.
-pub async fn submit(conn: &mut PgConnection, document: &NewDocument) -> Result<bool, sqlx::Error> {
+pub fn submit(document: &NewDocument) -> Scalar<'_, bool> {
     sqlx::query_scalar("SELECT millstream.submit_upload($1, $2, $3, $4, $5, $6)")
         .bind(document.id)
         .bind(document.tenant_id)
@@ -32,6 +33,4 @@ pub async fn submit(conn: &mut PgConnection, document: &NewDocument) -> Result<b
         .bind(&document.object_key)
         .bind(document.bytes as i64)
         .bind(&document.sha256)
-        .fetch_one(conn)
-        .await
 }

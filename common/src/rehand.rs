@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
-
-use crate::{id::JobId, limits::CRASHES_MAX};
+use crate::{id::JobId, limits::CRASHES_MAX, pg::Scalar};
 
 /// Why jobs are handed out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,16 +24,15 @@ pub enum Reach {
     Leased,
 }
 
-/// Hands out those of `jobs` (id, epoch) that are still at that epoch and within `reach`, and returns their ids. A job
-/// that has used up its crashes is not among them: the caller buries it. The dispatch duty publishes within 50 ms, or
+/// The statement that hands out those of `jobs` (id, epoch) that are still at that epoch and within `reach`, and
+/// returns their ids. A job that has used up its crashes is not among them: the caller buries it. The dispatch duty publishes within 50 ms, or
 /// after they have rested. The rest is counted by Postgres: no process's own clock keeps a job waiting.
-pub async fn rehand(
-    conn: &mut PgConnection,
+pub fn rehand(
     jobs: &[(JobId, i32)],
     reason: Reason,
     reach: Reach,
     rest: Option<Duration>,
-) -> Result<Vec<JobId>, sqlx::Error> {
+) -> Scalar<'static, JobId> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     sqlx::query_scalar("SELECT * FROM millstream.rehand($1, $2, $3, now() + $4 * interval '1 millisecond', $5, $6)")
         .bind(ids)
@@ -44,6 +41,4 @@ pub async fn rehand(
         .bind(rest.map(|rest| rest.as_millis() as i64))
         .bind(CRASHES_MAX)
         .bind(reach == Reach::Leased)
-        .fetch_all(conn)
-        .await
 }

@@ -16,8 +16,7 @@ use std::{
 };
 
 use millstream_common::{
-    job::Priority, persist::Parcel, pg::within, reconnect::Reconnect, stream::publish::publish,
-    tasks::Tasks,
+    job::Priority, persist::Parcel, reconnect::Reconnect, stream::publish::publish, tasks::Tasks,
 };
 use tokio::{sync::mpsc, time::Instant};
 
@@ -139,21 +138,12 @@ impl Publisher {
     /// Refused for want of room: nothing was added, so the parcels are the dispatch duty's again.
     async fn wait_again(&self, parcels: &[Parcel]) {
         let ids: Vec<i64> = parcels.iter().map(|p| p.id).collect();
-        let update = async {
-            let mut lent = self.parts.pg.hot("setting parcels back to waiting").await?;
-            let query = sqlx::query(
-                "UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND publishing_since IS NOT NULL AND taken = 0",
-            )
-            .bind(ids);
-            within(
-                "setting parcels back to waiting",
-                query.execute(lent.conn()),
-            )
-            .await?;
-            lent.done();
-            Ok::<_, millstream_common::error::Outage>(())
-        };
-        if update.await.is_err() {
+        let update = sqlx::query(
+            "UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND publishing_since IS NOT NULL AND taken = 0",
+        )
+        .bind(ids);
+        let loan = self.parts.pg.hot("setting parcels back to waiting");
+        if loan.execute(update).await.is_err() {
             self.parts.metrics.counters.postgres_failed("wait_again");
         }
     }

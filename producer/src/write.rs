@@ -21,10 +21,9 @@ use millstream_common::{
         Enqueued, Ids, Patience, Persisted, are_taken, is_held, is_row_held, persist_within,
         refused,
     },
-    pg::within,
+    pg::{Lent, within},
     reconnect::Reconnect,
 };
-use sqlx::{Connection, PgConnection};
 use tokio::time::Instant;
 
 use crate::{
@@ -155,7 +154,7 @@ impl Writer {
     ) -> Result<Vec<Result<Enqueued, Refusal>>, Outage> {
         let publish = self.publisher.has_room();
         let mut lent = self.lender.lend(OP).await?;
-        let done = write(lent.conn(), jobs, publish, patience).await?;
+        let done = write(&mut lent, jobs, publish, patience).await?;
         lent.done();
         reach("enqueue.committed");
         self.publisher.publish(done.parcels);
@@ -258,37 +257,38 @@ fn is_broken_connection(outage: &Outage) -> bool {
 
 /// Writes all jobs or none. Ids are nearly always new; if one is not, nothing was written, and the same connection is asked again.
 async fn write(
-    conn: &mut PgConnection,
+    lent: &mut Lent,
     jobs: &[Named],
     publish: bool,
     patience: Patience,
 ) -> Result<Persisted, Outage> {
-    match write_as(conn, jobs, publish, Ids::New, patience).await {
+    match write_as(lent, jobs, publish, Ids::New, patience).await {
         Err(outage) if are_taken(&outage) => {
-            write_as(conn, jobs, publish, Ids::MayExist, patience).await
+            write_as(lent, jobs, publish, Ids::MayExist, patience).await
         }
         done => done,
     }
 }
 
 async fn write_as(
-    conn: &mut PgConnection,
+    lent: &mut Lent,
     jobs: &[Named],
     publish: bool,
     ids: Ids,
     patience: Patience,
 ) -> Result<Persisted, Outage> {
     if jobs.len() <= PARCEL_JOBS_MAX {
-        return within(OP, persist_within(conn, jobs, publish, ids, patience)).await;
+        let persisted = persist_within(lent.conn(), jobs, publish, ids, patience);
+        return within(OP, persisted).await;
     }
-    let mut tx = within(OP, conn.begin()).await?;
+    let mut tx = lent.begin().await?;
     let mut all = Persisted::default();
     for slice in jobs.chunks(PARCEL_JOBS_MAX) {
         let done = within(OP, persist_within(&mut tx, slice, publish, ids, patience)).await?;
         all.answers.extend(done.answers);
         all.parcels.extend(done.parcels);
     }
-    within(OP, tx.commit()).await?;
+    tx.commit().await?;
     Ok(all)
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The other of that list stands where it belongs: lost entries in `recovery/streams.rs`.
 
-use millstream_common::pg::{Pg, within};
+use millstream_common::pg::Pg;
 use millstream_local::Durability;
 use millstream_tests::{Lab, ask::send, eventually};
 use millstream_worker::{Failure, Handler, Outcome, Success};
@@ -134,23 +134,52 @@ async fn a_connection_cut_short_inside_a_transaction_is_not_lent_again() {
     let lab = Lab::new().await;
     let pg = Pg::new(lab.config.database.url.expose(), 1).unwrap();
     let mut cut = pg.main("test").await.unwrap();
-    within("test", sqlx::query("BEGIN").execute(cut.conn()))
-        .await
-        .unwrap();
+    sqlx::query("BEGIN").execute(cut.conn()).await.unwrap();
     drop(cut);
-    let mut next = pg.main("test").await.unwrap();
-    within(
-        "test",
-        sqlx::query("INSERT INTO millstream.queue (name) VALUES ('k')").execute(next.conn()),
-    )
-    .await
-    .unwrap();
-    next.done();
+    let insert = sqlx::query("INSERT INTO millstream.queue (name) VALUES ('k')");
+    pg.main("test").execute(insert).await.unwrap();
     assert_eq!(
         lab.number("SELECT count(*) FROM millstream.queue WHERE name = 'k'")
             .await,
         1,
         "the write is there for everybody"
+    );
+}
+
+// rule 32: what Postgres refuses outside of a transaction costs no connection
+#[tokio::test]
+async fn a_connection_is_lent_again_after_a_refused_value_but_not_out_of_a_transaction() {
+    let lab = Lab::new().await;
+    let pg = Pg::new(lab.config.database.url.expose(), 1).unwrap();
+    let session = async || -> i32 {
+        let query = sqlx::query_scalar("SELECT pg_backend_pid()");
+        pg.main("test").one(query).await.unwrap()
+    };
+    let refused = || sqlx::query("SELECT 1 / 0");
+    let first = session().await;
+    assert!(pg.main("test").execute(refused()).await.is_err());
+    assert_eq!(session().await, first);
+    let mut lent = pg.main("test").await.unwrap();
+    let mut tx = lent.begin().await.unwrap();
+    assert!(tx.execute(refused()).await.is_err());
+    drop(tx);
+    drop(lent);
+    let second = session().await;
+    assert_ne!(second, first);
+    let mut lent = pg.main("test").await.unwrap();
+    let mut tx = lent.begin().await.unwrap();
+    tx.execute(sqlx::query("SELECT 1")).await.unwrap();
+    tx.rollback().await.unwrap();
+    drop(lent);
+    assert_eq!(session().await, second, "its transaction has ended");
+    let mut lent = pg.main("test").await.unwrap();
+    lent.execute(sqlx::query("SELECT 1")).await.unwrap();
+    sqlx::query("BEGIN").execute(lent.conn()).await.unwrap();
+    drop(lent);
+    assert_ne!(
+        session().await,
+        second,
+        "a good statement vouches for no later one"
     );
 }
 

@@ -67,16 +67,11 @@ impl Context {
     /// Rows that must be there exactly if the job completes belong into [`Success::and_write`](crate::Success::and_write) instead.
     ///
     /// ```
-    /// use millstream_worker::{Context, Failure, Outcome, Success};
-    /// use sqlx::Connection;
+    /// use millstream_worker::{Context, Outcome, Success};
     ///
     /// async fn count(context: Context, order: i64) -> Outcome {
-    ///     let failed = |error: sqlx::Error| Failure::retry(error.to_string());
-    ///     let mut connection = context.pg().connection("counting an order").await?;
-    ///     let mut transaction = connection.begin().await.map_err(failed)?;
-    ///     sqlx::query("UPDATE orders SET seen = seen + 1 WHERE id = $1").bind(order).execute(&mut *transaction).await.map_err(failed)?;
-    ///     transaction.commit().await.map_err(failed)?;
-    ///     connection.done();
+    ///     let update = sqlx::query("UPDATE orders SET seen = seen + 1 WHERE id = $1").bind(order);
+    ///     context.pg().connection("counting an order").execute(update).await?;
     ///     Ok(Success::new())
     /// }
     /// ```

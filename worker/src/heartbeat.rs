@@ -176,7 +176,7 @@ impl Heart {
             );
             within(
                 "handing leases back",
-                rehand(conn, &twice, Reason::Lost, Reach::Leased, None),
+                rehand(&twice, Reason::Lost, Reach::Leased, None).fetch_all(&mut *conn),
             )
             .await?;
             within("forgetting leases", forget_stale(conn, &twice)).await?;

@@ -17,11 +17,10 @@ use millstream_common::{
     error::{Outage, in_full},
     id::JobId,
     limits::{LOG_LINE_BYTES_MAX, NOTE_BYTES_MAX},
-    pg::within,
     redact::stored,
     seldom::Seldom,
 };
-use sqlx::PgConnection;
+use sqlx::{Postgres, postgres::PgArguments, query::Query};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -183,41 +182,32 @@ async fn write_progress(shared: &Shared) -> Result<(), Outage> {
     told.iter_mut()
         .for_each(|told| told.2.1 = stored(&told.2.1, NOTE_BYTES_MAX));
     let op = "writing the progress of jobs";
-    match within_a_loan(shared, op, async |conn| update(conn, &told).await).await {
+    match shared.pg.main(op).execute(update(&told)).await {
         // A text that this database cannot store must not cost the others theirs.
         Err(outage) if outage.is_about_the_data() => {
             told.iter_mut().for_each(|told| told.2.1 = plain(&told.2.1));
-            within_a_loan(shared, op, async |conn| update(conn, &told).await).await
+            shared.pg.main(op).execute(update(&told)).await.map(drop)
         }
-        written => written,
+        written => written.map(drop),
     }
 }
 
 async fn write_lines(shared: &Shared, lines: &mut [Line]) -> Result<(), Outage> {
     let op = "writing log lines of jobs";
-    match within_a_loan(shared, op, async |conn| insert(conn, lines).await).await {
+    match shared.pg.main(op).execute(insert(lines)).await {
         Err(outage) if outage.is_about_the_data() => {
             lines
                 .iter_mut()
                 .for_each(|line| line.text = plain(&line.text));
-            within_a_loan(shared, op, async |conn| insert(conn, lines).await).await
+            shared.pg.main(op).execute(insert(lines)).await.map(drop)
         }
-        written => written,
+        written => written.map(drop),
     }
 }
 
-async fn within_a_loan(
-    shared: &Shared,
-    op: &'static str,
-    statement: impl AsyncFnOnce(&mut PgConnection) -> Result<(), sqlx::Error>,
-) -> Result<(), Outage> {
-    let mut lent = shared.pg.main(op).await?;
-    within(op, statement(lent.conn())).await?;
-    lent.done();
-    Ok(())
-}
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-async fn update(conn: &mut PgConnection, told: &[Told]) -> Result<(), sqlx::Error> {
+fn update(told: &[Told]) -> Statement<'_> {
     sqlx::query(
         "UPDATE millstream.lease l SET progress = GREATEST(l.progress, u.progress), progress_note = u.note
          FROM unnest($1::uuid[], $2::int[], $3::real[], $4::text[]) AS u(id, epoch, progress, note) WHERE l.job_id = u.id AND l.epoch = u.epoch",
@@ -226,12 +216,9 @@ async fn update(conn: &mut PgConnection, told: &[Told]) -> Result<(), sqlx::Erro
     .bind(told.iter().map(|t| t.1).collect::<Vec<_>>())
     .bind(told.iter().map(|t| t.2.0).collect::<Vec<_>>())
     .bind(told.iter().map(|t| t.2.1.as_str()).collect::<Vec<_>>())
-    .execute(conn)
-    .await?;
-    Ok(())
 }
 
-async fn insert(conn: &mut PgConnection, lines: &[Line]) -> Result<(), sqlx::Error> {
+fn insert(lines: &[Line]) -> Statement<'_> {
     sqlx::query(
         "INSERT INTO millstream.job_log (job_id, epoch, attempt, at, line)
          SELECT * FROM unnest($1::uuid[], $2::int[], $3::smallint[], $4::timestamptz[], $5::text[])",
@@ -241,7 +228,4 @@ async fn insert(conn: &mut PgConnection, lines: &[Line]) -> Result<(), sqlx::Err
     .bind(lines.iter().map(|l| l.attempt).collect::<Vec<_>>())
     .bind(lines.iter().map(|l| l.at).collect::<Vec<_>>())
     .bind(lines.iter().map(|l| l.text.as_str()).collect::<Vec<_>>())
-    .execute(conn)
-    .await?;
-    Ok(())
 }

@@ -10,7 +10,7 @@ use millstream_common::{
     config::Config,
     error::{Error, Outage, Refusal},
     metrics::Metrics,
-    pg::{GuardedPool, Pg, mark, require_schema, tell_missing_rights, tell_risks, within},
+    pg::{GuardedPool, Pg, mark, require_schema, tell_missing_rights, tell_risks},
     stream::{keys::Keys, link::Redis},
     tasks::Tasks,
 };
@@ -221,18 +221,12 @@ impl Worker {
     }
 
     async fn mark(&self, state: &'static str) {
-        let marked = async {
-            let op = "changing the worker's state";
-            let mut lent = self.shared.pg.main(op).await?;
-            let update =
-                sqlx::query("UPDATE millstream.worker SET state = $2, ended_at = CASE WHEN $2 = 'stopped' THEN now() END WHERE id = $1")
-                    .bind(self.shared.worker_id)
-                    .bind(state);
-            within(op, update.execute(lent.conn())).await?;
-            lent.done();
-            Ok::<_, Outage>(())
-        };
-        if let Err(outage) = marked.await {
+        let update =
+            sqlx::query("UPDATE millstream.worker SET state = $2, ended_at = CASE WHEN $2 = 'stopped' THEN now() END WHERE id = $1")
+                .bind(self.shared.worker_id)
+                .bind(state);
+        let loan = self.shared.pg.main("changing the worker's state");
+        if let Err(outage) = loan.execute(update).await {
             tracing::debug!(error = %millstream_common::error::in_full(&outage), "the worker's state was not written");
         }
     }
@@ -386,7 +380,6 @@ async fn register(
     registry: &Registry,
     slots: usize,
 ) -> Result<i64, Outage> {
-    let op = "registering the worker";
     let host = millstream_common::host::name();
     let pid = std::process::id() as i32;
     let name = if config.worker.name.is_empty() {
@@ -394,7 +387,6 @@ async fn register(
     } else {
         config.worker.name.clone()
     };
-    let mut lent = pg.main(op).await?;
     let insert = sqlx::query_scalar(
         "WITH w AS (INSERT INTO millstream.worker (name, host, pid, version, queues, kinds, slots, state, listen, lease_ms, max_attempts)
            VALUES ($1, $2, $3, $4, $5, $6, $7, 'active', $8, $9, $10) RETURNING id)
@@ -410,8 +402,7 @@ async fn register(
     .bind(Some(&config.worker.listen).filter(|l| !l.is_empty()))
     .bind(config.worker.lease_ms as i64)
     .bind(registry.tries());
-    let id = within(op, insert.fetch_one(lent.conn())).await?;
-    lent.done();
+    let id = pg.main("registering the worker").one(insert).await?;
     tell_differing_tries(pg, id).await?;
     Ok(id)
 }

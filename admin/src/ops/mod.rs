@@ -34,12 +34,11 @@ pub mod workers;
 
 pub use millstream_common::error::{Error, Outage, Refusal};
 
-use millstream_common::pg::{Pg, within};
+use millstream_common::pg::Pg;
 use sqlx::{
-    Execute, FromRow, Postgres, SqlStr,
+    FromRow, Postgres,
     postgres::{PgArguments, PgRow},
     query::QueryAs,
-    query_as_with,
 };
 
 pub use self::page::{PAGE_ROWS, PAGE_ROWS_MAX};
@@ -53,17 +52,8 @@ pub(crate) async fn rows<T>(
 where
     T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
 {
-    let (sql, arguments) = taken_apart(op, query)?;
     // Not persistent: the plan is made for the very filters at hand, which is what "… IS NULL OR …" conditions need.
-    pg.repeat(op, |mut lent| {
-        let query = query_as_with(sql.clone(), arguments.clone()).persistent(false);
-        async move {
-            let rows = within(op, query.fetch_all(lent.conn())).await?;
-            lent.done();
-            Ok(rows)
-        }
-    })
-    .await
+    pg.repeat(op).all(query.persistent(false)).await
 }
 
 /// Runs a statement whose answer is at most one row. It may run twice, as in [`rows`].
@@ -75,26 +65,5 @@ pub(crate) async fn row<T>(
 where
     T: Send + Unpin + for<'r> FromRow<'r, PgRow>,
 {
-    let (sql, arguments) = taken_apart(op, query)?;
-    pg.repeat(op, |mut lent| {
-        let query = query_as_with(sql.clone(), arguments.clone());
-        async move {
-            let row = within(op, query.fetch_optional(lent.conn())).await?;
-            lent.done();
-            Ok(row)
-        }
-    })
-    .await
-}
-
-/// The text of a statement and its values, of which it can be made again.
-fn taken_apart<'q>(
-    op: &'static str,
-    mut query: impl Execute<'q, Postgres>,
-) -> Result<(SqlStr, PgArguments), Outage> {
-    let encoded = query.take_arguments().map_err(|source| Outage::Postgres {
-        op,
-        source: sqlx::Error::Encode(source),
-    })?;
-    Ok((query.sql(), encoded.unwrap_or_default()))
+    pg.repeat(op).optional(query).await
 }

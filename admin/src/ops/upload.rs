@@ -16,7 +16,7 @@ use millstream_common::{
     error::Error,
     id::new_job_id,
     limits::bounded,
-    pg::{Pg, within},
+    pg::Pg,
 };
 pub use millstream_outbound::objects::Objects;
 use millstream_outbound::objects::{ObjectsError, Stored};
@@ -163,12 +163,7 @@ where
     };
     // Twice is harmless: the id is the same. After a failure it is not known whether the document is there: then the sweep decides, by
     // what the transaction has left.
-    let (op, document) = ("submitting a document", &document);
-    let submitted = pg.repeat(op, async |mut lent| {
-        let is_there = within(op, submit(lent.conn(), document)).await?;
-        lent.done();
-        Ok(is_there)
-    });
+    let submitted = pg.repeat("submitting a document").one(submit(&document));
     if submitted.await? {
         return Ok(id);
     }

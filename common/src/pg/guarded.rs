@@ -3,14 +3,14 @@
 //! The raw pool of sqlx is never handed out: it takes back whatever is dropped, also a connection inside the transaction of a
 //! caller that was cut short, and lends it to the next one (see [`lent`](super::lent)).
 
-use std::{future::Future, time::Duration};
+use std::time::Duration;
 
 use sqlx::{
     ConnectOptions, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-use super::{Lent, connect_options, trust::Trust};
+use super::{Lent, Loan, connect_options, trust::Trust};
 use crate::{error::Outage, limits::ACQUIRE_DEADLINE};
 
 /// Connections that idle longer are closed, so that a burst does not keep a server's memory.
@@ -50,31 +50,31 @@ impl GuardedPool {
         Self { pool, trust }
     }
 
-    /// Borrows a connection, at most 5 s long. `op` says in errors what it is for. Call [`Lent::done`] when the last answer has
-    /// been read; a connection whose loan ends otherwise is closed, and its transaction with it.
-    pub async fn connection(&self, op: &'static str) -> Result<Lent, Outage> {
-        match tokio::time::timeout(ACQUIRE_DEADLINE, self.pool.acquire()).await {
-            Ok(Ok(connection)) => Ok(Lent::new(connection, self.trust.clone())),
-            Ok(Err(source)) => Err(Outage::Postgres { op, source }),
-            Err(_) => Err(Outage::PostgresTimeout { op }),
+    /// Borrows a connection for one statement, or, awaited, for several. `op` says in errors what it is for. Waits at most 5 s for it.
+    pub fn connection(&self, op: &'static str) -> Loan<'_> {
+        Loan {
+            pool: self,
+            op,
+            repeats: false,
         }
     }
 
-    /// Asks over a connection, and once more over another if the first one turned out to be gone. `ask` ends the loan.
+    /// The same for one statement that is sent once more over another connection if the first one turned out to be gone.
     ///
-    /// Nobody knows what became of the first try, so this is for what may be done twice: reads, and writes that an id or a guard
-    /// makes harmless.
-    pub async fn repeat<T, F, A>(&self, op: &'static str, ask: F) -> Result<T, Outage>
-    where
-        F: Fn(Lent) -> A,
-        A: Future<Output = Result<T, Outage>>,
-    {
-        match ask(self.connection(op).await?).await {
-            Err(outage) if outage.is_connection_gone() => {
-                tracing::debug!(error = %crate::error::in_full(&outage), "a connection was gone; another one is asked");
-                ask(self.connection(op).await?).await
-            }
-            done => done,
+    /// Nobody knows what became of the first try, so this is for statements that may run twice: reads, and writes that an id or a
+    /// guard makes harmless.
+    pub fn repeat(&self, op: &'static str) -> Loan<'_> {
+        Loan {
+            repeats: true,
+            ..self.connection(op)
+        }
+    }
+
+    pub(super) async fn lend(&self, op: &'static str) -> Result<Lent, Outage> {
+        match tokio::time::timeout(ACQUIRE_DEADLINE, self.pool.acquire()).await {
+            Ok(Ok(connection)) => Ok(Lent::new(connection, op, self.trust.clone())),
+            Ok(Err(source)) => Err(Outage::Postgres { op, source }),
+            Err(_) => Err(Outage::PostgresTimeout { op }),
         }
     }
 

@@ -2,19 +2,15 @@
 //!
 //! Knows no Redis.
 
-use super::{Pg, within};
+use super::Pg;
 use crate::error::Outage;
 
 /// Reads it. The schema must be there.
 pub async fn mark(pg: &Pg) -> Result<String, Outage> {
-    let op = "reading the mark of the database";
-    let mut lent = pg.main(op).await?;
-    let mark: Option<String> = within(
-        op,
-        sqlx::query_scalar("SELECT millstream.mark()").fetch_one(lent.conn()),
-    )
-    .await?;
-    lent.done();
+    let mark: Option<String> = pg
+        .main("reading the mark of the database")
+        .one(sqlx::query_scalar("SELECT millstream.mark()"))
+        .await?;
     mark.ok_or_else(|| {
         Outage::Schema(
             "millstream.installation is empty: insert its one row again, or restore it".to_owned(),

@@ -7,11 +7,12 @@ mod migrate;
 mod pool;
 mod revert;
 mod rights;
+mod statement;
 mod trust;
 
 pub use self::{
     guarded::GuardedPool,
-    lent::{Lent, within},
+    lent::{Lent, Loan, Tx, within},
     mark::mark,
     migrate::{
         SchemaStatus, check_encoding, migrate_down, migrate_up, require_schema, schema_status,
@@ -20,4 +21,5 @@ pub use self::{
     pool::{LOCK_TIMEOUT_MS, Pg, STATEMENT_TIMEOUT_MS, address, connect_options},
     revert::Reverted,
     rights::{MissingRight, missing_rights, tell_missing_rights, tomorrow_is_there},
+    statement::{Scalar, Statement},
 };

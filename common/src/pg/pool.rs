@@ -3,11 +3,11 @@
 //! The hot sessions forbid plans that are right for an empty table and ruinous for a full one (hash join and sequential scan
 //! on a never analysed `job`), reuse one generic plan, and never start the JIT compiler, which the penalties would provoke.
 
-use std::{future::Future, str::FromStr};
+use std::str::FromStr;
 
 use sqlx::{ConnectOptions, PgConnection, postgres::PgConnectOptions};
 
-use super::{GuardedPool, Lent};
+use super::{GuardedPool, Loan};
 use crate::{config, error::Outage, limits::STATEMENT_DEADLINE, seldom::Seldom};
 
 /// Hot statements in flight per process: claims, two batches of outcomes, leases, and the duties that look at jobs.
@@ -41,23 +41,19 @@ impl Pg {
         })
     }
 
-    /// Borrows a connection for one statement of the hot path.
-    pub async fn hot(&self, op: &'static str) -> Result<Lent, Outage> {
-        self.hot.connection(op).await
+    /// Borrows a connection for a statement of the hot path.
+    pub fn hot(&self, op: &'static str) -> Loan<'_> {
+        self.hot.connection(op)
     }
 
     /// Borrows a connection for anything else.
-    pub async fn main(&self, op: &'static str) -> Result<Lent, Outage> {
-        self.main.connection(op).await
+    pub fn main(&self, op: &'static str) -> Loan<'_> {
+        self.main.connection(op)
     }
 
     /// [`GuardedPool::repeat`] over the pool for everything that is not hot.
-    pub async fn repeat<T, F, A>(&self, op: &'static str, ask: F) -> Result<T, Outage>
-    where
-        F: Fn(Lent) -> A,
-        A: Future<Output = Result<T, Outage>>,
-    {
-        self.main.repeat(op, ask).await
+    pub fn repeat(&self, op: &'static str) -> Loan<'_> {
+        self.main.repeat(op)
     }
 
     /// A connection outside the pools, for a task that must not wait for one.

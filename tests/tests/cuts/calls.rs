@@ -20,7 +20,6 @@ use millstream_common::{id::JobId, job::NewJob};
 use millstream_producer::{JobKind, Producer};
 use millstream_tests::{Fault, Lab, Links, eventually, faults::random::Random};
 use serde::Serialize;
-use sqlx::Connection;
 
 const SEED: u64 = 43;
 /// Calls of all callers together.
@@ -103,12 +102,11 @@ async fn call(producer: &Producer, told: &Told, number: u64) {
             let Ok(mut lent) = pg.main("testing").await else {
                 return;
             };
-            let Ok(mut tx) = lent.conn().begin().await else {
+            let Ok(mut tx) = lent.begin().await else {
                 return;
             };
             if producer.enqueue_in(&mut tx, jobs).await.is_ok() && tx.commit().await.is_ok() {
                 told.ok(ids);
-                lent.done();
             }
         }
         4 => drop(
@@ -150,8 +148,8 @@ async fn impatient_caller(producer: Producer, told: Arc<Told>, mut random: Rando
 /// Every connection of a pool can be borrowed at the same time.
 async fn is_whole(producer: &Producer) -> bool {
     let pg = &producer.parts().pg;
-    let hot = (0..CONNECTIONS[0]).map(|_| pg.hot("testing"));
-    let main = (0..CONNECTIONS[1]).map(|_| pg.main("testing"));
+    let hot = (0..CONNECTIONS[0]).map(|_| pg.hot("testing").into_future());
+    let main = (0..CONNECTIONS[1]).map(|_| pg.main("testing").into_future());
     let lent = futures::join!(
         futures::future::join_all(hot),
         futures::future::join_all(main)

@@ -2,10 +2,7 @@
 
 use std::time::Instant;
 
-use millstream_common::{
-    pg::{Pg, within},
-    stream::GROUP,
-};
+use millstream_common::{error::Outage, pg::Pg, stream::GROUP};
 use millstream_local::Durability;
 use millstream_tests::{Fault, Lab, Links, Starts, ask::send, eventually, faults::links::Server};
 use millstream_worker::{Handler, Worker};
@@ -214,18 +211,13 @@ async fn a_pool_is_whole_again_after_a_black_hole() {
     let lab = Lab::new().await;
     let links = Links::of(&lab).await;
     let pg = Pg::new(links.config.database.url.expose(), CONNECTIONS as u32).unwrap();
-    let ask = async || {
-        let mut lent = pg.main("testing").await?;
-        let one: i32 = within(
-            "testing",
-            sqlx::query_scalar("SELECT 1").fetch_one(lent.conn()),
-        )
-        .await?;
-        lent.done();
-        Ok::<_, millstream_common::error::Outage>(one)
+    let ask = async || -> Result<i32, Outage> {
+        pg.main("testing").one(sqlx::query_scalar("SELECT 1")).await
     };
     let all_at_once = async || {
-        let lent = futures::future::join_all((0..CONNECTIONS).map(|_| pg.main("testing"))).await;
+        let lent =
+            futures::future::join_all((0..CONNECTIONS).map(|_| pg.main("testing").into_future()))
+                .await;
         let lent: Vec<_> = lent.into_iter().flatten().collect();
         let count = lent.len();
         lent.into_iter().for_each(millstream_common::pg::Lent::done);

@@ -6,7 +6,6 @@ use millstream_common::{pg::Lent, retry::RetryPolicy};
 use millstream_producer::NewJob;
 use millstream_tests::{Lab, eventually};
 use millstream_worker::{Context, Failure, Handler, Outcome, Success};
-use sqlx::Connection;
 
 const JOBS: u64 = 1000;
 /// Every so many jobs one is cut at each place.
@@ -16,47 +15,44 @@ const TIMEOUT: Duration = Duration::from_millis(150);
 
 /// One row, every second one in a transaction of its own. The first try of some stalls, or gives up, in the middle of it.
 async fn write(context: Context, nth: u64) -> Outcome {
-    let failed = |error: sqlx::Error| Failure::retry(error.to_string());
     let mut conn = context.pg().connection("writing a row").await?;
     if context.attempt == 1 {
-        cut(&mut conn, nth).await.map_err(failed)?;
+        cut(&mut conn, nth).await?;
     }
     let insert = sqlx::query("INSERT INTO own_row (job) VALUES ($1) ON CONFLICT DO NOTHING")
         .bind(context.job_id);
     if nth.is_multiple_of(2) {
-        let mut tx = conn.begin().await.map_err(failed)?;
-        insert.execute(&mut *tx).await.map_err(failed)?;
-        tx.commit().await.map_err(failed)?;
+        let mut tx = conn.begin().await?;
+        tx.execute(insert).await?;
+        tx.commit().await?;
     } else {
         // In a transaction that somebody has left open, this would be committed by nobody.
-        insert.execute(&mut *conn).await.map_err(failed)?;
+        conn.execute(insert).await?;
     }
-    conn.done();
     Ok(Success::new())
 }
 
 /// Ends the run of some jobs, each in another way; returns for the others.
-async fn cut(conn: &mut Lent, nth: u64) -> Result<(), sqlx::Error> {
+async fn cut(conn: &mut Lent, nth: u64) -> Result<(), Failure> {
     match nth % EVERY {
         // In the middle of a transaction.
         0 => {
             let mut tx = conn.begin().await?;
-            sqlx::query("INSERT INTO own_row (job) VALUES (gen_random_uuid())")
-                .execute(&mut *tx)
-                .await?;
+            let insert = sqlx::query("INSERT INTO own_row (job) VALUES (gen_random_uuid())");
+            tx.execute(insert).await?;
             std::future::pending().await
         }
         // In the middle of a statement.
         1 => {
             let mut tx = conn.begin().await?;
-            sqlx::query("SELECT pg_sleep(1)").execute(&mut *tx).await?;
+            tx.execute(sqlx::query("SELECT pg_sleep(1)")).await?;
             std::future::pending().await
         }
         // BEGIN is sent, and nobody waits for its answer: the connection is in a transaction and does not know.
         2 => {
             let begin = pin!(conn.begin());
             assert!(futures::poll!(begin).is_pending());
-            Err(sqlx::Error::WorkerCrashed)
+            Err(Failure::retry("given up"))
         }
         _ => Ok(()),
     }

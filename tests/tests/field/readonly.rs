@@ -182,17 +182,8 @@ async fn x34_every_session_has_the_isolation_that_its_statements_are_made_for() 
             .await
             .unwrap(),
     ];
-    for mut lent in [
-        pg.hot("looking").await.unwrap(),
-        pg.main("looking").await.unwrap(),
-    ] {
-        sessions.push(
-            sqlx::query_scalar(isolation)
-                .fetch_one(lent.conn())
-                .await
-                .unwrap(),
-        );
-        lent.done();
+    for loan in [pg.hot("looking"), pg.main("looking")] {
+        sessions.push(loan.one(sqlx::query_scalar(isolation)).await.unwrap());
     }
     assert_eq!(sessions, ["read committed"; 3]);
     let refused = {

@@ -210,9 +210,8 @@ async fn x50_an_upload_that_ends_after_it_was_given_up_does_not_become_a_documen
             bytes: stored.bytes,
             sha256: stored.sha256,
         };
-        let mut conn = lab.pool.acquire().await.unwrap();
         assert!(
-            !submit(&mut conn, &document).await.unwrap(),
+            !submit(&document).fetch_one(&lab.pool).await.unwrap(),
             "removed: {is_removed}"
         );
     }

@@ -134,14 +134,9 @@ async fn a_lock_on_a_hot_table_stops_nobody_for_good_and_nobody_is_taken_for_dea
 async fn every_session_gives_up_statements_and_locks_by_itself() {
     let lab = Lab::new().await;
     let pg = Pg::new(lab.config.database.url.expose(), 1).unwrap();
-    for mut lent in [
-        pg.hot("asking").await.unwrap(),
-        pg.main("asking").await.unwrap(),
-    ] {
+    for loan in [pg.hot("asking"), pg.main("asking")] {
         let ask = "SELECT (SELECT setting::bigint FROM pg_settings WHERE name = 'statement_timeout'), (SELECT setting::bigint FROM pg_settings WHERE name = 'lock_timeout')";
-        let (statement, lock): (i64, i64) =
-            sqlx::query_as(ask).fetch_one(lent.conn()).await.unwrap();
-        lent.done();
+        let (statement, lock): (i64, i64) = loan.one(sqlx::query_as(ask)).await.unwrap();
         // After the client's own deadline, so that the client is the one who knows.
         assert!(
             u128::try_from(statement).unwrap() > STATEMENT_DEADLINE.as_millis()

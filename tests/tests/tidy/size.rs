@@ -32,8 +32,8 @@ const LONG_FILES: [(&str, usize); 15] = [
     ("worker/src/claim/reader.rs", 448),
     ("worker/documents/src/tools/analyse_local/products.rs", 431),
     ("worker/documents/src/tools/pdf/text.rs", 405),
-    ("worker/src/duties/dispatch.rs", 438),
-    ("worker/src/worker.rs", 417),
+    ("worker/src/duties/dispatch.rs", 430),
+    ("worker/src/worker.rs", 408),
 ];
 
 /// Functions that are longer, as `path: name`. Lower a number when one shrinks; never raise one.
@@ -95,8 +95,8 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
     ("worker/src/duties/dispatch.rs: take", 49),
     ("worker/src/duties/reconcile.rs: compare", 52),
     ("worker/src/duties/stats.rs: export_streams", 46),
-    ("worker/src/duties/takeover.rs: hand_out", 60),
-    ("worker/src/duties/takeover.rs: take_over", 51),
+    ("worker/src/duties/takeover.rs: hand_out", 48),
+    ("worker/src/duties/takeover.rs: take_over", 49),
     (
         "worker/models/src/openai/tests.rs: failures_are_sorted_and_never_show_the_key",
         65,

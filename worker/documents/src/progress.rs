@@ -9,10 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{
-    error::{Outage, in_full},
-    pg::within,
-};
+use millstream_common::error::{Outage, in_full};
 
 use millstream_worker::Context;
 
@@ -98,16 +95,13 @@ async fn write(
     total: u32,
     item: &str,
 ) -> Result<(), Outage> {
-    let op = "reporting progress of a stage";
-    let mut lent = context.pg().connection(op).await?;
     let query = sqlx::query("SELECT millstream.report_stage($1, $2, $3, $4)")
         .bind(stage)
         .bind(completed as i32)
         .bind(total as i32)
         .bind(item);
-    within(op, query.execute(lent.conn())).await?;
-    lent.done();
-    Ok(())
+    let loan = context.pg().connection("reporting progress of a stage");
+    loan.execute(query).await.map(drop)
 }
 
 #[cfg(test)]

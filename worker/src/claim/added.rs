@@ -7,7 +7,6 @@ use std::{sync::Arc, time::Duration};
 
 use millstream_common::{
     error::{Outage, in_full},
-    pg::within,
     tasks::Tasks,
 };
 
@@ -74,24 +73,17 @@ async fn look(shared: &Arc<Shared>, readers: &Tasks, reads_all: bool) -> Result<
 }
 
 async fn are_more(shared: &Shared, known: &[i32]) -> Result<bool, Outage> {
-    let op = "looking for added queues";
-    let mut lent = shared.pg.main(op).await?;
     let query =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM millstream.queue WHERE id <> ALL($1))")
             .bind(known);
-    let more = within(op, query.fetch_one(lent.conn())).await?;
-    lent.done();
-    Ok(more)
+    shared.pg.main("looking for added queues").one(query).await
 }
 
 /// From here on dispatch may give this worker what is in those queues.
 async fn register(shared: &Shared, queues: Vec<i32>) -> Result<(), Outage> {
-    let op = "registering added queues";
-    let mut lent = shared.pg.main(op).await?;
     let update = sqlx::query("UPDATE millstream.worker SET queues = $2 WHERE id = $1")
         .bind(shared.worker_id)
         .bind(queues);
-    within(op, update.execute(lent.conn())).await?;
-    lent.done();
-    Ok(())
+    let loan = shared.pg.main("registering added queues");
+    loan.execute(update).await.map(drop)
 }

@@ -20,7 +20,7 @@ use millstream_common::{
     rehand::Reach,
     seldom::Seldom,
 };
-use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
     Claimed, ClaimedJob,
@@ -116,12 +116,12 @@ async fn claim(
     let op = "claiming from Postgres";
     let mut lent = shared.pg.main(op).await?;
     let asked_at = Instant::now();
-    let mut tx = within(op, lent.conn().begin()).await?;
+    let mut tx = lent.begin().await?;
     let hints = within(op, take_hints(&mut tx, shared, order, room, grace)).await?;
     let rows = within(op, lease(&mut tx, shared, &hints)).await?;
     let sent_at = Instant::now();
-    within(op, tx.commit()).await?;
-    lent.done();
+    tx.commit().await?;
+    drop(lent);
     if is_late(&shared.contact, sent_at) {
         return give_back(shared, &rows).await;
     }

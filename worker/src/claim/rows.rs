@@ -22,7 +22,6 @@ use millstream_common::{
     is_closed,
     limits::CLAIM_ANSWER_MAX,
     metrics::{LocalHistogram, QueueMeters},
-    pg::within,
     rehand::{Reach, Reason, rehand},
     stream::entry::Hint,
 };
@@ -128,8 +127,6 @@ async fn fetch(
         .collect();
     ids.sort_unstable();
     ids.dedup();
-    let op = "claiming";
-    let mut lent = shared.pg.hot(op).await?;
     // BETWEEN prunes partitions; `= ANY` alone would probe each of them for every id.
     let query = sqlx::query(concat!(
         "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace, schema_version, crash_count, ",
@@ -140,8 +137,7 @@ async fn fetch(
     .bind(ids.first().copied().unwrap_or_default())
     .bind(ids.last().copied().unwrap_or_default())
     .bind(queue.id);
-    let rows = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let rows = shared.pg.hot("claiming").all(query).await?;
     Ok(rows
         .into_iter()
         .map(|row| (row.get_unchecked(0), row))
@@ -266,10 +262,8 @@ pub(crate) async fn hand_back(
     reach: Reach,
     rest: Option<Duration>,
 ) -> Result<usize, Outage> {
-    let op = "handing jobs back";
-    let mut lent = shared.pg.main(op).await?;
-    let back = within(op, rehand(lent.conn(), jobs, Reason::Lost, reach, rest)).await?;
-    lent.done();
+    let rehand = rehand(jobs, Reason::Lost, reach, rest);
+    let back = shared.pg.main("handing jobs back").all(rehand).await?;
     Ok(back.len())
 }
 

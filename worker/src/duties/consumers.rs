@@ -9,7 +9,6 @@ use std::{
 use millstream_common::{
     error::Outage,
     job::Priority,
-    pg::within,
     stream::{GROUP, link::is_outage, wire},
 };
 use redis::Script;
@@ -51,13 +50,10 @@ impl Duty for Consumers {
 }
 
 async fn live_workers(shared: &Shared) -> Result<HashSet<i64>, Outage> {
-    let op = "listing live workers";
-    let mut lent = shared.pg.main(op).await?;
     let query = sqlx::query_scalar(
         "SELECT id FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')",
     );
-    let ids: Vec<i64> = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let ids: Vec<i64> = shared.pg.main("listing live workers").all(query).await?;
     Ok(ids.into_iter().collect())
 }
 

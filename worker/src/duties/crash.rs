@@ -10,10 +10,10 @@ use millstream_common::{
     error::Outage,
     id::JobId,
     limits::CRASHES_MAX,
-    pg::within,
+    pg::Tx,
     rehand::{Reach, Reason, rehand},
 };
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 
 use crate::settle::dead_stream::Notice;
 
@@ -35,24 +35,23 @@ pub(super) fn counts(crashes: i16, started: bool) -> bool {
 
 /// Hands the jobs out again, counts, and buries what was in too many crashes: to be told after the commit.
 pub(super) async fn hand_out(
-    conn: &mut PgConnection,
+    tx: &mut Tx<'_>,
     worker: i64,
     left: &[Left],
 ) -> Result<Vec<Notice>, Outage> {
-    let op = "handing out after a crash";
     let all: Vec<_> = left.iter().map(|l| l.job).collect();
-    within(op, lock(&mut *conn, &all)).await?;
-    let crashed = !within(op, is_stopped(&mut *conn, worker)).await?;
+    lock(tx, &all).await?;
+    let crashed = !is_stopped(tx, worker).await?;
     if crashed {
         let message = format!("worker {worker} died while it had this job");
-        within(op, note_crash(&mut *conn, &all, worker, &message)).await?;
+        note_crash(tx, &all, worker, &message).await?;
     }
     let (mut again, mut counted) = (Vec::new(), Vec::new());
     for reason in [Reason::Crash, Reason::Lost] {
         let is_of =
             |l: &&Left| (crashed && counts(l.crashes, l.started)) == (reason == Reason::Crash);
         let jobs: Vec<_> = left.iter().filter(is_of).map(|l| l.job).collect();
-        again.extend(within(op, rehand(&mut *conn, &jobs, reason, Reach::Leased, None)).await?);
+        again.extend(tx.all(rehand(&jobs, reason, Reach::Leased, None)).await?);
         if reason == Reason::Crash {
             counted = jobs;
         }
@@ -62,38 +61,36 @@ pub(super) async fn hand_out(
         .into_iter()
         .filter(|(id, _)| !again.contains(id))
         .partition(|job| counted.contains(job));
-    within(op, unlease(&mut *conn, &gone)).await?;
-    bury(conn, &buried).await
+    unlease(tx, &gone).await?;
+    bury(tx, &buried).await
 }
 
-async fn is_stopped(conn: &mut PgConnection, worker: i64) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
+async fn is_stopped(tx: &mut Tx<'_>, worker: i64) -> Result<bool, Outage> {
+    let query = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM millstream.worker WHERE id = $1 AND state = 'stopped')",
     )
-    .bind(worker)
-    .fetch_one(conn)
-    .await
+    .bind(worker);
+    tx.one(query).await
 }
 
 /// All at once, in the lock order of all who change several jobs: they are changed in several statements.
-async fn lock(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), sqlx::Error> {
+async fn lock(tx: &mut Tx<'_>, jobs: &[(JobId, i32)]) -> Result<(), Outage> {
     let ids: Vec<JobId> = jobs.iter().map(|(id, _)| *id).collect();
-    sqlx::query("SELECT 1 FROM millstream.job WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE")
-        .bind(ids)
-        .execute(conn)
-        .await?;
-    Ok(())
+    let lock = sqlx::query(
+        "SELECT 1 FROM millstream.job WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE",
+    );
+    tx.execute(lock.bind(ids)).await.map(drop)
 }
 
 /// The crash goes into the job's error history before the job is handed out: whatever happens next, it is told once.
 pub(super) async fn note_crash(
-    conn: &mut PgConnection,
+    tx: &mut Tx<'_>,
     jobs: &[(JobId, i32)],
     worker: i64,
     message: &str,
-) -> Result<(), sqlx::Error> {
+) -> Result<(), Outage> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    sqlx::query(
+    let insert = sqlx::query(
         "INSERT INTO millstream.job_error (job_id, epoch, attempt, class, worker_id, message)
          SELECT j.id, j.epoch, j.attempt, 'crash', $3, $4 FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state IN (0, 1) ON CONFLICT DO NOTHING",
@@ -101,64 +98,55 @@ pub(super) async fn note_crash(
     .bind(ids)
     .bind(epochs)
     .bind(worker)
-    .bind(message)
-    .execute(conn)
-    .await?;
-    Ok(())
+    .bind(message);
+    tx.execute(insert).await.map(drop)
 }
 
 /// Whether the worker's beat is still the one by which it was judged; holds it until the end of the transaction: a worker that wakes up
 /// meanwhile learns at its next beat what it has lost.
 pub(super) async fn is_still_silent(
-    conn: &mut PgConnection,
+    tx: &mut Tx<'_>,
     worker: i64,
     beat: i64,
-) -> Result<bool, sqlx::Error> {
+) -> Result<bool, Outage> {
     let held = sqlx::query(
         "SELECT 1 FROM millstream.worker_beat WHERE worker_id = $1 AND beat = $2 FOR UPDATE",
     )
     .bind(worker)
     .bind(beat);
-    Ok(held.fetch_optional(conn).await?.is_some())
+    Ok(tx.optional(held).await?.is_some())
 }
 
-async fn unlease(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<(), sqlx::Error> {
+async fn unlease(tx: &mut Tx<'_>, jobs: &[(JobId, i32)]) -> Result<(), Outage> {
     if jobs.is_empty() {
         return Ok(());
     }
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    sqlx::query(
+    let delete = sqlx::query(
         "DELETE FROM millstream.lease l USING unnest($1::uuid[], $2::int[]) AS u(id, epoch) WHERE l.job_id = u.id AND l.epoch = u.epoch",
     )
     .bind(&ids)
-    .bind(&epochs)
-    .execute(conn)
-    .await?;
-    Ok(())
+    .bind(&epochs);
+    tx.execute(delete).await.map(drop)
 }
 
 /// Buries what is still at its epoch, and removes the leases.
-async fn bury(conn: &mut PgConnection, jobs: &[(JobId, i32)]) -> Result<Vec<Notice>, Outage> {
+async fn bury(tx: &mut Tx<'_>, jobs: &[(JobId, i32)]) -> Result<Vec<Notice>, Outage> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
-    let op = "burying jobs that kill workers";
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let error = format!("{CRASHES_MAX} workers died while they ran it");
-    let buried: Vec<JobId> = within(
-        op,
-        sqlx::query_scalar("SELECT * FROM millstream.bury($1, $2, 'crash', $3)")
-            .bind(&ids)
-            .bind(&epochs)
-            .bind(&error)
-            .fetch_all(&mut *conn),
-    )
-    .await?;
-    within(op, unlease(&mut *conn, jobs)).await?;
+    let bury = sqlx::query_scalar("SELECT * FROM millstream.bury($1, $2, 'crash', $3)")
+        .bind(&ids)
+        .bind(&epochs)
+        .bind(&error);
+    let buried: Vec<JobId> = tx.all(bury).await?;
+    unlease(tx, jobs).await?;
     let rows =
         sqlx::query("SELECT id::text, queue, kind FROM millstream.job_view WHERE id = ANY($1)")
             .bind(buried);
-    let rows = within(op, rows.fetch_all(conn)).await?;
+    let rows = tx.all(rows).await?;
     let notice = |row: &sqlx::postgres::PgRow| Notice {
         job: row.get(0),
         queue: row.get(1),

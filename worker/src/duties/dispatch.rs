@@ -11,10 +11,17 @@ use std::{
 };
 
 use millstream_common::{
-    error::Outage, failpoint::reach, id::JobId, is_closed, job::Priority, limits::PARCEL_JOBS_MAX,
-    persist::Parcel, pg::within, stream::publish::publish,
+    error::Outage,
+    failpoint::reach,
+    id::JobId,
+    is_closed,
+    job::Priority,
+    limits::PARCEL_JOBS_MAX,
+    persist::Parcel,
+    pg::{Lent, within},
+    stream::publish::publish,
 };
-use sqlx::{Connection, PgConnection, Row, postgres::PgRow};
+use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
     Duty, Ran, Scope,
@@ -65,15 +72,13 @@ impl Duty for Dispatch {
         if shared.redis.refuses_work() {
             return Ok(Ran::Skipped);
         }
-        let op = "looking for waiting parcels";
-        let mut lent = shared.pg.hot(op).await?;
-        let mut streams = within(op, streams_with_work(lent.conn())).await?;
+        let mut lent = shared.pg.hot("looking for waiting parcels").await?;
+        let mut streams = streams_with_work(&mut lent).await?;
         let slots = if streams.is_empty() {
             0
         } else {
-            within(op, slots(lent.conn())).await?
+            slots(&mut lent).await?
         };
-        lent.done();
         // Tenants with few jobs each fill a window in several rounds; no stream waits for that of another.
         let start = Instant::now();
         while !streams.is_empty() && start.elapsed() < EVERY {
@@ -89,16 +94,13 @@ impl Duty for Dispatch {
     }
 }
 
-async fn streams_with_work(
-    conn: &mut PgConnection,
-) -> Result<Vec<(i32, String, Priority)>, sqlx::Error> {
-    let rows = sqlx::query(
+async fn streams_with_work(lent: &mut Lent) -> Result<Vec<(i32, String, Priority)>, Outage> {
+    let query = sqlx::query(
         "SELECT q.id, q.name::text, p.priority FROM millstream.queue q CROSS JOIN (VALUES (0::smallint), (1::smallint), (2::smallint)) AS p(priority)
          CROSS JOIN millstream.closed
          WHERE q.id <> ALL(queues) AND EXISTS (SELECT 1 FROM millstream.parcel c WHERE c.publishing_since IS NULL AND c.queue_id = q.id AND c.priority = p.priority)",
-    )
-    .fetch_all(conn)
-    .await?;
+    );
+    let rows = lent.all(query).await?;
     Ok(rows
         .iter()
         .map(|row| {
@@ -112,12 +114,11 @@ async fn streams_with_work(
 }
 
 /// Slots of the fleet.
-async fn slots(conn: &mut PgConnection) -> Result<u64, sqlx::Error> {
-    let slots: i64 = sqlx::query_scalar(
+async fn slots(lent: &mut Lent) -> Result<u64, Outage> {
+    let query = sqlx::query_scalar(
         "SELECT COALESCE(sum(slots), 0)::bigint FROM millstream.worker WHERE state = 'active'",
-    )
-    .fetch_one(conn)
-    .await?;
+    );
+    let slots: i64 = lent.one(query).await?;
     Ok(slots.unsigned_abs())
 }
 
@@ -160,17 +161,15 @@ impl Dispatch {
         if room == 0 {
             return Ok(false);
         }
-        let op = "dispatching";
         let after = self
             .turns
             .get(&(queue, priority.number()))
             .copied()
             .unwrap_or(0);
-        let mut lent = shared.pg.hot(op).await?;
-        let mut tx = within(op, lent.conn().begin()).await?;
-        let picked = within(op, pick(&mut tx, queue, priority, after, room)).await?;
-        within(op, tx.commit()).await?;
-        lent.done();
+        let mut lent = shared.pg.hot("dispatching").await?;
+        let mut tx = lent.begin().await?;
+        let picked = within("dispatching", pick(&mut tx, queue, priority, after, room)).await?;
+        tx.commit().await?;
         reach("dispatch.marked");
         let Some((parcels, last_tenant)) = picked else {
             return Ok(false);
@@ -421,18 +420,11 @@ async fn wait_again(shared: &Shared, refused: &[Parcel]) -> Result<(), Outage> {
     if refused.is_empty() {
         return Ok(());
     }
-    let op = "setting parcels back to waiting";
     let ids: Vec<i64> = refused.iter().map(|p| p.id).collect();
-    let mut lent = shared.pg.hot(op).await?;
-    within(
-        op,
-        sqlx::query(
-            "UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND taken = 0",
-        )
-        .bind(ids)
-        .execute(lent.conn()),
+    let update = sqlx::query(
+        "UPDATE millstream.parcel SET publishing_since = NULL WHERE id = ANY($1) AND taken = 0",
     )
-    .await?;
-    lent.done();
-    Ok(())
+    .bind(ids);
+    let loan = shared.pg.hot("setting parcels back to waiting");
+    loan.execute(update).await.map(drop)
 }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use millstream_common::{error::Outage, pg::within};
+use millstream_common::error::Outage;
 
 use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
@@ -23,17 +23,9 @@ impl Duty for Due {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        let op = "releasing due jobs";
         loop {
-            let mut lent = shared.pg.hot(op).await?;
-            let released: i32 = within(
-                op,
-                sqlx::query_scalar("SELECT millstream.release_due($1)")
-                    .bind(BATCH)
-                    .fetch_one(lent.conn()),
-            )
-            .await?;
-            lent.done();
+            let release = sqlx::query_scalar("SELECT millstream.release_due($1)").bind(BATCH);
+            let released: i32 = shared.pg.hot("releasing due jobs").one(release).await?;
             if released < BATCH {
                 return Ok(Ran::Done);
             }

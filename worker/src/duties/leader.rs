@@ -13,8 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{error::Outage, pg::within};
-use sqlx::{PgConnection, Row};
+use millstream_common::{error::Outage, pg::Lent};
 use tokio::sync::watch;
 
 use super::{Duty, Ran, Scope};
@@ -85,17 +84,11 @@ impl Leadership {
     pub(super) async fn resign(&self, shared: &Shared) {
         let Some(term) = self.term() else { return };
         self.set(None);
-        let left = async {
-            let mut lent = shared.pg.main("resigning").await?;
-            let update = sqlx::query("UPDATE millstream.leader SET worker_id = $1 WHERE role = 'keeper' AND worker_id = $2 AND term = $3")
-                .bind(VACANT)
-                .bind(shared.worker_id)
-                .bind(term);
-            within("resigning", update.execute(lent.conn())).await?;
-            lent.done();
-            Ok::<_, Outage>(())
-        };
-        if left.await.is_err() {
+        let update = sqlx::query("UPDATE millstream.leader SET worker_id = $1 WHERE role = 'keeper' AND worker_id = $2 AND term = $3")
+            .bind(VACANT)
+            .bind(shared.worker_id)
+            .bind(term);
+        if shared.pg.main("resigning").execute(update).await.is_err() {
             tracing::debug!("could not resign; another worker leads after a few seconds");
         }
     }
@@ -143,20 +136,16 @@ impl Elect {
         }
     }
 
-    async fn lead_or_watch(
-        &mut self,
-        conn: &mut PgConnection,
-        me: i64,
-        redis_down: bool,
-    ) -> Result<bool, sqlx::Error> {
+    async fn lead_or_watch(&mut self, shared: &Shared, redis_down: bool) -> Result<bool, Outage> {
+        let (me, lent) = (shared.worker_id, &mut shared.pg.main("leading").await?);
         if let Some(term) = self.leadership.term()
-            && beat(conn, me, term).await?
+            && beat(lent, me, term).await?
         {
             self.leadership.set(Some(term));
             return Ok(true);
         }
         self.leadership.set(None);
-        let Some(taken) = self.watch(conn, me, redis_down).await? else {
+        let Some(taken) = self.watch(lent, me, redis_down).await? else {
             return Ok(false);
         };
         self.leadership.set(Some(taken));
@@ -167,22 +156,19 @@ impl Elect {
     /// Returns the new term if this process takes over.
     async fn watch(
         &mut self,
-        conn: &mut PgConnection,
+        lent: &mut Lent,
         me: i64,
         redis_down: bool,
-    ) -> Result<Option<i64>, sqlx::Error> {
-        sqlx::query(
+    ) -> Result<Option<i64>, Outage> {
+        let row = sqlx::query(
             "INSERT INTO millstream.leader (role, worker_id, term, beat) VALUES ('keeper', $1, 0, 0) ON CONFLICT (role) DO NOTHING",
         )
-        .bind(VACANT)
-        .execute(&mut *conn)
-        .await?;
-        let row = sqlx::query(
+        .bind(VACANT);
+        lent.execute(row).await?;
+        let query = sqlx::query_as(
             "SELECT worker_id, term, beat FROM millstream.leader WHERE role = 'keeper'",
-        )
-        .fetch_one(&mut *conn)
-        .await?;
-        let (holder, term, beat): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        );
+        let (holder, term, beat): (i64, i64, i64) = lent.one(query).await?;
         let since = match self.seen {
             Some((t, b, since)) if (t, b) == (term, beat) => since,
             _ => Instant::now(),
@@ -191,14 +177,12 @@ impl Elect {
         if since.elapsed() < patience(holder == VACANT, redis_down) {
             return Ok(None);
         }
-        let taken = sqlx::query("UPDATE millstream.leader SET worker_id = $1, term = term + 1, beat = 0 WHERE role = 'keeper' AND term = $2 AND beat = $3 AND worker_id = $4")
+        let update = sqlx::query("UPDATE millstream.leader SET worker_id = $1, term = term + 1, beat = 0 WHERE role = 'keeper' AND term = $2 AND beat = $3 AND worker_id = $4")
             .bind(me)
             .bind(term)
             .bind(beat)
-            .bind(holder)
-            .execute(conn)
-            .await?;
-        Ok((taken.rows_affected() == 1).then_some(term + 1))
+            .bind(holder);
+        Ok((lent.execute(update).await? == 1).then_some(term + 1))
     }
 }
 
@@ -211,13 +195,11 @@ fn patience(vacant: bool, redis_down: bool) -> Duration {
     }
 }
 
-async fn beat(conn: &mut PgConnection, me: i64, term: i64) -> Result<bool, sqlx::Error> {
-    let beaten = sqlx::query("UPDATE millstream.leader SET beat = beat + 1 WHERE role = 'keeper' AND worker_id = $1 AND term = $2")
+async fn beat(lent: &mut Lent, me: i64, term: i64) -> Result<bool, Outage> {
+    let update = sqlx::query("UPDATE millstream.leader SET beat = beat + 1 WHERE role = 'keeper' AND worker_id = $1 AND term = $2")
         .bind(me)
-        .bind(term)
-        .execute(conn)
-        .await?;
-    Ok(beaten.rows_affected() == 1)
+        .bind(term);
+    Ok(lent.execute(update).await? == 1)
 }
 
 impl Duty for Elect {
@@ -229,7 +211,6 @@ impl Duty for Elect {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        let op = "leading";
         let redis_down = shared.redis.is_down();
         if self
             .offers
@@ -237,20 +218,9 @@ impl Duty for Elect {
         {
             self.leadership.resign(shared).await;
         }
-        let looked = async {
-            let mut lent = shared.pg.main(op).await?;
-            let leads = within(
-                op,
-                self.lead_or_watch(lent.conn(), shared.worker_id, redis_down),
-            )
-            .await?;
-            lent.done();
-            Ok(leads)
-        };
-        let leads = looked.await.inspect_err(|_: &Outage| {
-            // A look that failed has seen nothing: the silence is counted anew.
-        });
+        let leads = self.lead_or_watch(shared, redis_down).await;
         if leads.is_err() {
+            // A look that failed has seen nothing: the silence is counted anew.
             self.seen = None;
         }
         shared

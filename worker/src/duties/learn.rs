@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use millstream_common::{error::Outage, pg::within};
+use millstream_common::error::Outage;
 
 use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
@@ -32,13 +32,14 @@ impl Duty for Learn {
             return Ok(Ran::Done);
         }
         let (kinds, chunks): (Vec<i32>, Vec<i16>) = changed.iter().copied().unzip();
-        let op = "learning chunk sizes";
-        let mut lent = shared.pg.main(op).await?;
         let update = sqlx::query("UPDATE millstream.kind k SET chunk = u.chunk FROM unnest($1::int[], $2::smallint[]) AS u(id, chunk) WHERE k.id = u.id AND k.chunk <> u.chunk")
             .bind(kinds)
             .bind(chunks);
-        within(op, update.execute(lent.conn())).await?;
-        lent.done();
+        shared
+            .pg
+            .main("learning chunk sizes")
+            .execute(update)
+            .await?;
         self.written.extend(changed);
         Ok(Ran::Done)
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use millstream_common::{error::Outage, pg::within};
+use millstream_common::error::Outage;
 
 use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
@@ -21,16 +21,8 @@ impl Duty for Partitions {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        let op = "creating partitions";
-        let mut lent = shared.pg.main(op).await?;
-        let made: i32 = within(
-            op,
-            sqlx::query_scalar("SELECT millstream.ensure_partitions($1)")
-                .bind(DAYS_AHEAD)
-                .fetch_one(lent.conn()),
-        )
-        .await?;
-        lent.done();
+        let make = sqlx::query_scalar("SELECT millstream.ensure_partitions($1)").bind(DAYS_AHEAD);
+        let made: i32 = shared.pg.main("creating partitions").one(make).await?;
         if made > 0 {
             tracing::info!(made, "partitions of the job table were created");
         }

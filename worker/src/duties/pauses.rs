@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::{closed::Closed, error::Outage, pg::within};
+use millstream_common::{closed::Closed, error::Outage};
 
 use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
@@ -39,10 +39,8 @@ impl Duty for Pauses {
 }
 
 async fn look(shared: &Shared) -> Result<(Instant, Closed), Outage> {
-    let op = "looking for what is paused";
-    let mut lent = shared.pg.hot(op).await?;
+    let mut lent = shared.pg.hot("looking for what is paused").await?;
     let asked_at = Instant::now();
-    let closed = within(op, Closed::read(lent.conn())).await?;
-    lent.done();
+    let closed = lent.one(Closed::read()).await?;
     Ok((asked_at, closed))
 }

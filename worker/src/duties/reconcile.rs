@@ -30,7 +30,6 @@ use millstream_common::{
     job::Priority,
     limits::{PUBLISH_GRACE, PUBLISH_GRACE_AFTER_LOSS, RECONCILE_SETTLE},
     metrics::ReclaimReason,
-    pg::within,
     rehand::{Reach, Reason, rehand},
     stream::remedy::code,
 };
@@ -168,8 +167,6 @@ async fn remove_passed(shared: &Shared) -> Result<(), Outage> {
 
 /// A promise made far ahead was made before the clock of Postgres was set back: it is old as well.
 async fn fetch(shared: &Shared, after: i64, grace: Duration) -> Result<Vec<Doubtful>, Outage> {
-    let op = "listing doubtful parcels";
-    let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query(
         "SELECT id, queue_id, priority, ids, epochs FROM millstream.parcel
          WHERE (publishing_since < now() - $2 * interval '1 second' OR publishing_since > now() + interval '1 minute') AND id > $1 ORDER BY id LIMIT $3",
@@ -177,8 +174,7 @@ async fn fetch(shared: &Shared, after: i64, grace: Duration) -> Result<Vec<Doubt
     .bind(after)
     .bind(grace.as_secs_f64())
     .bind(ROUND);
-    let rows = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let rows = shared.pg.hot("listing doubtful parcels").all(query).await?;
     Ok(rows.iter().map(doubtful).collect())
 }
 
@@ -213,15 +209,11 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     } else {
         still_available(shared, &missing).await?
     };
-    let op = "reconciling";
-    let mut lent = shared.pg.hot(op).await?;
+    let mut lent = shared.pg.hot("reconciling").await?;
     if !lost.is_empty() {
         let jobs: Vec<_> = lost.iter().copied().collect();
-        let again = within(
-            op,
-            rehand(lent.conn(), &jobs, Reason::Lost, Reach::Unleased, None),
-        )
-        .await?;
+        let rehand = rehand(&jobs, Reason::Lost, Reach::Unleased, None);
+        let again = lent.all(rehand).await?;
         tracing::info!(
             jobs = again.len(),
             "jobs missing from the streams were handed out again"
@@ -235,16 +227,10 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
         .filter(|p| !p.jobs.iter().any(is_open))
         .map(|p| p.id)
         .collect();
-    within(
-        op,
-        sqlx::query(
-            "DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL",
-        )
-        .bind(over)
-        .execute(lent.conn()),
-    )
-    .await?;
-    lent.done();
+    let delete = sqlx::query(
+        "DELETE FROM millstream.parcel WHERE id = ANY($1) AND publishing_since IS NOT NULL",
+    );
+    lent.execute(delete.bind(over)).await?;
     // Nobody will read them, and they take up the window: what they hinted at was missing, and is in new parcels now.
     skipped
         .into_iter()
@@ -279,18 +265,16 @@ async fn still_available(
     shared: &Shared,
     jobs: &[(JobId, i32)],
 ) -> Result<(HashSet<(JobId, i32)>, HashSet<JobId>), Outage> {
-    let op = "asking for missing jobs";
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
-    let mut lent = shared.pg.hot(op).await?;
-    let query = sqlx::query(
+    let query = sqlx::query_as(
         "SELECT j.id, j.epoch FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch) JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0",
     )
     .bind(ids)
     .bind(epochs);
-    let rows = within(op, query.fetch_all(lent.conn())).await?;
-    let mut open: HashSet<(JobId, i32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
-    let held = within(op, held(lent.conn(), open.iter().map(|(id, _)| *id))).await?;
-    lent.done();
+    let mut lent = shared.pg.hot("asking for missing jobs").await?;
+    let mut open: HashSet<(JobId, i32)> = lent.all(query).await?.into_iter().collect();
+    let held = held(open.iter().map(|(id, _)| *id));
+    let held: HashSet<JobId> = lent.all(held).await?.into_iter().collect();
     open.retain(|(id, _)| !held.contains(id));
     Ok((open, held))
 }

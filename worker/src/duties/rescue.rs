@@ -18,9 +18,9 @@ use std::{
 };
 
 use millstream_common::{
-    error::Outage, held::held, metrics::ReclaimReason, pg::within, seldom::Seldom,
+    error::Outage, held::held, metrics::ReclaimReason, pg::Tx, seldom::Seldom,
 };
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::Row;
 
 use super::{
     Duty, Ran, Scope,
@@ -65,14 +65,7 @@ impl Duty for Rescue {
             self.forget_everything(shared.lease);
             return Ok(Ran::Skipped);
         }
-        let op = "looking at beats";
-        let looked = async {
-            let mut lent = shared.pg.hot(op).await?;
-            let beats = within(op, beats(lent.conn())).await?;
-            lent.done();
-            Ok(beats)
-        };
-        let beats = match looked.await {
+        let beats = match beats(shared).await {
             Ok(beats) => beats,
             Err(outage) => {
                 self.forget_everything(shared.lease);
@@ -142,14 +135,13 @@ struct Beat {
     lease: Duration,
 }
 
-async fn beats(conn: &mut PgConnection) -> Result<Vec<Beat>, sqlx::Error> {
+async fn beats(shared: &Shared) -> Result<Vec<Beat>, Outage> {
     // Also workers that ended with leases left (a crash during the last steps of a shutdown): their beat stands still for good.
-    let rows = sqlx::query(
+    let query = sqlx::query(
         "SELECT w.id, b.beat, w.lease_ms FROM millstream.worker w JOIN millstream.worker_beat b ON b.worker_id = w.id
          WHERE w.state IN ('active', 'paused', 'draining') OR EXISTS (SELECT 1 FROM millstream.lease l WHERE l.worker_id = w.id)",
-    )
-    .fetch_all(conn)
-    .await?;
+    );
+    let rows = shared.pg.hot("looking at beats").all(query).await?;
     let beat = |row: &sqlx::postgres::PgRow| Beat {
         worker: row.get(0),
         count: row.get(1),
@@ -160,27 +152,22 @@ async fn beats(conn: &mut PgConnection) -> Result<Vec<Beat>, sqlx::Error> {
 
 /// Hands out what the dead worker had and marks it lost.
 async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outage> {
-    let op = "rescuing";
     let mut total = 0;
     loop {
-        let mut lent = shared.pg.hot(op).await?;
-        let mut tx = within(op, lent.conn().begin()).await?;
-        if !within(op, is_still_silent(&mut tx, worker, beat)).await? {
+        let mut lent = shared.pg.hot("rescuing").await?;
+        let mut tx = lent.begin().await?;
+        if !is_still_silent(&mut tx, worker, beat).await? {
             // It was only slow, or frozen: it beats again.
-            within(op, tx.rollback()).await?;
-            lent.done();
-            return Ok(());
+            return tx.rollback().await;
         }
-        let (left, held) = within(op, free_of(&mut tx, worker)).await?;
+        let (left, held) = free_of(&mut tx, worker).await?;
         if left.is_empty() && held > 0 {
-            within(op, tx.rollback()).await?;
-            lent.done();
+            tx.rollback().await?;
             say_held(worker, total, held);
             return Ok(());
         }
         let notices = hand_out_or_end(&mut tx, worker, &left).await?;
-        within(op, tx.commit()).await?;
-        lent.done();
+        tx.commit().await?;
         announce(shared, notices.into_iter()).await;
         if left.is_empty() {
             break;
@@ -204,15 +191,18 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
 
 /// Hands out what the worker left; a worker that left nothing is marked as lost.
 async fn hand_out_or_end(
-    conn: &mut PgConnection,
+    tx: &mut Tx<'_>,
     worker: i64,
     left: &[Left],
 ) -> Result<Vec<Notice>, Outage> {
     if left.is_empty() {
-        within("marking a worker as lost", mark_lost(conn, worker)).await?;
+        let lost = sqlx::query(
+            "UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')",
+        );
+        tx.execute(lost.bind(worker)).await?;
         return Ok(Vec::new());
     }
-    hand_out(conn, worker, left).await
+    hand_out(tx, worker, left).await
 }
 
 /// The worker is not marked as lost: the next look finds the rest of its leases.
@@ -228,34 +218,23 @@ fn say_held(worker: i64, total: usize, held: usize) {
     }
 }
 
-async fn mark_lost(conn: &mut PgConnection, worker: i64) -> Result<(), sqlx::Error> {
-    sqlx::query(
-        "UPDATE millstream.worker SET state = 'lost', ended_at = now() WHERE id = $1 AND state IN ('active', 'paused', 'draining')",
-    )
-    .bind(worker)
-    .execute(conn)
-    .await?;
-    Ok(())
-}
-
 /// What it left, and how many more jobs it left whose rows somebody else's transaction holds.
-async fn free_of(conn: &mut PgConnection, worker: i64) -> Result<(Vec<Left>, usize), sqlx::Error> {
-    let mut left = left_by(&mut *conn, worker).await?;
-    let held = held(conn, left.iter().map(|left| left.job.0)).await?;
+async fn free_of(tx: &mut Tx<'_>, worker: i64) -> Result<(Vec<Left>, usize), Outage> {
+    let mut left = left_by(tx, worker).await?;
+    let held = tx.all(held(left.iter().map(|left| left.job.0))).await?;
     left.retain(|left| !held.contains(&left.job.0));
     Ok((left, held.len()))
 }
 
-async fn left_by(conn: &mut PgConnection, worker: i64) -> Result<Vec<Left>, sqlx::Error> {
-    let rows = sqlx::query(
+async fn left_by(tx: &mut Tx<'_>, worker: i64) -> Result<Vec<Left>, Outage> {
+    let query = sqlx::query(
         "SELECT l.job_id, l.epoch, COALESCE(q.name::text, 'default'), COALESCE(j.crash_count, 0::smallint), l.started
          FROM millstream.lease l LEFT JOIN millstream.job j ON j.id = l.job_id LEFT JOIN millstream.queue q ON q.id = j.queue_id
          WHERE l.worker_id = $1 LIMIT $2",
     )
     .bind(worker)
-    .bind(BATCH)
-    .fetch_all(conn)
-    .await?;
+    .bind(BATCH);
+    let rows = tx.all(query).await?;
     let left = |row: &sqlx::postgres::PgRow| Left {
         job: (row.get(0), row.get(1)),
         queue: row.get(2),

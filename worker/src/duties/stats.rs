@@ -12,10 +12,10 @@ use millstream_common::{
     error::Outage,
     job::Priority,
     metrics::EnqueueSource,
-    pg::within,
+    pg::Lent,
     stream::{GROUP, link::is_outage},
 };
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 
 use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
@@ -43,13 +43,12 @@ impl Duty for Stats {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        let op = "counting";
         let start = Instant::now();
-        let mut lent = shared.pg.hot(op).await?;
-        within(op, refresh(lent.conn())).await?;
-        within(op, export(lent.conn(), shared)).await?;
-        within(op, count_sql_door(lent.conn(), shared)).await?;
-        lent.done();
+        let mut lent = shared.pg.hot("counting").await?;
+        refresh(&mut lent).await?;
+        export(&mut lent, shared).await?;
+        count_sql_door(&mut lent, shared).await?;
+        drop(lent);
         self.took = start.elapsed();
         if !shared.redis.is_down() {
             export_streams(shared).await?;
@@ -58,8 +57,8 @@ impl Duty for Stats {
     }
 }
 
-async fn refresh(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query(
+async fn refresh(lent: &mut Lent) -> Result<(), Outage> {
+    let refresh = sqlx::query(
         "WITH counted AS (
            SELECT queue_id, 'available' AS state, sum(jobs - GREATEST(done, taken))::bigint AS jobs, extract(epoch FROM now() - min(enqueued_at))::float8 AS age
            FROM millstream.parcel GROUP BY queue_id
@@ -76,17 +75,16 @@ async fn refresh(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
          )
          INSERT INTO millstream.queue_stat (queue_id, state, jobs, oldest_age_seconds, at) SELECT queue_id, state, jobs, age, now() FROM everything
          ON CONFLICT (queue_id, state) DO UPDATE SET jobs = EXCLUDED.jobs, oldest_age_seconds = EXCLUDED.oldest_age_seconds, at = EXCLUDED.at",
-    )
-    .execute(conn)
-    .await?;
-    Ok(())
+    );
+    lent.execute(refresh).await.map(drop)
 }
 
-async fn export(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Error> {
+async fn export(lent: &mut Lent, shared: &Shared) -> Result<(), Outage> {
     let gauges = &shared.metrics.gauges;
-    let rows = sqlx::query("SELECT q.name::text, s.state, s.jobs::float8, s.oldest_age_seconds FROM millstream.queue_stat s JOIN millstream.queue q ON q.id = s.queue_id")
-        .fetch_all(&mut *conn)
-        .await?;
+    let query = sqlx::query(
+        "SELECT q.name::text, s.state, s.jobs::float8, s.oldest_age_seconds FROM millstream.queue_stat s JOIN millstream.queue q ON q.id = s.queue_id",
+    );
+    let rows = lent.all(query).await?;
     gauges.queue_jobs.replace(
         rows.iter()
             .map(|r| ([r.get::<String, _>(0), r.get(1)], r.get(2))),
@@ -100,28 +98,28 @@ async fn export(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Er
                 r.get::<Option<f64>, _>(3).unwrap_or(0.0),
             )
         }));
-    let rows = sqlx::query("SELECT CASE WHEN publishing_since IS NULL THEN 'waiting' ELSE 'publishing' END, count(*)::float8 FROM millstream.parcel GROUP BY 1").fetch_all(&mut *conn).await?;
+    let query = sqlx::query(
+        "SELECT CASE WHEN publishing_since IS NULL THEN 'waiting' ELSE 'publishing' END, count(*)::float8 FROM millstream.parcel GROUP BY 1",
+    );
+    let rows = lent.all(query).await?;
     gauges
         .parcels
         .replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
-    let rows = sqlx::query("SELECT state, count(*)::float8 FROM millstream.document GROUP BY 1")
-        .fetch_all(&mut *conn)
-        .await?;
+    let query = sqlx::query("SELECT state, count(*)::float8 FROM millstream.document GROUP BY 1");
+    let rows = lent.all(query).await?;
     gauges
         .documents
         .replace(rows.iter().map(|r| ([r.get::<String, _>(0)], r.get(1))));
-    let live: i64 = sqlx::query_scalar(
+    let query = sqlx::query_scalar(
         "SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused')",
-    )
-    .fetch_one(conn)
-    .await?;
-    gauges.workers_live.set(live);
+    );
+    gauges.workers_live.set(lent.one(query).await?);
     Ok(())
 }
 
 /// Counts what came in by the SQL door, which has no process of its own. A row that is taken away here is counted here and nowhere else.
-async fn count_sql_door(conn: &mut PgConnection, shared: &Shared) -> Result<(), sqlx::Error> {
-    let rows = sqlx::query(
+async fn count_sql_door(lent: &mut Lent, shared: &Shared) -> Result<(), Outage> {
+    let query = sqlx::query(
         "WITH gone AS (
            DELETE FROM millstream.sql_enqueued WHERE ctid = ANY (ARRAY(SELECT ctid FROM millstream.sql_enqueued LIMIT $1))
            RETURNING queue_id, kind_id, jobs
@@ -129,10 +127,8 @@ async fn count_sql_door(conn: &mut PgConnection, shared: &Shared) -> Result<(), 
          SELECT q.name::text, k.name::text, sum(g.jobs)::bigint FROM gone g
          JOIN millstream.queue q ON q.id = g.queue_id JOIN millstream.kind k ON k.id = g.kind_id GROUP BY q.name, k.name",
     )
-    .bind(SQL_CALLS_MAX)
-    .fetch_all(conn)
-    .await?;
-    for row in rows {
+    .bind(SQL_CALLS_MAX);
+    for row in lent.all(query).await? {
         shared
             .metrics
             .job(row.get(0), row.get(1))

@@ -9,10 +9,10 @@ use millstream_common::{
     error::Outage,
     held::held,
     id::JobId,
-    pg::within,
+    pg::Lent,
     rehand::{Reach, Reason, rehand},
 };
-use sqlx::{PgConnection, Row};
+use sqlx::Row;
 
 use super::{Duty, Ran, Scope};
 use crate::shared::Shared;
@@ -36,43 +36,35 @@ impl Duty for Sweep {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        let op = "sweeping";
-        let mut lent = shared.pg.hot(op).await?;
-        within(op, forget_old_workers(lent.conn())).await?;
-        let (last, mut orphans) = within(op, find_orphans(lent.conn(), self.after)).await?;
+        let mut lent = shared.pg.hot("sweeping").await?;
+        forget_old_workers(&mut lent).await?;
+        let (last, mut orphans) = find_orphans(&mut lent, self.after).await?;
         self.after = last;
-        let held = within(op, held(lent.conn(), orphans.iter().map(|(id, _)| *id))).await?;
+        let held = lent.all(held(orphans.iter().map(|(id, _)| *id))).await?;
         orphans.retain(|(id, _)| !held.contains(id));
         if !orphans.is_empty() {
             tracing::warn!(
                 jobs = orphans.len(),
                 "available jobs without a parcel were found and handed out again"
             );
-            within(
-                op,
-                rehand(lent.conn(), &orphans, Reason::Lost, Reach::Unleased, None),
-            )
-            .await?;
+            let rehand = rehand(&orphans, Reason::Lost, Reach::Unleased, None);
+            lent.all(rehand).await?;
         }
-        lent.done();
         Ok(Ran::Done)
     }
 }
 
 /// Workers that ended a day ago are of no interest to anybody.
-async fn forget_old_workers(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query("DELETE FROM millstream.worker w WHERE state IN ('stopped', 'lost') AND ended_at < now() - interval '1 day' AND NOT EXISTS (SELECT 1 FROM millstream.lease l WHERE l.worker_id = w.id)")
-        .execute(conn)
-        .await?;
-    Ok(())
+async fn forget_old_workers(lent: &mut Lent) -> Result<(), Outage> {
+    let delete = sqlx::query(
+        "DELETE FROM millstream.worker w WHERE state IN ('stopped', 'lost') AND ended_at < now() - interval '1 day' AND NOT EXISTS (SELECT 1 FROM millstream.lease l WHERE l.worker_id = w.id)",
+    );
+    lent.execute(delete).await.map(drop)
 }
 
 /// Returns where the next slice begins (from the start again after the last one) and the orphans of this one.
-async fn find_orphans(
-    conn: &mut PgConnection,
-    after: JobId,
-) -> Result<(JobId, Vec<(JobId, i32)>), sqlx::Error> {
-    let rows = sqlx::query(
+async fn find_orphans(lent: &mut Lent, after: JobId) -> Result<(JobId, Vec<(JobId, i32)>), Outage> {
+    let query = sqlx::query(
         "WITH slice AS (SELECT id, epoch, state FROM millstream.job WHERE id > $1 AND id < millstream.uuid_at(now() - $3 * interval '1 second') ORDER BY id LIMIT $2),
          listed AS (SELECT unnest(ids) AS id FROM millstream.parcel WHERE EXISTS (SELECT 1 FROM slice WHERE state = 0))
          SELECT s.id, s.epoch, s.state = 0 AND NOT EXISTS (SELECT 1 FROM listed l WHERE l.id = s.id) AS orphan
@@ -80,9 +72,8 @@ async fn find_orphans(
     )
     .bind(after)
     .bind(SLICE)
-    .bind(SETTLED_AGE_SECONDS)
-    .fetch_all(conn)
-    .await?;
+    .bind(SETTLED_AGE_SECONDS);
+    let rows = lent.all(query).await?;
     let last = rows.last().map(|row| row.get(0)).unwrap_or_default();
     Ok((
         last,

@@ -15,15 +15,15 @@ use std::{
 
 use millstream_common::{
     error::Outage,
-    held::held_now,
+    held::held,
     id::JobId,
     job::Priority,
     limits::TAKEOVER_AFTER,
     metrics::ReclaimReason,
-    pg::within,
+    pg::Tx,
     rehand::{Reach, Reason, rehand},
 };
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::Row;
 
 use super::{
     Duty, Ran, Scope,
@@ -164,13 +164,10 @@ fn owner<'a>(item: &Pending, owners: &'a Owners) -> Option<&'a Owner> {
 }
 
 async fn owners(shared: &Shared) -> Result<Owners, Outage> {
-    let op = "looking at beats";
-    let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query(
         "SELECT b.worker_id, b.beat, w.state = 'stopped', w.state = 'lost' FROM millstream.worker_beat b JOIN millstream.worker w ON w.id = b.worker_id",
     );
-    let rows = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let rows = shared.pg.hot("looking at beats").all(query).await?;
     let owner = |row: &sqlx::postgres::PgRow| {
         (
             row.get(0),
@@ -213,11 +210,9 @@ async fn take_over(
                 entries.push((&a.item.id, jobs));
             }
             // An entry with a job that somebody else's transaction holds stays pending until a later look.
-            let held = held_now(
-                &shared.pg,
-                entries.iter().flat_map(|(_, jobs)| jobs).map(|(id, _)| *id),
-            )
-            .await?;
+            let listed = entries.iter().flat_map(|(_, jobs)| jobs);
+            let held = held(listed.map(|(id, _)| *id));
+            let held = shared.pg.hot("asking for held rows").all(held).await?;
             entries.retain(|(_, jobs)| !jobs.iter().any(|(id, _)| held.contains(id)));
             let mut jobs: Vec<_> = entries
                 .iter()
@@ -244,19 +239,17 @@ async fn hand_out(
     jobs: &[(JobId, i32)],
     of: &Abandoned,
 ) -> Result<bool, Outage> {
-    let op = "taking entries over";
-    let mut lent = shared.pg.hot(op).await?;
-    let mut tx = within(op, lent.conn().begin()).await?;
+    let mut lent = shared.pg.hot("taking entries over").await?;
+    let mut tx = lent.begin().await?;
     let mut dead_worker = None;
     if let (Some(worker), Some(beat)) = (of.owner, of.died_at) {
-        if !within(op, is_still_silent(&mut tx, worker, beat)).await? {
-            within(op, tx.rollback()).await?;
-            lent.done();
+        if !is_still_silent(&mut tx, worker, beat).await? {
+            tx.rollback().await?;
             return Ok(false);
         }
         dead_worker = Some(worker);
     }
-    let open = within(op, available(&mut tx, jobs)).await?;
+    let open = available(&mut tx, jobs).await?;
     // Nobody is buried here: from its first crash on a job has a lease before it starts.
     let (counted, free): (Vec<_>, Vec<_>) = open
         .into_iter()
@@ -267,25 +260,15 @@ async fn hand_out(
     let (counted, free) = (ids(counted), ids(free));
     if let Some(worker) = dead_worker {
         let message = format!("worker {worker} died within 200 ms of taking this job");
-        within(
-            op,
-            note_crash(
-                &mut tx,
-                &[&counted[..], &free[..]].concat(),
-                worker,
-                &message,
-            ),
-        )
-        .await?;
+        let all = [&counted[..], &free[..]].concat();
+        note_crash(&mut tx, &all, worker, &message).await?;
     }
     let mut again = 0;
     for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
-        again += within(op, rehand(&mut tx, &jobs, reason, Reach::Unleased, None))
-            .await?
-            .len();
+        let rehand = rehand(&jobs, reason, Reach::Unleased, None);
+        again += tx.all(rehand).await?.len();
     }
-    within(op, tx.commit()).await?;
-    lent.done();
+    tx.commit().await?;
     shared
         .metrics
         .queue(queue)
@@ -302,15 +285,15 @@ async fn hand_out(
 /// Those that nobody has leased or finished, with their crashes: leased jobs have a worker that answers for them. They are locked, in the order
 /// in which all lock who change several jobs.
 async fn available(
-    conn: &mut PgConnection,
+    tx: &mut Tx<'_>,
     jobs: &[(JobId, i32)],
-) -> Result<Vec<((JobId, i32), i16)>, sqlx::Error> {
+) -> Result<Vec<((JobId, i32), i16)>, Outage> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
     let query = sqlx::query(
         "SELECT j.id, j.epoch, j.crash_count FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 0 ORDER BY j.id FOR NO KEY UPDATE OF j",
     );
-    let rows = query.bind(ids).bind(epochs).fetch_all(conn).await?;
+    let rows = tx.all(query.bind(ids).bind(epochs)).await?;
     Ok(rows
         .iter()
         .map(|row| ((row.get(0), row.get(1)), row.get(2)))

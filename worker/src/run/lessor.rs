@@ -15,7 +15,6 @@ use millstream_common::{
     failpoint::reach,
     id::JobId,
     limits::{LEASE_DELAY, PARCEL_JOBS_MAX},
-    pg::within,
     seldom::Seldom,
 };
 use tokio::sync::mpsc;
@@ -124,12 +123,10 @@ async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<Vec<Arc<Hold>>, Out
 /// Returns the jobs that this worker has a lease for now (true), and those whose rows are held, which nobody waits for (false). Repeating it
 /// after an unknown outcome is safe.
 async fn write(shared: &Shared, due: &[Arc<Hold>]) -> Result<HashMap<JobId, bool>, Outage> {
-    let op = "leasing";
     // The lock order of all who change several jobs.
     let mut jobs: Vec<_> = due.iter().map(|h| (h.id, h.epoch)).collect();
     jobs.sort_unstable();
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.into_iter().unzip();
-    let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query_as(concat!(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)),
          ours AS (SELECT j.id, j.epoch FROM asked a JOIN millstream.job j ON j.id = a.id AND j.epoch = a.epoch AND j.state = 0),
@@ -151,7 +148,6 @@ async fn write(shared: &Shared, due: &[Arc<Hold>]) -> Result<HashMap<JobId, bool
     .bind(epochs)
     .bind(shared.worker_id)
     .bind(LEASE_DELAY.as_millis() as i64);
-    let answers: Vec<(JobId, bool)> = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let answers: Vec<(JobId, bool)> = shared.pg.hot("leasing").all(query).await?;
     Ok(answers.into_iter().collect())
 }

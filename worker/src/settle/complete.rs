@@ -16,9 +16,9 @@ use millstream_common::{
     id::JobId,
     metrics::JobOutcome,
     persist::is_held,
-    pg::within,
+    pg::Lent,
 };
-use sqlx::{Arguments, PgConnection, postgres::PgArguments};
+use sqlx::{Postgres, Row, postgres::PgArguments, query::Query};
 
 use super::{Ended, Patience, conclude, fail, unwritable};
 use crate::{claim::hold::RowState, shared::Shared};
@@ -145,27 +145,15 @@ async fn write(
     columns: &Columns,
     from: RowState,
 ) -> Result<Option<HashSet<JobId>>, Outage> {
-    let op = "settling";
-    let mut lent = shared.pg.hot(op).await?;
-    let written = match from {
-        RowState::Available => {
-            within(op, complete_short(lent.conn(), shared.worker_id, columns)).await
-        }
-        RowState::Running => {
-            within(op, complete_leased(lent.conn(), shared.worker_id, columns)).await
-        }
+    let lent = &mut shared.pg.hot("settling").await?;
+    let count = match from {
+        RowState::Available => complete_short(lent, shared.worker_id, columns).await?,
+        RowState::Running => complete_leased(lent, shared.worker_id, columns).await?,
     };
-    let count = match written {
-        Ok(count) => count,
-        Err(outage) => return Err(lent.after(outage)),
-    };
-    let accepted = if count == columns.ids.len() as u64 {
-        None
-    } else {
-        Some(within(op, read_back(lent.conn(), shared.worker_id, columns)).await?)
-    };
-    lent.done();
-    Ok(accepted)
+    if count == columns.ids.len() as u64 {
+        return Ok(None);
+    }
+    read_back(lent, shared.worker_id, columns).await.map(Some)
 }
 
 /// What a success sets in its row; with the values of the batch or without.
@@ -209,66 +197,55 @@ macro_rules! complete_leased {
     };
 }
 
-async fn complete_short(
-    conn: &mut PgConnection,
-    worker_id: i64,
-    columns: &Columns,
-) -> Result<u64, sqlx::Error> {
-    let done = match &columns.values {
-        None => sqlx::query_with(complete_short!(), columns.arguments(worker_id)?),
-        Some(_) => sqlx::query_with(complete_short!(values), columns.arguments(worker_id)?),
+async fn complete_short(lent: &mut Lent, worker_id: i64, columns: &Columns) -> Result<u64, Outage> {
+    let sql = match &columns.values {
+        None => complete_short!(),
+        Some(_) => complete_short!(values),
     };
-    Ok(done.execute(conn).await?.rows_affected())
+    lent.execute(columns.statement(sql, worker_id)).await
 }
 
 async fn complete_leased(
-    conn: &mut PgConnection,
+    lent: &mut Lent,
     worker_id: i64,
     columns: &Columns,
-) -> Result<u64, sqlx::Error> {
-    let done = match &columns.values {
-        None => sqlx::query_scalar_with(complete_leased!(), columns.arguments(worker_id)?),
-        Some(_) => sqlx::query_scalar_with(complete_leased!(values), columns.arguments(worker_id)?),
+) -> Result<u64, Outage> {
+    let sql = match &columns.values {
+        None => complete_leased!(),
+        Some(_) => complete_leased!(values),
     };
-    let done: i64 = done.fetch_one(conn).await?;
-    Ok(done as u64)
+    let done = lent.one(columns.statement(sql, worker_id)).await?;
+    Ok(done.get::<i64, _>(0) as u64)
 }
 
 impl Columns {
-    /// The parameters of the statements above, in their order.
-    fn arguments(&self, worker_id: i64) -> Result<PgArguments, sqlx::Error> {
-        let mut all = PgArguments::default();
-        let mut add = || {
-            all.add(&self.ids)?;
-            all.add(&self.epochs)?;
-            all.add(&self.started_at)?;
-            all.add(worker_id)?;
-            all.add(self.ids.first())?;
-            all.add(self.ids.last())?;
-            if let Some(values) = &self.values {
-                all.add(&values.results)?;
-                all.add(&values.tokens)?;
-            }
-            Ok(())
-        };
-        add().map_err(sqlx::Error::Encode)?;
-        Ok(all)
+    /// One of the statements above, with its parameters in their order.
+    fn statement(&self, sql: &'static str, worker_id: i64) -> Query<'_, Postgres, PgArguments> {
+        let query = sqlx::query(sql)
+            .bind(&self.ids)
+            .bind(&self.epochs)
+            .bind(&self.started_at)
+            .bind(worker_id)
+            .bind(self.ids.first())
+            .bind(self.ids.last());
+        match &self.values {
+            None => query,
+            Some(values) => query.bind(&values.results).bind(&values.tokens),
+        }
     }
 }
 
 async fn read_back(
-    conn: &mut PgConnection,
+    lent: &mut Lent,
     worker_id: i64,
     columns: &Columns,
-) -> Result<HashSet<JobId>, sqlx::Error> {
-    let rows: Vec<JobId> = sqlx::query_scalar(
+) -> Result<HashSet<JobId>, Outage> {
+    let query = sqlx::query_scalar(
         "SELECT j.id FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
          JOIN millstream.job j ON j.id = u.id AND j.epoch = u.epoch AND j.state = 2 AND j.worker_id = $3",
     )
     .bind(&columns.ids)
     .bind(&columns.epochs)
-    .bind(worker_id)
-    .fetch_all(conn)
-    .await?;
-    Ok(rows.into_iter().collect())
+    .bind(worker_id);
+    Ok(lent.all(query).await?.into_iter().collect())
 }

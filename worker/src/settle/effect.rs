@@ -11,10 +11,10 @@ use millstream_common::{
     id::JobId,
     metrics::JobOutcome,
     persist::is_held,
-    pg::{Pg, within},
+    pg::{Pg, Tx},
     seldom::Seldom,
 };
-use sqlx::{Connection, PgConnection};
+use sqlx::PgConnection;
 
 use super::{
     Ended, Patience, conclude, dead_stream,
@@ -138,16 +138,14 @@ pub(crate) async fn complete(
     completion: &Completion<'_>,
     effect: &mut Option<Effect>,
 ) -> Result<bool, Problem> {
-    let op = "settling with writes";
-    let mut lent = pg.main(op).await?;
-    let mut tx = within(op, lent.conn().begin()).await?;
-    let accepted = within(op, mark_completed(&mut tx, completion)).await?;
+    let mut lent = pg.main("settling with writes").await?;
+    let mut tx = lent.begin().await?;
+    let accepted = mark_completed(&mut tx, completion).await?;
     if accepted && let Some(effect) = effect.take() {
         write(&mut tx, effect).await?;
     }
     // What is checked only now is of the effect as well.
-    within(op, tx.commit()).await.or_else(refused_or_away)?;
-    lent.done();
+    tx.commit().await.or_else(refused_or_away)?;
     Ok(accepted)
 }
 
@@ -175,11 +173,8 @@ fn refused_or_away(outage: Outage) -> Result<(), Problem> {
     }
 }
 
-async fn mark_completed(
-    conn: &mut PgConnection,
-    completion: &Completion<'_>,
-) -> Result<bool, sqlx::Error> {
-    let done: i64 = sqlx::query_scalar(
+async fn mark_completed(tx: &mut Tx<'_>, completion: &Completion<'_>) -> Result<bool, Outage> {
+    let query = sqlx::query_scalar(
         concat!(
             "WITH done AS (
                UPDATE millstream.job j SET state = 2, attempt = j.attempt + 1, worker_id = $4, started_at = $5, finished_at = now(), result = $6, tokens_actual = $7
@@ -197,9 +192,8 @@ async fn mark_completed(
     .bind(completion.worker_id)
     .bind(completion.started_at)
     .bind(&completion.success.result)
-    .bind(completion.success.tokens)
-    .fetch_one(conn)
-    .await?;
+    .bind(completion.success.tokens);
+    let done: i64 = tx.one(query).await?;
     Ok(done == 1)
 }
 
@@ -216,22 +210,15 @@ pub(crate) async fn committed(shared: &Shared, id: JobId, epoch: i32) -> bool {
 }
 
 async fn read_completed(shared: &Shared, id: JobId, epoch: i32) -> Result<bool, Outage> {
-    let op = "reading an unknown outcome";
-    let mut lent = shared.pg.main(op).await?;
     // Locked: a session whose process has died may be about to commit.
     let query = sqlx::query_scalar(
         "SELECT state = 2 AND worker_id = $3 FROM millstream.job WHERE id = $1 AND epoch = $2 FOR NO KEY UPDATE",
-    );
-    let done: Option<Option<bool>> = within(
-        op,
-        query
-            .bind(id)
-            .bind(epoch)
-            .bind(shared.worker_id)
-            .fetch_optional(lent.conn()),
     )
-    .await?;
-    lent.done();
+    .bind(id)
+    .bind(epoch)
+    .bind(shared.worker_id);
+    let loan = shared.pg.main("reading an unknown outcome");
+    let done: Option<Option<bool>> = loan.optional(query).await?;
     Ok(done.flatten().unwrap_or(false))
 }
 

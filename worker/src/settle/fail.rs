@@ -10,9 +10,8 @@ use millstream_common::{
     limits::{ERROR_BYTES_MAX, bounded},
     metrics::JobOutcome,
     persist::is_held,
-    pg::within,
+    pg::Scalar,
 };
-use sqlx::PgConnection;
 
 use super::{
     Ended, Patience, conclude, dead_stream, streak,
@@ -125,15 +124,9 @@ pub(crate) fn plain(text: &str) -> String {
 }
 
 async fn write_once(shared: &Shared, rows: &[Row]) -> Result<HashSet<JobId>, Outage> {
-    let op = "settling failures";
-    let mut lent = shared.pg.hot(op).await?;
-    match within(op, write(lent.conn(), shared.worker_id, rows)).await {
-        Ok(ids) => {
-            lent.done();
-            Ok(ids)
-        }
-        Err(outage) => Err(lent.after(outage)),
-    }
+    let written = write(shared.worker_id, rows);
+    let ids = shared.pg.hot("settling failures").all(written).await?;
+    Ok(ids.into_iter().collect())
 }
 
 /// The verdicts on the failures among these; `None`: Postgres did not tell their histories within a lease.
@@ -196,17 +189,13 @@ impl Row {
     }
 }
 
-/// Returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, in these words. Others
+/// The statement that returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, in these words. Others
 /// write other words there, for a worker that they take for dead.
-async fn write(
-    conn: &mut PgConnection,
-    worker_id: i64,
-    rows: &[Row],
-) -> Result<HashSet<JobId>, sqlx::Error> {
+fn write(worker_id: i64, rows: &[Row]) -> Scalar<'static, JobId> {
     fn column<T>(rows: &[Row], f: impl Fn(&Row) -> T) -> Vec<T> {
         rows.iter().map(f).collect()
     }
-    let ids: Vec<JobId> = sqlx::query_scalar(
+    sqlx::query_scalar(
         concat!(
             "WITH u AS (
                SELECT * FROM unnest($2::uuid[], $3::int[], $4::smallint[], $5::smallint[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
@@ -243,9 +232,6 @@ async fn write(
     .bind(column(rows, |r| r.dead_reason))
     .bind(column(rows, |r| r.message.clone()))
     .bind(column(rows, |r| r.started_at))
-    .fetch_all(conn)
-    .await?;
-    Ok(ids.into_iter().collect())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use millstream_common::{error::in_full, held::held_now, id::JobId, seldom::Seldom};
+use millstream_common::{error::in_full, held::held, id::JobId, seldom::Seldom};
 use tokio::sync::Semaphore;
 
 use super::{Ended, Patience, Sorted, by_themselves, together};
@@ -26,8 +26,10 @@ pub(super) async fn settle(shared: &Arc<Shared>, mut left: Vec<Ended>, alone: &S
             );
             return;
         }
-        match held_now(&shared.pg, left.iter().map(|ended| ended.job.hold.id)).await {
+        let held = held(left.iter().map(|ended| ended.job.hold.id));
+        match shared.pg.hot("asking for held rows").all(held).await {
             Ok(held) => {
+                let held: HashSet<JobId> = held.into_iter().collect();
                 passing = !held.is_empty();
                 left = Box::pin(write_free(shared, left, &held, alone)).await;
             }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use millstream_common::pg::within;
+use millstream_common::error::Outage;
 use tokio_util::sync::CancellationToken;
 
 use crate::shared::Shared;
@@ -66,13 +66,8 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     shared.pulses.end("parcels");
 }
 
-async fn write(
-    shared: &Shared,
-    ids: &[i64],
-    done: &[i16],
-) -> Result<(), millstream_common::error::Outage> {
-    let op = "counting parcels";
-    let mut lent = shared.pg.hot(op).await?;
+async fn write(shared: &Shared, ids: &[i64], done: &[i16]) -> Result<(), Outage> {
+    let mut lent = shared.pg.hot("counting parcels").await?;
     // Most batches complete their parcels in one go: a DELETE and nothing else.
     let delete = sqlx::query_scalar::<_, i64>(
         "DELETE FROM millstream.parcel p USING unnest($1::bigint[], $2::smallint[]) AS u(id, done)
@@ -80,7 +75,7 @@ async fn write(
     )
     .bind(ids)
     .bind(done);
-    let gone = within(op, delete.fetch_all(lent.conn())).await?;
+    let gone = lent.all(delete).await?;
     let (rest, counts): (Vec<i64>, Vec<i16>) = ids
         .iter()
         .zip(done)
@@ -93,8 +88,7 @@ async fn write(
         )
         .bind(&rest)
         .bind(&counts);
-        within(op, update.execute(lent.conn())).await?;
+        lent.execute(update).await?;
     }
-    lent.done();
     Ok(())
 }

@@ -6,8 +6,8 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use millstream_common::{error::Outage, id::JobId, pg::within};
-use sqlx::{PgConnection, Row};
+use millstream_common::{error::Outage, id::JobId};
+use sqlx::Row;
 
 use super::{Ended, Patience, verdict::Streak};
 use crate::{outcome::Failure, shared::Shared};
@@ -41,21 +41,10 @@ fn asked(ended: &Ended) -> Option<Asked> {
     (ended.job.hold.epoch > 0).then_some((ended.job.hold.id, ended.job.attempt, class))
 }
 
-async fn read(shared: &Shared, asked: &[Asked]) -> Result<HashMap<JobId, Streak>, Outage> {
-    let op = "reading error histories";
-    let mut lent = shared.pg.hot(op).await?;
-    let streaks = within(op, trailing(lent.conn(), asked)).await?;
-    lent.done();
-    Ok(streaks)
-}
-
 /// A row that has counted more attempts than the job has now is of a life before a redrive. A clock of Postgres that was set back makes
 /// a streak new, not negative.
-async fn trailing(
-    conn: &mut PgConnection,
-    asked: &[Asked],
-) -> Result<HashMap<JobId, Streak>, sqlx::Error> {
-    let rows = sqlx::query(
+async fn read(shared: &Shared, asked: &[Asked]) -> Result<HashMap<JobId, Streak>, Outage> {
+    let query = sqlx::query(
         "SELECT u.id, GREATEST(extract(epoch FROM now() - same.ats[1]), 0)::float8, cardinality(same.ats)::bigint
          FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS u(id, attempt, class)
          CROSS JOIN LATERAL (SELECT COALESCE(max(o.epoch), -1) AS epoch FROM millstream.job_error o
@@ -66,9 +55,9 @@ async fn trailing(
     )
     .bind(asked.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
     .bind(asked.iter().map(|(_, attempt, _)| *attempt).collect::<Vec<_>>())
-    .bind(asked.iter().map(|(.., class)| *class).collect::<Vec<_>>())
-    .fetch_all(conn)
-    .await?;
+    .bind(asked.iter().map(|(.., class)| *class).collect::<Vec<_>>());
+    let loan = shared.pg.hot("reading error histories");
+    let rows = loan.all(query).await?;
     Ok(rows
         .iter()
         .map(|row| {

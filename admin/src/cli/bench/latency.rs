@@ -10,10 +10,10 @@ use millstream_common::{
     id::JobId,
     job::{NewJob, Priority},
     metrics::EnqueueSource,
-    pg::{Pg, within},
+    pg::Pg,
 };
 use millstream_producer::Producer;
-use sqlx::{Connection, Row as _};
+use sqlx::Row as _;
 use tokio::task::JoinSet;
 
 use super::{
@@ -150,23 +150,19 @@ impl Opened {
 
     async fn in_a_transaction(&self) -> Result<JobId, Failure> {
         let mut lent = self.pg.main(OP).await?;
-        let mut tx = within(OP, lent.conn().begin()).await?;
+        let mut tx = lent.begin().await?;
         let new = urgent();
         let id = new.id;
         self.producer.enqueue_in(&mut tx, vec![new]).await?;
-        within(OP, tx.commit()).await?;
-        lent.done();
+        tx.commit().await?;
         Ok(id)
     }
 
     async fn by_sql(&self) -> Result<JobId, Failure> {
-        let mut lent = self.pg.main(OP).await?;
         let call = sqlx::query_scalar("SELECT millstream.enqueue('noop', $1::jsonb, $2)")
             .bind(PAYLOAD)
             .bind(QUEUE);
-        let id = within(OP, call.fetch_one(lent.conn())).await?;
-        lent.done();
-        Ok(id)
+        Ok(self.pg.main(OP).one(call).await?)
     }
 }
 
@@ -179,14 +175,12 @@ fn urgent() -> NewJob {
 }
 
 async fn waits(site: &Site, answered: &HashMap<JobId, DateTime<Utc>>) -> Result<Vec<f64>, Failure> {
-    let mut lent = site.context().pg().await?.main(OP).await?;
     let ids: Vec<JobId> = answered.keys().copied().collect();
     let query = sqlx::query(
         "SELECT id, started_at FROM millstream.job WHERE id = ANY($1) AND started_at IS NOT NULL",
     )
     .bind(ids);
-    let rows = within(OP, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let rows = site.context().pg().await?.main(OP).all(query).await?;
     let wait = |row: &sqlx::postgres::PgRow| {
         let started: DateTime<Utc> = row.get("started_at");
         // It may start before the answer has come back.

@@ -1,8 +1,6 @@
 //! What a bench that ended early leaves behind: unfinished jobs, workers that nobody has seen the end of, keys. Removed before the next
 //! one begins and when one ends; the queue `bench` and workers that serve nothing else are the bench's own.
 
-use millstream_common::pg::within;
-
 use super::{super::Failure, site::Site};
 
 /// Parcels whose jobs are ended in one statement: at most 50,000 jobs.
@@ -82,14 +80,9 @@ async fn prefixes(site: &Site) -> Result<Vec<String>, Failure> {
         .await?
         > 0
     {
-        let op = "asking which keys a bench had";
-        let mut lent = site.context().pg().await?.main(op).await?;
-        let earlier: Vec<String> = within(
-            op,
-            sqlx::query_scalar("SELECT prefix FROM bench_raw.keys").fetch_all(lent.conn()),
-        )
-        .await?;
-        lent.done();
+        let query = sqlx::query_scalar("SELECT prefix FROM bench_raw.keys");
+        let pg = site.context().pg().await?;
+        let earlier: Vec<String> = pg.main("asking which keys a bench had").all(query).await?;
         prefixes.extend(earlier);
     }
     Ok(prefixes)

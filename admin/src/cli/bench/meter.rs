@@ -5,8 +5,6 @@
 
 use std::{collections::HashMap, fs, time::Instant};
 
-use millstream_common::pg::within;
-
 use super::{
     super::{Context, Failure},
     crew::Crew,
@@ -162,13 +160,10 @@ pub(super) fn peak_mb(pid: u32) -> Option<f64> {
 }
 
 async fn wal_bytes(context: &Context) -> Result<f64, Failure> {
-    let op = "reading the WAL position";
-    let mut lent = context.pg().await?.main(op).await?;
     let query =
         sqlx::query_scalar("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8");
-    let bytes = within(op, query.fetch_one(lent.conn())).await?;
-    lent.done();
-    Ok(bytes)
+    let pg = context.pg().await?;
+    Ok(pg.main("reading the WAL position").one(query).await?)
 }
 
 #[cfg(test)]

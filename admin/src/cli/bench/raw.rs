@@ -11,10 +11,9 @@ use millstream_common::{
     error::Outage,
     id::{JobId, new_job_ids},
     limits::CHUNK_JOBS_MAX,
-    pg::within,
+    pg::Lent,
 };
 use redis::aio::ConnectionLike;
-use sqlx::PgConnection;
 
 use super::{super::Failure, enqueue::PAYLOAD, site::Site};
 
@@ -37,11 +36,9 @@ pub(super) async fn prepare(site: &Site) -> Result<(), Failure> {
     ] {
         site.execute(sql).await?;
     }
-    let mut lent = site.context().pg().await?.main(OP).await?;
     let prefix = sqlx::query("INSERT INTO bench_raw.keys VALUES ($1)")
         .bind(&site.context().config.redis.prefix);
-    within(OP, prefix.execute(lent.conn())).await?;
-    lent.done();
+    site.context().pg().await?.main(OP).execute(prefix).await?;
     Ok(())
 }
 
@@ -118,15 +115,13 @@ async fn produce(site: &Site, jobs: u64) -> Result<(), Failure> {
 
 async fn put(site: &Site, batch: usize) -> Result<Vec<JobId>, Failure> {
     let ids: Vec<JobId> = new_job_ids(batch).collect();
-    let mut lent = site.context().pg().await?.hot(OP).await?;
     let insert = sqlx::query(
         "INSERT INTO bench_raw.job (id, queue_id, kind_id, tenant_id, priority, payload)
          SELECT u.id, 1, 1, 1, 1, u.payload FROM unnest($1::uuid[], $2::text[]) AS u(id, payload)",
     )
     .bind(&ids)
     .bind(vec![PAYLOAD; batch]);
-    within(OP, insert.execute(lent.conn())).await?;
-    lent.done();
+    site.context().pg().await?.hot(OP).execute(insert).await?;
     Ok(ids)
 }
 
@@ -150,7 +145,7 @@ async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> R
             tokio::time::sleep(EMPTY).await;
             continue;
         }
-        let done = settle(lent.conn(), ids).await?;
+        let done = settle(&mut lent, ids).await?;
         let mut pipe = redis::pipe();
         pipe.xack(stream(site), GROUP, &entries)
             .ignore()
@@ -159,7 +154,6 @@ async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> R
         redis.within::<()>(OP, pipe.query_async(&mut conn)).await?;
         left.fetch_sub(done.cast_signed(), Relaxed);
     }
-    lent.done();
     Ok(())
 }
 
@@ -202,7 +196,7 @@ async fn read(
 }
 
 /// The claim's SELECT and the settle's guarded UPDATE.
-async fn settle(conn: &mut PgConnection, mut ids: Vec<JobId>) -> Result<u64, Outage> {
+async fn settle(lent: &mut Lent, mut ids: Vec<JobId>) -> Result<u64, Outage> {
     ids.sort_unstable();
     let (first, last) = (ids.first().copied(), ids.last().copied());
     let select = sqlx::query(
@@ -212,7 +206,7 @@ async fn settle(conn: &mut PgConnection, mut ids: Vec<JobId>) -> Result<u64, Out
     .bind(&ids)
     .bind(first)
     .bind(last);
-    let rows = within(OP, select.fetch_all(&mut *conn)).await?;
+    let rows = lent.all(select).await?;
     let now = millstream_common::clock::now();
     let update = sqlx::query(
         "UPDATE bench_raw.job j SET state = 2, attempt = j.attempt + 1, worker_id = 1, finished_at = now(),
@@ -226,7 +220,5 @@ async fn settle(conn: &mut PgConnection, mut ids: Vec<JobId>) -> Result<u64, Out
     .bind(first)
     .bind(last);
     drop(rows);
-    Ok(within(OP, update.execute(&mut *conn))
-        .await?
-        .rows_affected())
+    lent.execute(update).await
 }

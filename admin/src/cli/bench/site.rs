@@ -2,10 +2,7 @@
 
 use std::path::PathBuf;
 
-use millstream_common::{
-    config::Secret,
-    pg::{migrate_up, within},
-};
+use millstream_common::{config::Secret, pg::migrate_up};
 use millstream_local::{Durability, GivenUrls, LocalServices, Options, Pids, ServerEnv};
 use tempfile::TempDir;
 
@@ -84,19 +81,17 @@ impl Site {
 
     /// One number.
     pub(super) async fn number(&self, sql: &'static str) -> Result<i64, Failure> {
-        let op = "looking at the bench";
-        let mut lent = self.context.pg().await?.main(op).await?;
-        let number = within(op, sqlx::query_scalar(sql).fetch_one(lent.conn())).await?;
-        lent.done();
-        Ok(number)
+        let query = sqlx::query_scalar(sql);
+        let pg = self.context.pg().await?;
+        Ok(pg.main("looking at the bench").one(query).await?)
     }
 
     /// A statement without an answer.
     pub(super) async fn execute(&self, sql: &'static str) -> Result<(), Failure> {
-        let op = "preparing the bench";
-        let mut lent = self.context.pg().await?.main(op).await?;
-        within(op, sqlx::query(sql).execute(lent.conn())).await?;
-        lent.done();
+        let pg = self.context.pg().await?;
+        pg.main("preparing the bench")
+            .execute(sqlx::query(sql))
+            .await?;
         Ok(())
     }
 

@@ -1,6 +1,5 @@
 //! Which statements the work of Postgres consists of, by `pg_stat_statements`: none that is not in the list may grow with the jobs.
 
-use millstream_common::pg::within;
 use serde::Serialize;
 use sqlx::Row as _;
 
@@ -59,13 +58,11 @@ pub(super) async fn looked_at(site: &Site, name: &'static str, jobs: u64) -> Res
         ));
     }
     let mut row = drain::while_producing(site, name, jobs).await?;
-    let mut lent = site.context().pg().await?.main(op).await?;
     let query = sqlx::query(
         r"SELECT regexp_replace(query, '\s+', ' ', 'g') AS query, calls, total_exec_time * 1000 AS us FROM pg_stat_statements
           WHERE dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND query !~ 'bench_raw|pg_stat|^CHECKPOINT|pg_current_wal' ORDER BY us DESC",
     );
-    let found = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let found = site.context().pg().await?.main(op).all(query).await?;
     let found = found.iter().map(|row| {
         (
             row.get::<String, _>("query"),

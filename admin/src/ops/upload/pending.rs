@@ -9,7 +9,7 @@ use std::{future::Future, time::Duration};
 
 use millstream_common::{
     error::{Outage, in_full},
-    pg::{Pg, within},
+    pg::Pg,
 };
 use millstream_outbound::objects::Objects;
 use tokio_util::sync::CancellationToken;
@@ -29,14 +29,10 @@ pub(super) async fn begin(
     id: Uuid,
     folder: &str,
 ) -> Result<(), Outage> {
-    let op = "beginning an upload";
-    pg.repeat(op, async |mut lent| {
-        let insert = sqlx::query("INSERT INTO millstream.upload (id, store, folder) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING");
-        within(op, insert.bind(id).bind(objects.place()).bind(folder).execute(lent.conn())).await?;
-        lent.done();
-        Ok(())
-    })
-    .await
+    let insert = sqlx::query("INSERT INTO millstream.upload (id, store, folder) VALUES ($1, $2, $3) ON CONFLICT (id) DO NOTHING")
+        .bind(id).bind(objects.place()).bind(folder);
+    pg.repeat("beginning an upload").execute(insert).await?;
+    Ok(())
 }
 
 /// Does the work of an upload, and says meanwhile that it goes on.
@@ -49,7 +45,7 @@ pub(super) async fn while_touching<T>(pg: &Pg, id: Uuid, work: impl Future<Outpu
             done = &mut work => return done,
             _ = turns.tick() => {
                 let update = sqlx::query("UPDATE millstream.upload SET seen_at = now() WHERE id = $1 AND NOT abandoned").bind(id);
-                if let Err(outage) = run(pg, "touching an upload", update).await {
+                if let Err(outage) = pg.main("touching an upload").execute(update).await {
                     tracing::debug!(error = in_full(&outage), "an upload could not say that it goes on; it says so again");
                 }
             }
@@ -64,7 +60,7 @@ pub(super) async fn discard(pg: &Pg, objects: &Objects, id: Uuid, folder: &str) 
         return;
     }
     let delete = sqlx::query("DELETE FROM millstream.upload WHERE id = $1").bind(id);
-    if let Err(outage) = run(pg, "ending an upload", delete).await {
+    if let Err(outage) = pg.main("ending an upload").execute(delete).await {
         tracing::debug!(
             error = in_full(&outage),
             "the row of a failed upload stays; it is swept after an hour"
@@ -97,36 +93,20 @@ pub async fn keep_swept(pg: Pg, objects: Objects, stop: CancellationToken) {
 
 /// Removes what uploads left that nobody has touched for an hour; how many.
 pub async fn sweep(pg: &Pg, objects: &Objects) -> Result<usize, Outage> {
-    let op = "looking for interrupted uploads";
-    let mut lent = pg.main(op).await?;
     // Marked and dated now: another process passes it over, and a removal that fails comes up again after an hour.
     let query = sqlx::query_as(
         "UPDATE millstream.upload SET abandoned = true, seen_at = now() WHERE id IN (
            SELECT id FROM millstream.upload WHERE store = $1 AND seen_at < now() - interval '1 hour' ORDER BY seen_at LIMIT $2 FOR UPDATE SKIP LOCKED)
          RETURNING id, folder",
-    );
-    let given_up: Vec<(Uuid, String)> = within(
-        op,
-        query
-            .bind(objects.place())
-            .bind(SWEPT_MAX)
-            .fetch_all(lent.conn()),
     )
-    .await?;
-    lent.done();
+    .bind(objects.place())
+    .bind(SWEPT_MAX);
+    let given_up: Vec<(Uuid, String)> = pg
+        .main("looking for interrupted uploads")
+        .all(query)
+        .await?;
     for (id, folder) in &given_up {
         discard(pg, objects, *id, folder).await;
     }
     Ok(given_up.len())
-}
-
-async fn run(
-    pg: &Pg,
-    op: &'static str,
-    query: sqlx::query::Query<'_, sqlx::Postgres, sqlx::postgres::PgArguments>,
-) -> Result<(), Outage> {
-    let mut lent = pg.main(op).await?;
-    within(op, query.execute(lent.conn())).await?;
-    lent.done();
-    Ok(())
 }

@@ -1,11 +1,8 @@
 //! What handlers read.
 
-use millstream_common::{
-    error::Outage,
-    pg::{GuardedPool, within},
-};
+use millstream_common::{error::Outage, pg::GuardedPool};
 use serde::Deserialize;
-use sqlx::{FromRow, Postgres, postgres::PgRow, query::QueryAs};
+use sqlx::FromRow;
 use uuid::Uuid;
 
 use super::super::{
@@ -41,13 +38,9 @@ pub(in super::super) async fn original(
     pg: &GuardedPool,
     document_id: Uuid,
 ) -> Result<Option<Original>, Outage> {
-    one(
-        pg,
-        "reading a document",
-        sqlx::query_as("SELECT object_key FROM millstream.document WHERE id = $1")
-            .bind(document_id),
-    )
-    .await
+    let query = sqlx::query_as("SELECT object_key FROM millstream.document WHERE id = $1");
+    let loan = pg.connection("reading a document");
+    loan.optional(query.bind(document_id)).await
 }
 
 /// Where an image is in the object store; `None`: it was deleted.
@@ -55,16 +48,15 @@ pub(in super::super) async fn image_key(
     pg: &GuardedPool,
     at: &OfImage,
 ) -> Result<Option<String>, Outage> {
-    let query = sqlx::query_as(
+    let query = sqlx::query_scalar(
         "SELECT object_key FROM millstream.image WHERE document_id = $1 AND page = $2 AND position = $3",
-    );
-    let row: Option<(String,)> = one(
-        pg,
-        "reading an image's key",
-        query.bind(at.document_id).bind(at.page).bind(at.position),
     )
-    .await?;
-    Ok(row.map(|(key,)| key))
+    .bind(at.document_id)
+    .bind(at.page)
+    .bind(at.position);
+    pg.connection("reading an image's key")
+        .optional(query)
+        .await
 }
 
 /// All pages in order.
@@ -75,7 +67,10 @@ pub(in super::super) async fn page_texts(
     let query = sqlx::query_as(
         "SELECT page, text FROM millstream.page WHERE document_id = $1 ORDER BY page",
     );
-    let rows: Vec<(i32, String)> = all(pg, "reading pages", query.bind(document_id)).await?;
+    let rows: Vec<(i32, String)> = pg
+        .connection("reading pages")
+        .all(query.bind(document_id))
+        .await?;
     Ok(rows
         .into_iter()
         .map(|(page, text)| PageText {
@@ -90,11 +85,12 @@ pub(in super::super) async fn doubted(
     pg: &GuardedPool,
     document_id: Uuid,
 ) -> Result<Vec<u32>, Outage> {
-    let query = sqlx::query_as(
+    let query = sqlx::query_scalar(
         "SELECT page FROM millstream.page WHERE document_id = $1 AND source = 'none' AND text <> '' ORDER BY page",
     );
-    let rows: Vec<(i32,)> = all(pg, "reading the pages in doubt", query.bind(document_id)).await?;
-    Ok(rows.into_iter().map(|(page,)| page as u32).collect())
+    let loan = pg.connection("reading the pages in doubt");
+    let pages: Vec<i32> = loan.all(query.bind(document_id)).await?;
+    Ok(pages.into_iter().map(|page| page as u32).collect())
 }
 
 /// All images with text, in the order of their places.
@@ -106,7 +102,8 @@ pub(in super::super) async fn image_texts(
         "SELECT page, position, ocr_text AS text, ocr_confidence AS confidence FROM millstream.image
          WHERE document_id = $1 AND ocr_text <> '' ORDER BY page, position",
     );
-    all(pg, "reading the text of images", query.bind(document_id)).await
+    let loan = pg.connection("reading the text of images");
+    loan.all(query.bind(document_id)).await
 }
 
 /// One chunk; `None`: it was deleted.
@@ -117,12 +114,8 @@ pub(in super::super) async fn chunk(
     let query = sqlx::query_as(
         "SELECT text, sha256 FROM millstream.chunk WHERE document_id = $1 AND ordinal = $2",
     );
-    one(
-        pg,
-        "reading a chunk",
-        query.bind(at.document_id).bind(at.ordinal),
-    )
-    .await
+    let query = query.bind(at.document_id).bind(at.ordinal);
+    pg.connection("reading a chunk").optional(query).await
 }
 
 /// The form in which product analyses are stored, whoever made them.
@@ -141,8 +134,8 @@ pub(in super::super) async fn found_products(
          JOIN millstream.chunk c ON c.document_id = a.document_id AND c.ordinal = a.ordinal
          WHERE a.document_id = $1 AND a.analysis = 'products' AND a.result -> 'products' <> '[]' ORDER BY a.ordinal",
     );
-    let rows: Vec<(i32, i32, i32, String)> =
-        all(pg, "reading product lines", query.bind(document_id)).await?;
+    let loan = pg.connection("reading product lines");
+    let rows: Vec<(i32, i32, i32, String)> = loan.all(query.bind(document_id)).await?;
     let found = rows.into_iter().flat_map(|(ordinal, first, last, result)| {
         let lines = serde_json::from_str::<Lines>(&result)
             .map_or_else(|_| Vec::new(), |lines| lines.products);
@@ -154,28 +147,4 @@ pub(in super::super) async fn found_products(
         })
     });
     Ok(found.collect())
-}
-
-type Query<'q, T> = QueryAs<'q, Postgres, T, sqlx::postgres::PgArguments>;
-
-async fn one<'q, T: Send + Unpin + for<'r> FromRow<'r, PgRow>>(
-    pg: &GuardedPool,
-    op: &'static str,
-    query: Query<'q, T>,
-) -> Result<Option<T>, Outage> {
-    let mut lent = pg.connection(op).await?;
-    let row = within(op, query.fetch_optional(lent.conn())).await?;
-    lent.done();
-    Ok(row)
-}
-
-async fn all<'q, T: Send + Unpin + for<'r> FromRow<'r, PgRow>>(
-    pg: &GuardedPool,
-    op: &'static str,
-    query: Query<'q, T>,
-) -> Result<Vec<T>, Outage> {
-    let mut lent = pg.connection(op).await?;
-    let rows = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
-    Ok(rows)
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use chrono::NaiveDate;
-use millstream_common::{error::Outage, id::JobId, pg::within};
+use millstream_common::{error::Outage, id::JobId};
 use sqlx::Row;
 
 use super::rules::{Expired, Rules};
@@ -42,16 +42,8 @@ impl Looking {
         day: NaiveDate,
         rules: &Rules,
     ) -> Result<Self, Outage> {
-        let op = "sealing a day of jobs";
-        let mut lent = shared.pg.hot(op).await?;
-        within(
-            op,
-            sqlx::query("SELECT millstream.seal_day($1)")
-                .bind(day)
-                .execute(lent.conn()),
-        )
-        .await?;
-        lent.done();
+        let seal = sqlx::query("SELECT millstream.seal_day($1)").bind(day);
+        shared.pg.hot("sealing a day of jobs").execute(seal).await?;
         Ok(Self {
             day,
             print: rules.print().to_owned(),
@@ -80,22 +72,17 @@ impl Looking {
                 return Ok(Retired::NotYet);
             }
         }
-        let op = "dropping a day of jobs";
-        let mut lent = shared.pg.hot(op).await?;
         let query = sqlx::query_scalar("SELECT millstream.drop_day($1, $2, $3)")
             .bind(self.day)
             .bind(&self.stay)
             .bind(&self.print);
-        let moved: Option<i64> = within(op, query.fetch_one(lent.conn())).await?;
-        lent.done();
+        let moved: Option<i64> = shared.pg.hot("dropping a day of jobs").one(query).await?;
         Ok(moved.map_or(Retired::Otherwise, |moved| Retired::Dropped { moved }))
     }
 
     /// Looks at the next slice; false if there is none. Finished jobs never come to life again and no job comes in any more, so what is
     /// found here is all that must stay.
     async fn look(&mut self, shared: &Shared, expired: &Expired) -> Result<bool, Outage> {
-        let op = "looking through a day of jobs";
-        let mut lent = shared.pg.hot(op).await?;
         let query = sqlx::query(
             "WITH slice AS (SELECT id, state, tenant_id FROM millstream.job
                WHERE id > $1 AND id >= millstream.uuid_at($2::date::timestamp AT TIME ZONE 'UTC')
@@ -111,8 +98,11 @@ impl Looking {
         .bind(&expired.longer)
         .bind(&expired.own)
         .bind(STAY_MAX as i64 + 1);
-        let row = within(op, query.fetch_one(lent.conn())).await?;
-        lent.done();
+        let row = shared
+            .pg
+            .hot("looking through a day of jobs")
+            .one(query)
+            .await?;
         let Some(last) = row.get::<Option<JobId>, _>("last") else {
             return Ok(false);
         };
@@ -124,23 +114,11 @@ impl Looking {
 
 /// It stays: jobs with ids of that day are taken again.
 async fn unseal(shared: &Shared, day: NaiveDate) -> Result<(), Outage> {
-    let op = "unsealing a day of jobs";
-    let mut lent = shared.pg.hot(op).await?;
-    within(
-        op,
-        sqlx::query("SELECT millstream.unseal_day($1)")
-            .bind(day)
-            .execute(lent.conn()),
-    )
-    .await?;
+    let mut lent = shared.pg.hot("unsealing a day of jobs").await?;
+    let unseal = sqlx::query("SELECT millstream.unseal_day($1)").bind(day);
+    lent.execute(unseal).await?;
     // What ends in it later is swept then.
-    within(
-        op,
-        sqlx::query("DELETE FROM millstream.swept WHERE day = $1")
-            .bind(day)
-            .execute(lent.conn()),
-    )
-    .await?;
-    lent.done();
+    let forget = sqlx::query("DELETE FROM millstream.swept WHERE day = $1").bind(day);
+    lent.execute(forget).await?;
     Ok(())
 }

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use chrono::NaiveDate;
-use millstream_common::{error::Outage, pg::within};
+use millstream_common::error::Outage;
 
 use crate::shared::Shared;
 
@@ -20,36 +20,25 @@ macro_rules! of_the_day {
 
 /// What hung on jobs of dropped days. False: the time is up.
 pub(super) async fn dropped_days(shared: &Shared, end: Instant) -> Result<bool, Outage> {
-    let op = "listing dropped days";
-    let mut lent = shared.pg.hot(op).await?;
     let query =
         sqlx::query_scalar("SELECT day FROM millstream.swept WHERE keep_days = 0 ORDER BY day");
-    let days: Vec<NaiveDate> = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
+    let days: Vec<NaiveDate> = shared.pg.hot("listing dropped days").all(query).await?;
     for day in days {
         while step(shared, day).await? > 0 {
             if Instant::now() > end {
                 return Ok(false);
             }
         }
-        let op = "closing a dropped day";
-        let mut lent = shared.pg.hot(op).await?;
-        within(
-            op,
-            sqlx::query("DELETE FROM millstream.swept WHERE day = $1 AND keep_days = 0")
-                .bind(day)
-                .execute(lent.conn()),
-        )
-        .await?;
-        lent.done();
+        let close = sqlx::query("DELETE FROM millstream.swept WHERE day = $1 AND keep_days = 0");
+        let loan = shared.pg.hot("closing a dropped day");
+        loan.execute(close.bind(day)).await?;
     }
     Ok(true)
 }
 
 /// Returns how many rows went.
 async fn step(shared: &Shared, day: NaiveDate) -> Result<u64, Outage> {
-    let op = "forgetting what hangs on old jobs";
-    let mut lent = shared.pg.hot(op).await?;
+    let mut lent = shared.pg.hot("forgetting what hangs on old jobs").await?;
     let mut gone = 0;
     for statement in [
         concat!(
@@ -68,16 +57,8 @@ async fn step(shared: &Shared, day: NaiveDate) -> Result<u64, Outage> {
             ")"
         ),
     ] {
-        gone += within(
-            op,
-            sqlx::query(statement)
-                .bind(day)
-                .bind(STEP)
-                .execute(lent.conn()),
-        )
-        .await?
-        .rows_affected();
+        let delete = sqlx::query(statement).bind(day).bind(STEP);
+        gone += lent.execute(delete).await?;
     }
-    lent.done();
     Ok(gone)
 }

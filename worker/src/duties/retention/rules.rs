@@ -1,7 +1,7 @@
 //! How long jobs are kept: by the configuration, or by their tenant's own rule. Counted from the end of the day on which they were enqueued.
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
-use millstream_common::{error::Outage, pg::within};
+use millstream_common::error::Outage;
 
 use crate::shared::Shared;
 
@@ -30,17 +30,14 @@ pub(super) struct Expired {
 
 impl Rules {
     pub(super) async fn read(shared: &Shared) -> Result<Self, Outage> {
-        let op = "reading the rules of retention";
-        let mut lent = shared.pg.hot(op).await?;
         // One statement: the print is that of these very rules.
         let query = sqlx::query_as::<_, (NaiveDate, DateTime<Utc>, String, Vec<i32>, Vec<i32>)>(
             "SELECT (now() AT TIME ZONE 'UTC')::date, now(), millstream.rules(),
                ARRAY(SELECT id FROM millstream.tenant WHERE keep_days IS NOT NULL ORDER BY id),
                ARRAY(SELECT keep_days FROM millstream.tenant WHERE keep_days IS NOT NULL ORDER BY id)",
         );
-        let (today, read_at, print, tenants, days) =
-            within(op, query.fetch_one(lent.conn())).await?;
-        lent.done();
+        let loan = shared.pg.hot("reading the rules of retention");
+        let (today, read_at, print, tenants, days) = loan.one(query).await?;
         let own = tenants
             .into_iter()
             .zip(days.into_iter().map(i32::unsigned_abs))
@@ -112,14 +109,10 @@ impl Rules {
 
 /// Days with a partition of their own, up to that one, oldest first.
 pub(super) async fn days_until(shared: &Shared, last: NaiveDate) -> Result<Vec<NaiveDate>, Outage> {
-    let op = "listing the days of jobs";
-    let mut lent = shared.pg.hot(op).await?;
     let query =
         sqlx::query_scalar("SELECT day FROM millstream.days() WHERE day <= $1 ORDER BY day")
             .bind(last);
-    let days = within(op, query.fetch_all(lent.conn())).await?;
-    lent.done();
-    Ok(days)
+    shared.pg.hot("listing the days of jobs").all(query).await
 }
 
 #[cfg(test)]

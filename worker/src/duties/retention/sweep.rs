@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use chrono::NaiveDate;
-use millstream_common::{error::Outage, id::JobId, pg::within};
+use millstream_common::{error::Outage, id::JobId};
 use sqlx::Row;
 
 use super::rules::{Rules, days_until};
@@ -50,8 +50,6 @@ async fn is_swept(
     day: NaiveDate,
     keep_days: u32,
 ) -> Result<bool, Outage> {
-    let op = "looking whether a day was swept";
-    let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM millstream.swept s WHERE s.day = $1 AND s.keep_days = $2
            AND NOT EXISTS (SELECT 1 FROM millstream.tenant t WHERE COALESCE(t.keep_days, $3) = $2 AND t.keep_days_set_at >= s.at))",
@@ -59,9 +57,8 @@ async fn is_swept(
     .bind(day)
     .bind(keep_days.cast_signed())
     .bind(rules.keep_days().map(u32::cast_signed));
-    let swept = within(op, query.fetch_one(lent.conn())).await?;
-    lent.done();
-    Ok(swept)
+    let loan = shared.pg.hot("looking whether a day was swept");
+    loan.one(query).await
 }
 
 /// As of the rules by which it was: one that is set meanwhile is another one.
@@ -71,17 +68,14 @@ async fn mark(
     day: NaiveDate,
     keep_days: u32,
 ) -> Result<(), Outage> {
-    let op = "noting that a day was swept";
-    let mut lent = shared.pg.hot(op).await?;
     let query = sqlx::query(
         "INSERT INTO millstream.swept (day, keep_days, at) VALUES ($1, $2, $3) ON CONFLICT (day, keep_days) DO UPDATE SET at = excluded.at",
     )
     .bind(day)
     .bind(keep_days.cast_signed())
     .bind(rules.read_at());
-    within(op, query.execute(lent.conn())).await?;
-    lent.done();
-    Ok(())
+    let loan = shared.pg.hot("noting that a day was swept");
+    loan.execute(query).await.map(drop)
 }
 
 /// Deletes what has expired of a day. False: the time is up; begun again, it finds less.
@@ -91,11 +85,9 @@ async fn sweep(
     day: NaiveDate,
     end: Instant,
 ) -> Result<bool, Outage> {
-    let op = "deleting old jobs";
     let expired = rules.on(day);
     let (mut after, mut deleted) = (JobId::nil(), 0);
     loop {
-        let mut lent = shared.pg.hot(op).await?;
         let query = sqlx::query(concat!(
             "WITH slice AS (SELECT id FROM millstream.job
                WHERE id > $1 AND id >= millstream.uuid_at($2::date::timestamp AT TIME ZONE 'UTC')
@@ -113,8 +105,7 @@ async fn sweep(
         .bind(&expired.longer)
         .bind(&expired.own)
         .bind(rules.print());
-        let row = within(op, query.fetch_one(lent.conn())).await?;
-        lent.done();
+        let row = shared.pg.hot("deleting old jobs").one(query).await?;
         deleted += row.get::<i64, _>("gone");
         let Some(last) = row.get::<Option<JobId>, _>("last") else {
             break;
@@ -136,9 +127,7 @@ pub(super) async fn default_partition(
     rules: &Rules,
     end: Instant,
 ) -> Result<bool, Outage> {
-    let op = "deleting old jobs of the default partition";
     loop {
-        let mut lent = shared.pg.hot(op).await?;
         let query = sqlx::query_scalar(concat!(
             "WITH old AS (SELECT j.id FROM millstream.job_default j JOIN millstream.tenant t ON t.id = j.tenant_id
                WHERE j.state IN (2, 7) AND j.finished_at < now() - COALESCE(t.keep_days, $1) * interval '1 day' LIMIT $2)
@@ -148,8 +137,8 @@ pub(super) async fn default_partition(
         ))
         .bind(rules.keep_days().map(u32::cast_signed))
         .bind(SLICE);
-        let gone: i64 = within(op, query.fetch_one(lent.conn())).await?;
-        lent.done();
+        let loan = shared.pg.hot("deleting old jobs of the default partition");
+        let gone: i64 = loan.one(query).await?;
         if gone < SLICE {
             return Ok(true);
         }

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 use millstream_common::{
     error::{Outage, in_full},
     limits::CHILD_DEATHS_MAX,
-    pg::within,
 };
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -96,17 +95,14 @@ async fn rights(shared: &Shared, job: &Claimed) -> Option<Rights> {
 
 /// From here on the death of this worker counts for the job. False: the lease is not ours any more.
 async fn mark(shared: &Shared, hold: &Hold) -> Result<bool, Outage> {
-    let op = "starting an isolated job";
-    let mut lent = shared.pg.main(op).await?;
     let update = sqlx::query(
         "UPDATE millstream.lease SET started = true WHERE job_id = $1 AND epoch = $2 AND worker_id = $3",
     )
     .bind(hold.id)
     .bind(hold.epoch)
     .bind(shared.worker_id);
-    let marked = within(op, update.execute(lent.conn())).await?;
-    lent.done();
-    Ok(marked.rows_affected() == 1)
+    let loan = shared.pg.main("starting an isolated job");
+    Ok(loan.execute(update).await? == 1)
 }
 
 /// Runs the job in a child, and in fresh ones while they die, until it has ended or has killed too many.

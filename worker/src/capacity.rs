@@ -18,6 +18,16 @@ use crate::registry::SLOT_WEIGHT;
 /// are more than there are slots, so no slot waits for it.
 const REFILL_MIN: usize = IN_FLIGHT_JOBS_MAX / 8;
 
+/// As many slots as are configured; 0: as many as suit this machine.
+pub(crate) fn slots(configured: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    if configured == 0 {
+        (4 * cores).max(8)
+    } else {
+        configured
+    }
+}
+
 /// Slots and budget of one worker process.
 pub(crate) struct Capacity {
     slots: usize,

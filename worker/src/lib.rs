@@ -11,21 +11,21 @@ mod claim;
 mod run;
 mod settle;
 
+mod api;
+mod job;
+
 mod capacity;
-mod context;
 mod duties;
-mod handler;
 mod health;
 mod heartbeat;
-mod held;
 #[cfg(feature = "main")]
 pub mod listen;
 mod memory;
-mod outcome;
 mod pauses;
 #[cfg(feature = "main")]
 pub mod program;
 mod pulse;
+mod queues;
 mod registry;
 mod report;
 mod shared;
@@ -49,10 +49,8 @@ pub use sqlx;
 pub use self::program::{Program, worker_main, worker_main_with};
 
 pub use self::{
-    context::Context,
-    handler::Handler,
+    api::{Context, Effect, Failure, Handler, Outcome, Success},
     health::{Health, Readiness},
-    outcome::{Effect, Failure, Outcome, Success},
     run::child::inside::ChildProcess,
     worker::{Parts, Worker},
 };

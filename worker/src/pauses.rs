@@ -12,7 +12,7 @@ use millstream_common::{
 };
 use tokio::sync::watch;
 
-use crate::claim::ClaimedJob;
+use crate::job::ClaimedJob;
 
 /// How old the word by which a job starts may be. With the step from here to the handler that is less than the two seconds that a pause
 /// may take.

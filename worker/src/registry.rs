@@ -11,7 +11,7 @@ use std::{
 
 use millstream_common::limits::{CHUNK_JOBS_MAX, CHUNK_WORK};
 
-use crate::handler::Handler;
+use crate::api::Handler;
 
 /// Weight of the newest run in the moving mean: the last few dozen runs decide.
 const NEWEST_SHARE: f64 = 0.05;

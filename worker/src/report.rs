@@ -4,111 +4,32 @@
 //! the try in which it was said.
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
 };
 
-use chrono::{DateTime, Utc};
 use millstream_common::{
-    clock,
     error::{Outage, in_full},
     id::JobId,
-    limits::{LOG_LINE_BYTES_MAX, NOTE_BYTES_MAX},
+    limits::NOTE_BYTES_MAX,
     redact::stored,
     seldom::Seldom,
 };
 use sqlx::{Postgres, postgres::PgArguments, query::Query};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{claim::Claimed, context::Context, settle::fail::plain, shared::Shared};
+use crate::{
+    api::{BATCH_MAX, LINES_MAX, Line, Reports},
+    settle::fail::plain,
+    shared::Shared,
+};
 
 /// How often reports are written.
 const EVERY: Duration = Duration::from_millis(500);
-/// Log lines kept while Postgres is slow; more are dropped, the job is worth more than its chatter.
-const LINES_MAX: usize = 10_000;
-/// Log lines written in one statement.
-const BATCH_MAX: usize = 500;
 /// `/livez` fails when the loop has not turned for this long.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 static DROPPED_LINES: Seldom = Seldom::new();
-
-/// One log line of a job.
-pub(crate) struct Line {
-    pub(crate) job: JobId,
-    epoch: i32,
-    attempt: i16,
-    pub(crate) at: DateTime<Utc>,
-    pub(crate) text: String,
-}
-
-/// The front that handlers write to.
-#[derive(Clone)]
-pub(crate) struct Reporter {
-    lines: mpsc::Sender<Line>,
-    dropped: Arc<AtomicU64>,
-}
-
-/// The end that the loop reads.
-pub(crate) struct Reports {
-    lines: mpsc::Receiver<Line>,
-    dropped: Arc<AtomicU64>,
-}
-
-impl Reporter {
-    pub(crate) fn new() -> (Self, Reports) {
-        let (sender, lines) = mpsc::channel(LINES_MAX);
-        let dropped = Arc::new(AtomicU64::new(0));
-        (
-            Self {
-                lines: sender,
-                dropped: dropped.clone(),
-            },
-            Reports { lines, dropped },
-        )
-    }
-
-    pub(crate) fn log(&self, context: &Context, text: String) {
-        self.send(Line {
-            job: context.job_id,
-            epoch: context.epoch,
-            attempt: context.attempt,
-            at: clock::now(),
-            text,
-        });
-    }
-
-    /// What was said of a job elsewhere.
-    pub(crate) fn relay(&self, job: &Claimed, at: DateTime<Utc>, text: &str) {
-        self.send(Line {
-            job: job.hold.id,
-            epoch: job.hold.epoch,
-            attempt: job.attempt + 1,
-            at,
-            text: stored(text, LOG_LINE_BYTES_MAX),
-        });
-    }
-
-    fn send(&self, line: Line) {
-        if self.lines.try_send(line).is_err() {
-            self.dropped.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-#[cfg(feature = "testing")]
-impl Reports {
-    /// The lines so far.
-    pub(crate) fn texts(&mut self) -> Vec<String> {
-        std::iter::from_fn(|| self.lines.try_recv().ok())
-            .map(|line| line.text)
-            .collect()
-    }
-}
 
 /// Writes reports until `stop` fires, then what is left.
 pub(crate) async fn run(shared: Arc<Shared>, mut reports: Reports, stop: CancellationToken) {
@@ -146,17 +67,6 @@ impl Reports {
                 "log lines of jobs were lost: they came faster than Postgres took them"
             );
         }
-    }
-
-    /// What has come since, up to a statement's worth.
-    pub(crate) fn batch(&mut self) -> Vec<Line> {
-        let mut batch = Vec::new();
-        while batch.len() < BATCH_MAX
-            && let Ok(line) = self.lines.try_recv()
-        {
-            batch.push(line);
-        }
-        batch
     }
 }
 

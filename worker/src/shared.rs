@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
@@ -21,51 +21,17 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    api::Reporter,
     capacity::Capacity,
-    claim::{entry::Ack, hold::Hold},
     heartbeat::contact::Contact,
-    held::Held,
+    job::{Ack, Ended, Held, Hold},
     pauses::Pauses,
     pulse::Pulses,
+    queues::{Queue, Queues},
     registry::Registry,
-    report::Reporter,
     run::child::Children,
-    settle::{Ended, parcels::Counts},
+    settle::parcels::Counts,
 };
-
-/// A queue this process reads.
-#[derive(Debug, Clone)]
-pub(crate) struct Queue {
-    pub(crate) id: i32,
-    pub(crate) name: Arc<str>,
-}
-
-/// The queues this process reads. They only ever become more.
-pub(crate) struct Queues(RwLock<Arc<[Queue]>>);
-
-impl Queues {
-    pub(crate) fn new(queues: Vec<Queue>) -> Self {
-        Self(RwLock::new(queues.into()))
-    }
-
-    /// As they are now.
-    pub(crate) fn all(&self) -> Arc<[Queue]> {
-        self.0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    pub(crate) fn ids(&self) -> Vec<i32> {
-        self.all().iter().map(|queue| queue.id).collect()
-    }
-
-    /// From now on these as well.
-    pub(crate) fn add(&self, more: &[Queue]) {
-        let mut queues = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        *queues = queues.iter().chain(more).cloned().collect();
-    }
-}
 
 /// Handles, channels and signals.
 pub(crate) struct Shared {

@@ -18,23 +18,24 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    capacity::Capacity,
-    claim::{ack, added, direct, entry::Ack, hold::Hold, reader::Reader},
+    api::{Handler, Reporter, Reports},
+    capacity::{Capacity, slots},
+    claim::{ack, added, direct, reader::Reader},
     duties,
-    handler::Handler,
     health::Health,
     heartbeat::{self, contact::Contact},
-    held::Held,
+    job::{Ack, Ended, Held, Hold},
     pauses::Pauses,
     pulse::Pulses,
+    queues::{Queue, Queues},
     registry::Registry,
-    report::{self, Reporter, Reports},
+    report,
     run::{child::Children, lessor},
     settle::{
-        self, Ended,
+        self,
         parcels::{self, Counts},
     },
-    shared::{Meters, Queue, Queues, Shared},
+    shared::{Meters, Shared},
     tries::tell_differing_tries,
 };
 
@@ -362,15 +363,6 @@ async fn queues(catalog: &Catalog, names: &[String]) -> Result<Vec<Queue>, Error
         });
     }
     Ok(queues)
-}
-
-fn slots(configured: usize) -> usize {
-    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
-    if configured == 0 {
-        (4 * cores).max(8)
-    } else {
-        configured
-    }
 }
 
 async fn register(

@@ -103,7 +103,7 @@ fn every_file_that_a_document_names_exists() -> Result<()> {
 #[test]
 fn the_rust_of_the_readme_is_compiled_as_a_doc_comment() -> Result<()> {
     let mut compiled = Vec::new();
-    for path in ["producer/src/lib.rs", "worker/src/handler.rs"] {
+    for path in ["producer/src/lib.rs", "worker/src/api/handler.rs"] {
         let text = read(path)?;
         let docs = text.lines().filter_map(|line| {
             line.trim()
@@ -127,7 +127,7 @@ fn the_rust_of_the_readme_is_compiled_as_a_doc_comment() -> Result<()> {
     let broken =
         lines.filter(|(_, line)| !line.is_empty() && !compiled.iter().any(|doc| doc == line));
     none(
-        "lines that are in no doc comment of producer/src/lib.rs or worker/src/handler.rs",
+        "lines that are in no doc comment of producer/src/lib.rs or worker/src/api/handler.rs",
         &broken
             .map(|(at, line)| format!("README.md:{at}: {line}"))
             .collect::<Vec<_>>(),

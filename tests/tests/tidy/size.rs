@@ -18,7 +18,7 @@ const FUNCTION_LINES_MAX: usize = 45;
 const TEST_LINES_MAX: usize = 105;
 
 /// Files that are longer, with their number of lines. Lower a number when a file shrinks; never raise one.
-const LONG_FILES: [(&str, usize); 15] = [
+const LONG_FILES: [(&str, usize); 14] = [
     ("admin/local/src/lib.rs", 413),
     ("tests/src/chaos/catalogue/mod.rs", 492),
     ("tests/src/chaos/judge/tests.rs", 539),
@@ -29,15 +29,14 @@ const LONG_FILES: [(&str, usize); 15] = [
     ("tests/tests/guarantees/retention.rs", 417),
     ("tests/tests/jobs.rs", 484),
     ("tests/tests/model/worker.rs", 430),
-    ("worker/src/claim/reader.rs", 448),
+    ("worker/src/claim/reader.rs", 446),
     ("worker/documents/src/tools/analyse_local/products.rs", 431),
     ("worker/documents/src/tools/pdf/text.rs", 405),
     ("worker/src/duties/dispatch.rs", 430),
-    ("worker/src/worker.rs", 408),
 ];
 
 /// Functions that are longer, as `path: name`. Lower a number when one shrinks; never raise one.
-const LONG_FUNCTIONS: [(&str, usize); 35] = [
+const LONG_FUNCTIONS: [(&str, usize); 32] = [
     ("admin/src/cli/doctor/postgres.rs: judge", 49),
     (
         "admin/src/cli/documents/files.rs: x51_links_are_followed_once_and_what_is_no_file_is_passed_over",
@@ -52,7 +51,6 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
         "admin/src/ops/request.rs: x09_every_decoding_error_names_the_field_and_the_form",
         56,
     ),
-    ("admin/src/ops/upload.rs: add_stream", 49),
     ("admin/local/src/lib.rs: start_missing", 61),
     ("common/src/config/mod.rs: faults", 61),
     (
@@ -93,7 +91,6 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
         53,
     ),
     ("worker/src/duties/dispatch.rs: take", 49),
-    ("worker/src/duties/reconcile.rs: compare", 52),
     ("worker/src/duties/stats.rs: export_streams", 46),
     ("worker/src/duties/takeover.rs: hand_out", 48),
     ("worker/src/duties/takeover.rs: take_over", 49),
@@ -113,7 +110,6 @@ const LONG_FUNCTIONS: [(&str, usize); 35] = [
         "worker/outbound/src/retry_after/tests.rs: provider_headers_are_read_on_429",
         69,
     ),
-    ("worker/src/settle/fail.rs: write", 49),
     ("worker/src/worker.rs: assemble", 55),
 ];
 

@@ -12,7 +12,7 @@ use millstream_common::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::entry::Ack;
+use crate::job::Ack;
 
 /// Entries acknowledged in one call.
 const BATCH_MAX: usize = 500;

@@ -11,7 +11,7 @@ use millstream_common::{
 };
 
 use super::reader::Reader;
-use crate::shared::{Queue, Shared};
+use crate::{queues::Queue, shared::Shared};
 
 /// How often is looked: a person who has added a queue waits no longer than this, and a look is one small statement.
 const EVERY: Duration = Duration::from_secs(2);

@@ -23,15 +23,15 @@ use millstream_common::{
 use sqlx::{PgConnection, Row, postgres::PgRow};
 
 use super::{
-    Claimed, ClaimedJob,
-    hold::Hold,
     order::{Order, WEIGHTS_DEFAULT},
     put_back::{Foreign, put_back},
     rows::{hand_back, is_late},
 };
 use crate::{
+    job::{Claimed, ClaimedJob, Hold},
+    queues::Queue,
     run::group::spawn_runs,
-    shared::{Queue, Shared},
+    shared::Shared,
 };
 
 /// No promise is that old: only waiting parcels are taken.

@@ -21,45 +21,8 @@ pub(crate) use over_stale_lease;
 pub(crate) mod ack;
 pub(crate) mod added;
 pub(crate) mod direct;
-pub(crate) mod entry;
 pub(crate) mod group;
-pub(crate) mod hold;
 pub(crate) mod order;
 pub(crate) mod put_back;
 pub(crate) mod reader;
 pub(crate) mod rows;
-
-use std::{sync::Arc, time::Instant};
-
-use crate::{capacity::Taken, held::InHand, registry::Registered, shared::Queue};
-
-use self::hold::Hold;
-
-/// A job in hand, ready to run. On the heap: it goes through many hands.
-pub(crate) type Claimed = Box<ClaimedJob>;
-
-pub(crate) struct ClaimedJob {
-    pub(crate) hold: Arc<Hold>,
-    /// Both give back when the job leaves this process.
-    #[expect(dead_code, reason = "guards")]
-    pub(crate) guards: (InHand, Taken),
-    pub(crate) kind: Arc<Registered>,
-    pub(crate) queue: Queue,
-    pub(crate) tenant_id: i32,
-    pub(crate) attempt: i16,
-    pub(crate) max_attempts: i16,
-    pub(crate) stage_id: Option<i64>,
-    pub(crate) payload: String,
-    pub(crate) trace: Option<String>,
-    /// Crashes counted against it so far.
-    pub(crate) crashes: i16,
-    /// When Postgres was asked whether it may start: what was closed before is known to its answer.
-    pub(crate) asked_at: Instant,
-}
-
-impl ClaimedJob {
-    /// It was in hand when a worker died: it runs in a process of its own.
-    pub(crate) fn is_isolated(&self) -> bool {
-        self.crashes > 0
-    }
-}

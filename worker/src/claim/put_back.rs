@@ -18,7 +18,7 @@ use millstream_common::{
 };
 
 use super::rows::hand_back;
-use crate::shared::{Queue, Shared};
+use crate::{queues::Queue, shared::Shared};
 
 static LINES: Seldom = Seldom::new();
 

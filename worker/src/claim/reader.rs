@@ -28,15 +28,13 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    Claimed, group,
+    group,
     order::{Order, WEIGHTS_DEFAULT},
     rows::{Delivery, claim, hand_back},
 };
 use crate::{
-    capacity::Taken,
-    registry::SLOT_WEIGHT,
-    run::group::spawn_runs,
-    shared::{Queue, Shared},
+    capacity::Taken, job::Claimed, queues::Queue, registry::SLOT_WEIGHT, run::group::spawn_runs,
+    shared::Shared,
 };
 
 /// Entries of the own pending list looked at per round after a reconnect.

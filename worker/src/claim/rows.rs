@@ -27,15 +27,12 @@ use millstream_common::{
 };
 use sqlx::{Row, postgres::PgRow};
 
-use super::{
-    Claimed, ClaimedJob,
-    entry::Entry,
-    hold::Hold,
-    put_back::{Foreign, put_back},
-};
+use super::put_back::{Foreign, put_back};
 use crate::{
     heartbeat::contact::Contact,
-    shared::{Queue, Shared},
+    job::{Claimed, ClaimedJob, Entry, Hold},
+    queues::Queue,
+    shared::Shared,
 };
 
 /// A delivered entry and what it hints at.

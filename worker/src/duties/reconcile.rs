@@ -39,7 +39,7 @@ use super::{
     Duty, Ran, Scope,
     pending::{Listing, listing},
 };
-use crate::{claim::entry::Ack, shared::Shared};
+use crate::{job::Ack, shared::Shared};
 
 /// Parcels compared in one round.
 const ROUND: i64 = 500;

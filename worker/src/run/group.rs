@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{child, run};
-use crate::{claim::Claimed, shared::Shared};
+use crate::{job::Claimed, shared::Shared};
 
 /// Work in one task, by the mean run times of its kinds, so that there is enough for the other threads. Handlers that block their thread
 /// hold up no more than this in the mean; one that blocks for longer than its kind usually does holds up those behind it in its task.

@@ -20,10 +20,7 @@ use millstream_common::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    claim::{hold::Hold, over_stale_lease},
-    shared::Shared,
-};
+use crate::{claim::over_stale_lease, job::Hold, shared::Shared};
 
 /// How often the oldest holds are looked at: the lease is at most this late.
 const TICK: Duration = Duration::from_millis(20);

@@ -29,12 +29,11 @@ use tokio::sync::OwnedSemaphorePermit;
 use tracing::Instrument;
 
 use crate::{
-    claim::{Claimed, hold::RowState, rows::hand_back},
-    context::Context,
-    handler::Handler,
-    outcome::{Failure, Outcome, Success},
+    api::{Context, Failure, Handler, Outcome, RunLink as _, Success},
+    claim::rows::hand_back,
+    job::{Claimed, Ended, RowState},
     pauses::Leave,
-    settle::{Ended, conclude},
+    settle::conclude,
     shared::Shared,
 };
 
@@ -202,7 +201,7 @@ fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
         tenant_id: job.tenant_id,
         stage_id: job.stage_id,
         pg: shared.handlers_pg.clone(),
-        hold: job.hold.clone(),
+        link: job.hold.clone(),
         reporter: shared.reporter.clone(),
     }
 }

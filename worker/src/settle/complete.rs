@@ -21,7 +21,7 @@ use millstream_common::{
 use sqlx::{Postgres, Row, postgres::PgArguments, query::Query};
 
 use super::{Ended, Patience, conclude, fail, unwritable};
-use crate::{claim::hold::RowState, shared::Shared};
+use crate::{job::RowState, shared::Shared};
 
 /// Writes successes without effects. Returns those that must be tried again by themselves.
 pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) -> Vec<Ended> {

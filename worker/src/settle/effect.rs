@@ -22,8 +22,8 @@ use super::{
     unwritable,
 };
 use crate::{
-    claim::hold::RowState,
-    outcome::{Effect, Failure, Success},
+    api::{Effect, Failure, Success},
+    job::RowState,
     shared::Shared,
 };
 

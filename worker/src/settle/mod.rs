@@ -52,7 +52,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chrono::{DateTime, Utc};
 use millstream_common::{
     error::{Outage, in_full},
     failpoint::reach,
@@ -66,8 +65,8 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claim::{Claimed, hold::RowState},
-    outcome::{Failure, Outcome},
+    api::{Failure, Outcome},
+    job::{Ended, RowState},
     shared::Shared,
 };
 
@@ -80,15 +79,6 @@ const ALONE_MAX: usize = 2;
 const SILENCE_MAX: Duration = Duration::from_mins(2);
 /// How often an idle loop reports that it turns.
 const IDLE_TURN: Duration = Duration::from_secs(5);
-
-/// A run that has ended.
-pub(crate) struct Ended {
-    pub(crate) job: Claimed,
-    pub(crate) from: RowState,
-    pub(crate) started_at: DateTime<Utc>,
-    pub(crate) ran: Duration,
-    pub(crate) outcome: Outcome,
-}
 
 /// Collects outcomes until `stop` fires and none is left.
 pub(crate) async fn run(

@@ -10,7 +10,7 @@ use millstream_common::{error::Outage, id::JobId};
 use sqlx::Row;
 
 use super::{Ended, Patience, verdict::Streak};
-use crate::{outcome::Failure, shared::Shared};
+use crate::{api::Failure, shared::Shared};
 
 /// A job whose history matters: id, attempts, and the class of its error.
 type Asked = (JobId, i16, &'static str);

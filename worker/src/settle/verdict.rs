@@ -6,7 +6,7 @@ use millstream_common::{
     limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, retry::RetryPolicy, state::State,
 };
 
-use crate::{handler::Handler, outcome::Failure};
+use crate::api::{Failure, Handler};
 
 /// No wait that a server asks for is honoured beyond this.
 const WAIT_MAX: Duration = Duration::from_hours(24);
@@ -180,7 +180,7 @@ fn again_or_dead(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outcome::{Outcome, Success};
+    use crate::api::{Outcome, Success};
 
     fn history(attempt: i16) -> History {
         History {

@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 
 use crate::{
     Context, Failure, Handler, Outcome,
-    claim::hold::Hold,
-    report::{Reporter, Reports},
+    api::{Reporter, Reports, RunLink as _},
+    job::Hold,
     run::panicked,
 };
 
@@ -73,8 +73,7 @@ impl Run {
 
     /// Runs it. The handler's effect is not written: see [`Ran::write`].
     pub async fn now(self) -> Ran {
-        let (context, mut reports) = self.context();
-        let hold = context.hold.clone();
+        let (context, hold, mut reports) = self.context();
         let handler = &self.handler;
         let call = async { (handler.function)(context, &self.payload).await };
         let call = AssertUnwindSafe(call).catch_unwind();
@@ -89,7 +88,7 @@ impl Run {
         }
     }
 
-    fn context(&self) -> (Context, Reports) {
+    fn context(&self) -> (Context, Arc<Hold>, Reports) {
         let (reporter, reports) = Reporter::new();
         let hold = Arc::new(Hold::leased(new_job_id(), 1));
         if self.cancelled {
@@ -104,10 +103,10 @@ impl Run {
             stage_id: None,
             pg: GuardedPool::for_handlers(&self.database_url, CONNECTIONS_MAX)
                 .expect("a Postgres URL"),
-            hold,
+            link: hold.clone(),
             reporter,
         };
-        (context, reports)
+        (context, hold, reports)
     }
 }
 

@@ -33,11 +33,8 @@ use super::{
     wire::{self, Job, Order, Terms, Word},
 };
 use crate::{
-    claim::hold::{Hold, RowState},
-    context::Context,
-    handler::Handler,
-    outcome::{Failure, Outcome, Success},
-    report::{Reporter, Reports},
+    api::{Context, Failure, Handler, Outcome, Reporter, Reports, Success},
+    job::{Hold, RowState},
     run::call,
     settle::{
         effect::{self, Completion, Problem},
@@ -257,7 +254,7 @@ impl Runner {
             tenant_id: job.tenant_id,
             stage_id: job.stage_id,
             pg: self.handlers_pg.clone(),
-            hold: hold.clone(),
+            link: hold.clone(),
             reporter: self.reporter.clone(),
         }
     }

@@ -2,9 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
+use chrono::{DateTime, Utc};
 use millstream_common::{
     error::{Outage, in_full},
-    limits::CHILD_DEATHS_MAX,
+    limits::{CHILD_DEATHS_MAX, LOG_LINE_BYTES_MAX},
+    redact::stored,
 };
 use tokio::{
     sync::OwnedSemaphorePermit,
@@ -17,8 +19,8 @@ use super::{
     wire::{Job, Order, Word},
 };
 use crate::{
-    claim::{Claimed, hold::Hold},
-    outcome::{Failure, Outcome},
+    api::{Failure, Line, Outcome, RunLink as _},
+    job::{Claimed, Hold},
     pauses::Leave,
     run::{End, Run, attempt, finish, forget, give_back},
     settle::effect,
@@ -168,9 +170,18 @@ fn tell(shared: &Shared, job: &Claimed, death: &Death) {
     let how = &death.how;
     tracing::warn!(job = %job.hold.id, kind = job.kind.handler.kind(), how, counts = death.counts, "the child process of a job has died");
     let line = format!("its process {how}");
-    shared
-        .reporter
-        .relay(job, millstream_common::clock::now(), &line);
+    relay(shared, job, millstream_common::clock::now(), &line);
+}
+
+/// What was said of a job elsewhere.
+fn relay(shared: &Shared, job: &Claimed, at: DateTime<Utc>, text: &str) {
+    shared.reporter.send(Line {
+        job: job.hold.id,
+        epoch: job.hold.epoch,
+        attempt: job.attempt + 1,
+        at,
+        text: stored(text, LOG_LINE_BYTES_MAX),
+    });
 }
 
 /// Whether nothing of the job can be left in the child.
@@ -210,7 +221,7 @@ async fn in_child(shared: &Arc<Shared>, job: &Claimed, run: &Run, child: &mut Ch
         };
         match word {
             Some(Word::Progress(share, note)) => job.hold.report(share, note),
-            Some(Word::Line(at, text)) => shared.reporter.relay(job, at, &text),
+            Some(Word::Line(at, text)) => relay(shared, job, at, &text),
             Some(Word::Ended(outcome)) => {
                 return Ran::Ended(unsettled(shared, job, is_settling, outcome).await);
             }

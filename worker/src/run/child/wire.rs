@@ -10,7 +10,7 @@ use millstream_common::{id::JobId, limits::PAYLOAD_BYTES_MAX};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::outcome::Outcome;
+use crate::api::Outcome;
 
 /// The largest payload or result as a JSON string, where quotes take two bytes, and as much again for the rest.
 const FRAME_BYTES_MAX: usize = 4 * PAYLOAD_BYTES_MAX;

@@ -6,10 +6,7 @@ use futures::{FutureExt, future::BoxFuture};
 use millstream_common::{json, retry::RetryPolicy};
 use serde::de::DeserializeOwned;
 
-use crate::{
-    context::Context,
-    outcome::{Failure, Outcome},
-};
+use super::{Context, Failure, Outcome};
 
 /// One attempt may run this long unless the kind says otherwise.
 pub(crate) const TIMEOUT_DEFAULT: Duration = Duration::from_mins(5);

@@ -8,7 +8,7 @@ use std::{
 
 use millstream_common::id::JobId;
 
-use crate::claim::hold::Hold;
+use super::Hold;
 
 /// The jobs in hand.
 #[derive(Default)]

@@ -18,7 +18,8 @@ use millstream_common::id::JobId;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::entry::Entry;
+use super::Entry;
+use crate::api::RunLink;
 
 /// Claimed, neither leased nor ended.
 const FRESH: u8 = 0;
@@ -95,11 +96,6 @@ impl Hold {
             cancel: token.into(),
             ..self
         }
-    }
-
-    /// Stops the run: cancelled, lease lost, or the worker must go.
-    pub(crate) fn cancel(&self) -> &CancellationToken {
-        self.cancel.get_or_init(CancellationToken::new)
     }
 
     /// The lessor takes it for a lease statement. False: it has ended or is leased already.
@@ -209,17 +205,24 @@ impl Hold {
         self.stuck_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the newest progress report until it is written.
-    pub(crate) fn report(&self, share: f32, note: String) {
-        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some((share, note));
-    }
-
     /// Takes the report that has not been written yet.
     pub(crate) fn take_report(&self) -> Option<(f32, String)> {
         self.report
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take()
+    }
+}
+
+impl RunLink for Hold {
+    /// Cancelled, lease lost, or the worker must go.
+    fn cancel(&self) -> &CancellationToken {
+        self.cancel.get_or_init(CancellationToken::new)
+    }
+
+    /// Kept until it is written.
+    fn report(&self, share: f32, note: String) {
+        *self.report.lock().unwrap_or_else(PoisonError::into_inner) = Some((share, note));
     }
 }
 

@@ -2,10 +2,20 @@
 
 use std::sync::Arc;
 
-use millstream_common::{id::JobId, limits::LOG_LINE_BYTES_MAX, pg::GuardedPool, redact::stored};
+use millstream_common::{
+    clock, id::JobId, limits::LOG_LINE_BYTES_MAX, pg::GuardedPool, redact::stored,
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::{claim::hold::Hold, report::Reporter};
+use super::{Line, Reporter};
+
+/// What a run and its handler share while it runs. A trait, since the engine keeps both with the job in hand.
+pub(crate) trait RunLink: Send + Sync {
+    /// Fires when the run must end.
+    fn cancel(&self) -> &CancellationToken;
+    /// Keeps the newest progress report.
+    fn report(&self, share: f32, note: String);
+}
 
 /// The surroundings of one run. Cheap to clone.
 #[derive(Clone)]
@@ -23,7 +33,7 @@ pub struct Context {
     /// The pipeline stage that counts this job, if any.
     pub stage_id: Option<i64>,
     pub(crate) pg: GuardedPool,
-    pub(crate) hold: Arc<Hold>,
+    pub(crate) link: Arc<dyn RunLink>,
     pub(crate) reporter: Reporter,
 }
 
@@ -31,7 +41,7 @@ impl Context {
     /// Fires when the job was cancelled, its lease lost, or the worker must stop now. The handler's future is dropped
     /// soon after; a blocking part should look at it now and then.
     pub fn cancel_token(&self) -> CancellationToken {
-        self.hold.cancel().clone()
+        self.link.cancel().clone()
     }
 
     /// Stable across retries: the same for every attempt of this job.
@@ -44,14 +54,19 @@ impl Context {
     pub fn progress(&self, share: f32, note: impl Into<String>) {
         // A share of nothing, 0 / 0, is none.
         let share = if share.is_nan() { 0.0 } else { share };
-        self.hold.report(share.clamp(0.0, 1.0), note.into());
+        self.link.report(share.clamp(0.0, 1.0), note.into());
     }
 
     /// One log line, visible from now on, with its time and the try that wrote it. What looks like a secret is left out, and what is beyond
     /// `LOG_LINE_BYTES_MAX`.
     pub fn log(&self, line: impl AsRef<str>) {
-        self.reporter
-            .log(self, stored(line.as_ref(), LOG_LINE_BYTES_MAX));
+        self.reporter.send(Line {
+            job: self.job_id,
+            epoch: self.epoch,
+            attempt: self.attempt,
+            at: clock::now(),
+            text: stored(line.as_ref(), LOG_LINE_BYTES_MAX),
+        });
     }
 
     /// Postgres, for a handler's own statements: a pool of the handlers of this process, beside those of the worker.

@@ -59,7 +59,7 @@ impl Health {
 
     /// Whether this worker takes work safely. Redis being away makes it degraded, not unready.
     pub fn readiness(&self) -> Readiness {
-        let postgres = self.0.beating.load(Ordering::Relaxed);
+        let postgres = self.0.contact.is_up();
         let draining = self.0.draining.is_cancelled();
         let redis_policy = self.0.redis.policy();
         let streams_mending = self.0.redis.mending().is_under_way();
@@ -81,7 +81,7 @@ impl Health {
                 "up"
             },
             breakers: Breakers {
-                postgres: self.0.postgres.state(),
+                postgres: self.0.contact.breaker().state(),
                 redis: self.0.redis.breaker().state(),
             },
             draining,
@@ -93,6 +93,7 @@ impl Health {
     pub fn metrics(&self) -> String {
         let gauges = &self.0.metrics.gauges;
         gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
+        gauges.postgres_up.set(i64::from(self.0.contact.is_up()));
         gauges.redis_up.set(i64::from(!self.0.redis.refuses_work()));
         gauges
             .redis_policy_ok
@@ -104,7 +105,7 @@ impl Health {
             .pauses_unknown
             .set(i64::from(!self.0.pauses.are_known()));
         let counters = &self.0.metrics.counters;
-        counters.set_degraded(Degraded::PostgresAway, self.0.postgres.toll());
+        counters.set_degraded(Degraded::PostgresAway, self.0.contact.breaker().toll());
         counters.set_degraded(Degraded::RedisAway, self.0.redis.breaker().toll());
         let (open, idle) = self.0.handlers_pg.usage();
         for (pool, open, idle) in self

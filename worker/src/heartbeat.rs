@@ -17,7 +17,6 @@ use std::{
 };
 
 use millstream_common::{
-    breaker::{Breaker, Lines},
     error::Outage,
     id::JobId,
     pg::{connect_options, within},
@@ -44,17 +43,6 @@ pub(crate) fn beat_interval(lease: Duration) -> Duration {
 /// within the lease.
 pub(crate) fn death_silence(lease: Duration) -> Duration {
     lease * 8 / BEATS_PER_LEASE
-}
-
-/// Postgres as the heart sees it: one beat that fails is enough to claim nothing new.
-pub(crate) fn breaker() -> Breaker {
-    Breaker::new(
-        1,
-        Lines {
-            begins: "no heartbeat: Postgres is out of reach, nothing new is claimed",
-            ends: "Postgres answers the heartbeat again",
-        },
-    )
 }
 
 /// Starts the thread; it ends when `stop` fires.
@@ -88,7 +76,7 @@ async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
                 beat_interval(shared.lease)
             }
             Err(outage) => {
-                heart.note_failure(&fence, &outage);
+                heart.note_failure(&outage);
                 reconnect.next_delay().min(beat_interval(shared.lease))
             }
         };
@@ -124,9 +112,6 @@ impl Heart {
         let sent_at = Instant::now();
         let (state, leases) = within("beating", ask(&mut conn, &self.shared)).await?;
         self.shared.contact.passed(sent_at);
-        self.shared.beating.store(true, Ordering::Relaxed);
-        self.shared.postgres.note_success();
-        self.shared.metrics.gauges.postgres_up.set(1);
         self.shared
             .paused
             .store(state == "paused", Ordering::Relaxed);
@@ -186,13 +171,11 @@ impl Heart {
     }
 
     /// The fence decides what becomes of the runs.
-    fn note_failure(&mut self, fence: &Fence, outage: &Outage) {
+    fn note_failure(&mut self, outage: &Outage) {
         self.connection = None;
         self.shared.metrics.counters.postgres_failed("beat");
-        self.shared.postgres.note_failure(outage.word());
         tracing::debug!(error = %millstream_common::error::in_full(outage), "a heartbeat failed");
-        self.shared.contact.failed(outage.is_server_down());
-        fence.stop_claiming();
+        self.shared.contact.failed(outage);
     }
 }
 

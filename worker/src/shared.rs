@@ -10,7 +10,6 @@ use std::{
 };
 
 use millstream_common::{
-    breaker::Breaker,
     catalog::Catalog,
     metrics::{JobMeters, Metrics, QueueMeters},
     pg::{GuardedPool, Pg},
@@ -58,12 +57,8 @@ pub(crate) struct Shared {
     pub(crate) paused: AtomicBool,
     /// What jobs in hand may not start.
     pub(crate) pauses: Pauses,
-    /// Postgres has answered the last heartbeat in time; without it nothing new is claimed.
-    pub(crate) beating: AtomicBool,
-    /// When the heart last reached Postgres, and whether it is refused: what runs may go on, and no outcome need be given up.
+    /// Whether the heart reaches Postgres: what may be claimed, what runs may go on, and that no outcome need be given up.
     pub(crate) contact: Contact,
-    /// The same for people: since when and why not.
-    pub(crate) postgres: Breaker,
     pub(crate) pulses: Pulses,
     pub(crate) reporter: Reporter,
     pub(crate) outcomes: mpsc::UnboundedSender<Ended>,

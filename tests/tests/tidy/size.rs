@@ -110,7 +110,7 @@ const LONG_FUNCTIONS: [(&str, usize); 32] = [
         "worker/outbound/src/retry_after/tests.rs: provider_headers_are_read_on_429",
         69,
     ),
-    ("worker/src/worker.rs: assemble", 55),
+    ("worker/src/worker.rs: assemble", 53),
 ];
 
 #[test]

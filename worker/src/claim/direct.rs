@@ -94,7 +94,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 
 fn may_claim(shared: &Shared) -> bool {
     use std::sync::atomic::Ordering::Relaxed;
-    shared.redis.refuses_work() && shared.beating.load(Relaxed) && !shared.paused.load(Relaxed)
+    shared.redis.refuses_work() && shared.contact.is_up() && !shared.paused.load(Relaxed)
 }
 
 /// Of the quickest kind: room is asked for as many jobs as could fit.

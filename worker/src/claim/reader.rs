@@ -143,7 +143,7 @@ impl Reader {
     /// Paused, or Postgres or Redis out of reach: nothing new may be claimed here.
     fn must_rest(&self) -> bool {
         self.shared.paused.load(Relaxed)
-            || !self.shared.beating.load(Relaxed)
+            || !self.shared.contact.is_up()
             || self.shared.redis.is_down()
     }
 

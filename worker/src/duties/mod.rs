@@ -142,7 +142,7 @@ impl<D: Duty> Kept<D> {
     /// An outage has a line of its own; what fails although both servers are there is worth one each second at most.
     fn tell(&self, outage: &Outage) {
         let error = in_full(outage);
-        if self.shared.postgres.is_open() || self.shared.redis.refuses_work() {
+        if !self.shared.contact.is_up() || self.shared.redis.refuses_work() {
             tracing::debug!(duty = D::NAME, error, "a duty failed; it runs again");
         } else if let Some(kept_back) = LINES.may_speak() {
             tracing::warn!(

@@ -28,7 +28,7 @@ impl Duty for Pauses {
             Ok((asked_at, closed)) => shared.pauses.note(asked_at, closed),
             Err(outage) => {
                 // What keeps everything from starting is told already.
-                if !shared.postgres.is_open() {
+                if shared.contact.is_up() {
                     shared.pauses.note_failure(outage.word());
                 }
                 return Err(outage);

@@ -13,7 +13,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -60,7 +60,7 @@ impl Duty for Rescue {
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
-        if !shared.beating.load(Ordering::Relaxed) {
+        if !shared.contact.is_up() {
             // A look is a read and a beat a write: where this worker's own beat does not get through, the silence of others says nothing.
             self.forget_everything(shared.lease);
             return Ok(Ran::Skipped);

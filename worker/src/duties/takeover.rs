@@ -9,7 +9,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::Ordering},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -95,7 +95,7 @@ impl Duty for Takeover {
             seen.clear();
         }
         // Without beats of its own this worker cannot tell who could have settled or leased.
-        if shared.redis.is_down() || !shared.beating.load(Ordering::Relaxed) {
+        if shared.redis.is_down() || !shared.contact.is_up() {
             return Ok(Ran::Skipped);
         }
         let owners = owners(shared).await?;

@@ -16,12 +16,19 @@ use std::{
     time::{Duration, Instant},
 };
 
+use millstream_common::{
+    breaker::{Breaker, Lines},
+    error::Outage,
+};
+
 /// So many leases after the last beat that got through, a refusal no longer says that Postgres is down for everybody. A restart, a crash
 /// recovery and most failovers are over by then, and no run overlaps its successor for longer.
 const BELIEF_LEASES_MAX: u32 = 4;
 
 /// Shared by the heart, its fence, and whoever claims or writes outcomes.
 pub(crate) struct Contact {
+    /// Closed while beats get through: one that fails is enough to claim nothing new.
+    breaker: Breaker,
     times: Mutex<Times>,
     /// The last beat was refused.
     refused: AtomicBool,
@@ -39,7 +46,12 @@ struct Times {
 impl Contact {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
+        let lines = Lines {
+            begins: "no heartbeat: Postgres is out of reach, nothing new is claimed",
+            ends: "Postgres answers the heartbeat again",
+        };
         Self {
+            breaker: Breaker::new(1, lines),
             times: Mutex::new(Times {
                 passed_at: now,
                 fallen_at: None,
@@ -56,11 +68,30 @@ impl Contact {
         if self.refused.swap(false, Ordering::Relaxed) {
             times.back_since = Instant::now();
         }
+        drop(times);
+        self.breaker.note_success();
     }
 
-    /// A beat has failed: `refused`, or just not answered.
-    pub(super) fn failed(&self, refused: bool) {
-        self.refused.store(refused, Ordering::Relaxed);
+    /// A beat has failed: refused, or just not answered.
+    pub(super) fn failed(&self, outage: &Outage) {
+        self.breaker.note_failure(outage.word());
+        self.refused
+            .store(outage.is_server_down(), Ordering::Relaxed);
+    }
+
+    /// No beat has got through for some time.
+    pub(super) fn is_missed(&self) {
+        self.breaker.note_failure("no answer");
+    }
+
+    /// Whether beats get through. If not, nothing new is claimed, and a look that finds others silent says nothing.
+    pub(crate) fn is_up(&self) -> bool {
+        !self.breaker.is_open()
+    }
+
+    /// The same for people: since when it is not, and why.
+    pub(crate) fn breaker(&self) -> &Breaker {
+        &self.breaker
     }
 
     /// Since the last beat that got through.
@@ -68,9 +99,13 @@ impl Contact {
         self.times().passed_at.elapsed()
     }
 
-    /// Whether Postgres refuses this worker. Enough to keep an outcome for it, which hurts nobody: if the job was taken over, the epoch
-    /// refuses it.
-    pub(crate) fn is_refused(&self) -> bool {
+    /// Whether an outcome need not be given up: beats get through, or Postgres refuses this worker. To keep one hurts nobody: if the job
+    /// was taken over, the epoch refuses it.
+    pub(crate) fn may_keep_outcomes(&self) -> bool {
+        self.is_up() || self.is_refused()
+    }
+
+    fn is_refused(&self) -> bool {
         self.refused.load(Ordering::Relaxed)
     }
 
@@ -105,6 +140,30 @@ mod tests {
 
     const LEASE: Duration = Duration::from_secs(30);
 
+    fn failure(refused: bool) -> Outage {
+        let op = "beating";
+        if !refused {
+            return Outage::PostgresTimeout { op };
+        }
+        let source = sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into());
+        Outage::Postgres { op, source }
+    }
+
+    #[test]
+    fn one_beat_that_fails_is_enough_to_claim_nothing_and_one_that_gets_through_ends_it() {
+        let contact = Contact::new();
+        assert!(contact.is_up());
+        for fail in [
+            |contact: &Contact| contact.failed(&failure(false)),
+            |contact: &Contact| contact.is_missed(),
+        ] {
+            fail(&contact);
+            assert!(!contact.is_up());
+            contact.passed(Instant::now());
+            assert!(contact.is_up());
+        }
+    }
+
     fn silent_for(silence: Duration, refused: bool) -> Contact {
         let contact = Contact::new();
         contact.passed(
@@ -112,7 +171,7 @@ mod tests {
                 .checked_sub(silence)
                 .unwrap_or_else(Instant::now),
         );
-        contact.failed(refused);
+        contact.failed(&failure(refused));
         contact
     }
 
@@ -124,7 +183,7 @@ mod tests {
             "others may have had the jobs for long"
         );
         assert!(
-            silent_for(LEASE * 4, true).is_refused(),
+            silent_for(LEASE * 4, true).may_keep_outcomes(),
             "an outcome is kept all the same"
         );
         assert!(
@@ -141,7 +200,7 @@ mod tests {
         contact.passed(before);
         assert!(contact.back_at() >= before);
         let back_at = contact.back_at();
-        contact.failed(false);
+        contact.failed(&failure(false));
         contact.passed(Instant::now());
         assert_eq!(
             contact.back_at(),

@@ -9,12 +9,7 @@
 //! abandoned. While Postgres refuses everybody, runs go on as long as [`contact`](super::contact)
 //! lets them.
 
-use std::{
-    future::Future,
-    pin::pin,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use millstream_common::limits::UNLEASED_MAX;
 
@@ -61,8 +56,7 @@ impl Fence {
     fn keep(&self) {
         let (lease, silence) = (self.shared.lease, self.shared.contact.silence());
         if silence > (beat_interval(lease) * BEATS_MISSED_MAX).max(CLAIM_SILENCE_MIN) {
-            self.shared.postgres.note_failure("no answer");
-            self.stop_claiming();
+            self.shared.contact.is_missed();
         }
         if self.shared.contact.is_down_for_all(lease) {
             // Nobody sees anything. When it is back the others want a whole lease of good looks, and this worker beats long before.
@@ -82,12 +76,6 @@ impl Fence {
                 hold.lose_unleased();
             }
         }
-    }
-
-    /// Nothing new is claimed until the next beat that gets through.
-    pub(super) fn stop_claiming(&self) {
-        self.shared.metrics.gauges.postgres_up.set(0);
-        self.shared.beating.store(false, Ordering::Relaxed);
     }
 }
 

@@ -213,9 +213,7 @@ impl<'a> Patience<'a> {
     async fn allows(&mut self, passing: bool) -> bool {
         // While the heart beats the leases live, and while Postgres refuses everybody nobody ends them: a run that has ended is not thrown
         // away because this process was kept from its writes. What the database itself refuses is not asked for ever.
-        let may_be_ours =
-            self.shared.beating.load(Ordering::Relaxed) || self.shared.contact.is_refused();
-        if passing && may_be_ours {
+        if passing && self.shared.contact.may_keep_outcomes() {
             self.deadline = Instant::now() + self.shared.lease;
         }
         if Instant::now() > self.deadline {

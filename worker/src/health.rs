@@ -2,13 +2,15 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use millstream_common::{breaker::BreakerState, metrics::Degraded, stream::policy::Policy};
+use millstream_common::{
+    breaker::BreakerState, metrics::Degraded, pg::GuardedPool, stream::policy::Policy,
+};
 
-use crate::shared::Shared;
+use crate::{run::Runs, shared::Shared};
 
 /// A handle for `/livez`, `/readyz` and `/metrics`.
 #[derive(Clone)]
-pub struct Health(pub(crate) Arc<Shared>);
+pub struct Health(Arc<Shared>, GuardedPool);
 
 /// The answer of `/readyz`.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -52,6 +54,10 @@ pub struct Breakers {
 }
 
 impl Health {
+    pub(crate) fn of(runs: &Runs) -> Self {
+        Self(runs.shared.clone(), runs.handlers_pg.clone())
+    }
+
     /// Names of loops that do not turn any more; empty: alive.
     pub fn stuck_loops(&self) -> Vec<String> {
         self.0.pulses.stuck()
@@ -60,10 +66,10 @@ impl Health {
     /// Whether this worker takes work safely. Redis being away makes it degraded, not unready.
     pub fn readiness(&self) -> Readiness {
         let postgres = self.0.contact.is_up();
-        let draining = self.0.draining.is_cancelled();
+        let draining = self.0.signals.draining.is_cancelled();
         let redis_policy = self.0.redis.policy();
         let streams_mending = self.0.redis.mending().is_under_way();
-        let pauses_known = self.0.pauses.are_known();
+        let pauses_known = self.0.work.pauses.are_known();
         Readiness {
             ready: postgres
                 && !draining
@@ -85,14 +91,14 @@ impl Health {
                 redis: self.0.redis.breaker().state(),
             },
             draining,
-            paused: self.0.paused.load(Ordering::Relaxed),
+            paused: self.0.signals.paused.load(Ordering::Relaxed),
         }
     }
 
     /// The metrics text. Does no I/O beyond this process's own counters.
     pub fn metrics(&self) -> String {
         let gauges = &self.0.metrics.gauges;
-        gauges.set_slots(self.0.capacity.busy(), self.0.capacity.slots());
+        gauges.set_slots(self.0.work.capacity.busy(), self.0.work.capacity.slots());
         gauges.postgres_up.set(i64::from(self.0.contact.is_up()));
         gauges.redis_up.set(i64::from(!self.0.redis.refuses_work()));
         gauges
@@ -103,11 +109,11 @@ impl Health {
             .set(i64::from(self.0.redis.refuses_work()));
         gauges
             .pauses_unknown
-            .set(i64::from(!self.0.pauses.are_known()));
+            .set(i64::from(!self.0.work.pauses.are_known()));
         let counters = &self.0.metrics.counters;
         counters.set_degraded(Degraded::PostgresAway, self.0.contact.breaker().toll());
         counters.set_degraded(Degraded::RedisAway, self.0.redis.breaker().toll());
-        let (open, idle) = self.0.handlers_pg.usage();
+        let (open, idle) = self.1.usage();
         for (pool, open, idle) in self
             .0
             .pg

@@ -6,7 +6,6 @@
 //!
 //! A lease that no run knows and whose job has been handed out again already is forgotten.
 
-pub(crate) mod contact;
 mod fence;
 
 use std::{
@@ -48,20 +47,22 @@ pub(crate) fn death_silence(lease: Duration) -> Duration {
 /// Starts the thread; it ends when `stop` fires.
 pub(crate) fn start(
     shared: Arc<Shared>,
+    database_url: String,
     stop: CancellationToken,
 ) -> std::io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let thread = std::thread::Builder::new().name("heartbeat".into());
-    thread.spawn(move || runtime.block_on(beat_until(shared, stop)))
+    thread.spawn(move || runtime.block_on(beat_until(shared, database_url, stop)))
 }
 
-async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
+async fn beat_until(shared: Arc<Shared>, database_url: String, stop: CancellationToken) {
     let fence = Fence::new(shared.clone());
     let mut heart = Heart {
         connection: None,
         unknown: HashMap::new(),
+        database_url,
         shared: shared.clone(),
     };
     let mut reconnect = Reconnect::default();
@@ -87,6 +88,7 @@ async fn beat_until(shared: Arc<Shared>, stop: CancellationToken) {
 
 struct Heart {
     shared: Arc<Shared>,
+    database_url: String,
     connection: Option<PgConnection>,
     /// Leases without a run here, seen once.
     unknown: HashMap<JobId, i32>,
@@ -98,25 +100,36 @@ impl Heart {
             Some(kept) => match self.beat_over(kept).await {
                 // Its session ended between two beats, which says nothing of the server: a new one is asked.
                 Err(outage) if outage.is_connection_gone() => {
-                    self.beat_over(connect(&self.shared).await?).await
+                    self.beat_over(self.connect().await?).await
                 }
                 done => done,
             },
-            None => self.beat_over(connect(&self.shared).await?).await,
+            None => self.beat_over(self.connect().await?).await,
         }
+    }
+
+    async fn connect(&self) -> Result<PgConnection, Outage> {
+        let op = "connecting the heartbeat";
+        let name = format!("millstream heart {}", self.shared.worker_id);
+        let options = connect_options(&self.database_url)?.application_name(&name);
+        tokio::time::timeout(self.shared.lease / 3, options.connect())
+            .await
+            .map_err(|_| Outage::PostgresTimeout { op })?
+            .map_err(|source| Outage::Postgres { op, source })
     }
 
     async fn beat_over(&mut self, mut conn: PgConnection) -> Result<(), Outage> {
         // Taken before the question, so that a lease granted during it is not missed in the answer.
-        let believed = self.shared.held.leased();
+        let believed = self.shared.work.held.leased();
         let sent_at = Instant::now();
         let (state, leases) = within("beating", ask(&mut conn, &self.shared)).await?;
         self.shared.contact.passed(sent_at);
         self.shared
+            .signals
             .paused
             .store(state == "paused", Ordering::Relaxed);
         if state == "draining" {
-            self.shared.draining.cancel();
+            self.shared.signals.draining.cancel();
         }
         let lost: Vec<_> = believed
             .iter()
@@ -127,7 +140,7 @@ impl Heart {
         }
         self.return_unknown(&mut conn, leases).await?;
         end_if_stuck(&self.shared);
-        isolate(&mut conn, &self.shared.held.deaf()).await?;
+        isolate(&mut conn, &self.shared.work.held.deaf()).await?;
         // Kept only if everything went well; a failed connection is dropped and made anew.
         self.connection = Some(conn);
         Ok(())
@@ -140,6 +153,7 @@ impl Heart {
     ) -> Result<(), Outage> {
         let held: HashSet<(JobId, i32)> = self
             .shared
+            .work
             .held
             .all()
             .iter()
@@ -182,12 +196,12 @@ impl Heart {
 /// A thread that a handler blocks comes back only with the end of the process. What else runs here may finish; then the worker ends, and the
 /// job is isolated as after any other death.
 fn end_if_stuck(shared: &Shared) {
-    if shared.draining.is_cancelled() {
+    if shared.signals.draining.is_cancelled() {
         return;
     }
-    for hold in shared.held.stuck() {
+    for hold in shared.work.held.stuck() {
         tracing::error!(job = %hold.id, "a handler blocks its thread at twice its timeout: this worker ends");
-        shared.draining.cancel();
+        shared.signals.draining.cancel();
     }
 }
 
@@ -205,16 +219,6 @@ async fn isolate(conn: &mut PgConnection, jobs: &[JobId]) -> Result<(), Outage> 
     Ok(())
 }
 
-async fn connect(shared: &Shared) -> Result<PgConnection, Outage> {
-    let op = "connecting the heartbeat";
-    let name = format!("millstream heart {}", shared.worker_id);
-    let options = connect_options(&shared.database_url)?.application_name(&name);
-    tokio::time::timeout(shared.lease / 3, options.connect())
-        .await
-        .map_err(|_| Outage::PostgresTimeout { op })?
-        .map_err(|source| Outage::Postgres { op, source })
-}
-
 /// One beat: moves the counter and brings back what Postgres thinks this worker is doing.
 async fn ask(
     conn: &mut PgConnection,
@@ -222,15 +226,15 @@ async fn ask(
 ) -> Result<(String, HashMap<JobId, i32>), sqlx::Error> {
     sqlx::query("UPDATE millstream.worker_beat SET beat = beat + 1, beat_at = now(), busy = $2, finished = $3, memory_bytes = $4 WHERE worker_id = $1")
         .bind(shared.worker_id)
-        .bind(shared.capacity.busy() as i32)
-        .bind(shared.finished.load(Ordering::Relaxed) as i64)
+        .bind(shared.work.capacity.busy() as i32)
+        .bind(shared.work.finished.load(Ordering::Relaxed) as i64)
         .bind(crate::memory::resident_bytes().unwrap_or(0) as i64)
         .execute(&mut *conn)
         .await?;
     // Declared lost during a pause of this process, yet alive: its leases are gone, the worker itself goes on as it was.
-    let before = if shared.draining.is_cancelled() {
+    let before = if shared.signals.draining.is_cancelled() {
         "draining"
-    } else if shared.paused.load(Ordering::Relaxed) {
+    } else if shared.signals.paused.load(Ordering::Relaxed) {
         "paused"
     } else {
         "active"

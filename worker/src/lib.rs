@@ -1,7 +1,7 @@
 //! Run Millstream jobs: the engine, and a program around handlers.
 //!
 //! The way of a job here: [`claim`](self) (from a hint to a job in hand) → `run` (slot, handler, outcome) → `settle` (outcome to fact)
-//! → observe (`report`, `health`, metrics). Beside it `heartbeat` (alive), `run::lessor` (longer than 200 ms) and `duties`
+//! → observe (`report`, `health`, metrics). Beside it `heartbeat` (alive), `lease` (longer than 200 ms) and `duties`
 //! (housekeeping, recovery).
 //!
 //! Knows nothing of producers; only `program` and `listen` know requests and command lines. Correctness lives in statements guarded by id, epoch and state;
@@ -15,9 +15,12 @@ mod api;
 mod job;
 
 mod capacity;
+mod contact;
 mod duties;
+mod hand_back;
 mod health;
 mod heartbeat;
+mod lease;
 #[cfg(feature = "main")]
 pub mod listen;
 mod memory;

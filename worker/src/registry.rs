@@ -1,7 +1,7 @@
 //! The handlers of this process, found by the number of their kind, and what it has learned about each kind.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use millstream_common::limits::{CHUNK_JOBS_MAX, CHUNK_WORK};
+use millstream_common::{
+    error::Refusal,
+    limits::{CHUNK_JOBS_MAX, CHUNK_WORK},
+};
 
 use crate::api::Handler;
 
@@ -120,4 +123,26 @@ impl Registry {
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Registered>> {
         self.by_id.values()
     }
+}
+
+/// The handlers to serve: all, or those whose kinds are named. Each kind has one: which of two should run a job, nobody could say.
+pub(crate) fn chosen(handlers: Vec<Handler>, kinds: &[String]) -> Result<Vec<Handler>, Refusal> {
+    let mut known: HashSet<&str> = HashSet::new();
+    if let Some(twice) = handlers.iter().find(|h| !known.insert(&h.kind)) {
+        return Err(Refusal::Invalid(format!(
+            "two handlers are for kind \"{}\": leave one out, or name them differently",
+            twice.kind
+        )));
+    }
+    if let Some(unknown) = kinds.iter().find(|kind| !known.contains(kind.as_str())) {
+        return Err(Refusal::Unknown {
+            what: "kind",
+            name: unknown.clone(),
+            hint: "this worker has no handler for it",
+        });
+    }
+    Ok(handlers
+        .into_iter()
+        .filter(|h| kinds.is_empty() || kinds.contains(&h.kind))
+        .collect())
 }

@@ -81,6 +81,7 @@ type Told = (JobId, i32, (f32, String));
 
 async fn write_progress(shared: &Shared) -> Result<(), Outage> {
     let mut told: Vec<Told> = shared
+        .work
         .held
         .leased()
         .into_iter()

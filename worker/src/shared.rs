@@ -1,4 +1,4 @@
-//! What all loops of one worker process share.
+//! What all loops of one worker process share. It stands below everything that claims, runs, leases and settles, and knows none of it.
 
 use std::{
     collections::HashMap,
@@ -12,68 +12,82 @@ use std::{
 use millstream_common::{
     catalog::Catalog,
     metrics::{JobMeters, Metrics, QueueMeters},
-    pg::{GuardedPool, Pg},
+    pg::Pg,
     stream::link::Redis,
-    tasks::Tasks,
 };
 use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    api::Reporter,
     capacity::Capacity,
-    heartbeat::contact::Contact,
-    job::{Ack, Ended, Held, Hold},
+    contact::Contact,
+    job::{Ack, Counts, Held, Hold},
     pauses::Pauses,
     pulse::Pulses,
     queues::{Queue, Queues},
     registry::Registry,
-    run::child::Children,
-    settle::parcels::Counts,
 };
 
-/// Handles, channels and signals.
+/// The servers, who this is, and what all loops look at.
 pub(crate) struct Shared {
     pub(crate) pg: Pg,
-    /// Of the handlers alone: what they hold is not missing here.
-    pub(crate) handlers_pg: GuardedPool,
-    pub(crate) database_url: String,
     pub(crate) redis: Redis,
     pub(crate) catalog: Catalog,
     pub(crate) metrics: Metrics,
-    pub(crate) registry: Registry,
-    pub(crate) queues: Queues,
+    pub(crate) meters: Meters,
     pub(crate) worker_id: i64,
     pub(crate) lease: Duration,
-    /// How long finished jobs are kept; none: for ever.
-    pub(crate) keep_days: Option<u32>,
-    pub(crate) capacity: Arc<Capacity>,
-    pub(crate) held: Arc<Held>,
-    /// In which isolated jobs run.
-    pub(crate) children: Arc<Children>,
-    pub(crate) finished: AtomicU64,
-    /// Counts the tasks that run jobs; closed when the worker drains.
-    pub(crate) runs: Tasks,
-    pub(crate) paused: AtomicBool,
-    /// What jobs in hand may not start.
-    pub(crate) pauses: Pauses,
+    pub(crate) pulses: Pulses,
     /// Whether the heart reaches Postgres: what may be claimed, what runs may go on, and that no outcome need be given up.
     pub(crate) contact: Contact,
-    pub(crate) pulses: Pulses,
-    pub(crate) reporter: Reporter,
-    pub(crate) outcomes: mpsc::UnboundedSender<Ended>,
+    pub(crate) signals: Signals,
+    pub(crate) serves: Serves,
+    pub(crate) work: Work,
+}
+
+/// What this process takes jobs of.
+pub(crate) struct Serves {
+    pub(crate) registry: Registry,
+    pub(crate) queues: Queues,
+}
+
+/// The jobs in hand, the room for more, and what is to be written of them.
+pub(crate) struct Work {
+    pub(crate) capacity: Arc<Capacity>,
+    pub(crate) held: Arc<Held>,
+    /// What jobs in hand may not start.
+    pub(crate) pauses: Pauses,
+    /// To the lessor: what was claimed from a stream.
     pub(crate) fresh: mpsc::UnboundedSender<Vec<Arc<Hold>>>,
     pub(crate) acks: mpsc::UnboundedSender<Ack>,
     pub(crate) parcels: Counts,
+    /// Jobs that have ended here.
+    pub(crate) finished: AtomicU64,
+}
+
+/// What loops tell each other without a channel.
+pub(crate) struct Signals {
     /// Claim nothing more; what runs may finish.
     pub(crate) draining: CancellationToken,
     /// Hand back what still runs.
     pub(crate) aborting: CancellationToken,
+    pub(crate) paused: AtomicBool,
     /// The streams have lost something: reconcile at once.
     pub(crate) reconcile_now: Notify,
     /// A worker has died: what is pending with it is taken over at once.
     pub(crate) takeover_now: Notify,
-    pub(crate) meters: Meters,
+}
+
+impl Signals {
+    pub(crate) fn new() -> Self {
+        Self {
+            draining: CancellationToken::new(),
+            aborting: CancellationToken::new(),
+            paused: false.into(),
+            reconcile_now: Notify::new(),
+            takeover_now: Notify::new(),
+        }
+    }
 }
 
 impl Shared {

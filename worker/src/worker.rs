@@ -3,7 +3,7 @@
 //! Start: register, beat, read. End: readers stop, waiting jobs go back, running ones may finish within the grace period and then go back at
 //! no cost. Outcomes and acknowledgements are written, then the heartbeat stops, and last the consumers go unless something is pending there.
 
-use std::{collections::HashSet, process::Command, sync::Arc, thread::JoinHandle, time::Duration};
+use std::{process::Command, sync::Arc, thread::JoinHandle, time::Duration};
 
 use millstream_common::{
     catalog::Catalog,
@@ -14,28 +14,27 @@ use millstream_common::{
     stream::{keys::Keys, link::Redis},
     tasks::Tasks,
 };
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     api::{Handler, Reporter, Reports},
     capacity::{Capacity, slots},
     claim::{ack, added, direct, reader::Reader},
+    contact::Contact,
     duties,
     health::Health,
-    heartbeat::{self, contact::Contact},
-    job::{Ack, Ended, Held, Hold},
+    heartbeat,
+    job::{Ack, Counts, Ended, Held, Hold},
+    lease,
     pauses::Pauses,
     pulse::Pulses,
     queues::{Queue, Queues},
-    registry::Registry,
+    registry::{Registry, chosen},
     report,
-    run::{child::Children, lessor},
-    settle::{
-        self,
-        parcels::{self, Counts},
-    },
-    shared::{Meters, Shared},
+    run::{Runs, child::Children},
+    settle::{self, parcels},
+    shared::{Meters, Serves, Shared, Signals, Work},
     tries::tell_differing_tries,
 };
 
@@ -61,6 +60,7 @@ pub struct Parts {
 /// A running worker.
 pub struct Worker {
     shared: Arc<Shared>,
+    runs: Arc<Runs>,
     /// Readers and the direct claim: end when draining begins.
     claiming: Tasks,
     /// Duties and reports: end when nothing runs any more.
@@ -101,9 +101,11 @@ impl Worker {
         tell_missing_rights(&url).await?;
         let grace = parts.config.worker.grace();
         let reads_all = parts.config.worker.queues.is_empty();
-        let (shared, channels) = assemble(parts, url).await?;
+        let keep_days = parts.config.retention.days();
+        let (runs, channels) = assemble(parts, &url).await?;
         let mut worker = Self {
-            shared: shared.clone(),
+            shared: runs.shared.clone(),
+            runs,
             claiming: Tasks::new(),
             keeping: Tasks::new(),
             settling: Tasks::new(),
@@ -113,13 +115,18 @@ impl Worker {
             grace,
             reads_all,
         };
-        worker.spawn_loops(channels)?;
+        worker.spawn_loops(channels, url, keep_days)?;
         Ok(worker)
     }
 
-    fn spawn_loops(&mut self, channels: Channels) -> Result<(), Error> {
+    fn spawn_loops(
+        &mut self,
+        channels: Channels,
+        database_url: String,
+        keep_days: Option<u32>,
+    ) -> Result<(), Error> {
         let shared = &self.shared;
-        let thread = heartbeat::start(shared.clone(), self.heart.clone());
+        let thread = heartbeat::start(shared.clone(), database_url, self.heart.clone());
         self.heart_thread =
             Some(thread.map_err(|e| {
                 Refusal::State(format!("the heartbeat thread could not start: {e}"))
@@ -128,7 +135,7 @@ impl Worker {
         self.settling
             .spawn(settle::run(shared.clone(), channels.outcomes, stop.clone()));
         self.settling
-            .spawn(lessor::run(shared.clone(), channels.fresh, stop));
+            .spawn(lease::run(shared.clone(), channels.fresh, stop));
         // Ends after the settler, with its last counts.
         self.acknowledging.spawn(parcels::run(
             shared.clone(),
@@ -144,14 +151,14 @@ impl Worker {
             channels.reports,
             self.keeping.stop_token(),
         ));
-        duties::start(shared, &self.keeping);
-        self.claiming.spawn(direct::run(shared.clone()));
-        for queue in shared.queues.all().iter() {
+        duties::start(shared, keep_days, &self.keeping);
+        self.claiming.spawn(direct::run(self.runs.clone()));
+        for queue in shared.serves.queues.all().iter() {
             self.claiming
-                .spawn(Reader::new(shared.clone(), queue.clone()).run());
+                .spawn(Reader::new(self.runs.clone(), queue.clone()).run());
         }
         self.claiming.spawn(added::run(
-            shared.clone(),
+            self.runs.clone(),
             self.claiming.clone(),
             self.reads_all,
         ));
@@ -160,7 +167,7 @@ impl Worker {
 
     /// For probes and scrapes.
     pub fn health(&self) -> Health {
-        Health(self.shared.clone())
+        Health::of(&self.runs)
     }
 
     /// Number of this worker, new at every start.
@@ -170,7 +177,7 @@ impl Worker {
 
     /// Fires when this worker begins to drain, also when its heart has read in its own row that it should.
     pub async fn told_to_drain(&self) {
-        self.shared.draining.cancelled().await;
+        self.shared.signals.draining.cancelled().await;
     }
 
     /// How long [`Worker::drain`] may take. It takes longer only if handlers block all threads, and then only the end of the process ends it.
@@ -181,20 +188,20 @@ impl Worker {
     /// Ends in order. `hurry` cuts the grace period short (a second signal).
     pub async fn drain(mut self, hurry: CancellationToken) {
         tracing::info!(
-            running = self.shared.capacity.jobs(),
+            running = self.shared.work.capacity.jobs(),
             grace_ms = self.grace.as_millis() as u64,
             "draining: nothing new is claimed"
         );
-        self.shared.draining.cancel();
+        self.shared.signals.draining.cancel();
         self.mark("draining").await;
         let _ = self.claiming.stop(LEAVE_MAX).await;
         let finished = tokio::select! {
-            ended = self.shared.runs.stop(self.grace) => ended,
+            ended = self.runs.tasks.stop(self.grace) => ended,
             () = hurry.cancelled() => false,
         };
         if !finished {
-            self.shared.aborting.cancel();
-            let _ = self.shared.runs.stop(LEAVE_MAX).await;
+            self.shared.signals.aborting.cancel();
+            let _ = self.runs.tasks.stop(LEAVE_MAX).await;
         }
         self.leave().await;
     }
@@ -203,7 +210,7 @@ impl Worker {
         let _ = self.keeping.stop(LEAVE_MAX).await;
         let _ = self.settling.stop(LEAVE_MAX).await;
         let _ = self.acknowledging.stop(LEAVE_MAX).await;
-        self.shared.children.dismiss();
+        self.runs.children.dismiss();
         // Until here the heart has beaten: nobody took the last jobs for a dead worker's.
         self.heart.cancel();
         if !self.shared.redis.is_down()
@@ -212,7 +219,7 @@ impl Worker {
             tracing::debug!(error = %millstream_common::error::in_full(&outage), "own consumers were not removed; a duty does it");
         }
         // A handler that blocks its thread ends with the process, as in a crash: who finds the lease counts it as one.
-        if self.shared.held.stuck().is_empty() {
+        if self.shared.work.held.stuck().is_empty() {
             self.mark("stopped").await;
         }
         if let Some(thread) = self.heart_thread.take() {
@@ -233,14 +240,14 @@ impl Worker {
     }
 }
 
-async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Channels), Error> {
+async fn assemble(parts: Parts, database_url: &str) -> Result<(Arc<Runs>, Channels), Error> {
     let Parts {
         config,
         metrics,
         handlers,
         isolation,
     } = parts;
-    let pg = Pg::new(&database_url, config.database.connections_max)?;
+    let pg = Pg::new(database_url, config.database.connections_max)?;
     let catalog = Catalog::new(pg.clone());
     let handlers = registered(&catalog, chosen(handlers, &config.worker.kinds)?).await?;
     let queues = queues(&catalog, &config.worker.queues).await?;
@@ -252,39 +259,49 @@ async fn assemble(parts: Parts, database_url: String) -> Result<(Arc<Shared>, Ch
     let slots = slots(config.worker.concurrency);
     let worker_id = register(&pg, &config, &queues, &registry, slots).await?;
     let (senders, channels) = channels();
+    let children = Children::new(isolation, &config.worker, worker_id);
     let shared = Shared {
         redis: redis(&pg, &config).await?,
         pg,
-        handlers_pg: GuardedPool::for_handlers(&database_url, config.database.connections_max)?,
-        database_url,
         catalog,
         meters: Meters::new(metrics.clone()),
         metrics,
-        registry,
-        queues: Queues::new(queues),
         worker_id,
         lease: config.worker.lease(),
-        keep_days: config.retention.days(),
-        capacity: Capacity::new(slots),
-        held: Arc::new(Held::default()),
-        children: Children::new(isolation, &config.worker, worker_id),
-        finished: 0.into(),
-        runs: Tasks::new(),
-        paused: false.into(),
-        contact: Contact::new(),
         pulses: Pulses::default(),
+        contact: Contact::new(),
+        signals: Signals::new(),
+        serves: Serves {
+            registry,
+            queues: Queues::new(queues),
+        },
+        work: work(slots, senders.fresh, senders.acks),
+    };
+    let runs = Runs {
+        shared: Arc::new(shared),
+        tasks: Tasks::new(),
+        children,
+        handlers_pg: GuardedPool::for_handlers(database_url, config.database.connections_max)?,
         reporter: senders.reporter,
         outcomes: senders.outcomes,
-        fresh: senders.fresh,
-        acks: senders.acks,
-        parcels: Counts::default(),
-        pauses: Pauses::new(),
-        draining: CancellationToken::new(),
-        aborting: CancellationToken::new(),
-        reconcile_now: Notify::new(),
-        takeover_now: Notify::new(),
     };
-    Ok((Arc::new(shared), channels))
+    Ok((Arc::new(runs), channels))
+}
+
+fn work(
+    slots: usize,
+    fresh: mpsc::UnboundedSender<Vec<Arc<Hold>>>,
+    acks: mpsc::UnboundedSender<Ack>,
+) -> Work {
+    Work {
+        capacity: Capacity::new(slots),
+        held: Arc::new(Held::default()),
+        pauses: Pauses::new(),
+        fresh,
+        acks,
+        parcels: Counts::default(),
+        finished: 0.into(),
+    }
 }
 
 async fn redis(pg: &Pg, config: &Config) -> Result<Redis, Error> {
@@ -311,28 +328,6 @@ fn channels() -> (Senders, Channels) {
             reports,
         },
     )
-}
-
-/// The handlers to serve: all, or those whose kinds are named. Each kind has one: which of two should run a job, nobody could say.
-fn chosen(handlers: Vec<Handler>, kinds: &[String]) -> Result<Vec<Handler>, Refusal> {
-    let mut known: HashSet<&str> = HashSet::new();
-    if let Some(twice) = handlers.iter().find(|h| !known.insert(&h.kind)) {
-        return Err(Refusal::Invalid(format!(
-            "two handlers are for kind \"{}\": leave one out, or name them differently",
-            twice.kind
-        )));
-    }
-    if let Some(unknown) = kinds.iter().find(|kind| !known.contains(kind.as_str())) {
-        return Err(Refusal::Unknown {
-            what: "kind",
-            name: unknown.clone(),
-            hint: "this worker has no handler for it",
-        });
-    }
-    Ok(handlers
-        .into_iter()
-        .filter(|h| kinds.is_empty() || kinds.contains(&h.kind))
-        .collect())
 }
 
 /// The same handlers, with their kinds made known.

@@ -11,7 +11,7 @@ use millstream_common::{
 };
 
 use super::reader::Reader;
-use crate::{queues::Queue, shared::Shared};
+use crate::{queues::Queue, run::Runs, shared::Shared};
 
 /// How often is looked: a person who has added a queue waits no longer than this, and a look is one small statement.
 const EVERY: Duration = Duration::from_secs(2);
@@ -19,18 +19,20 @@ const EVERY: Duration = Duration::from_secs(2);
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
 /// Looks until the worker drains. `readers`: where the readers of new queues run.
-pub(crate) async fn run(shared: Arc<Shared>, readers: Tasks, reads_all: bool) {
-    while !shared.draining.is_cancelled() {
+pub(crate) async fn run(runs: Arc<Runs>, readers: Tasks, reads_all: bool) {
+    let shared = &runs.shared;
+    while !shared.signals.draining.is_cancelled() {
         shared.pulses.turn("added queues", SILENCE_MAX);
-        if let Err(outage) = look(&shared, &readers, reads_all).await {
+        if let Err(outage) = look(&runs, &readers, reads_all).await {
             tracing::debug!(error = %in_full(&outage), "could not look for added queues; the next look will");
         }
-        tokio::select! { () = tokio::time::sleep(EVERY) => {}, () = shared.draining.cancelled() => {} }
+        tokio::select! { () = tokio::time::sleep(EVERY) => {}, () = shared.signals.draining.cancelled() => {} }
     }
     shared.pulses.end("added queues");
 }
 
-async fn look(shared: &Arc<Shared>, readers: &Tasks, reads_all: bool) -> Result<(), Outage> {
+async fn look(runs: &Arc<Runs>, readers: &Tasks, reads_all: bool) -> Result<(), Outage> {
+    let shared = &runs.shared;
     let known: Vec<_> = shared
         .catalog
         .queues()
@@ -43,7 +45,7 @@ async fn look(shared: &Arc<Shared>, readers: &Tasks, reads_all: bool) -> Result<
     if !reads_all {
         return Ok(());
     }
-    let mine = shared.queues.ids();
+    let mine = shared.serves.queues.ids();
     let new: Vec<_> = shared
         .catalog
         .queues()
@@ -64,10 +66,10 @@ async fn look(shared: &Arc<Shared>, readers: &Tasks, reads_all: bool) -> Result<
             .collect(),
     )
     .await?;
-    shared.queues.add(&new);
+    shared.serves.queues.add(&new);
     for queue in new {
         tracing::info!(queue = %queue.name, "a queue was added; this worker reads it now");
-        readers.spawn(Reader::new(shared.clone(), queue).run());
+        readers.spawn(Reader::new(runs.clone(), queue).run());
     }
     Ok(())
 }

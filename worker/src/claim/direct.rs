@@ -25,12 +25,14 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use super::{
     order::{Order, WEIGHTS_DEFAULT},
     put_back::{Foreign, put_back},
-    rows::{hand_back, is_late},
+    rows::is_late,
 };
 use crate::{
+    hand_back::hand_back,
     job::{Claimed, ClaimedJob, Hold},
+    lease::over_stale_lease,
     queues::Queue,
-    run::group::spawn_runs,
+    run::{Runs, group::spawn_runs},
     shared::Shared,
 };
 
@@ -46,12 +48,13 @@ const SILENCE_MAX: Duration = Duration::from_mins(1);
 static LINES: Seldom = Seldom::new();
 
 /// Claims from Postgres whenever Redis is down, until the worker drains.
-pub(crate) async fn run(shared: Arc<Shared>) {
+pub(crate) async fn run(runs: Arc<Runs>) {
+    let shared = &runs.shared;
     let mut order = Order::new(WEIGHTS_DEFAULT);
     let mut down_since = None;
     loop {
         shared.pulses.turn("direct claim", SILENCE_MAX);
-        if shared.draining.is_cancelled() {
+        if shared.signals.draining.is_cancelled() {
             break;
         }
         down_since = if shared.redis.is_down() {
@@ -65,18 +68,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         } else {
             NEVER
         };
-        let room = if may_claim(&shared) {
-            shared
-                .capacity
-                .room(least_weight(&shared))
-                .min(PARCEL_JOBS_MAX)
-        } else {
-            0
-        };
+        let room = room(shared);
         let claimed = if room == 0 {
             Ok(0)
         } else {
-            claim(&shared, order.next(), room, grace).await
+            claim(&runs, order.next(), room, grace).await
         };
         if let Err(outage) = &claimed {
             shared.metrics.counters.postgres_failed("claim");
@@ -87,19 +83,29 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         if claimed.is_ok_and(|n| n > 0) {
             continue;
         }
-        tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = shared.draining.cancelled() => {} }
+        tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = shared.signals.draining.cancelled() => {} }
     }
     shared.pulses.end("direct claim");
 }
 
+/// For so many jobs; 0 also where nothing may be claimed.
+fn room(shared: &Shared) -> usize {
+    if !may_claim(shared) {
+        return 0;
+    }
+    let room = shared.work.capacity.room(least_weight(shared));
+    room.min(PARCEL_JOBS_MAX)
+}
+
 fn may_claim(shared: &Shared) -> bool {
     use std::sync::atomic::Ordering::Relaxed;
-    shared.redis.refuses_work() && shared.contact.is_up() && !shared.paused.load(Relaxed)
+    shared.redis.refuses_work() && shared.contact.is_up() && !shared.signals.paused.load(Relaxed)
 }
 
 /// Of the quickest kind: room is asked for as many jobs as could fit.
 fn least_weight(shared: &Shared) -> u64 {
     shared
+        .serves
         .registry
         .all()
         .map(|kind| kind.weight())
@@ -108,12 +114,12 @@ fn least_weight(shared: &Shared) -> u64 {
 }
 
 async fn claim(
-    shared: &Arc<Shared>,
+    runs: &Arc<Runs>,
     order: [Priority; 3],
     room: usize,
     grace: Duration,
 ) -> Result<usize, Outage> {
-    let op = "claiming from Postgres";
+    let (shared, op) = (&runs.shared, "claiming from Postgres");
     let mut lent = shared.pg.main(op).await?;
     let asked_at = Instant::now();
     let mut tx = lent.begin().await?;
@@ -127,16 +133,23 @@ async fn claim(
     }
     let (known, newer): (Vec<_>, Vec<_>) = rows.iter().partition(|row| {
         shared
+            .serves
             .registry
             .knows(row.get("kind_id"), row.get("schema_version"))
     });
     spawn_runs(
-        shared,
+        runs,
         known
             .iter()
             .filter_map(|row| claimed(shared, row, asked_at)),
     );
-    for queue in shared.queues.all().iter() {
+    put_back_newer(shared, &newer).await;
+    Ok(known.len())
+}
+
+/// Of payload versions that this process does not know.
+async fn put_back_newer(shared: &Shared, newer: &[&PgRow]) {
+    for queue in shared.serves.queues.all().iter() {
         let of_queue = newer
             .iter()
             .filter(|row| row.get::<i32, _>("queue_id") == queue.id);
@@ -150,7 +163,6 @@ async fn claim(
             .collect();
         put_back(shared, queue, &jobs).await;
     }
-    Ok(known.len())
 }
 
 /// Leases whose grant came too late: this worker may have been taken for dead meanwhile. Should this fail too, the heart finds leases without
@@ -160,7 +172,7 @@ async fn give_back(shared: &Shared, rows: &[PgRow]) -> Result<usize, Outage> {
         .iter()
         .map(|row| (row.get("id"), row.get("epoch")))
         .collect();
-    hand_back(shared, &jobs, Reach::Leased, None).await?;
+    hand_back(&shared.pg, &jobs, Reach::Leased, None).await?;
     Err(Outage::PostgresTimeout {
         op: "claiming from Postgres",
     })
@@ -183,8 +195,8 @@ async fn take_hints(
         "  AND (p.publishing_since IS NULL OR p.publishing_since NOT BETWEEN now() - $3 * interval '1 second' AND now() + interval '1 minute')
          ORDER BY array_position($4, p.priority), p.id LIMIT $6 FOR UPDATE OF p SKIP LOCKED",
     ))
-    .bind(shared.queues.ids())
-    .bind(shared.registry.kind_ids())
+    .bind(shared.serves.queues.ids())
+    .bind(shared.serves.registry.kind_ids())
     .bind(grace.as_secs_f64())
     .bind(order.map(Priority::number).to_vec())
     .bind(room as i32)
@@ -270,9 +282,10 @@ async fn lease(
 
 fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claimed> {
     let hold = Arc::new(Hold::leased(row.get("id"), row.get("epoch")));
-    let kind = shared.registry.get(row.get("kind_id"))?.clone();
+    let kind = shared.serves.registry.get(row.get("kind_id"))?.clone();
     let queue_id: i32 = row.get("queue_id");
     let queue: Queue = shared
+        .serves
         .queues
         .all()
         .iter()
@@ -281,12 +294,12 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claim
     let crashes: i16 = row.get("crash_count");
     let weight = kind.weight_of(crashes);
     // In hand at an older epoch, which is lost: the heartbeat gives this lease back when that run has ended.
-    let in_hand = shared.held.take(&hold)?;
+    let in_hand = shared.work.held.take(&hold)?;
     let meters = shared.meters.queue(&queue);
     meters.claimed.inc();
     meters.claimed_directly.inc();
     Some(Box::new(ClaimedJob {
-        guards: (in_hand, shared.capacity.take(1, weight)),
+        guards: (in_hand, shared.work.capacity.take(1, weight)),
         hold,
         kind,
         queue,

@@ -8,18 +8,9 @@
 //! makes a new parcel; the old entry is acknowledged. A late XACK is harmless, because the epoch
 //! decides.
 
-/// The row of `lease` for a job that has just been taken, behind `INSERT … SELECT`. Where there is one already, it is of an earlier hand-out: a
-/// re-hand that waits for a lease statement removes the job's lease as it was before.
-macro_rules! over_stale_lease {
-    () => {
-        " ON CONFLICT (job_id) DO UPDATE SET worker_id = excluded.worker_id, epoch = excluded.epoch, cancel = false, started = false,
-            progress = NULL, progress_note = NULL, leased_at = excluded.leased_at WHERE lease.epoch < excluded.epoch"
-    };
-}
-pub(crate) use over_stale_lease;
-
 pub(crate) mod ack;
 pub(crate) mod added;
+mod batch;
 pub(crate) mod direct;
 pub(crate) mod group;
 pub(crate) mod order;

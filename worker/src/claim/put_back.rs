@@ -17,8 +17,7 @@ use millstream_common::{
     seldom::Seldom,
 };
 
-use super::rows::hand_back;
-use crate::{queues::Queue, shared::Shared};
+use crate::{hand_back::hand_back, queues::Queue, shared::Shared};
 
 static LINES: Seldom = Seldom::new();
 
@@ -36,12 +35,12 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[Foreign]) {
     // One statement for each length of rest, of which there are few.
     let mut by_rest: BTreeMap<Option<Duration>, Vec<(JobId, i32)>> = BTreeMap::new();
     for job in jobs {
-        let is_kind_known = shared.registry.get(job.kind_id).is_some();
+        let is_kind_known = shared.serves.registry.get(job.kind_id).is_some();
         let rest = (!job.is_closed).then(|| rest(job.epoch, is_kind_known));
         by_rest.entry(rest).or_default().push((job.id, job.epoch));
     }
     for (rest, jobs) in by_rest {
-        match hand_back(shared, &jobs, Reach::Leased, rest).await {
+        match hand_back(&shared.pg, &jobs, Reach::Leased, rest).await {
             Ok(back) => shared
                 .meters
                 .queue(queue)

@@ -28,13 +28,13 @@ use redis::aio::MultiplexedConnection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
+    batch::Claim,
     group,
     order::{Order, WEIGHTS_DEFAULT},
-    rows::{Delivery, claim, hand_back},
+    rows::Delivery,
 };
 use crate::{
-    capacity::Taken, job::Claimed, queues::Queue, registry::SLOT_WEIGHT, run::group::spawn_runs,
-    shared::Shared,
+    hand_back::hand_back, queues::Queue, registry::SLOT_WEIGHT, run::Runs, shared::Shared,
 };
 
 /// Entries of the own pending list looked at per round after a reconnect.
@@ -52,11 +52,11 @@ const LOOK: Duration = Duration::from_secs(3);
 /// Entries by the stream they were in.
 type Found = Vec<(Arc<str>, Vec<Told>)>;
 
-static CLAIM_LINES: Seldom = Seldom::new();
 static GARBAGE_LINES: Seldom = Seldom::new();
 
 pub(crate) struct Reader {
     shared: Arc<Shared>,
+    runs: Arc<Runs>,
     queue: Queue,
     streams: [(Priority, Arc<str>); 3],
     order: Order,
@@ -71,13 +71,15 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    pub(crate) fn new(shared: Arc<Shared>, queue: Queue) -> Self {
+    pub(crate) fn new(runs: Arc<Runs>, queue: Queue) -> Self {
+        let shared = runs.shared.clone();
         let streams = Priority::ALL.map(|p| (p, shared.redis.keys().stream(&queue.name, p).into()));
         let claims = Arc::new(Semaphore::new(CLAIMS_MAX));
         let job_weight = Arc::new(AtomicU64::new(SLOT_WEIGHT));
         let (order, looked) = (Order::new(WEIGHTS_DEFAULT), Instant::now());
         Self {
             shared,
+            runs,
             queue,
             streams,
             order,
@@ -92,7 +94,7 @@ impl Reader {
     /// Reads until the worker drains.
     pub(crate) async fn run(mut self) {
         let name = format!("reader {}", self.queue.name);
-        let draining = self.shared.draining.clone();
+        let draining = self.shared.signals.draining.clone();
         let mut reconnect = Reconnect::default();
         while !draining.is_cancelled() {
             self.shared.pulses.turn(&name, SILENCE_MAX);
@@ -142,7 +144,7 @@ impl Reader {
 
     /// Paused, or Postgres or Redis out of reach: nothing new may be claimed here.
     fn must_rest(&self) -> bool {
-        self.shared.paused.load(Relaxed)
+        self.shared.signals.paused.load(Relaxed)
             || !self.shared.contact.is_up()
             || self.shared.redis.is_down()
     }
@@ -153,12 +155,16 @@ impl Reader {
             .await
             .ok()?
             .ok()?;
-        let jobs = self.shared.capacity.room(self.job_weight.load(Relaxed));
+        let jobs = self
+            .shared
+            .work
+            .capacity
+            .room(self.job_weight.load(Relaxed));
         if jobs > 0 {
             return Some((permit, jobs.min(CLAIM_JOBS_MAX)));
         }
         drop(permit);
-        drop(tokio::time::timeout(IDLE_LOOK, self.shared.capacity.freed()).await);
+        drop(tokio::time::timeout(IDLE_LOOK, self.shared.work.capacity.freed()).await);
         None
     }
 
@@ -276,18 +282,18 @@ impl Reader {
             .sum();
         let weight = self.job_weight.load(Relaxed);
         let claim = Claim {
-            shared: self.shared.clone(),
+            runs: self.runs.clone(),
             queue: self.queue.clone(),
             job_weight: self.job_weight.clone(),
             read_at,
         };
-        let reserved = self.shared.capacity.take(jobs, weight);
+        let reserved = self.shared.work.capacity.take(jobs, weight);
         let claiming = async move {
             claim.run(batches, reserved).await;
             drop(permit);
         };
         if weight < SLOT_WEIGHT {
-            self.shared.runs.spawn(claiming);
+            self.runs.tasks.spawn(claiming);
         } else {
             // The weight of slow jobs decides the next read.
             claiming.await;
@@ -318,7 +324,7 @@ impl Reader {
                     "an entry is none of ours: it is acknowledged and dropped"
                 );
             }
-            drop(self.shared.acks.send((stream.clone(), id)));
+            drop(self.shared.work.acks.send((stream.clone(), id)));
         }
         deliveries
     }
@@ -354,17 +360,20 @@ impl Reader {
         let mut done = Vec::new();
         for Told { id, hint } in entries {
             let jobs = hint.map(|hint| hint.jobs).unwrap_or_default();
-            if jobs.iter().any(|(job, _)| self.shared.held.contains(*job)) {
+            if jobs
+                .iter()
+                .any(|(job, _)| self.shared.work.held.contains(*job))
+            {
                 continue;
             }
             lost.extend(jobs);
             done.push(id);
         }
         if !lost.is_empty() {
-            hand_back(&self.shared, &lost, Reach::Unleased, None).await?;
+            hand_back(&self.shared.pg, &lost, Reach::Unleased, None).await?;
         }
         done.into_iter()
-            .for_each(|id| drop(self.shared.acks.send((stream.clone(), id))));
+            .for_each(|id| drop(self.shared.work.acks.send((stream.clone(), id))));
         Ok(())
     }
 
@@ -375,7 +384,7 @@ impl Reader {
             self.shared.metrics.counters.redis_failed("read");
         }
         if text.contains("NOGROUP") || text.contains("UNBLOCKED") || text.contains("WRONGTYPE") {
-            self.shared.reconcile_now.notify_one();
+            self.shared.signals.reconcile_now.notify_one();
             if let Err(outage) = self.make_groups().await {
                 tracing::debug!(error = %millstream_common::error::in_full(&outage), "making the consumer groups failed");
             }
@@ -392,7 +401,7 @@ impl Reader {
             let (is_there, healed) = group::make(&self.shared.redis, stream).await?;
             self.readable[nth] = is_there;
             if healed {
-                self.shared.reconcile_now.notify_one();
+                self.shared.signals.reconcile_now.notify_one();
             }
         }
         Ok(())
@@ -405,42 +414,5 @@ impl Reader {
         }
         let mut conn = self.shared.redis.reader("leaving").await?;
         self.return_own_pending(&mut conn).await
-    }
-}
-
-/// What has been read at once.
-struct Claim {
-    shared: Arc<Shared>,
-    queue: Queue,
-    /// Where the reader looks for the weight of the next jobs.
-    job_weight: Arc<AtomicU64>,
-    read_at: Instant,
-}
-
-impl Claim {
-    /// The room that was `reserved` is the jobs' own when they are in hand.
-    async fn run(self, batches: Vec<(Arc<str>, Vec<Delivery>)>, reserved: Taken) {
-        for (stream, deliveries) in batches {
-            match claim(&self.shared, &self.queue, &stream, deliveries, self.read_at).await {
-                Ok(claimed) => self.start(claimed),
-                Err(outage) => self.complain(&outage),
-            }
-        }
-        drop(reserved);
-    }
-
-    fn start(&self, claimed: Vec<Claimed>) {
-        reach("claim.taken");
-        if let Some(heaviest) = claimed.iter().map(|job| job.kind.weight()).max() {
-            self.job_weight.store(heaviest, Relaxed);
-        }
-        spawn_runs(&self.shared, claimed);
-    }
-
-    fn complain(&self, outage: &Outage) {
-        self.shared.metrics.counters.postgres_failed("claim");
-        if let Some(kept_back) = CLAIM_LINES.may_speak() {
-            tracing::warn!(kept_back, error = %millstream_common::error::in_full(outage), "claiming failed; the entries stay pending");
-        }
     }
 }

@@ -9,11 +9,7 @@
 //! entries stay pending, and takeover hands them out although their reader lives. A job that was
 //! claimed straight from Postgres is given back.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use chrono::{DateTime, Utc};
 use millstream_common::{
@@ -22,14 +18,13 @@ use millstream_common::{
     is_closed,
     limits::CLAIM_ANSWER_MAX,
     metrics::{LocalHistogram, QueueMeters},
-    rehand::{Reach, Reason, rehand},
     stream::entry::Hint,
 };
 use sqlx::{Row, postgres::PgRow};
 
 use super::put_back::{Foreign, put_back};
 use crate::{
-    heartbeat::contact::Contact,
+    contact::Contact,
     job::{Claimed, ClaimedJob, Entry, Hold},
     queues::Queue,
     shared::Shared,
@@ -64,7 +59,7 @@ pub(crate) async fn claim(
     }
     let mut hands = Hands::new(shared, queue, (read_at, asked_at));
     let mut foreign = Vec::new();
-    let mut stale = 0;
+    let (registry, mut stale) = (&shared.serves.registry, 0);
     for delivery in deliveries {
         let jobs = delivery.hint.jobs;
         // One more than its jobs: released below, when each is in hand or known to be nothing for us.
@@ -73,7 +68,7 @@ pub(crate) async fn claim(
             delivery.id,
             delivery.hint.parcel,
             jobs.len() + 1,
-            shared.acks.clone(),
+            shared.work.acks.clone(),
         );
         for (id, epoch) in jobs {
             let row = rows
@@ -85,9 +80,7 @@ pub(crate) async fn claim(
                     stale += 1;
                     false
                 }
-                Some(row)
-                    if row.is_closed() || !shared.registry.knows(row.kind_id(), row.version()) =>
-                {
+                Some(row) if row.is_closed() || !registry.knows(row.kind_id(), row.version()) => {
                     foreign.push(Foreign {
                         id,
                         epoch,
@@ -204,7 +197,7 @@ impl<'a> Hands<'a> {
 
     /// False: a repeated entry; the job runs here already, under the first one.
     fn take(&mut self, row: &JobRow, entry: &Arc<Entry>) -> bool {
-        let Some(kind) = self.shared.registry.get(row.kind_id()).cloned() else {
+        let Some(kind) = self.shared.serves.registry.get(row.kind_id()).cloned() else {
             return false;
         };
         let hold = Arc::new(Hold::fresh(
@@ -213,7 +206,7 @@ impl<'a> Hands<'a> {
             self.read_at,
             entry.clone(),
         ));
-        let Some(in_hand) = self.shared.held.take(&hold) else {
+        let Some(in_hand) = self.shared.work.held.take(&hold) else {
             return false;
         };
         if row.epoch() == 0 {
@@ -224,7 +217,7 @@ impl<'a> Hands<'a> {
         let weight = kind.weight_of(crashes);
         self.claimed.push(Box::new(ClaimedJob {
             hold,
-            guards: (in_hand, self.shared.capacity.take(1, weight)),
+            guards: (in_hand, self.shared.work.capacity.take(1, weight)),
             kind,
             queue: self.queue.clone(),
             tenant_id: row.0.get_unchecked(3),
@@ -245,23 +238,12 @@ impl<'a> Hands<'a> {
         self.meters.claimed.inc_by(self.claimed.len() as u64);
         drop(
             self.shared
+                .work
                 .fresh
                 .send(self.claimed.iter().map(|job| job.hold.clone()).collect()),
         );
         self.claimed
     }
-}
-
-/// Gives jobs back unstarted, at no cost to them. Returns how many were still ours to give.
-pub(crate) async fn hand_back(
-    shared: &Shared,
-    jobs: &[(JobId, i32)],
-    reach: Reach,
-    rest: Option<Duration>,
-) -> Result<usize, Outage> {
-    let rehand = rehand(jobs, Reason::Lost, reach, rest);
-    let back = shared.pg.main("handing jobs back").all(rehand).await?;
-    Ok(back.len())
 }
 
 #[cfg(test)]

@@ -92,7 +92,7 @@ async fn drop_consumer(shared: &Shared, stream: &str, consumer: &[u8]) -> Result
 
 /// At the end of a worker: its own consumers, as far as nothing is pending.
 pub(crate) async fn drop_own(shared: &Shared) -> Result<(), Outage> {
-    for queue in shared.queues.all().iter() {
+    for queue in shared.serves.queues.all().iter() {
         for priority in Priority::ALL {
             drop_consumer(
                 shared,

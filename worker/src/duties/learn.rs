@@ -22,6 +22,7 @@ impl Duty for Learn {
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         let measured = shared
+            .serves
             .registry
             .all()
             .filter_map(|kind| Some((kind.kind_id, kind.chunk()?)));

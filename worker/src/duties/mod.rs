@@ -82,7 +82,7 @@ trait Duty: Send + 'static {
 }
 
 /// Starts all duties; they end when `tasks` stop.
-pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
+pub(crate) fn start(shared: &Arc<Shared>, keep_days: Option<u32>, tasks: &Tasks) {
     let leadership = Leadership::default();
     let keeper = Keeper {
         shared: shared.clone(),
@@ -100,7 +100,7 @@ pub(crate) fn start(shared: &Arc<Shared>, tasks: &Tasks) {
     keeper.start(consumers::Consumers);
     keeper.start(partitions::Partitions);
     keeper.start(pauses::Pauses);
-    keeper.start(retention::Retention::default());
+    keeper.start(retention::Retention::new(keep_days));
     keeper.start(stats::Stats::default());
     keeper.start(sweep::Sweep::default());
 }

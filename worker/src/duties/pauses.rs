@@ -25,11 +25,11 @@ impl Duty for Pauses {
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         match look(shared).await {
-            Ok((asked_at, closed)) => shared.pauses.note(asked_at, closed),
+            Ok((asked_at, closed)) => shared.work.pauses.note(asked_at, closed),
             Err(outage) => {
                 // What keeps everything from starting is told already.
                 if shared.contact.is_up() {
-                    shared.pauses.note_failure(outage.word());
+                    shared.work.pauses.note_failure(outage.word());
                 }
                 return Err(outage);
             }

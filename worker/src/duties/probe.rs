@@ -43,7 +43,7 @@ impl Duty for Probe {
         self.delay = None;
         if was_down && !shared.redis.is_down() {
             // Whatever the streams lost or kept from before, compare it now.
-            shared.reconcile_now.notify_one();
+            shared.signals.reconcile_now.notify_one();
         }
         if self
             .policy_seen

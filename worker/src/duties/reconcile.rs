@@ -72,7 +72,7 @@ impl Duty for Reconcile {
     }
 
     async fn nudged(shared: &Shared) {
-        shared.reconcile_now.notified().await;
+        shared.signals.reconcile_now.notified().await;
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
@@ -159,7 +159,7 @@ async fn remove_passed(shared: &Shared) -> Result<(), Outage> {
             let passed = listing(&shared.redis, &stream).await?.skipped;
             passed
                 .into_iter()
-                .for_each(|id| drop(shared.acks.send((stream.clone(), id))));
+                .for_each(|id| drop(shared.work.acks.send((stream.clone(), id))));
         }
     }
     Ok(())
@@ -234,7 +234,7 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     // Nobody will read them, and they take up the window: what they hinted at was missing, and is in new parcels now.
     skipped
         .into_iter()
-        .for_each(|ack| drop(shared.acks.send(ack)));
+        .for_each(|ack| drop(shared.work.acks.send(ack)));
     Ok(())
 }
 

@@ -180,7 +180,7 @@ async fn rescue(shared: &Arc<Shared>, worker: i64, beat: i64) -> Result<(), Outa
                 .reclaimed(ReclaimReason::Rescue, 1);
         }
     }
-    shared.takeover_now.notify_one();
+    shared.signals.takeover_now.notify_one();
     tracing::warn!(
         worker,
         jobs = total,

@@ -81,7 +81,7 @@ impl Duty for Takeover {
     }
 
     async fn nudged(shared: &Shared) {
-        shared.takeover_now.notified().await;
+        shared.signals.takeover_now.notified().await;
     }
 
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
@@ -226,7 +226,7 @@ async fn take_over(
             }
             entries
                 .iter()
-                .for_each(|(id, _)| drop(shared.acks.send((stream.into(), (*id).to_owned()))));
+                .for_each(|(id, _)| drop(shared.work.acks.send((stream.into(), (*id).to_owned()))));
         }
     }
     Ok(())

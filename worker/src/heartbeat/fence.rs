@@ -6,7 +6,7 @@
 //! It falls in three steps. After a few missed beats nothing new is claimed. After 0.7 of a lease
 //! all runs are stopped, before anybody may take this worker for dead. A run that Postgres has not
 //! leased within `UNLEASED_MAX` of being read is stopped by itself, because its entry soon looks
-//! abandoned. While Postgres refuses everybody, runs go on as long as [`contact`](super::contact)
+//! abandoned. While Postgres refuses everybody, runs go on as long as [`contact`](crate::contact)
 //! lets them.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
@@ -69,7 +69,7 @@ impl Fence {
             self.shared.contact.fall();
         }
         let back_at = self.shared.contact.back_at();
-        for hold in self.shared.held.all() {
+        for hold in self.shared.work.held.all() {
             if fenced && hold.is_unsettled() {
                 hold.lose();
             } else if hold.entry.is_some() && hold.read_at.max(back_at).elapsed() > UNLEASED_MAX {

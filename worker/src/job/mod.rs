@@ -3,6 +3,7 @@
 //! Only what a job is here and what may happen to it; no statement, no stream. Those who claim, run, lease and settle share it.
 
 mod claimed;
+mod counts;
 mod ended;
 mod entry;
 mod held;
@@ -10,6 +11,7 @@ mod hold;
 
 pub(crate) use self::{
     claimed::{Claimed, ClaimedJob},
+    counts::Counts,
     ended::Ended,
     entry::{Ack, Entry},
     held::{Held, InHand},

@@ -9,7 +9,6 @@
 
 pub(crate) mod child;
 pub(crate) mod group;
-pub(crate) mod lessor;
 
 use std::{
     any::Any,
@@ -23,14 +22,16 @@ use std::{
 use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use millstream_common::{
-    failpoint::reach, limits::ERROR_BYTES_MAX, metrics::JobOutcome, redact::stored, rehand::Reach,
+    failpoint::reach, limits::ERROR_BYTES_MAX, metrics::JobOutcome, pg::GuardedPool,
+    redact::stored, rehand::Reach, tasks::Tasks,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::Instrument;
 
+use self::child::Children;
 use crate::{
-    api::{Context, Failure, Handler, Outcome, RunLink as _, Success},
-    claim::rows::hand_back,
+    api::{Context, Failure, Handler, Outcome, Reporter, RunLink as _, Success},
+    hand_back::hand_back,
     job::{Claimed, Ended, RowState},
     pauses::Leave,
     settle::conclude,
@@ -42,27 +43,41 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A handler that has neither ended nor heard of its timeout after so many timeouts blocks its thread.
 const STUCK_TIMEOUTS: u32 = 2;
 
+/// What runs need and nobody below them does.
+pub(crate) struct Runs {
+    pub(crate) shared: Arc<Shared>,
+    /// Counts the tasks that run jobs; closed when the worker drains.
+    pub(crate) tasks: Tasks,
+    /// In which isolated jobs run.
+    pub(crate) children: Arc<Children>,
+    /// Of the handlers alone: what they hold is not missing to the worker.
+    pub(crate) handlers_pg: GuardedPool,
+    pub(crate) reporter: Reporter,
+    pub(crate) outcomes: mpsc::UnboundedSender<Ended>,
+}
+
 /// Runs the job here, when there is a slot for it.
-async fn run(shared: Arc<Shared>, job: Claimed) {
-    let start = match slot_at_once(&shared, &job) {
-        Some(slot) if shared.pauses.leave(&job) == Leave::Granted => Start::Now(slot),
+async fn run(runs: Arc<Runs>, job: Claimed) {
+    let shared = &runs.shared;
+    let start = match slot_at_once(shared, &job) {
+        Some(slot) if shared.work.pauses.leave(&job) == Leave::Granted => Start::Now(slot),
         // On the heap: most jobs need not wait.
-        slot => Box::pin(wait(&shared, &job, slot)).await,
+        slot => Box::pin(wait(shared, &job, slot)).await,
     };
     let slot = match start {
         Start::Now(slot) => slot,
         Start::Never => return forget(&job),
-        Start::NotHere => return Box::pin(give_back(&shared, job, None)).await,
+        Start::NotHere => return Box::pin(give_back(shared, job, None)).await,
     };
     let run = Run::begin();
     let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);
-    let end = attempt(&shared, &job, run.started).instrument(span).await;
+    let end = attempt(&runs, &job, run.started).instrument(span).await;
     let past = run.past();
     drop(slot);
     if matches!(end, End::Outcome(_)) {
         job.kind.learn(past.ran);
     }
-    finish(&shared, job, past, end).await;
+    finish(&runs, job, past, end).await;
 }
 
 /// When a run began.
@@ -95,9 +110,10 @@ struct Past {
 }
 
 /// What follows from the end of a run.
-async fn finish(shared: &Arc<Shared>, job: Claimed, past: Past, end: End) {
+async fn finish(runs: &Runs, job: Claimed, past: Past, end: End) {
+    let shared = &runs.shared;
     match end {
-        End::Outcome(outcome) => propose(shared, job, past, outcome).await,
+        End::Outcome(outcome) => propose(runs, job, past, outcome).await,
         End::Settled(accepted) => Box::pin(conclude_in_child(shared, job, past, accepted)).await,
         End::Lost => forget(&job),
         End::Abort => Box::pin(give_back(shared, job, None)).await,
@@ -119,10 +135,10 @@ async fn wait(shared: &Shared, job: &Claimed, slot_in_hand: Option<OwnedSemaphor
     let granted = async {
         let slot = match slot_in_hand {
             Some(slot) => slot,
-            None => shared.capacity.slot().await?,
+            None => shared.work.capacity.slot().await?,
         };
         // What is closed ends the wait below.
-        while shared.pauses.leave(job) != Leave::Granted {
+        while shared.work.pauses.leave(job) != Leave::Granted {
             tokio::time::sleep(LOOK).await;
         }
         Some(slot)
@@ -130,16 +146,18 @@ async fn wait(shared: &Shared, job: &Claimed, slot_in_hand: Option<OwnedSemaphor
     tokio::select! {
         biased;
         () = job.hold.cancel().cancelled() => Start::Never,
-        () = shared.draining.cancelled() => Start::NotHere,
-        () = shared.pauses.closes(job) => Start::NotHere,
+        () = shared.signals.draining.cancelled() => Start::NotHere,
+        () = shared.work.pauses.closes(job) => Start::NotHere,
         slot = granted => slot.map_or(Start::Never, Start::Now),
     }
 }
 
 /// A slot that is free, if nothing has to be waited for or looked at first.
 fn slot_at_once(shared: &Shared, job: &Claimed) -> Option<OwnedSemaphorePermit> {
-    let may_start = !job.hold.is_lost() && !shared.draining.is_cancelled();
-    may_start.then(|| shared.capacity.free_slot()).flatten()
+    let may_start = !job.hold.is_lost() && !shared.signals.draining.is_cancelled();
+    may_start
+        .then(|| shared.work.capacity.free_slot())
+        .flatten()
 }
 
 /// How the handler's future came to its end.
@@ -156,19 +174,19 @@ enum End {
     NotHere(Option<Duration>),
 }
 
-async fn attempt(shared: &Arc<Shared>, job: &Claimed, started: Instant) -> End {
+async fn attempt(runs: &Runs, job: &Claimed, started: Instant) -> End {
     // A timeout that is beyond all clocks is none.
     let stuck_after = job.kind.handler.timeout.saturating_mul(STUCK_TIMEOUTS);
     job.hold.begin_run(started.checked_add(stuck_after));
-    let end = until_end(shared, job).await;
+    let end = until_end(runs, job).await;
     job.hold.end_run();
     end
 }
 
-async fn until_end(shared: &Arc<Shared>, job: &Claimed) -> End {
+async fn until_end(runs: &Runs, job: &Claimed) -> End {
     let handler = &job.kind.handler;
     reach("run.started");
-    let mut call = pin!(call(handler, context(shared, job), &job.payload));
+    let mut call = pin!(call(handler, context(runs, job), &job.payload));
     // What ends at once needs neither a timer nor ears.
     if let Poll::Ready(outcome) = futures::poll!(&mut call) {
         return End::Outcome(outcome);
@@ -178,7 +196,7 @@ async fn until_end(shared: &Arc<Shared>, job: &Claimed) -> End {
         outcome = call => End::Outcome(outcome),
         () = job.hold.cancel().cancelled() => End::Lost,
         () = tokio::time::sleep(handler.timeout) => End::Outcome(Err(Failure::TimedOut(handler.timeout))),
-        () = shared.aborting.cancelled() => End::Abort,
+        () = runs.shared.signals.aborting.cancelled() => End::Abort,
     }
 }
 
@@ -192,7 +210,7 @@ async fn call(handler: &Handler, context: Context, payload: &str) -> Outcome {
         .unwrap_or_else(panicked)
 }
 
-fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
+fn context(runs: &Runs, job: &Claimed) -> Context {
     Context {
         job_id: job.hold.id,
         epoch: job.hold.epoch,
@@ -200,9 +218,9 @@ fn context(shared: &Arc<Shared>, job: &Claimed) -> Context {
         max_attempts: job.max_attempts,
         tenant_id: job.tenant_id,
         stage_id: job.stage_id,
-        pg: shared.handlers_pg.clone(),
+        pg: runs.handlers_pg.clone(),
         link: job.hold.clone(),
-        reporter: shared.reporter.clone(),
+        reporter: runs.reporter.clone(),
     }
 }
 
@@ -219,12 +237,12 @@ pub(crate) fn panicked(panic: Box<dyn Any + Send>) -> Outcome {
 }
 
 /// Hands the outcome to settle, unless the job was lost meanwhile.
-async fn propose(shared: &Arc<Shared>, job: Claimed, past: Past, outcome: Outcome) {
+async fn propose(runs: &Runs, job: Claimed, past: Past, outcome: Outcome) {
     let Some(from) = job.hold.begin_settle().await else {
         return forget(&job);
     };
     // The settler outlives every run; a send fails only when the process is ending, and then the job is handed out again.
-    drop(shared.outcomes.send(Ended {
+    drop(runs.outcomes.send(Ended {
         job,
         from,
         started_at: past.started_at,
@@ -257,12 +275,12 @@ fn forget(job: &Claimed) {
 }
 
 /// Goes back unfinished, without using up an attempt; others get it when it has rested.
-async fn give_back(shared: &Arc<Shared>, job: Claimed, rest: Option<Duration>) {
+async fn give_back(shared: &Shared, job: Claimed, rest: Option<Duration>) {
     if job.hold.begin_settle().await.is_none() {
         return;
     }
     match hand_back(
-        shared,
+        &shared.pg,
         &[(job.hold.id, job.hold.epoch)],
         Reach::Leased,
         rest,

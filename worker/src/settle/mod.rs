@@ -271,7 +271,8 @@ pub(crate) async fn conclude(shared: &Shared, settled: Vec<(Ended, bool, JobOutc
         }
     }
     shared
+        .work
         .finished
         .fetch_add(settled.len() as u64, Ordering::Relaxed);
-    shared.parcels.add(parcels);
+    shared.work.parcels.add(parcels);
 }

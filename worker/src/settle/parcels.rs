@@ -9,11 +9,7 @@
 //! that was forged with real jobs and another parcel's number can make a count too high; the sweep
 //! finds the jobs that lose their parcel by that.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use millstream_common::error::Outage;
 use tokio_util::sync::CancellationToken;
@@ -27,36 +23,13 @@ const BATCH_MAX: usize = 1000;
 /// `/livez` fails when the loop has not turned for this long.
 const SILENCE_MAX: Duration = Duration::from_mins(1);
 
-/// Jobs done per parcel that Postgres has not been told of.
-#[derive(Default)]
-pub(crate) struct Counts(Mutex<HashMap<i64, i16>>);
-
-impl Counts {
-    /// So many more jobs of these parcels are done.
-    pub(crate) fn add(&self, parcels: HashMap<i64, i16>) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for (parcel, jobs) in parcels {
-            let done = all.entry(parcel).or_default();
-            *done = done.saturating_add(jobs);
-        }
-    }
-
-    /// In the order of their ids, which is the lock order of all workers.
-    fn take(&self) -> Vec<(i64, i16)> {
-        let taken = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut sorted: Vec<_> = taken.into_iter().collect();
-        sorted.sort_unstable();
-        sorted
-    }
-}
-
 /// Writes the counts until `stop` fires, then what is left. Best effort.
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
     let mut stopped = false;
     while !stopped {
         shared.pulses.turn("parcels", SILENCE_MAX);
         tokio::select! { () = stop.cancelled() => stopped = true, () = tokio::time::sleep(EVERY) => {} }
-        for batch in shared.parcels.take().chunks(BATCH_MAX) {
+        for batch in shared.work.parcels.take().chunks(BATCH_MAX) {
             let (ids, done): (Vec<i64>, Vec<i16>) = batch.iter().copied().unzip();
             if let Err(outage) = write(&shared, &ids, &done).await {
                 tracing::debug!(error = %millstream_common::error::in_full(&outage), "parcels were not counted; reconcile will");

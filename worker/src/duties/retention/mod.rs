@@ -40,6 +40,7 @@ const RUN_MAX: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_hours(24);
 
 pub(super) struct Retention {
+    keep_days: Option<u32>,
     /// The day that is being looked through, across runs.
     looking: Option<day::Looking>,
     /// When too much of a day had to stay.
@@ -47,10 +48,11 @@ pub(super) struct Retention {
     next: Duration,
 }
 
-impl Default for Retention {
-    /// A new leader looks soon.
-    fn default() -> Self {
+impl Retention {
+    /// `keep_days`: how long finished jobs are kept; none: for ever. A new leader looks soon.
+    pub(super) fn new(keep_days: Option<u32>) -> Self {
         Self {
+            keep_days,
             looking: None,
             kept: HashMap::new(),
             next: EVERY_BUSY,
@@ -69,7 +71,7 @@ impl Duty for Retention {
     async fn run_once(&mut self, shared: &Arc<Shared>) -> Result<Ran, Outage> {
         self.next = EVERY_AFTER_A_FAILURE;
         let end = Instant::now() + RUN_MAX;
-        let rules = Rules::read(shared).await?;
+        let rules = Rules::read(shared, self.keep_days).await?;
         // A day that somebody holds is no reason to leave the others alone.
         let dropped = self.drop_days(shared, &rules, end).await;
         let forgotten = forget::dropped_days(shared, end).await?;

@@ -29,7 +29,7 @@ pub(super) struct Expired {
 }
 
 impl Rules {
-    pub(super) async fn read(shared: &Shared) -> Result<Self, Outage> {
+    pub(super) async fn read(shared: &Shared, keep_days: Option<u32>) -> Result<Self, Outage> {
         // One statement: the print is that of these very rules.
         let query = sqlx::query_as::<_, (NaiveDate, DateTime<Utc>, String, Vec<i32>, Vec<i32>)>(
             "SELECT (now() AT TIME ZONE 'UTC')::date, now(), millstream.rules(),
@@ -46,7 +46,7 @@ impl Rules {
             today,
             read_at,
             print,
-            keep_days: shared.keep_days,
+            keep_days,
             own,
         })
     }

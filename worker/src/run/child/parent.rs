@@ -22,7 +22,7 @@ use crate::{
     api::{Failure, Line, Outcome, RunLink as _},
     job::{Claimed, Hold},
     pauses::Leave,
-    run::{End, Run, attempt, finish, forget, give_back},
+    run::{End, Run, Runs, attempt, finish, forget, give_back},
     settle::effect,
     shared::Shared,
 };
@@ -42,26 +42,27 @@ const SETTLE_MAX: Duration = Duration::from_mins(2);
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs the job in a child, or gives it back for later.
-pub(in crate::run) async fn run(shared: Arc<Shared>, job: Claimed) {
+pub(in crate::run) async fn run(runs: Arc<Runs>, job: Claimed) {
+    let shared = &runs.shared;
     let rights = tokio::select! {
         biased;
         () = job.hold.cancel().cancelled() => return forget(&job),
-        () = shared.draining.cancelled() => return give_back(&shared, job, None).await,
-        () = shared.pauses.closes(&job) => return give_back(&shared, job, None).await,
-        rights = rights(&shared, &job) => rights,
+        () = shared.signals.draining.cancelled() => return give_back(shared, job, None).await,
+        () = shared.work.pauses.closes(&job) => return give_back(shared, job, None).await,
+        rights = rights(&runs, &job) => rights,
     };
     let Some(rights) = rights else {
         let rest = rest(job.hold.epoch);
-        return give_back(&shared, job, Some(rest)).await;
+        return give_back(shared, job, Some(rest)).await;
     };
     let run = Run::begin();
-    let end = if shared.children.are_possible() {
-        in_children(&shared, &job, &run).await
+    let end = if runs.children.are_possible() {
+        in_children(&runs, &job, &run).await
     } else {
-        attempt(&shared, &job, run.started).await
+        attempt(&runs, &job, run.started).await
     };
     drop(rights);
-    finish(&shared, job, run.past(), end).await;
+    finish(&runs, job, run.past(), end).await;
 }
 
 fn rest(epoch: i32) -> Duration {
@@ -75,13 +76,19 @@ struct Rights {
 }
 
 /// Waits for all that a start needs, and says in the lease that the job starts. `None`: others have the places, or the job is lost.
-async fn rights(shared: &Shared, job: &Claimed) -> Option<Rights> {
+async fn rights(runs: &Runs, job: &Claimed) -> Option<Rights> {
+    let shared = &runs.shared;
     if !job.hold.is_leased_in_the_end().await {
         return None;
     }
-    let guards = async { Some((shared.children.place().await, shared.capacity.slot().await?)) };
+    let guards = async {
+        Some((
+            runs.children.place().await,
+            shared.work.capacity.slot().await?,
+        ))
+    };
     let guards = tokio::time::timeout(PLACE_WAIT, guards).await.ok()??;
-    while shared.pauses.leave(job) != Leave::Granted {
+    while shared.work.pauses.leave(job) != Leave::Granted {
         tokio::time::sleep(PAUSE).await;
     }
     loop {
@@ -108,17 +115,17 @@ async fn mark(shared: &Shared, hold: &Hold) -> Result<bool, Outage> {
 }
 
 /// Runs the job in a child, and in fresh ones while they die, until it has ended or has killed too many.
-async fn in_children(shared: &Arc<Shared>, job: &Claimed, run: &Run) -> End {
+async fn in_children(runs: &Runs, job: &Claimed, run: &Run) -> End {
     let (mut killed, mut died) = (0, false);
     loop {
-        let mut child = match child(shared, job, died).await {
+        let mut child = match child(runs, job, died).await {
             Ok(child) => child,
             Err(end) => return end,
         };
-        let death = match in_child(shared, job, run, &mut child).await {
+        let death = match in_child(runs, job, run, &mut child).await {
             Ran::Ended(end) => {
                 if is_clean(&end) {
-                    shared.children.keep(child);
+                    runs.children.keep(child);
                 } else if matches!(end, End::Lost | End::Abort) {
                     // Somebody else gets the job next: nothing of it may run here then.
                     child.kill();
@@ -134,12 +141,12 @@ async fn in_children(shared: &Arc<Shared>, job: &Claimed, run: &Run) -> End {
             Ran::Closed => child.death().await,
         };
         // What it has committed stands, although nobody heard of it.
-        if effect::committed(shared, job.hold.id, job.hold.epoch).await {
+        if effect::committed(&runs.shared, job.hold.id, job.hold.epoch).await {
             return End::Settled(true);
         }
         died = true;
         killed += i32::from(death.counts);
-        tell(shared, job, &death);
+        tell(runs, job, &death);
         if !death.counts {
             tokio::time::sleep(REST).await;
         }
@@ -153,12 +160,12 @@ async fn in_children(shared: &Arc<Shared>, job: &Claimed, run: &Run) -> End {
 }
 
 /// A child for the job, or what becomes of the job without one. A job that is lost meanwhile is not started.
-async fn child(shared: &Arc<Shared>, job: &Claimed, fresh: bool) -> Result<Child, End> {
+async fn child(runs: &Runs, job: &Claimed, fresh: bool) -> Result<Child, End> {
     let started = tokio::select! {
         biased;
         () = job.hold.cancel().cancelled() => return Err(End::Lost),
-        () = shared.aborting.cancelled() => return Err(End::Abort),
-        started = shared.children.child(fresh) => started,
+        () = runs.shared.signals.aborting.cancelled() => return Err(End::Abort),
+        started = runs.children.child(fresh) => started,
     };
     started.map_err(|error| {
         tracing::warn!(job = %job.hold.id, %error, "no child process could be started for a job; it is handed back");
@@ -166,16 +173,16 @@ async fn child(shared: &Arc<Shared>, job: &Claimed, fresh: bool) -> Result<Child
     })
 }
 
-fn tell(shared: &Shared, job: &Claimed, death: &Death) {
+fn tell(runs: &Runs, job: &Claimed, death: &Death) {
     let how = &death.how;
     tracing::warn!(job = %job.hold.id, kind = job.kind.handler.kind(), how, counts = death.counts, "the child process of a job has died");
     let line = format!("its process {how}");
-    relay(shared, job, millstream_common::clock::now(), &line);
+    relay(runs, job, millstream_common::clock::now(), &line);
 }
 
 /// What was said of a job elsewhere.
-fn relay(shared: &Shared, job: &Claimed, at: DateTime<Utc>, text: &str) {
-    shared.reporter.send(Line {
+fn relay(runs: &Runs, job: &Claimed, at: DateTime<Utc>, text: &str) {
+    runs.reporter.send(Line {
         job: job.hold.id,
         epoch: job.hold.epoch,
         attempt: job.attempt + 1,
@@ -201,7 +208,7 @@ enum Ran {
     Closed,
 }
 
-async fn in_child(shared: &Arc<Shared>, job: &Claimed, run: &Run, child: &mut Child) -> Ran {
+async fn in_child(runs: &Runs, job: &Claimed, run: &Run, child: &mut Child) -> Ran {
     child.order(Order::Run(Box::new(order(job, run))));
     let timeout = job.kind.handler.timeout;
     let deadline = sleep_until(far(timeout + ANSWER_MAX));
@@ -213,7 +220,7 @@ async fn in_child(shared: &Arc<Shared>, job: &Claimed, run: &Run, child: &mut Ch
             word = child.hears() => word,
             // Whether an effect was committed is known to the child alone, and Postgres refuses it if the job is lost.
             () = job.hold.cancel().cancelled(), if !is_settling => return Ran::Ended(End::Lost),
-            () = shared.aborting.cancelled(), if !is_settling => return Ran::Ended(End::Abort),
+            () = runs.shared.signals.aborting.cancelled(), if !is_settling => return Ran::Ended(End::Abort),
             () = &mut deadline => match tokio::time::timeout(HEARING, child.hears()).await {
                 Ok(word) => word,
                 Err(_) => return Ran::Silent(silence(timeout, is_settling)),
@@ -221,9 +228,9 @@ async fn in_child(shared: &Arc<Shared>, job: &Claimed, run: &Run, child: &mut Ch
         };
         match word {
             Some(Word::Progress(share, note)) => job.hold.report(share, note),
-            Some(Word::Line(at, text)) => relay(shared, job, at, &text),
+            Some(Word::Line(at, text)) => relay(runs, job, at, &text),
             Some(Word::Ended(outcome)) => {
-                return Ran::Ended(unsettled(shared, job, is_settling, outcome).await);
+                return Ran::Ended(unsettled(&runs.shared, job, is_settling, outcome).await);
             }
             Some(Word::Settled(accepted)) => return Ran::Ended(End::Settled(accepted)),
             Some(Word::HasEffect) => {

@@ -4,6 +4,16 @@
 //! it. A job that cannot be leased was taken over or cancelled: its run is stopped. From the grant on, the stream entry is
 //! not needed, however long the job runs. A job whose row somebody else's open transaction holds keeps no other waiting: it is asked for again.
 
+/// The row of `lease` for a job that has just been taken, behind `INSERT … SELECT`. Where there is one already, it is of an earlier hand-out: a
+/// re-hand that waits for a lease statement removes the job's lease as it was before.
+macro_rules! over_stale_lease {
+    () => {
+        " ON CONFLICT (job_id) DO UPDATE SET worker_id = excluded.worker_id, epoch = excluded.epoch, cancel = false, started = false,
+            progress = NULL, progress_note = NULL, leased_at = excluded.leased_at WHERE lease.epoch < excluded.epoch"
+    };
+}
+pub(crate) use over_stale_lease;
+
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -20,7 +30,7 @@ use millstream_common::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{claim::over_stale_lease, job::Hold, shared::Shared};
+use crate::{job::Hold, shared::Shared};
 
 /// How often the oldest holds are looked at: the lease is at most this late.
 const TICK: Duration = Duration::from_millis(20);
@@ -113,7 +123,7 @@ async fn lease(shared: &Shared, due: &[Arc<Hold>]) -> Result<Vec<Arc<Hold>>, Out
             entry.release();
         }
     }
-    shared.parcels.add(parcels);
+    shared.work.parcels.add(parcels);
     Ok(held)
 }
 

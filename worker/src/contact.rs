@@ -62,7 +62,7 @@ impl Contact {
     }
 
     /// A beat that was sent then has been answered.
-    pub(super) fn passed(&self, sent_at: Instant) {
+    pub(crate) fn passed(&self, sent_at: Instant) {
         let mut times = self.times();
         times.passed_at = sent_at;
         if self.refused.swap(false, Ordering::Relaxed) {
@@ -73,14 +73,14 @@ impl Contact {
     }
 
     /// A beat has failed: refused, or just not answered.
-    pub(super) fn failed(&self, outage: &Outage) {
+    pub(crate) fn failed(&self, outage: &Outage) {
         self.breaker.note_failure(outage.word());
         self.refused
             .store(outage.is_server_down(), Ordering::Relaxed);
     }
 
     /// No beat has got through for some time.
-    pub(super) fn is_missed(&self) {
+    pub(crate) fn is_missed(&self) {
         self.breaker.note_failure("no answer");
     }
 
@@ -95,7 +95,7 @@ impl Contact {
     }
 
     /// Since the last beat that got through.
-    pub(super) fn silence(&self) -> Duration {
+    pub(crate) fn silence(&self) -> Duration {
         self.times().passed_at.elapsed()
     }
 
@@ -110,17 +110,17 @@ impl Contact {
     }
 
     /// Whether a worker with this lease may go on with its runs, because nobody can take them over.
-    pub(super) fn is_down_for_all(&self, lease: Duration) -> bool {
+    pub(crate) fn is_down_for_all(&self, lease: Duration) -> bool {
         self.is_refused() && self.silence() < lease * BELIEF_LEASES_MAX
     }
 
     /// Since when nobody has been refused: before, nothing could be leased, and nobody could take anything over.
-    pub(super) fn back_at(&self) -> Instant {
+    pub(crate) fn back_at(&self) -> Instant {
         self.times().back_since
     }
 
     /// The fence falls now.
-    pub(super) fn fall(&self) {
+    pub(crate) fn fall(&self) {
         self.times().fallen_at = Some(Instant::now());
     }
 

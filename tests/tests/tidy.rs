@@ -3,6 +3,8 @@
 //! Everything here reads files as they are shipped; no server is needed. A law that a place has to break is changed here,
 //! with the reason, and not worked around there. What the laws are for stands in CONTRIBUTING.md, "Laws".
 
+#[path = "tidy/floors.rs"]
+mod floors;
 #[path = "tidy/layers.rs"]
 mod layers;
 #[path = "tidy/size.rs"]

@@ -1,59 +1,14 @@
-//! Who may import whom, who may read the environment, and how files begin.
-
-use std::collections::BTreeMap;
+//! Who may read the environment, and how files begin.
 
 use anyhow::Result;
 
 use super::{
     rust::files,
-    tree::{none, read, sources, sources_with},
+    tree::{none, sources, sources_with},
 };
-
-/// The folder of each crate and its floor. A crate imports only from lower floors, never from its own.
-const FLOORS: [(&str, u8); 10] = [
-    ("common", 0),
-    ("producer", 1),
-    ("worker/outbound", 1),
-    ("admin/local", 1),
-    ("worker/models", 2),
-    ("worker", 2),
-    ("worker/kinds", 3),
-    ("worker/documents", 4),
-    ("admin", 5),
-    ("tests", 6),
-];
 
 /// Two statements fit side by side on a screen.
 const SQL_COLUMNS_MAX: usize = 100;
-
-/// The crates of ours that a manifest names as dependencies, of any section.
-fn imports(manifest: &str) -> Vec<&str> {
-    let mut in_dependencies = false;
-    let mut found = Vec::new();
-    for line in manifest.lines().map(str::trim) {
-        if line.starts_with('[') {
-            in_dependencies = line.ends_with("dependencies]");
-        } else if in_dependencies && let Some(rest) = line.strip_prefix("millstream-") {
-            found.push(rest.split(['.', ' ', '=']).next().unwrap_or(rest));
-        }
-    }
-    found
-}
-
-#[test]
-fn crates_import_only_from_lower_floors() -> Result<()> {
-    let name = |folder: &'static str| folder.rsplit('/').next().unwrap_or(folder);
-    let floors: BTreeMap<&str, u8> = FLOORS.map(|(folder, floor)| (name(folder), floor)).into();
-    let mut broken = Vec::new();
-    for (folder, floor) in FLOORS {
-        for import in imports(&read(&format!("{folder}/Cargo.toml"))?) {
-            if floors.get(import).is_none_or(|below| *below >= floor) {
-                broken.push(format!("{folder}/Cargo.toml imports millstream-{import}"));
-            }
-        }
-    }
-    none(&format!("floors: {FLOORS:?}"), &broken)
-}
 
 #[test]
 fn only_the_configuration_reads_the_environment() -> Result<()> {

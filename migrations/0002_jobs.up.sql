@@ -13,7 +13,6 @@ CREATE TABLE millstream.job (
   deadline_at      timestamptz,
   started_at       timestamptz,
   finished_at      timestamptz,
-  stage_id         bigint,                   -- the pipeline stage that counts this job, if any
   worker_id        bigint,
   cost_micros      bigint,                   -- millionths of the account's currency
   queue_id         int NOT NULL,
@@ -29,7 +28,7 @@ CREATE TABLE millstream.job (
   crash_count      smallint NOT NULL DEFAULT 0,
   -- The version of the payload. A worker that is too old for it leaves the job alone.
   schema_version   smallint NOT NULL DEFAULT 1,
-  batch_id         uuid,
+  batch_id         uuid,                     -- the batch that counts this job, if any
   payload          text NOT NULL,
   metadata         text,
   trace            text,                     -- W3C traceparent of the enqueuing span

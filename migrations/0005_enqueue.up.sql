@@ -18,7 +18,7 @@ CREATE INDEX job_key_job ON millstream.job_key (job_id);
 CREATE FUNCTION millstream.persist(
   p_ids uuid[], p_queues int[], p_kinds int[], p_tenants int[], p_priorities smallint[],
   p_payloads text[], p_max_attempts smallint[], p_ready_at timestamptz[], p_keys text[],
-  p_metadata text[], p_traces text[], p_stages bigint[], p_publish boolean, p_versions smallint[]
+  p_metadata text[], p_traces text[], p_batches uuid[], p_publish boolean, p_versions smallint[]
 ) RETURNS TABLE (
   parcel_id bigint, queue_id int, priority smallint, chunk smallint, publishing boolean, ids uuid[]
 ) LANGUAGE plpgsql AS $$
@@ -51,17 +51,17 @@ BEGIN
     -- Postgres decides whether a time has come, not the caller's clock.
     SELECT id, queue_id, kind_id, tenant_id, priority, payload, max_attempts,
            CASE WHEN ready_at > now() THEN ready_at END AS ready_at,
-           key, metadata, trace, stage_id, version
+           key, metadata, trace, batch_id, version
     FROM unnest(p_ids, p_queues, p_kinds, p_tenants, p_priorities, p_payloads, p_max_attempts,
-                p_ready_at, p_keys, p_metadata, p_traces, p_stages, p_versions)
+                p_ready_at, p_keys, p_metadata, p_traces, p_batches, p_versions)
       AS u(id, queue_id, kind_id, tenant_id, priority, payload, max_attempts,
-           ready_at, key, metadata, trace, stage_id, version)
+           ready_at, key, metadata, trace, batch_id, version)
   ), added AS (
     INSERT INTO millstream.job (id, queue_id, kind_id, tenant_id, priority, state, ready_at,
-                                payload, max_attempts, metadata, trace, stage_id, schema_version)
+                                payload, max_attempts, metadata, trace, batch_id, schema_version)
     SELECT a.id, a.queue_id, a.kind_id, a.tenant_id, a.priority,
            CASE WHEN a.ready_at IS NULL THEN 0 ELSE 3 END, a.ready_at,
-           a.payload, COALESCE(a.max_attempts, k.max_attempts), a.metadata, a.trace, a.stage_id,
+           a.payload, COALESCE(a.max_attempts, k.max_attempts), a.metadata, a.trace, a.batch_id,
            COALESCE(a.version, 1)
     FROM asked a JOIN kinds k ON k.id = a.kind_id
     WHERE a.key IS NULL OR EXISTS (
@@ -158,7 +158,8 @@ CREATE UNLOGGED TABLE millstream.sql_enqueued (
 CREATE FUNCTION millstream.enqueue_many(
   kind text, payloads jsonb[], queue text DEFAULT 'default', priority text DEFAULT 'medium',
   run_at timestamptz DEFAULT NULL, idempotency_keys text[] DEFAULT NULL,
-  tenant text DEFAULT 'default', metadata jsonb DEFAULT NULL, max_attempts int DEFAULT NULL
+  tenant text DEFAULT 'default', metadata jsonb DEFAULT NULL, max_attempts int DEFAULT NULL,
+  batch uuid DEFAULT NULL
 ) RETURNS SETOF uuid
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
@@ -246,6 +247,9 @@ BEGIN
     END IF;
   END IF;
   v_ready := CASE WHEN run_at > now() THEN run_at END;
+  IF batch IS NOT NULL THEN
+    PERFORM millstream.admit_to_batches(ARRAY[batch], ARRAY[v_tenant]);
+  END IF;
   FOR v_from IN SELECT generate_series(1, n, 500) LOOP
     v_slice := ARRAY(SELECT generate_series(v_from, LEAST(v_from + 499, n)));
     SELECT v_new + COALESCE(sum(cardinality(r.ids)), 0) INTO v_new FROM millstream.persist(
@@ -259,8 +263,13 @@ BEGIN
       ARRAY(SELECT v_ready FROM unnest(v_slice)),
       v_keys[v_from:v_from + 499],
       ARRAY(SELECT v_metadata FROM unnest(v_slice)),
-      NULL, NULL, false, NULL) AS r;
+      NULL,
+      CASE WHEN batch IS NOT NULL THEN ARRAY(SELECT batch FROM unnest(v_slice)) END,
+      false, NULL) AS r;
   END LOOP;
+  IF batch IS NOT NULL THEN
+    PERFORM millstream.note_added(v_ids);
+  END IF;
   IF v_new > 0 THEN
     INSERT INTO millstream.sql_enqueued (queue_id, kind_id, jobs) VALUES (v_queue, v_kind, v_new);
   END IF;
@@ -294,12 +303,13 @@ CREATE FUNCTION millstream.enqueue(
   kind text, payload jsonb DEFAULT '{}', queue text DEFAULT 'default',
   priority text DEFAULT 'medium', run_at timestamptz DEFAULT NULL,
   idempotency_key text DEFAULT NULL, tenant text DEFAULT 'default', metadata jsonb DEFAULT NULL,
-  max_attempts int DEFAULT NULL
+  max_attempts int DEFAULT NULL,
+  batch uuid DEFAULT NULL
 ) RETURNS uuid
 LANGUAGE sql VOLATILE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
   SELECT * FROM millstream.enqueue_many(kind, ARRAY[payload], queue, priority, run_at,
     CASE WHEN idempotency_key IS NOT NULL THEN ARRAY[idempotency_key] END,
-    tenant, metadata, max_attempts)
+    tenant, metadata, max_attempts, batch)
 $$;
 
 -- For drivers that send `json` (psycopg's `Json`). The kind is a varchar here, so that no call is
@@ -308,17 +318,19 @@ $$;
 CREATE FUNCTION millstream.enqueue(
   kind varchar, payload json, queue text DEFAULT 'default', priority text DEFAULT 'medium',
   run_at timestamptz DEFAULT NULL, idempotency_key text DEFAULT NULL,
-  tenant text DEFAULT 'default', metadata jsonb DEFAULT NULL, max_attempts int DEFAULT NULL
+  tenant text DEFAULT 'default', metadata jsonb DEFAULT NULL, max_attempts int DEFAULT NULL,
+  batch uuid DEFAULT NULL
 ) RETURNS uuid LANGUAGE sql VOLATILE AS $$
   SELECT millstream.enqueue(kind::text, payload::jsonb, queue, priority, run_at, idempotency_key,
-    tenant, metadata, max_attempts)
+    tenant, metadata, max_attempts, batch)
 $$;
 
 CREATE FUNCTION millstream.enqueue_many(
   kind varchar, payloads json[], queue text DEFAULT 'default', priority text DEFAULT 'medium',
   run_at timestamptz DEFAULT NULL, idempotency_keys text[] DEFAULT NULL,
-  tenant text DEFAULT 'default', metadata jsonb DEFAULT NULL, max_attempts int DEFAULT NULL
+  tenant text DEFAULT 'default', metadata jsonb DEFAULT NULL, max_attempts int DEFAULT NULL,
+  batch uuid DEFAULT NULL
 ) RETURNS SETOF uuid LANGUAGE sql VOLATILE AS $$
   SELECT millstream.enqueue_many(kind::text, payloads::jsonb[], queue, priority, run_at,
-    idempotency_keys, tenant, metadata, max_attempts)
+    idempotency_keys, tenant, metadata, max_attempts, batch)
 $$;

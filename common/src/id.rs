@@ -14,6 +14,9 @@ use crate::clock;
 /// The id of a job.
 pub type JobId = Uuid;
 
+/// The id of a batch of jobs.
+pub type BatchId = Uuid;
+
 /// 12 + 62 bits below the timestamp, less the version and variant bits: the room of the counter.
 const TAIL_BITS: u32 = 74;
 /// The counter of a new millisecond starts in the lower half of its range, so that it cannot overflow in practice.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
 use crate::{
     error::Refusal,
-    id::{JobId, new_job_id},
+    id::{BatchId, JobId, new_job_id},
     json,
     limits::KEY_CHARS_MAX,
 };
@@ -120,8 +120,8 @@ pub struct NewJob {
     pub max_attempts: Option<i16>,
     /// W3C `traceparent` of the caller.
     pub trace: Option<String>,
-    /// The pipeline stage that counts this job.
-    pub stage_id: Option<i64>,
+    /// The batch that counts this job. It must be open, and of the same tenant.
+    pub batch_id: Option<BatchId>,
     /// Version of the payload's form, 1 or more. A worker whose handler knows only older ones leaves the job to a newer worker.
     pub version: i16,
 }
@@ -141,7 +141,7 @@ impl NewJob {
             idempotency_key: None,
             max_attempts: None,
             trace: None,
-            stage_id: None,
+            batch_id: None,
             version: 1,
         }
     }

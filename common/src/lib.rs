@@ -15,6 +15,7 @@ pub mod persist;
 pub mod rehand;
 pub mod stream;
 
+pub mod batch;
 pub mod breaker;
 pub mod catalog;
 pub mod clock;

@@ -20,7 +20,7 @@ use sqlx::{
 use crate::{
     catalog::JobNames,
     error::{Outage, Refusal},
-    id::JobId,
+    id::{BatchId, JobId},
     job::{NewJob, Priority},
     limits::{HELD_ROW_WAIT_MS, bounded},
     state::State,
@@ -193,8 +193,7 @@ pub async fn persist_within(
     Ok(Persisted { answers, parcels })
 }
 
-/// The call of one of the two functions. With little patience it sets the limit on its way, in the same statement: `p_publish` depends on
-/// that, so it happens first.
+/// One of the three functions. With little patience the statement sets the limit itself: first, because `p_publish` depends on that.
 macro_rules! persisting {
     ($function:literal) => {
         concat!(
@@ -213,6 +212,17 @@ macro_rules! persisting {
     };
 }
 
+fn statement(in_batches: bool, ids: Ids, patience: Patience) -> &'static str {
+    match (in_batches, ids, patience) {
+        (true, _, Patience::Session) => persisting!("millstream.persist_in_batches"),
+        (true, _, Patience::Short) => persisting!("millstream.persist_in_batches", within),
+        (_, Ids::New, Patience::Session) => persisting!("millstream.persist_fresh"),
+        (_, Ids::New, Patience::Short) => persisting!("millstream.persist_fresh", within),
+        (_, Ids::MayExist, Patience::Session) => persisting!("millstream.persist"),
+        (_, Ids::MayExist, Patience::Short) => persisting!("millstream.persist", within),
+    }
+}
+
 async fn insert(
     conn: &mut PgConnection,
     jobs: &[(NewJob, JobNames)],
@@ -226,18 +236,12 @@ async fn insert(
     let keys: Option<Vec<Option<&str>>> = optional(jobs, |job| job.idempotency_key.as_deref());
     let metadata: Option<Vec<Option<&str>>> = optional(jobs, |job| job.metadata.as_deref());
     let traces: Option<Vec<Option<&str>>> = optional(jobs, |job| job.trace.as_deref());
-    let stages: Option<Vec<Option<i64>>> = optional(jobs, |job| job.stage_id);
+    let batches: Option<Vec<Option<BatchId>>> = optional(jobs, |job| job.batch_id);
     let attempts: Option<Vec<Option<i16>>> = optional(jobs, |job| job.max_attempts);
     let ready: Option<Vec<Option<DateTime<Utc>>>> = optional(jobs, |job| job.run_at);
     let versions: Option<Vec<Option<i16>>> =
         optional(jobs, |job| (job.version > 1).then_some(job.version));
-    let statement = match (ids, patience) {
-        (Ids::New, Patience::Session) => persisting!("millstream.persist_fresh"),
-        (Ids::New, Patience::Short) => persisting!("millstream.persist_fresh", within),
-        (Ids::MayExist, Patience::Session) => persisting!("millstream.persist"),
-        (Ids::MayExist, Patience::Short) => persisting!("millstream.persist", within),
-    };
-    let query = sqlx::query(statement)
+    let query = sqlx::query(statement(batches.is_some(), ids, patience))
         .bind(jobs.iter().map(|(job, _)| job.id).collect::<Vec<_>>())
         .bind(column(|names| names.queue))
         .bind(column(|names| names.kind))
@@ -257,7 +261,7 @@ async fn insert(
         .bind(keys)
         .bind(metadata)
         .bind(traces)
-        .bind(stages)
+        .bind(batches)
         .bind(publish)
         .bind(versions);
     match patience {

@@ -5,8 +5,9 @@ GRANT SELECT ON ALL TABLES IN SCHEMA millstream TO millstream_api;
 GRANT INSERT, UPDATE, DELETE ON
   millstream.job, millstream.job_key, millstream.parcel, millstream.dead_letter,
   millstream.job_error, millstream.job_log, millstream.queue, millstream.kind, millstream.tenant,
-  millstream.document, millstream.document_note, millstream.stage, millstream.stage_work,
-  millstream.upload TO millstream_api;
+  millstream.document, millstream.document_note, millstream.stage, millstream.upload,
+  millstream.batch, millstream.batch_work, millstream.batch_change, millstream.batch_failure
+  TO millstream_api;
 -- A cancelled job loses its lease. What was done stays in the audit log.
 GRANT DELETE ON millstream.lease TO millstream_api;
 GRANT INSERT ON millstream.audit TO millstream_api;

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod batch;
 mod coalesce;
 mod enqueue;
 mod lend;
@@ -26,7 +27,9 @@ mod typed;
 mod write;
 
 pub use millstream_common::{
+    batch::{BatchState, NewBatch, Next},
     error::{Error, Outage, Refusal},
+    id::{BatchId, JobId},
     job::{NewJob, Priority},
     persist::Enqueued,
 };

@@ -1,5 +1,9 @@
 //! The rules of docs/guarantees.md that no other test shows, against real servers. Each test names its rule.
 
+#[path = "guarantees/batch_doors.rs"]
+mod batch_doors;
+#[path = "guarantees/batches.rs"]
+mod batches;
 #[path = "guarantees/claims.rs"]
 mod claims;
 #[path = "guarantees/connections.rs"]

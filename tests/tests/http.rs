@@ -160,6 +160,52 @@ async fn bad_requests_are_problems_and_write_nothing() {
     );
 }
 
+// F40
+#[tokio::test]
+async fn a_batch_is_opened_filled_sealed_and_shown() {
+    let lab = Lab::new().await;
+    let api = Api::start(&lab).await;
+    let _worker = lab.worker().await;
+    let asked = json!({"name": "July", "next": {"kind": "echo", "payload": {"month": 7}}});
+    let (status, opened) = api.post("/v1/batches", &asked).await;
+    assert_eq!(status, StatusCode::CREATED, "{opened}");
+    let path = format!("/v1/batches/{}", opened["id"].as_str().unwrap());
+    let job = json!({"kind": "noop", "batch_id": opened["id"]});
+    for _ in 0..3 {
+        assert_eq!(api.post("/v1/jobs", &job).await.0, StatusCode::ACCEPTED);
+    }
+    let (status, sealed) = api.post(&format!("{path}/seal"), &json!({})).await;
+    assert_eq!((status, &sealed["total"]), (StatusCode::OK, &json!(3)));
+    let shown = eventually("the batch has completed", async || {
+        let shown = api.get(&path).await.1;
+        (shown["state"] == "completed").then_some(shown)
+    })
+    .await;
+    assert_eq!(
+        (&shown["succeeded"], &shown["failures"]),
+        (&json!(3), &json!([]))
+    );
+    let (_, next) = api
+        .get(&format!(
+            "/v1/jobs/{}",
+            shown["next_job_id"].as_str().unwrap()
+        ))
+        .await;
+    assert_eq!(
+        (
+            &next["payload"]["month"],
+            &next["payload"]["batch"]["succeeded"]
+        ),
+        (&json!(7), &json!(3))
+    );
+    assert_eq!(api.post("/v1/jobs", &job).await.0, StatusCode::CONFLICT);
+    assert_eq!(
+        api.post(&format!("{path}/cancel"), &json!({})).await.0,
+        StatusCode::CONFLICT
+    );
+    assert_eq!(api.get("/v1/batches").await.1["items"][0]["name"], "July");
+}
+
 // P1, P2: upload, stages, progress
 #[tokio::test]
 async fn an_uploaded_document_goes_through_all_stages() {

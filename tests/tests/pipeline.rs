@@ -114,8 +114,8 @@ async fn assert_yield(lab: &Lab) {
             .await
             .unwrap();
     assert!(state == "failed" && error.len() > 10, "{state}: {error}");
-    let uneven = "SELECT count(*) FROM millstream.stage s JOIN millstream.document d ON d.id = s.document_id WHERE d.state = 'completed'
-      AND (s.state <> 'completed' OR s.completed_items + s.failed_items <> s.total_items OR s.jobs_finished <> s.jobs_total OR s.jobs_failed > 0)";
+    let uneven = "SELECT count(*) FROM millstream.stage s JOIN millstream.document d ON d.id = s.document_id JOIN millstream.batch b ON b.id = s.id WHERE d.state = 'completed'
+      AND (s.state <> 'completed' OR b.state <> 'completed' OR s.completed_items + s.failed_items <> s.total_items OR b.succeeded <> b.total)";
     assert_eq!(
         lab.number(uneven).await,
         0,

@@ -40,7 +40,8 @@ mod worker;
 pub use millstream_common::{
     config::Config,
     error::{Error, Outage, Refusal},
-    id::JobId,
+    id::{BatchId, JobId},
+    job::{NewJob, Priority},
     metrics::Metrics,
     pg::{GuardedPool, Lent},
     retry::RetryPolicy,

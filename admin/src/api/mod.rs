@@ -12,6 +12,7 @@
 mod address;
 mod auth;
 mod away;
+mod batches;
 mod bodies;
 mod cursor;
 mod deadline;

@@ -14,7 +14,7 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    Api, auth, away, bodies,
+    Api, auth, away, batches, bodies,
     deadline::{self, ORDINARY, UPLOAD, WAITING},
     documents, guard, health, jobs, openapi, overview,
     problem::Problem,
@@ -58,6 +58,12 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/jobs/{id}/log", jobs::log::page, ORDINARY),
         post("/v1/jobs/{id}/cancel", jobs::moves::cancel, ORDINARY),
         post("/v1/jobs/{id}/retry", jobs::moves::retry, ORDINARY),
+        post("/v1/batches", batches::open, ORDINARY),
+        get("/v1/batches", batches::one_page, ORDINARY),
+        get("/v1/batches/{id}", batches::show, ORDINARY),
+        post("/v1/batches/{id}/seal", batches::seal, ORDINARY),
+        post("/v1/batches/{id}/cancel", batches::cancel, ORDINARY),
+        post("/v1/batches/{id}/retry-failed", batches::retry, ORDINARY),
         // The upload counts its bytes itself.
         post("/v1/documents", documents::add::one, UPLOAD).endless_body(),
         get("/v1/documents", documents::list::one_page, ORDINARY),

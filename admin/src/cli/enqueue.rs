@@ -9,7 +9,12 @@ mod wait;
 
 use chrono::{DateTime, Utc};
 use clap::Args;
-use millstream_common::{id::new_job_ids, job::NewJob, metrics::EnqueueSource, persist::Enqueued};
+use millstream_common::{
+    id::{BatchId, new_job_ids},
+    job::NewJob,
+    metrics::EnqueueSource,
+    persist::Enqueued,
+};
 use millstream_producer::Producer;
 
 use super::{Context, Exit, Failure, Outcome, table, time};
@@ -51,6 +56,9 @@ pub(super) struct EnqueueArgs {
     /// JSON for people and filters
     #[arg(long, value_name = "JSON")]
     metadata: Option<String>,
+    /// The batch that counts it; it must be open
+    #[arg(long, value_name = "ID")]
+    batch: Option<BatchId>,
     /// How many such jobs
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000_000))]
     count: u32,
@@ -89,6 +97,7 @@ fn template(args: &EnqueueArgs) -> Result<NewJob, Failure> {
             .map(|text| request::json("metadata", text))
             .transpose()?,
         max_attempts: args.max_attempts,
+        batch_id: args.batch,
         id: None,
     };
     let job = asked.into_job()?;

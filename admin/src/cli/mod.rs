@@ -4,6 +4,7 @@
 //! connected, written or bound before arguments and configuration are seen to be right.
 
 pub mod api;
+mod batches;
 mod bench;
 mod child;
 pub mod context;
@@ -68,6 +69,8 @@ enum Command {
     Enqueue(enqueue::EnqueueArgs),
     /// List, show, await, cancel, retry and explain jobs
     Jobs(jobs::JobsArgs),
+    /// Open, list, show, seal and cancel batches of jobs
+    Batches(batches::BatchesArgs),
     /// List, show, redrive and purge dead letters
     Dead(dead::DeadArgs),
     /// List, add, pause and resume queues
@@ -124,6 +127,7 @@ async fn dispatch(command: Command, context: &Context) -> Outcome {
         Command::Worker(args) => Box::pin(worker::run(args, context)).await,
         Command::Enqueue(args) => Box::pin(enqueue::run(args, context)).await,
         Command::Jobs(args) => Box::pin(jobs::run(args, context)).await,
+        Command::Batches(args) => Box::pin(batches::run(args, context)).await,
         Command::Dead(args) => Box::pin(dead::run(args, context)).await,
         Command::Queues(args) => Box::pin(queues::run(args, context)).await,
         Command::Kinds(args) => Box::pin(kinds::run(args, context)).await,

@@ -6,7 +6,7 @@
 //! Knows nothing of terminals, HTTP or exit codes: answers are values, faults are [`Refusal`] and [`Outage`].
 //!
 //! Reading order: [`request`] and [`upload`] (in), [`jobs`] with [`logs`], [`documents`], [`report`] (what is there), [`wait`], [`explain`] (what will
-//! be), [`moves`], [`dead`] (changes), [`names`] with [`queues`], [`kinds`], [`tenants`], then [`retention`], [`workers`], [`stats`].
+//! be), [`moves`], [`dead`], [`batches`] (changes), [`names`] with [`queues`], [`kinds`], [`tenants`], then [`retention`], [`workers`], [`stats`].
 
 pub mod request;
 pub mod upload;
@@ -19,6 +19,7 @@ pub mod report;
 pub mod explain;
 pub mod wait;
 
+pub mod batches;
 pub mod dead;
 pub mod moves;
 

@@ -118,7 +118,12 @@ impl Move {
             .collect()
     }
 
-    async fn step(self, pg: &Pg, ids: &[JobId], actor: &str) -> Result<Vec<JobId>, Outage> {
+    pub(super) async fn step(
+        self,
+        pg: &Pg,
+        ids: &[JobId],
+        actor: &str,
+    ) -> Result<Vec<JobId>, Outage> {
         let (op, sql) = match self {
             Self::Cancel => ("cancelling", "SELECT * FROM millstream.cancel($1, $2)"),
             Self::Retry => ("retrying", "SELECT * FROM millstream.retry_now($1, $2)"),

@@ -7,7 +7,7 @@ use std::fmt;
 use chrono::{DateTime, Utc};
 use millstream_common::{
     error::Refusal,
-    id::JobId,
+    id::{BatchId, JobId},
     job::{NewJob, check_max_attempts},
     limits::{PAYLOAD_BYTES_MAX, bounded},
 };
@@ -44,6 +44,9 @@ pub struct JobRequest {
     pub metadata: Option<Box<RawValue>>,
     /// Counted tries; the kind's default if absent.
     pub max_attempts: Option<i64>,
+    /// The batch that counts it, which must be open.
+    #[serde(default, deserialize_with = "id")]
+    pub batch_id: Option<BatchId>,
     /// `UUIDv7` made by the caller, so that a request whose answer was lost can be repeated.
     #[serde(default, deserialize_with = "id")]
     pub id: Option<JobId>,
@@ -73,6 +76,7 @@ impl JobRequest {
         job.max_attempts = self.max_attempts.map(check_max_attempts).transpose()?;
         job.run_at = self.run_at;
         job.idempotency_key = self.idempotency_key;
+        job.batch_id = self.batch_id;
         Ok(job)
     }
 }

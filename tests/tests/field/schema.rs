@@ -241,15 +241,15 @@ async fn x32_a_database_of_the_old_numbering_is_refused_and_stays_as_it_is() {
 async fn x32_a_step_that_takes_functions_back_threatens_no_jobs() {
     let lab = Lab::new().await;
     let tell = async |to: &str| text(&run(&lab, &["migrate", "down", "--to", to]).await.stdout);
-    let told = tell("8").await;
+    let told = tell("9").await;
     assert!(
-        told.contains("  9 stages: no table, column or row goes"),
+        told.contains("  10 stages: no table, column or row goes"),
         "{told}"
     );
     assert!(!told.contains("rows: job"), "{told}");
-    let told = tell("6").await;
+    let told = tell("7").await;
     assert!(
-        told.ends_with("  7 retention: the tables go with all rows: swept"),
+        told.ends_with("  8 retention: the tables go with all rows: swept"),
         "{told}"
     );
     assert!(

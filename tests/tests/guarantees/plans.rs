@@ -15,7 +15,7 @@ const ROWS: &str =
 /// A statement of the hot path, by words that only it has, and how many of the ten partitions it may look into.
 const HOT: [(&str, usize); 6] = [
     (
-        "payload, enqueued_at, stage_id, trace, schema_version, crash_count",
+        "payload, enqueued_at, batch_id, trace, schema_version, crash_count",
         2,
     ),
     (

@@ -1,18 +1,20 @@
 //! Fan-out: the jobs of the next stage, in the transaction that settles the job which asks for them (P2, F41).
 //!
-//! The stage is told its number of jobs first and then gets exactly so many; nothing here is visible before COMMIT, so no
-//! job can end before all are counted. No jobs at all: the database closes the stage and starts the one after it. Last, the
-//! jobs are counted by what they do, because a stage bears a share of failures of each kind of work and not of all together.
+//! The jobs of a stage are a batch. It is opened, gets its jobs, and is sealed. No jobs at all: the batch ends at once, and with
+//! it the stage. A job that counts as other work than its kind says so in its metadata, because a batch bears a share of
+//! failures of each kind of work and not of all together.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use millstream_common::{
     catalog::JobNames,
+    id::BatchId,
     job::NewJob,
     limits::PARCEL_JOBS_MAX,
     persist::{Ids, persist},
 };
 use serde::Serialize;
+use serde_json::json;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -23,31 +25,30 @@ pub(super) const IMAGES: i16 = 2;
 /// The stage that chunking fans out into: three analyses and a vector per chunk.
 pub(super) const ANALYSIS: i16 = 4;
 
-/// Begins the names of all kinds of the pipeline.
-const KINDS_PREFIX: &str = "document.";
-
 /// A job to be.
 pub(super) struct StageJob {
     kind: &'static str,
-    /// As `millstream.work_of` names it.
-    work: &'static str,
+    /// What it counts as, if not as work of its kind.
+    work: Option<&'static str>,
     payload: String,
 }
 
 impl StageJob {
     /// A payload is a struct of plain fields, so it always serialises; if it did not, the job would be refused as undecodable.
     pub(super) fn new(kind: &'static str, payload: &impl Serialize) -> Self {
-        let work = kind.strip_prefix(KINDS_PREFIX).unwrap_or(kind);
         Self {
             kind,
-            work,
+            work: None,
             payload: serde_json::to_string(payload).unwrap_or_default(),
         }
     }
 
     /// The job counts as work of this name, not as that of its kind.
     pub(super) fn of_work(self, work: &'static str) -> Self {
-        Self { work, ..self }
+        Self {
+            work: Some(work),
+            ..self
+        }
     }
 }
 
@@ -56,41 +57,27 @@ pub(super) async fn open(
     conn: &mut PgConnection,
     document_id: Uuid,
     ordinal: i16,
-    mut jobs: impl ExactSizeIterator<Item = StageJob> + Send,
+    mut jobs: impl Iterator<Item = StageJob> + Send,
 ) -> Result<(), sqlx::Error> {
-    let stage_id: i64 = sqlx::query_scalar("SELECT millstream.open_stage($1, $2, $3)")
+    let stage: BatchId = sqlx::query_scalar("SELECT millstream.open_stage($1, $2)")
         .bind(document_id)
         .bind(ordinal)
-        .bind(jobs.len() as i32)
         .fetch_one(&mut *conn)
         .await?;
     let names = Names::read(conn, document_id).await?;
-    let mut work = BTreeMap::new();
     loop {
         let slice: Vec<(NewJob, JobNames)> = jobs
             .by_ref()
             .take(PARCEL_JOBS_MAX)
-            .inspect(|job| *work.entry(job.work).or_insert(0) += 1)
-            .map(|job| names.job(job, stage_id))
+            .map(|job| names.job(job, stage))
             .collect::<Result<_, _>>()?;
         if slice.is_empty() {
-            return count_work(conn, stage_id, work).await;
+            break;
         }
         persist(conn, &slice, false, Ids::MayExist).await?;
     }
-}
-
-async fn count_work(
-    conn: &mut PgConnection,
-    stage_id: i64,
-    work: BTreeMap<&'static str, i32>,
-) -> Result<(), sqlx::Error> {
-    let (names, jobs): (Vec<_>, Vec<_>) = work.into_iter().unzip();
-    let insert = "INSERT INTO millstream.stage_work (stage_id, work, jobs_total) SELECT $1, w.work, w.jobs FROM unnest($2::text[], $3::int[]) AS w(work, jobs)";
-    sqlx::query(insert)
-        .bind(stage_id)
-        .bind(names)
-        .bind(jobs)
+    sqlx::query("SELECT millstream.seal_batch($1)")
+        .bind(stage)
         .execute(conn)
         .await
         .map(drop)
@@ -123,11 +110,12 @@ impl Names {
         })
     }
 
-    fn job(&self, job: StageJob, stage_id: i64) -> Result<(NewJob, JobNames), sqlx::Error> {
+    fn job(&self, job: StageJob, stage: BatchId) -> Result<(NewJob, JobNames), sqlx::Error> {
         let kind = *self.kinds.get(job.kind).ok_or(sqlx::Error::RowNotFound)?;
         let new = NewJob {
             queue: QUEUE.to_owned(),
-            stage_id: Some(stage_id),
+            batch_id: Some(stage),
+            metadata: job.work.map(|work| json!({ "work": work }).to_string()),
             ..NewJob::new(job.kind, job.payload)
         };
         Ok((

@@ -16,7 +16,7 @@
 //! more than half failed), chunking (40 to 60, one job), analysis (60 to 90, three
 //! `document.analyse` and one `document.embed` per chunk; more than half of one of these four
 //! failed), products (90 to 100, one job). Each kind of work bears failures by itself
-//! (`stage_work`): three analyses that succeed do not make up for vectors that all failed. A stage
+//! (`batch_work`): three analyses that succeed do not make up for vectors that all failed. A stage
 //! without jobs ends at once.
 //!
 //! Progress is the start of the stage plus finished / total of its range, only ever raised. A

@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use millstream_common::error::{Outage, in_full};
+use millstream_common::{
+    error::{Outage, in_full},
+    id::BatchId,
+};
 
 use millstream_worker::Context;
 
@@ -49,17 +52,17 @@ impl<'a> StageProgress<'a> {
 
 /// Names the current item of stages that are many jobs; the database counts those.
 #[derive(Default)]
-pub(super) struct Announcer(Mutex<HashMap<i64, Instant>>);
+pub(super) struct Announcer(Mutex<HashMap<BatchId, Instant>>);
 
 impl Announcer {
     /// This job has begun to work on `item`.
     pub(super) async fn begin(&self, context: &Context, item: impl FnOnce() -> String) {
-        if context.stage_id.is_some_and(|stage| self.is_due(stage)) {
+        if context.batch_id.is_some_and(|stage| self.is_due(stage)) {
             report(context, 0, 0, &item()).await;
         }
     }
 
-    fn is_due(&self, stage: i64) -> bool {
+    fn is_due(&self, stage: BatchId) -> bool {
         let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if told.get(&stage).is_some_and(|at| at.elapsed() < EVERY) {
             return false;
@@ -73,7 +76,7 @@ impl Announcer {
 }
 
 async fn report(context: &Context, completed: u32, total: u32, item: &str) {
-    let Some(stage) = context.stage_id else {
+    let Some(stage) = context.batch_id else {
         return;
     };
     match tokio::time::timeout(
@@ -90,7 +93,7 @@ async fn report(context: &Context, completed: u32, total: u32, item: &str) {
 
 async fn write(
     context: &Context,
-    stage: i64,
+    stage: BatchId,
     completed: u32,
     total: u32,
     item: &str,
@@ -112,16 +115,17 @@ mod tests {
     #[test]
     fn a_stage_is_named_at_once_and_then_at_most_five_times_a_second() {
         let announcer = Announcer::default();
-        assert!(announcer.is_due(1) && announcer.is_due(2));
-        assert!(!announcer.is_due(1));
+        let [one, other] = [1, 2].map(BatchId::from_u128);
+        assert!(announcer.is_due(one) && announcer.is_due(other));
+        assert!(!announcer.is_due(one));
     }
 
     // P2
     #[test]
     fn finished_stages_do_not_pile_up() {
         let announcer = Announcer::default();
-        for stage in 0..3 * STAGES_MAX as i64 {
-            announcer.is_due(stage);
+        for stage in 0..3 * STAGES_MAX as u128 {
+            announcer.is_due(BatchId::from_u128(stage));
         }
         assert!(
             announcer

@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use millstream_common::{
-    clock, id::JobId, limits::LOG_LINE_BYTES_MAX, pg::GuardedPool, redact::stored,
+    clock,
+    id::{BatchId, JobId},
+    limits::LOG_LINE_BYTES_MAX,
+    pg::GuardedPool,
+    redact::stored,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -30,8 +34,8 @@ pub struct Context {
     pub max_attempts: i16,
     /// Number of the job's tenant.
     pub tenant_id: i32,
-    /// The pipeline stage that counts this job, if any.
-    pub stage_id: Option<i64>,
+    /// The batch that counts this job, if any.
+    pub batch_id: Option<BatchId>,
     pub(crate) pg: GuardedPool,
     pub(crate) link: Arc<dyn RunLink>,
     pub(crate) reporter: Reporter,

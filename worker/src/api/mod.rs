@@ -3,6 +3,7 @@
 //! The lowest floor of the engine: it knows no claim, no lease, no stream and no statement of the protocol. What a handler says reaches
 //! the engine over two small types of its own, [`RunLink`] and [`Reporter`].
 
+mod batch;
 mod context;
 mod handler;
 mod outcome;

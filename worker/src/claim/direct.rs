@@ -267,7 +267,7 @@ async fn lease(
            UPDATE millstream.job j SET state = 1, epoch = j.epoch + 1, worker_id = $3, started_at = now()
            FROM unnest($1::uuid[], $2::int[]) AS u(id, epoch)
            WHERE j.id = u.id AND j.epoch = u.epoch AND j.state = 0
-           RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.stage_id, j.trace,
+           RETURNING j.id, j.epoch, j.queue_id, j.kind_id, j.tenant_id, j.attempt, j.max_attempts, j.payload, j.batch_id, j.trace,
                      j.schema_version, j.crash_count
          ), leased AS (INSERT INTO millstream.lease (job_id, epoch, worker_id) SELECT id, epoch, $3 FROM taken",
         over_stale_lease!(),
@@ -306,7 +306,7 @@ fn claimed(shared: &Arc<Shared>, row: &PgRow, asked_at: Instant) -> Option<Claim
         tenant_id: row.get("tenant_id"),
         attempt: row.get("attempt"),
         max_attempts: row.get("max_attempts"),
-        stage_id: row.get("stage_id"),
+        batch_id: row.get("batch_id"),
         payload: row.get("payload"),
         trace: row.get("trace"),
         crashes,

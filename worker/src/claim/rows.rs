@@ -119,7 +119,7 @@ async fn fetch(
     ids.dedup();
     // BETWEEN prunes partitions; `= ANY` alone would probe each of them for every id.
     let query = sqlx::query(concat!(
-        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace, schema_version, crash_count, ",
+        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, batch_id, trace, schema_version, crash_count, ",
         is_closed!("j"),
         " FROM millstream.job j CROSS JOIN millstream.closed WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND state = 0 AND queue_id = $4",
     ))
@@ -224,7 +224,7 @@ impl<'a> Hands<'a> {
             attempt: row.0.get_unchecked(4),
             max_attempts: row.0.get_unchecked(5),
             payload: row.0.get_unchecked(6),
-            stage_id: row.0.get_unchecked(8),
+            batch_id: row.0.get_unchecked(8),
             trace: row.0.get_unchecked(9),
             crashes,
             asked_at: self.asked_at,

@@ -27,6 +27,8 @@ const REST_FACTOR: u32 = 20;
 
 /// Calls of the SQL door counted in one run; more are counted in the next.
 const SQL_CALLS_MAX: i64 = 50_000;
+/// Batches that were held when jobs of theirs ended, taken up in one run; more are taken up in the next.
+const NOTED_BATCHES_MAX: i32 = 1_000;
 
 #[derive(Default)]
 pub(super) struct Stats {
@@ -48,6 +50,8 @@ impl Duty for Stats {
         refresh(&mut lent).await?;
         export(&mut lent, shared).await?;
         count_sql_door(&mut lent, shared).await?;
+        let noted = sqlx::query("SELECT millstream.count_noted($1)").bind(NOTED_BATCHES_MAX);
+        lent.execute(noted).await?;
         drop(lent);
         self.took = start.elapsed();
         if !shared.redis.is_down() {

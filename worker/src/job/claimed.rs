@@ -2,6 +2,8 @@
 
 use std::{sync::Arc, time::Instant};
 
+use millstream_common::id::BatchId;
+
 use super::{Hold, InHand};
 use crate::{capacity::Taken, queues::Queue, registry::Registered};
 
@@ -18,7 +20,7 @@ pub(crate) struct ClaimedJob {
     pub(crate) tenant_id: i32,
     pub(crate) attempt: i16,
     pub(crate) max_attempts: i16,
-    pub(crate) stage_id: Option<i64>,
+    pub(crate) batch_id: Option<BatchId>,
     pub(crate) payload: String,
     pub(crate) trace: Option<String>,
     /// Crashes counted against it so far.

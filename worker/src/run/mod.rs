@@ -217,7 +217,7 @@ fn context(runs: &Runs, job: &Claimed) -> Context {
         attempt: job.attempt + 1,
         max_attempts: job.max_attempts,
         tenant_id: job.tenant_id,
-        stage_id: job.stage_id,
+        batch_id: job.batch_id,
         pg: runs.handlers_pg.clone(),
         link: job.hold.clone(),
         reporter: runs.reporter.clone(),

@@ -6,6 +6,8 @@
 //! What Postgres refuses to write is tried again in halves, until the outcome that it refuses is by itself: that job fails. Who must wait for
 //! somebody else's transaction leaves the batch, and so does an outcome that is refused for another reason than what it is.
 //!
+//! Jobs of a batch of theirs are written apart from the others, by a statement that counts them in it at its end.
+//!
 //! Only when the count differs from the batch (a lost lease, or a repeated write after an unknown outcome) are the rows read
 //! back to tell which were accepted.
 
@@ -25,7 +27,18 @@ use crate::{job::RowState, shared::Shared};
 
 /// Writes successes without effects. Returns those that must be tried again by themselves.
 pub(crate) async fn settle(shared: &Arc<Shared>, batch: Vec<Ended>) -> Vec<Ended> {
-    let (short, leased): (Vec<_>, Vec<_>) = batch
+    let (counted, plain): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .partition(|ended| ended.job.batch_id.is_some());
+    let (mut left, counted) =
+        futures::join!(settle_each(shared, plain), settle_each(shared, counted));
+    left.extend(counted);
+    left
+}
+
+/// Jobs that all have a batch, or all have none.
+async fn settle_each(shared: &Arc<Shared>, jobs: Vec<Ended>) -> Vec<Ended> {
+    let (short, leased): (Vec<_>, Vec<_>) = jobs
         .into_iter()
         .partition(|ended| ended.from == RowState::Available);
     let (mut left, leased) = futures::join!(
@@ -106,6 +119,8 @@ struct Columns {
     started_at: Vec<chrono::DateTime<chrono::Utc>>,
     /// None if no job of the batch has any: most have none, and each costs a search in every row.
     values: Option<Values>,
+    /// Whether the jobs are counted in batches of theirs.
+    are_counted: bool,
 }
 
 /// What successes bring with them.
@@ -115,12 +130,13 @@ struct Values {
 }
 
 impl Values {
-    fn of(batch: &[Ended]) -> Option<Self> {
+    fn of(batch: &[Ended], are_counted: bool) -> Option<Self> {
         let successes = || batch.iter().map(|ended| ended.outcome.as_ref().ok());
         let has_any = successes()
             .flatten()
             .any(|success| success.result.is_some() || success.tokens.is_some());
-        has_any.then(|| Self {
+        // The statement that counts has one form.
+        (has_any || are_counted).then(|| Self {
             results: successes().map(|s| s?.result.clone()).collect(),
             tokens: successes().map(|s| s?.tokens).collect(),
         })
@@ -130,11 +146,13 @@ impl Values {
 impl Columns {
     fn of(batch: &mut [Ended]) -> Self {
         batch.sort_unstable_by_key(|ended| ended.job.hold.id);
+        let are_counted = batch.iter().any(|ended| ended.job.batch_id.is_some());
         Self {
             ids: batch.iter().map(|e| e.job.hold.id).collect(),
             epochs: batch.iter().map(|e| e.job.hold.epoch).collect(),
             started_at: batch.iter().map(|e| e.started_at).collect(),
-            values: Values::of(batch),
+            values: Values::of(batch, are_counted),
+            are_counted,
         }
     }
 }
@@ -147,6 +165,7 @@ async fn write(
 ) -> Result<Option<HashSet<JobId>>, Outage> {
     let lent = &mut shared.pg.hot("settling").await?;
     let count = match from {
+        _ if columns.are_counted => complete_counted(lent, shared.worker_id, columns, from).await?,
         RowState::Available => complete_short(lent, shared.worker_id, columns).await?,
         RowState::Running => complete_leased(lent, shared.worker_id, columns).await?,
     };
@@ -195,6 +214,29 @@ macro_rules! complete_leased {
              SELECT count(*) FROM done"
         )
     };
+}
+
+/// Jobs first, then their batches: the lock order of everybody. `$9` is the state of the rows.
+const COMPLETE_COUNTED: &str = concat!(
+    "WITH done AS (
+       UPDATE millstream.job j SET ",
+    completed!(values),
+    " WHERE j.id = ANY($1) AND j.id BETWEEN $5 AND $6 AND j.state = $9",
+    epoch_guard!(own_epoch!()),
+    " RETURNING j.id, j.batch_id
+     ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
+     SELECT count(*), millstream.count_completed(array_agg(batch_id)) FROM done"
+);
+
+async fn complete_counted(
+    lent: &mut Lent,
+    worker_id: i64,
+    columns: &Columns,
+    from: RowState,
+) -> Result<u64, Outage> {
+    let query = columns.statement(COMPLETE_COUNTED, worker_id);
+    let done = lent.one(query.bind(from.number())).await?;
+    Ok(done.get::<i64, _>(0) as u64)
 }
 
 async fn complete_short(lent: &mut Lent, worker_id: i64, columns: &Columns) -> Result<u64, Outage> {

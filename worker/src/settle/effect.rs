@@ -1,6 +1,8 @@
-//! Jobs whose own writes commit with their completion, and all jobs of a pipeline stage: one transaction each (G1).
+//! Jobs whose own writes commit with their completion: one transaction each (G1).
 //!
-//! The guarded UPDATE comes first. If it matches nothing, the effect is never run; if the effect fails, the completion is rolled back with it.
+//! The guarded UPDATE comes first, and the count in the job's batch last: the row of the batch is locked for a moment, and
+//! the batch cannot end before it knows what the effect adds to it. If the UPDATE matches nothing, the effect is never run; if the
+//! effect fails, the completion is rolled back with it.
 //! An effect can be run once only. Until it has been, an outage costs nothing but time; after that the job must run again to have it back.
 
 use std::{sync::Arc, time::Duration};
@@ -8,7 +10,7 @@ use std::{sync::Arc, time::Duration};
 use chrono::{DateTime, Utc};
 use millstream_common::{
     error::{Outage, in_full},
-    id::JobId,
+    id::{BatchId, JobId},
     metrics::JobOutcome,
     persist::is_held,
     pg::{Pg, Tx},
@@ -76,6 +78,7 @@ async fn complete_patiently(
         from: ended.from,
         worker_id: shared.worker_id,
         started_at: ended.started_at,
+        batch_id: ended.job.batch_id,
         success,
     };
     let had_effect = effect.is_some();
@@ -129,6 +132,7 @@ pub(crate) struct Completion<'a> {
     pub(crate) from: RowState,
     pub(crate) worker_id: i64,
     pub(crate) started_at: DateTime<Utc>,
+    pub(crate) batch_id: Option<BatchId>,
     pub(crate) success: &'a Success,
 }
 
@@ -143,6 +147,9 @@ pub(crate) async fn complete(
     let accepted = mark_completed(&mut tx, completion).await?;
     if accepted && let Some(effect) = effect.take() {
         write(&mut tx, effect).await?;
+    }
+    if accepted && let Some(batch) = completion.batch_id {
+        count(&mut tx, batch).await?;
     }
     // What is checked only now is of the effect as well.
     tx.commit().await.or_else(refused_or_away)?;
@@ -173,6 +180,7 @@ fn refused_or_away(outage: Outage) -> Result<(), Problem> {
     }
 }
 
+/// It also tells `millstream.admit_to_batches` which job it is whose effect may add jobs to its batch.
 async fn mark_completed(tx: &mut Tx<'_>, completion: &Completion<'_>) -> Result<bool, Outage> {
     let query = sqlx::query_scalar(
         concat!(
@@ -183,7 +191,7 @@ async fn mark_completed(tx: &mut Tx<'_>, completion: &Completion<'_>) -> Result<
             epoch_guard!(),
             " AND j.state = $3 RETURNING j.id
              ), unleased AS (DELETE FROM millstream.lease USING done WHERE lease.job_id = done.id)
-             SELECT count(*) FROM done"
+             SELECT count(*), set_config('millstream.settling', $1::uuid::text, true) FROM done"
         ),
     )
     .bind(completion.id)
@@ -195,6 +203,11 @@ async fn mark_completed(tx: &mut Tx<'_>, completion: &Completion<'_>) -> Result<
     .bind(completion.success.tokens);
     let done: i64 = tx.one(query).await?;
     Ok(done == 1)
+}
+
+async fn count(tx: &mut Tx<'_>, batch: BatchId) -> Result<(), Outage> {
+    let query = sqlx::query("SELECT millstream.count_completed(ARRAY[$1])").bind(batch);
+    tx.execute(query).await.map(drop)
 }
 
 /// After an unknown outcome: did the commit get through?

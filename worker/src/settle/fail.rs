@@ -19,7 +19,7 @@ use super::{
 };
 use crate::shared::Shared;
 
-/// Writes failures of jobs without a pipeline stage. Returns those that must be tried again by themselves.
+/// Writes failures. Returns those that must be tried again by themselves.
 pub(crate) async fn settle(shared: &Arc<Shared>, mut batch: Vec<Ended>) -> Vec<Ended> {
     if batch.is_empty() {
         return batch;
@@ -168,6 +168,8 @@ pub(crate) struct Row {
     counts: i16,
     class: Option<&'static str>,
     dead_reason: Option<&'static str>,
+    /// Whether a batch counts it: it is dead, and has one.
+    is_counted: bool,
     message: String,
     started_at: chrono::DateTime<chrono::Utc>,
 }
@@ -183,19 +185,27 @@ impl Row {
             counts: i16::from(verdict.counts),
             class: verdict.class,
             dead_reason: verdict.dead_reason,
+            is_counted: verdict.dead_reason.is_some() && ended.job.batch_id.is_some(),
             message: verdict.message.clone(),
             started_at: ended.started_at,
         }
     }
 }
 
-/// The statement that returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, in these words. Others
-/// write other words there, for a worker that they take for dead.
-fn write(worker_id: i64, rows: &[Row]) -> Scalar<'static, JobId> {
-    fn column<T>(rows: &[Row], f: impl Fn(&Row) -> T) -> Vec<T> {
-        rows.iter().map(f).collect()
-    }
-    sqlx::query_scalar(
+/// The statement that writes failures; `counted`: dead ones among them have a batch, which counts them at its end.
+macro_rules! failed {
+    () => {
+        failed!("", "SELECT id FROM settled")
+    };
+    (counted) => {
+        failed!(
+            ", counted AS MATERIALIZED (
+               SELECT millstream.count_failed(array_agg(id)) FROM settled WHERE dead_reason IS NOT NULL
+             )",
+            "SELECT s.id FROM settled s, counted"
+        )
+    };
+    ($counted:literal, $settled:literal) => {
         concat!(
             "WITH u AS (
                SELECT * FROM unnest($2::uuid[], $3::int[], $4::smallint[], $5::smallint[], $6::bigint[], $7::smallint[], $8::text[], $9::text[], $10::text[], $11::timestamptz[])
@@ -215,12 +225,28 @@ fn write(worker_id: i64, rows: &[Row]) -> Scalar<'static, JobId> {
              ), letters AS (
                INSERT INTO millstream.dead_letter (job_id, queue_id, kind_id, tenant_id, reason, error)
                SELECT id, queue_id, kind_id, tenant_id, dead_reason, message FROM settled WHERE dead_reason IS NOT NULL ON CONFLICT (job_id) DO NOTHING
-             )
-             SELECT id FROM settled
-             UNION
+             )",
+            $counted,
+            " ",
+            $settled,
+            " UNION
              SELECT u.id FROM u JOIN millstream.job_error e ON e.job_id = u.id AND e.epoch = u.epoch AND e.worker_id = $1 AND e.class = u.class AND e.message = u.message"
-        ),
-    )
+        )
+    };
+}
+
+/// The statement that returns the ids accepted. Also true for a repeated write whose first try had committed: the history has this epoch, in these words. Others
+/// write other words there, for a worker that they take for dead.
+fn write(worker_id: i64, rows: &[Row]) -> Scalar<'static, JobId> {
+    fn column<T>(rows: &[Row], f: impl Fn(&Row) -> T) -> Vec<T> {
+        rows.iter().map(f).collect()
+    }
+    let is_counted = rows.iter().any(|row| row.is_counted);
+    sqlx::query_scalar(if is_counted {
+        failed!(counted)
+    } else {
+        failed!()
+    })
     .bind(worker_id)
     .bind(column(rows, |r| r.id))
     .bind(column(rows, |r| r.epoch))

@@ -3,8 +3,9 @@
 //! No timer: the next batch forms while the last one is written. A row that does not match any more belongs to somebody
 //! else: its result is dropped and counted. Entries are released after COMMIT, never before.
 //!
-//! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes (or pipeline
-//! stage) must commit with them, one transaction each. One outcome that cannot be written does not hold back its batch: `later` tries it
+//! `complete` writes plain successes, `fail` everything that did not succeed, `effect` the jobs whose own writes must commit
+//! with them, one transaction each. The statement that ends jobs of a batch counts them in it: jobs first, then batches in the
+//! order of their ids. One outcome that cannot be written does not hold back its batch: `later` tries it
 //! again by itself. `streak` knows how often a job has met the same thing before.
 //!
 //! If Postgres gives no answer, a write is repeated until one lease after the last beat, by when
@@ -132,8 +133,6 @@ impl Sorted {
         for mut ended in batch {
             refuse_large_result(&mut ended.outcome);
             match &ended.outcome {
-                // Jobs of a pipeline stage lock the stage's row: one transaction each, so that batches cannot deadlock.
-                _ if ended.job.stage_id.is_some() => sorted.alone.push(ended),
                 Ok(success) if success.effect.is_some() => sorted.alone.push(ended),
                 Ok(_) => sorted.plain.push(ended),
                 Err(_) => sorted.failed.push(ended),
@@ -145,11 +144,16 @@ impl Sorted {
 
 /// Writes batches. Returns those that must be tried again by themselves.
 async fn together(shared: &Arc<Shared>, plain: Vec<Ended>, failed: Vec<Ended>) -> Vec<Ended> {
-    let (mut left, held) = futures::join!(
+    let (counted, failed): (Vec<_>, Vec<_>) = failed
+        .into_iter()
+        .partition(|ended| ended.job.batch_id.is_some());
+    let (mut left, held, held_counted) = futures::join!(
         complete::settle(shared, plain),
-        fail::settle(shared, failed)
+        fail::settle(shared, failed),
+        fail::settle(shared, counted)
     );
     left.extend(held);
+    left.extend(held_counted);
     left
 }
 

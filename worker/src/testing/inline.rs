@@ -100,7 +100,7 @@ impl Run {
             attempt: self.attempt,
             max_attempts: self.handler.retry.max_attempts,
             tenant_id: 1,
-            stage_id: None,
+            batch_id: None,
             pg: GuardedPool::for_handlers(&self.database_url, CONNECTIONS_MAX)
                 .expect("a Postgres URL"),
             link: hold.clone(),

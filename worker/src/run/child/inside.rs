@@ -252,7 +252,7 @@ impl Runner {
             attempt: job.attempt,
             max_attempts: job.max_attempts,
             tenant_id: job.tenant_id,
-            stage_id: job.stage_id,
+            batch_id: job.batch_id,
             pg: self.handlers_pg.clone(),
             link: hold.clone(),
             reporter: self.reporter.clone(),
@@ -285,6 +285,7 @@ impl Runner {
         let completion = Completion {
             id: job.id,
             epoch: job.epoch,
+            batch_id: job.batch_id,
             from: RowState::Running,
             worker_id: self.worker_id,
             started_at: job.started_at,

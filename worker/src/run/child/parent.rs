@@ -275,7 +275,7 @@ fn order(job: &Claimed, run: &Run) -> Job {
         attempt: job.attempt + 1,
         max_attempts: job.max_attempts,
         tenant_id: job.tenant_id,
-        stage_id: job.stage_id,
+        batch_id: job.batch_id,
         payload: job.payload.clone(),
         timeout: job.kind.handler.timeout,
         trace: job.trace.clone(),

@@ -6,7 +6,10 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
-use millstream_common::{id::JobId, limits::PAYLOAD_BYTES_MAX};
+use millstream_common::{
+    id::{BatchId, JobId},
+    limits::PAYLOAD_BYTES_MAX,
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
@@ -46,7 +49,7 @@ pub(super) struct Job {
     pub(super) attempt: i16,
     pub(super) max_attempts: i16,
     pub(super) tenant_id: i32,
-    pub(super) stage_id: Option<i64>,
+    pub(super) batch_id: Option<BatchId>,
     pub(super) payload: String,
     /// Of the worker's handler: that of the child may have been made with newer settings.
     pub(super) timeout: Duration,

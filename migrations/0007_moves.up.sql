@@ -124,6 +124,7 @@ DECLARE
   v_cancelled uuid[];
   v_waited uuid[];
   v_epochs int[];
+  v_in_batches uuid[];
 BEGIN
   PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) AND state IN (0, 1, 3, 4, 5, 6)
     ORDER BY id FOR NO KEY UPDATE;
@@ -131,9 +132,10 @@ BEGIN
   FROM millstream.job WHERE id = ANY (p_ids) AND state = 0;
   WITH cancelled AS (
     UPDATE millstream.job SET state = 7, epoch = epoch + 1, ready_at = NULL, finished_at = now()
-    WHERE id = ANY (p_ids) AND state IN (0, 1, 3, 4, 5, 6) RETURNING id
+    WHERE id = ANY (p_ids) AND state IN (0, 1, 3, 4, 5, 6) RETURNING id, batch_id
   )
-  SELECT array_agg(id) INTO v_cancelled FROM cancelled;
+  SELECT array_agg(id), array_agg(id) FILTER (WHERE batch_id IS NOT NULL)
+  INTO v_cancelled, v_in_batches FROM cancelled;
   IF v_cancelled IS NULL THEN
     RETURN;
   END IF;
@@ -142,6 +144,9 @@ BEGIN
   VALUES (p_actor, 'cancel', jsonb_build_object('jobs', to_jsonb(v_cancelled)));
   IF v_waited IS NOT NULL THEN
     PERFORM millstream.unlist(v_waited, v_epochs);
+  END IF;
+  IF v_in_batches IS NOT NULL THEN
+    PERFORM millstream.count_failed(v_in_batches);
   END IF;
   RETURN QUERY SELECT unnest(v_cancelled);
 END $$;
@@ -152,9 +157,13 @@ END $$;
 CREATE FUNCTION millstream.retry_now(p_ids uuid[], p_actor text)
 RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+  v_in_batches uuid[];
 BEGIN
   PERFORM 1 FROM millstream.job WHERE id = ANY (p_ids) AND state IN (3, 4, 5, 8)
     ORDER BY id FOR NO KEY UPDATE;
+  v_in_batches := ARRAY(
+    SELECT id FROM millstream.job WHERE id = ANY (p_ids) AND state = 8 AND batch_id IS NOT NULL);
   RETURN QUERY
   WITH moved AS (
     UPDATE millstream.job j
@@ -181,16 +190,25 @@ BEGIN
     FROM moved HAVING count(*) > 0
   )
   SELECT id FROM moved;
+  IF v_in_batches <> '{}' THEN
+    PERFORM millstream.count_back(v_in_batches);
+  END IF;
 END $$;
 
 -- Buries jobs: dead, with a dead letter. Recovery uses it for jobs that crashed too many workers.
 CREATE FUNCTION millstream.bury(p_ids uuid[], p_epochs int[], p_reason text, p_error text)
 RETURNS SETOF uuid LANGUAGE plpgsql AS $$
 #variable_conflict use_column
+DECLARE
+  v_in_batches uuid[];
 BEGIN
   PERFORM 1 FROM unnest(p_ids, p_epochs) AS u(i, e)
     JOIN millstream.job j ON j.id = u.i AND j.epoch = u.e AND j.state IN (0, 1)
     ORDER BY j.id FOR NO KEY UPDATE OF j;
+  v_in_batches := ARRAY(
+    SELECT j.id FROM unnest(p_ids, p_epochs) AS u(i, e)
+    JOIN millstream.job j ON j.id = u.i AND j.epoch = u.e AND j.state IN (0, 1)
+    WHERE j.batch_id IS NOT NULL);
   RETURN QUERY
   WITH lost AS (
     SELECT * FROM unnest(p_ids, p_epochs) AS u(id, epoch)
@@ -208,4 +226,7 @@ BEGIN
     ON CONFLICT (job_id) DO NOTHING
   )
   SELECT id FROM buried;
+  IF v_in_batches <> '{}' THEN
+    PERFORM millstream.count_failed(v_in_batches);
+  END IF;
 END $$;

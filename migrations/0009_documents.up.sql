@@ -34,9 +34,10 @@ CREATE TABLE millstream.upload (
   abandoned boolean NOT NULL DEFAULT false
 );
 
--- The five stages of a document, each a row whose counters are the live progress.
+-- The five stages of a document, each a row whose counters are the live progress. The jobs of a
+-- stage are a batch, which has the id of the stage.
 CREATE TABLE millstream.stage (
-  id                bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  id                uuid PRIMARY KEY DEFAULT millstream.uuid_v7(),
   document_id       uuid NOT NULL REFERENCES millstream.document ON DELETE CASCADE,
   ordinal           smallint NOT NULL,
   name              text NOT NULL,
@@ -44,13 +45,10 @@ CREATE TABLE millstream.stage (
   start_kind        text,
   progress_from     real NOT NULL,
   progress_to       real NOT NULL,
-  -- The document fails when a larger share of the stage's jobs has failed.
+  -- The document fails when a larger share of one kind of the stage's work has failed.
   failure_share_max real NOT NULL,
   state             text NOT NULL DEFAULT 'pending'
     CHECK (state IN ('pending', 'running', 'completed', 'failed')),
-  jobs_total        int NOT NULL DEFAULT 0,
-  jobs_finished     int NOT NULL DEFAULT 0 CHECK (jobs_finished <= jobs_total),
-  jobs_failed       int NOT NULL DEFAULT 0,
   total_items       int NOT NULL DEFAULT 0,
   completed_items   int NOT NULL DEFAULT 0,
   failed_items      int NOT NULL DEFAULT 0,
@@ -60,17 +58,6 @@ CREATE TABLE millstream.stage (
   UNIQUE (document_id, ordinal),
   CHECK (completed_items + failed_items <= total_items)
 ) WITH (fillfactor = 50);
-
--- The jobs of a fan-out stage by what they do, so that a stage's tolerance cannot hide that one
--- kind of work failed altogether. Only failures are counted, so that a success costs nothing here.
-CREATE TABLE millstream.stage_work (
-  stage_id    bigint NOT NULL REFERENCES millstream.stage ON DELETE CASCADE,
-  work        text NOT NULL,             -- as millstream.work_of names it
-  jobs_total  int NOT NULL,
-  jobs_failed int NOT NULL DEFAULT 0,
-  error       text,                      -- of the last job that failed
-  PRIMARY KEY (stage_id, work)
-);
 
 CREATE TABLE millstream.page (
   document_id uuid NOT NULL REFERENCES millstream.document ON DELETE CASCADE,

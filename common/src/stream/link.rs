@@ -24,7 +24,10 @@ use std::{
 };
 
 use deadpool_redis::{Manager, Pool, Runtime};
-use redis::{AsyncConnectionConfig, Client, TlsCertificates, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, Cmd, FromRedisValue, TlsCertificates, Value,
+    aio::MultiplexedConnection,
+};
 
 use super::{keys::Keys, mending::Mending, policy::Known, refused::Refused, remedy::Remedy};
 use crate::{
@@ -139,6 +142,29 @@ impl Redis {
         let value = self.unpraised(op, command).await?;
         self.note_answer();
         Ok(value)
+    }
+
+    /// Sends one command over a connection of the pool and reads its answer.
+    pub async fn ask<T: FromRedisValue>(
+        &self,
+        op: &'static str,
+        command: &Cmd,
+    ) -> Result<T, Outage> {
+        let mut conn = self.connection(op).await?;
+        self.within(op, command.query_async(&mut conn)).await
+    }
+
+    /// The same about a stream or a group. `None`: it is not there, or is something else.
+    pub async fn ask_about(
+        &self,
+        op: &'static str,
+        command: &Cmd,
+    ) -> Result<Option<Value>, Outage> {
+        match self.ask(op, command).await {
+            Ok(answer) => Ok(Some(answer)),
+            Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(None),
+            Err(outage) => Err(outage),
+        }
     }
 
     /// The same for commands whose answer may be that something else was refused: success is not taken for a sign of health.

@@ -75,15 +75,9 @@ impl Redis {
     /// A stream was made anew: whoever keeps house learns of it by the word that is missing, and compares all that was published.
     pub async fn tell_mended(&self, stream: &str, fault: Fault) -> Result<(), Outage> {
         self.mending().note(stream, fault);
-        let op = "telling that a stream was made anew";
-        let mut conn = self.connection(op).await?;
-        self.within(
-            op,
-            redis::cmd("DEL")
-                .arg(self.keys().incarnation())
-                .exec_async(&mut conn),
-        )
-        .await
+        let delete = redis::Cmd::del(self.keys().incarnation());
+        self.ask("telling that a stream was made anew", &delete)
+            .await
     }
 }
 

@@ -32,11 +32,11 @@ const LONG_FILES: [(&str, usize); 14] = [
     ("worker/src/claim/reader.rs", 418),
     ("worker/documents/src/tools/analyse_local/products.rs", 431),
     ("worker/documents/src/tools/pdf/text.rs", 405),
-    ("worker/src/duties/dispatch.rs", 430),
+    ("worker/src/duties/dispatch.rs", 422),
 ];
 
 /// Functions that are longer, as `path: name`. Lower a number when one shrinks; never raise one.
-const LONG_FUNCTIONS: [(&str, usize); 32] = [
+const LONG_FUNCTIONS: [(&str, usize); 31] = [
     ("admin/src/cli/doctor/postgres.rs: judge", 49),
     (
         "admin/src/cli/documents/files.rs: x51_links_are_followed_once_and_what_is_no_file_is_passed_over",
@@ -91,7 +91,6 @@ const LONG_FUNCTIONS: [(&str, usize); 32] = [
         53,
     ),
     ("worker/src/duties/dispatch.rs: take", 49),
-    ("worker/src/duties/stats.rs: export_streams", 46),
     ("worker/src/duties/takeover.rs: hand_out", 48),
     ("worker/src/duties/takeover.rs: take_over", 49),
     (

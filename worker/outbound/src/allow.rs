@@ -7,7 +7,7 @@
 //!
 //! Parsed once, at start-up; all faults are reported together. It resolves nothing.
 
-use super::address::Cidr;
+use ipnet::IpNet;
 use reqwest::Url;
 use std::fmt;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ const ENTRIES_MAX: usize = 1_000;
 #[derive(Debug, Clone, Default)]
 pub struct AllowList {
     hosts: Vec<HostRule>,
-    ranges: Vec<Cidr>,
+    ranges: Vec<IpNet>,
 }
 
 /// A host as the `url` crate writes it, without a trailing dot; any port where `port` is `None`.
@@ -44,7 +44,7 @@ impl fmt::Display for AllowListError {
 
 enum Entry {
     Host(HostRule),
-    Range(Cidr),
+    Range(IpNet),
 }
 
 impl AllowList {
@@ -105,7 +105,7 @@ impl AllowList {
     /// Whether an address is listed; a mapped `::ffff:a.b.c.d` counts as the IPv4 address it reaches.
     pub fn permits_ip(&self, ip: IpAddr) -> bool {
         let ip = ip.to_canonical();
-        self.ranges.iter().any(|range| range.contains(ip))
+        self.ranges.iter().any(|range| range.contains(&ip))
     }
 }
 
@@ -125,12 +125,12 @@ fn parse_entry(entry: &str) -> Result<Entry, String> {
         return parse_range(entry).map(Entry::Range);
     }
     if let Ok(ip) = unbracketed(entry).parse::<IpAddr>() {
-        return Ok(Entry::Range(Cidr::single(ip.to_canonical())));
+        return Ok(Entry::Range(ip.to_canonical().into()));
     }
     parse_host(entry)
 }
 
-fn parse_range(entry: &str) -> Result<Cidr, String> {
+fn parse_range(entry: &str) -> Result<IpNet, String> {
     let (base, prefix) = entry.split_once('/').unwrap_or((entry, ""));
     let base: IpAddr = base
         .parse()
@@ -138,7 +138,10 @@ fn parse_range(entry: &str) -> Result<Cidr, String> {
     let prefix_bits = prefix
         .parse()
         .map_err(|_| "has no prefix length between 0 and 32 (IPv6: 128)".to_owned())?;
-    Cidr::new(base, prefix_bits)
+    // A range with address bits after its prefix is a slip: nobody knows which of the two was meant.
+    IpNet::new(base, prefix_bits)
+        .ok()
+        .filter(|range| range.network() == base)
         .ok_or_else(|| "has address bits after its prefix, or a prefix that is too long".to_owned())
 }
 
@@ -168,7 +171,7 @@ fn parse_host(entry: &str) -> Result<Entry, String> {
 /// An address in an odd form (`0x7f000001`) without a port is a range like any other address.
 fn host_entry(host: &str, port: Option<u16>) -> Entry {
     match (unbracketed(host).parse::<IpAddr>(), port) {
-        (Ok(ip), None) => Entry::Range(Cidr::single(ip.to_canonical())),
+        (Ok(ip), None) => Entry::Range(ip.to_canonical().into()),
         _ => Entry::Host(HostRule {
             host: bare(host),
             port,

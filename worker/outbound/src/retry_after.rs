@@ -6,7 +6,7 @@
 //! obeying it would retry at once, and a rate-limited attempt is not counted. What is told is clamped
 //! to one hour. It does not know what the caller does with the wait.
 
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use reqwest::header::HeaderMap;
 use serde_json::Value;
 use std::time::Duration;
@@ -66,7 +66,7 @@ fn retry_after_header(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duratio
     let value = text(headers, "retry-after")?;
     match decimal(value) {
         Some(seconds) => positive(seconds),
-        None => until(http_date(value)?, now),
+        None => until(httpdate::parse_http_date(value).ok()?.into(), now),
     }
 }
 
@@ -155,17 +155,6 @@ fn positive(seconds: f64) -> Option<Duration> {
 fn until(then: DateTime<Utc>, now: DateTime<Utc>) -> Option<Duration> {
     let wait = then.signed_duration_since(now).to_std().ok()?;
     (!wait.is_zero()).then_some(wait)
-}
-
-/// The three date forms of RFC 9110: the current one, RFC 850 and asctime.
-fn http_date(value: &str) -> Option<DateTime<Utc>> {
-    if let Ok(date) = DateTime::parse_from_rfc2822(value) {
-        return Some(date.to_utc());
-    }
-    ["%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
-        .iter()
-        .find_map(|form| NaiveDateTime::parse_from_str(value, form).ok())
-        .map(|date| date.and_utc())
 }
 
 /// A duration as Go prints it: `12ms`, `1s`, `6m0s`, `1h2m3.5s`. Anything else, and zero, is `None`.

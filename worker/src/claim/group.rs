@@ -6,12 +6,7 @@ use std::sync::LazyLock;
 
 use millstream_common::{
     error::Outage,
-    stream::{
-        GROUP,
-        link::{Redis, is_outage},
-        mending::Fault,
-        wire,
-    },
+    stream::{GROUP, link::Redis, mending::Fault, wire},
 };
 
 /// Makes a stream usable that is missing, was made into something else, or gives or takes nothing any more.
@@ -35,24 +30,15 @@ pub(crate) async fn make(redis: &Redis, stream: &str) -> Result<(bool, bool), Ou
 
 /// The last entry that the group was given; `None` if there is no stream or group.
 pub(crate) async fn position(redis: &Redis, stream: &str) -> Result<Option<(u64, u64)>, Outage> {
-    let op = "asking for the group's position";
-    let mut conn = redis.connection(op).await?;
-    let mut command = redis::cmd("XINFO");
-    command.arg("GROUPS").arg(stream);
-    match redis
-        .within(op, command.query_async::<redis::Value>(&mut conn))
-        .await
-    {
-        Ok(answer) => {
-            let ours =
-                wire::records(&answer).find(|group| group.bytes("name") == Some(GROUP.as_bytes()));
-            Ok(ours
-                .and_then(|group| group.text("last-delivered-id"))
-                .and_then(|id| parse(&id)))
-        }
-        Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(None),
-        Err(outage) => Err(outage),
-    }
+    let command = redis::Cmd::xinfo_groups(stream);
+    let answer = redis.ask_about("asking for the group's position", &command);
+    let Some(answer) = answer.await? else {
+        return Ok(None);
+    };
+    let ours = wire::records(&answer).find(|group| group.bytes("name") == Some(GROUP.as_bytes()));
+    Ok(ours
+        .and_then(|group| group.text("last-delivered-id"))
+        .and_then(|id| parse(&id)))
 }
 
 /// An entry id as numbers, in the order of the stream.

@@ -9,7 +9,7 @@ use std::{
 use millstream_common::{
     error::Outage,
     job::Priority,
-    stream::{GROUP, link::is_outage, wire},
+    stream::{GROUP, wire},
 };
 use redis::Script;
 
@@ -59,22 +59,16 @@ async fn live_workers(shared: &Shared) -> Result<HashSet<i64>, Outage> {
 
 /// Their names, which may be any bytes.
 async fn consumers(shared: &Shared, stream: &str) -> Result<Vec<Vec<u8>>, Outage> {
-    let op = "listing consumers";
-    let mut conn = shared.redis.connection(op).await?;
-    let mut command = redis::cmd("XINFO");
-    command.arg("CONSUMERS").arg(stream).arg(GROUP);
-    match shared
+    let command = redis::Cmd::xinfo_consumers(stream, GROUP);
+    let answer = shared
         .redis
-        .within(op, command.query_async::<redis::Value>(&mut conn))
-        .await
-    {
-        Ok(answer) => Ok(wire::records(&answer)
-            .filter_map(|consumer| consumer.bytes("name").map(<[u8]>::to_vec))
-            .collect()),
-        // No stream or no group yet: no consumers.
-        Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(Vec::new()),
-        Err(outage) => Err(outage),
-    }
+        .ask_about("listing consumers", &command)
+        .await?;
+    // No stream or no group yet: no consumers.
+    let answer = answer.unwrap_or(redis::Value::Nil);
+    Ok(wire::records(&answer)
+        .filter_map(|consumer| consumer.bytes("name").map(<[u8]>::to_vec))
+        .collect())
 }
 
 /// Removes the consumer unless something is pending with it.

@@ -135,16 +135,8 @@ impl Dispatch {
         let level = level(shared, name, priority).await?;
         self.flows.note(queue, priority, level, Instant::now());
         let window = self.flows.window(queue, slots);
-        let op = "telling a window";
-        let mut conn = shared.redis.connection(op).await?;
-        let set = redis::cmd("SET")
-            .arg(shared.redis.keys().window(name))
-            .arg(window)
-            .to_owned();
-        shared
-            .redis
-            .within::<()>(op, set.query_async(&mut conn))
-            .await?;
+        let set = redis::Cmd::set(shared.redis.keys().window(name), window);
+        shared.redis.ask::<()>("telling a window", &set).await?;
         Ok(window.saturating_sub(level.length))
     }
 

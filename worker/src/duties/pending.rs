@@ -8,7 +8,7 @@ use millstream_common::{
     id::JobId,
     stream::{
         GROUP,
-        link::{Redis, is_outage},
+        link::Redis,
         wire::{self, Told},
     },
 };
@@ -27,19 +27,13 @@ pub(super) struct Pending {
 
 /// Everything pending in a stream; empty if there is no such stream or group.
 pub(super) async fn pending(redis: &Redis, stream: &str) -> Result<Vec<Pending>, Outage> {
-    let op = "listing pending entries";
     let mut all = Vec::new();
     let mut from = "-".to_owned();
     loop {
-        let mut conn = redis.connection(op).await?;
-        let mut command = redis::cmd("XPENDING");
-        command.arg(stream).arg(GROUP).arg(&from).arg("+").arg(PAGE);
-        let page = match redis
-            .within(op, command.query_async::<redis::Value>(&mut conn))
-            .await
-        {
-            Err(Outage::Redis { source, .. }) if !is_outage(&source) => return Ok(all),
-            other => other?,
+        let command = redis::Cmd::xpending_count(stream, GROUP, &from, "+", PAGE);
+        let page = redis.ask_about("listing pending entries", &command);
+        let Some(page) = page.await? else {
+            return Ok(all);
         };
         let count = wire::items(&page).len();
         all.extend(wire::items(&page).iter().filter_map(pending_entry));
@@ -119,38 +113,14 @@ pub(super) async fn between(
     let mut all: Vec<Told> = Vec::new();
     let mut from = first.to_owned();
     loop {
-        let page = range(redis, stream, &from, last, PAGE).await?;
+        let command = redis::Cmd::xrange_count(stream, &from, last, PAGE);
+        let page = redis.ask_about("listing a stream", &command).await?;
+        let page = page.as_ref().map(wire::entries).unwrap_or_default();
         let count = page.len();
         all.extend(page);
         match all.last() {
             Some(newest) if count == PAGE => from = format!("({}", newest.id),
             _ => return Ok(all),
         }
-    }
-}
-
-async fn range(
-    redis: &Redis,
-    stream: &str,
-    from: &str,
-    to: &str,
-    count: usize,
-) -> Result<Vec<Told>, Outage> {
-    let op = "listing a stream";
-    let mut conn = redis.connection(op).await?;
-    let mut command = redis::cmd("XRANGE");
-    command
-        .arg(stream)
-        .arg(from)
-        .arg(to)
-        .arg("COUNT")
-        .arg(count);
-    match redis
-        .within(op, command.query_async::<redis::Value>(&mut conn))
-        .await
-    {
-        Ok(answer) => Ok(wire::entries(&answer)),
-        Err(Outage::Redis { source, .. }) if !is_outage(&source) => Ok(Vec::new()),
-        Err(outage) => Err(outage),
     }
 }

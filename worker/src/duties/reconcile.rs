@@ -128,10 +128,7 @@ impl Reconcile {
             Ok((now,)) => now.unwrap_or_default(),
             // Somebody has made it into something else: it is not the word of the last look, whatever it is.
             Err(Outage::Redis { source, .. }) if code(&source).as_deref() == Some("WRONGTYPE") => {
-                shared
-                    .redis
-                    .within(op, redis::cmd("DEL").arg(&key).exec_async(&mut conn))
-                    .await?;
+                shared.redis.ask::<()>(op, &redis::Cmd::del(&key)).await?;
                 Vec::new()
             }
             Err(outage) => return Err(outage),

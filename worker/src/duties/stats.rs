@@ -13,7 +13,7 @@ use millstream_common::{
     job::Priority,
     metrics::EnqueueSource,
     pg::Lent,
-    stream::{GROUP, link::is_outage},
+    stream::{GROUP, wire},
 };
 use sqlx::Row;
 
@@ -147,35 +147,18 @@ async fn export_streams(shared: &Shared) -> Result<(), Outage> {
     for (_, queue) in shared.catalog.queues() {
         for priority in Priority::ALL {
             let stream = shared.redis.keys().stream(&queue, priority);
-            let mut conn = shared.redis.connection(op).await?;
-            let length = match shared
-                .redis
-                .within(
-                    op,
-                    redis::cmd("XLEN")
-                        .arg(&stream)
-                        .query_async::<u64>(&mut conn),
-                )
-                .await
-            {
-                // No stream: nothing in it.
-                Err(Outage::Redis { source, .. }) if !is_outage(&source) => 0,
-                other => other?,
-            };
-            let pending: Result<(u64, redis::Value, redis::Value, redis::Value), Outage> = shared
-                .redis
-                .within(
-                    op,
-                    redis::cmd("XPENDING")
-                        .arg(&stream)
-                        .arg(GROUP)
-                        .query_async(&mut conn),
-                )
-                .await;
+            // No stream: nothing in it.
+            let length = redis::Cmd::xlen(&stream);
+            let length = shared.redis.ask_about(op, &length).await?;
+            let length = length.as_ref().and_then(wire::number).unwrap_or(0);
+            let summary = redis::Cmd::xpending(&stream, GROUP);
+            let pending: Result<redis::Value, Outage> = shared.redis.ask(op, &summary).await;
+            let pending = pending.ok();
+            let pending = pending.and_then(|told| wire::number(wire::items(&told).first()?));
             lengths.push(([queue.to_string(), priority.to_string()], length as f64));
             waiting.push((
                 [queue.to_string(), priority.to_string()],
-                pending.map_or(0.0, |p| p.0 as f64),
+                pending.unwrap_or(0) as f64,
             ));
         }
     }

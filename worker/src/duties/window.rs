@@ -12,10 +12,7 @@ use std::{
 };
 
 use millstream_common::{
-    error::Outage,
-    job::Priority,
-    limits::WINDOW_ENTRIES_MIN,
-    stream::{link::is_outage, wire::Record},
+    error::Outage, job::Priority, limits::WINDOW_ENTRIES_MIN, stream::wire::Record,
 };
 
 use crate::{claim::group, shared::Shared};
@@ -89,41 +86,22 @@ pub(super) async fn level(
 ) -> Result<Level, Outage> {
     let op = "measuring a stream";
     let stream = shared.redis.keys().stream(queue, priority);
-    let mut conn = shared.redis.connection(op).await?;
     // XINFO refuses what is not there.
-    if !shared
-        .redis
-        .within(op, redis::cmd("EXISTS").arg(&stream).query_async(&mut conn))
-        .await?
-    {
+    let exists = redis::Cmd::exists(&stream);
+    if !shared.redis.ask(op, &exists).await? {
         return Ok(Level::default());
     }
-    let told = shared
-        .redis
-        .within(
-            op,
-            redis::cmd("XINFO")
-                .arg("STREAM")
-                .arg(&stream)
-                .query_async::<redis::Value>(&mut conn),
-        )
-        .await;
-    match told {
-        Ok(answer) => {
-            let number = |name: &str| Record(&answer).number(name).unwrap_or_default();
-            Ok(Level {
-                length: number("length"),
-                added: number("entries-added"),
-            })
-        }
+    let command = redis::Cmd::xinfo_stream(&stream);
+    let Some(answer) = shared.redis.ask_about(op, &command).await? else {
         // No stream: mended here, where no worker may read this queue, so that it does not hold up the other ones.
-        Err(Outage::Redis { source, .. }) if !is_outage(&source) => {
-            group::make(&shared.redis, &stream)
-                .await
-                .map(|_| Level::default())
-        }
-        Err(outage) => Err(outage),
-    }
+        group::make(&shared.redis, &stream).await?;
+        return Ok(Level::default());
+    };
+    let number = |name: &str| Record(&answer).number(name).unwrap_or_default();
+    Ok(Level {
+        length: number("length"),
+        added: number("entries-added"),
+    })
 }
 
 #[cfg(test)]

@@ -97,12 +97,9 @@ impl Site {
 
     /// Bytes that Redis uses for data; none if it does not say.
     pub(super) async fn redis_bytes(&self) -> Result<Option<f64>, Failure> {
-        let op = "asking Redis for its memory";
         let redis = self.context.redis().await?;
-        let mut conn = redis.connection(op).await?;
-        let info: String = redis
-            .within(op, redis::cmd("INFO").arg("memory").query_async(&mut conn))
-            .await?;
+        let command = redis::cmd("INFO").arg("memory").to_owned();
+        let info: String = redis.ask("asking Redis for its memory", &command).await?;
         Ok(info
             .lines()
             .find_map(|line| line.strip_prefix("used_memory_dataset:"))

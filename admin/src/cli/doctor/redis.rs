@@ -159,8 +159,7 @@ async fn streams(redis: &Redis, queues: &[Queue]) -> Result<Vec<Check>, Outage> 
     for queue in queues {
         let mut pipe = redis::pipe();
         for priority in Priority::ALL {
-            pipe.cmd("XLEN")
-                .arg(redis.keys().stream(&queue.name, priority));
+            pipe.xlen(redis.keys().stream(&queue.name, priority));
         }
         let mut conn = redis.connection(op).await?;
         let lengths: Vec<u64> = redis.within(op, pipe.query_async(&mut conn)).await?;

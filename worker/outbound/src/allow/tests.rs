@@ -85,6 +85,8 @@ fn every_faulty_entry_is_named_with_its_reason() {
         ("*.internal", "wildcard"),
         ("10.0.0.1/8", "bits after its prefix"),
         ("10.0.0.0/33", "too long"),
+        ("fd00::1/8", "bits after its prefix"),
+        ("::/129", "too long"),
         ("10.0.0.0/x", "prefix length"),
         ("host/8", "no address range"),
         ("host:", "no port"),

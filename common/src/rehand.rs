@@ -11,26 +11,26 @@ use crate::{id::JobId, limits::CRASHES_MAX, pg::Scalar};
 pub enum Reason {
     /// Their worker died; it is counted, and they are isolated (F15).
     Crash,
-    /// Their hint was lost, or a worker gave them back unstarted. Costs the job nothing.
+    /// Their hint was lost, or a worker handed them back. Costs the job nothing.
     Lost,
 }
 
-/// How far the caller's right goes.
+/// Whether jobs with a lease are handed out too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reach {
-    /// Jobs that nobody has leased: a missing or abandoned hint says nothing about the others.
-    Unleased,
-    /// Leased ones too: their worker is dead, or it is the caller.
-    Leased,
+pub enum Leases {
+    /// No, only jobs that nobody has leased: a missing or abandoned hint says nothing about the others.
+    Spared,
+    /// Yes: their worker is dead, or it is the caller.
+    Included,
 }
 
-/// The statement that hands out those of `jobs` (id, epoch) that are still at that epoch and within `reach`, and
-/// returns their ids. A job that has used up its crashes is not among them: the caller buries it. The dispatch duty publishes within 50 ms, or
-/// after they have rested. The rest is counted by Postgres: no process's own clock keeps a job waiting.
+/// The statement that hands out those of `jobs` (id, epoch) that are still at that epoch and may be, and returns their
+/// ids. A job that has used up its crashes is not among them: the caller buries it. The dispatch duty publishes within
+/// 50 ms, or after they have rested. Postgres counts the rest: no process's own clock keeps a job waiting.
 pub fn rehand(
     jobs: &[(JobId, i32)],
     reason: Reason,
-    reach: Reach,
+    leases: Leases,
     rest: Option<Duration>,
 ) -> Scalar<'static, JobId> {
     let (ids, epochs): (Vec<JobId>, Vec<i32>) = jobs.iter().copied().unzip();
@@ -40,5 +40,5 @@ pub fn rehand(
         .bind(i32::from(reason == Reason::Crash))
         .bind(rest.map(|rest| rest.as_millis() as i64))
         .bind(CRASHES_MAX)
-        .bind(reach == Reach::Leased)
+        .bind(leases == Leases::Included)
 }

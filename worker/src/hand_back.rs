@@ -6,17 +6,17 @@ use millstream_common::{
     error::Outage,
     id::JobId,
     pg::Pg,
-    rehand::{Reach, Reason, rehand},
+    rehand::{Leases, Reason, rehand},
 };
 
-/// Gives jobs back unstarted, at no cost to them. Returns how many were still ours to give.
+/// Hands jobs back, at no cost to them. Returns how many were still ours to give.
 pub(crate) async fn hand_back(
     pg: &Pg,
     jobs: &[(JobId, i32)],
-    reach: Reach,
+    leases: Leases,
     rest: Option<Duration>,
 ) -> Result<usize, Outage> {
-    let rehand = rehand(jobs, Reason::Lost, reach, rest);
+    let rehand = rehand(jobs, Reason::Lost, leases, rest);
     let back = pg.main("handing jobs back").all(rehand).await?;
     Ok(back.len())
 }

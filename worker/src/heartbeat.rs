@@ -20,7 +20,7 @@ use millstream_common::{
     id::JobId,
     pg::{connect_options, within},
     reconnect::Reconnect,
-    rehand::{Reach, Reason, rehand},
+    rehand::{Leases, Reason, rehand},
 };
 use sqlx::{ConnectOptions, PgConnection, Row};
 use tokio_util::sync::CancellationToken;
@@ -138,7 +138,7 @@ impl Heart {
         for hold in lost {
             hold.lose();
         }
-        self.return_unknown(&mut conn, leases).await?;
+        self.hand_back_unknown(&mut conn, leases).await?;
         end_if_stuck(&self.shared);
         isolate(&mut conn, &self.shared.work.held.deaf()).await?;
         // Kept only if everything went well; a failed connection is dropped and made anew.
@@ -146,7 +146,7 @@ impl Heart {
         Ok(())
     }
 
-    async fn return_unknown(
+    async fn hand_back_unknown(
         &mut self,
         conn: &mut PgConnection,
         leases: HashMap<JobId, i32>,
@@ -175,7 +175,7 @@ impl Heart {
             );
             within(
                 "handing leases back",
-                rehand(&twice, Reason::Lost, Reach::Leased, None).fetch_all(&mut *conn),
+                rehand(&twice, Reason::Lost, Leases::Included, None).fetch_all(&mut *conn),
             )
             .await?;
             within("forgetting leases", forget_stale(conn, &twice)).await?;

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Exit, Failure, Outcome};
+use super::{CommandError, CommandResult, Exit, Invocation};
 use crate::{
     api::{self, Api, ApiParts, ListenError},
     ops::upload::open_store,
@@ -24,7 +24,7 @@ pub(super) struct ApiArgs {
     listen: Option<String>,
 }
 
-pub(super) async fn run(args: ApiArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: ApiArgs, context: &Invocation) -> CommandResult {
     let address = args.listen.as_deref().unwrap_or(&context.config.api.listen);
     let listener = listen(context, address).await?;
     let stop = CancellationToken::new();
@@ -42,17 +42,17 @@ pub(super) async fn run(args: ApiArgs, context: &Context) -> Outcome {
 }
 
 /// Binds the address of the API; refuses one that other machines can reach unless a token is set.
-pub async fn listen(context: &Context, address: &str) -> Result<TcpListener, Failure> {
+pub async fn listen(context: &Invocation, address: &str) -> Result<TcpListener, CommandError> {
     api::listen(address, !context.config.api.token.is_empty())
         .await
         .map_err(|error| match error {
-            ListenError::Wrong(text) => Failure::usage(text),
-            ListenError::Refused(text) => Failure::failed(text),
+            ListenError::Wrong(text) => CommandError::usage(text),
+            ListenError::Refused(text) => CommandError::failed(text),
         })
 }
 
 /// The API on the servers of this context.
-pub async fn open(context: &Context, stop: CancellationToken) -> Result<Api, Failure> {
+pub async fn open(context: &Invocation, stop: CancellationToken) -> Result<Api, CommandError> {
     let config = &context.config;
     tell_risks(context.database_url()?).await?;
     let parts = ApiParts {
@@ -67,7 +67,7 @@ pub async fn open(context: &Context, stop: CancellationToken) -> Result<Api, Fai
 }
 
 /// Comes back at SIGTERM or SIGINT.
-async fn ended() -> Result<(), Failure> {
+async fn ended() -> Result<(), CommandError> {
     let (mut terminate, mut interrupt) = (
         signal(SignalKind::terminate())?,
         signal(SignalKind::interrupt())?,

@@ -13,13 +13,13 @@ use millstream_producer::{Parts, Producer};
 use millstream_worker::program::{Places, database_url, redis_url};
 use tokio::sync::OnceCell;
 
-use super::{exit::Failure, table};
+use super::{exit::CommandError, table};
 
 /// Stands in keys for the mark of a database that cannot be asked. No database has it.
 const MARK_UNKNOWN: &str = "unknown";
 
 /// What commands share.
-pub struct Context {
+pub struct Invocation {
     /// All settings: defaults, file, environment, then the global options.
     pub config: Config,
     /// Print JSON: one document, or one object per line for lists.
@@ -32,7 +32,7 @@ pub struct Context {
     metrics: OnceCell<Metrics>,
 }
 
-impl Context {
+impl Invocation {
     /// Connects to nothing yet.
     pub fn new(config: Config, json: bool, quiet: bool) -> Self {
         Self {
@@ -47,12 +47,12 @@ impl Context {
     }
 
     /// The URL of Postgres, seen to be one.
-    pub fn database_url(&self) -> Result<&str, Failure> {
+    pub fn database_url(&self) -> Result<&str, CommandError> {
         database_url(&self.config)
     }
 
     /// The URL of Redis, seen to be one.
-    pub fn redis_url(&self) -> Result<&str, Failure> {
+    pub fn redis_url(&self) -> Result<&str, CommandError> {
         redis_url(&self.config)
     }
 
@@ -62,7 +62,7 @@ impl Context {
     }
 
     /// Postgres with the right schema.
-    pub async fn pg(&self) -> Result<&Pg, Failure> {
+    pub async fn pg(&self) -> Result<&Pg, CommandError> {
         self.pg
             .get_or_try_init(async || {
                 let url = self.database_url()?;
@@ -73,17 +73,17 @@ impl Context {
     }
 
     /// Redis; connects on first use, so a server that is down is no error here. Its keys are those of the database.
-    pub async fn redis(&self) -> Result<&Redis, Failure> {
+    pub async fn redis(&self) -> Result<&Redis, CommandError> {
         let open = async || self.redis_with(mark(self.pg().await?).await?);
         self.redis.get_or_try_init(open).await
     }
 
     /// The same with the keys of a database that cannot be asked.
-    pub fn redis_alone(&self) -> Result<Redis, Failure> {
+    pub fn redis_alone(&self) -> Result<Redis, CommandError> {
         self.redis_with(MARK_UNKNOWN.to_owned())
     }
 
-    fn redis_with(&self, mark: String) -> Result<Redis, Failure> {
+    fn redis_with(&self, mark: String) -> Result<Redis, CommandError> {
         Ok(Redis::new(
             self.redis_url()?,
             Keys::new(self.config.redis.prefix.as_str(), mark),
@@ -91,7 +91,7 @@ impl Context {
     }
 
     /// Names and numbers, read once before the first use: whoever asks first, asks alone.
-    pub async fn catalog(&self) -> Result<&Catalog, Failure> {
+    pub async fn catalog(&self) -> Result<&Catalog, CommandError> {
         let pg = self.pg().await?.clone();
         let read = async || {
             let catalog = Catalog::new(pg);
@@ -102,16 +102,16 @@ impl Context {
     }
 
     /// The metrics of this process.
-    pub async fn metrics(&self) -> Result<&Metrics, Failure> {
+    pub async fn metrics(&self) -> Result<&Metrics, CommandError> {
         let make = async || {
             Metrics::new(env!("CARGO_PKG_VERSION"))
-                .map_err(|e| Failure::failed(millstream_common::error::in_full(&e)))
+                .map_err(|e| CommandError::failed(millstream_common::error::in_full(&e)))
         };
         self.metrics.get_or_try_init(make).await
     }
 
     /// A producer with its background tasks; close it when done.
-    pub async fn producer(&self, source: EnqueueSource) -> Result<Producer, Failure> {
+    pub async fn producer(&self, source: EnqueueSource) -> Result<Producer, CommandError> {
         let parts = Parts {
             pg: self.pg().await?.clone(),
             redis: self.redis().await?.clone(),

@@ -4,7 +4,7 @@ use clap::{Args, Subcommand};
 use millstream_common::{id::JobId, state::State};
 
 use super::{
-    Context, Exit, Failure, Outcome,
+    CommandError, CommandResult, Exit, Invocation,
     filter::{NameArgs, PageArgs},
     jobs::{self, told},
     table,
@@ -57,7 +57,7 @@ struct ManyArgs {
     yes: bool,
 }
 
-pub(super) async fn run(args: DeadArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: DeadArgs, context: &Invocation) -> CommandResult {
     match args.act {
         Act::List { names, page } => list(&names.into_filter(), &page, context).await,
         Act::Show { ids } => jobs::show_dead(ids, context).await,
@@ -66,7 +66,7 @@ pub(super) async fn run(args: DeadArgs, context: &Context) -> Outcome {
     }
 }
 
-async fn list(filter: &Filter, page: &PageArgs, context: &Context) -> Outcome {
+async fn list(filter: &Filter, page: &PageArgs, context: &Invocation) -> CommandResult {
     let found = dead::list(context.pg().await?, filter, page.limit, page.cursor).await?;
     table::list(
         context,
@@ -94,13 +94,13 @@ fn cells(letter: &DeadLetter) -> Vec<String> {
 
 impl ManyArgs {
     /// The filter, if one was given or all are meant.
-    fn filter(&self) -> Result<Filter, Failure> {
+    fn filter(&self) -> Result<Filter, CommandError> {
         let filter = Filter {
             states: Vec::new(),
             ..self.names.clone().into_filter()
         };
         if filter.is_empty() && !self.all {
-            return Err(Failure::usage(
+            return Err(CommandError::usage(
                 "say which dead jobs: ids, --all, or one of --queue --kind --tenant --since",
             ));
         }
@@ -111,7 +111,7 @@ impl ManyArgs {
     }
 }
 
-async fn redrive(args: ManyArgs, context: &Context) -> Outcome {
+async fn redrive(args: ManyArgs, context: &Invocation) -> CommandResult {
     if args.ids.is_empty() {
         return jobs::move_all(Move::Retry, &args.filter()?, args.yes, context).await;
     }
@@ -122,14 +122,14 @@ async fn redrive(args: ManyArgs, context: &Context) -> Outcome {
         .iter()
         .find(|id| !letters.iter().any(|letter| letter.id == **id))
     {
-        return Err(Failure::not_found(format!(
+        return Err(CommandError::not_found(format!(
             "job {id} is not among the dead; \"millstream dead list\" shows those that are"
         )));
     }
     jobs::move_each(Move::Retry, &args.ids, context).await
 }
 
-async fn purge(args: ManyArgs, context: &Context) -> Outcome {
+async fn purge(args: ManyArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     let actor = context.actor();
     if !args.yes {
@@ -154,7 +154,7 @@ async fn purge(args: ManyArgs, context: &Context) -> Outcome {
     } else {
         let purged = dead::purge(pg, &args.ids, &actor).await?;
         if let Some(id) = args.ids.iter().find(|id| !purged.contains(id)) {
-            return Err(Failure::not_found(format!(
+            return Err(CommandError::not_found(format!(
                 "job {id} is not among the dead; {} others were deleted",
                 purged.len()
             )));

@@ -28,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use self::{crew::Crew, files::private_dir, scrape::Scrape, sentences::Given};
-use super::{Context, Exit, Failure, Outcome, api, documents, signals::Signals};
+use super::{CommandError, CommandResult, Exit, Invocation, api, documents, signals::Signals};
 use crate::samples;
 
 /// A demonstration that takes longer than this has gone wrong.
@@ -64,7 +64,7 @@ pub struct DevArgs {
 }
 
 /// Starts everything, watches the documents, and stops it all again.
-pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: DevArgs, context: &Invocation) -> CommandResult {
     let files = input(&args, context)?;
     let mut signals = Signals::new()?;
     let given = Given::of(context);
@@ -75,7 +75,7 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
     files::keep_private();
     let config = private_config(&context.config, &services, &data_dir);
     migrate_up(config.database.url.expose()).await?;
-    let inner = Context::new(config, context.json, context.quiet);
+    let inner = Invocation::new(config, context.json, context.quiet);
     let worked = tokio::select! {
         worked = work(&args, files, &inner, &data_dir, given) => worked,
         gone = guard::keep(services.clone()) => Err(gone),
@@ -87,13 +87,13 @@ pub(super) async fn run(args: DevArgs, context: &Context) -> Outcome {
         services
             .stop()
             .await
-            .map_err(|e| Failure::failed(format!("{e:#}")))?;
+            .map_err(|e| CommandError::failed(format!("{e:#}")))?;
     }
     worked
 }
 
 /// Before anything is started: a URL that was given and cannot be read.
-fn check_urls(given: Given, context: &Context) -> Result<(), Failure> {
+fn check_urls(given: Given, context: &Invocation) -> Result<(), CommandError> {
     if given.postgres {
         context.database_url()?;
     }
@@ -104,18 +104,18 @@ fn check_urls(given: Given, context: &Context) -> Result<(), Failure> {
 }
 
 /// The files to put through the pipeline; what is passed over is said.
-fn input(args: &DevArgs, context: &Context) -> Result<Vec<PathBuf>, Failure> {
+fn input(args: &DevArgs, context: &Invocation) -> Result<Vec<PathBuf>, CommandError> {
     let found = documents::files_of(&args.input);
     found.passed_over.iter().for_each(|line| context.warn(line));
     if found.files.is_empty() && !args.input.is_empty() {
-        return Err(Failure::not_found(
+        return Err(CommandError::not_found(
             "there is no file to put through the pipeline",
         ));
     }
     Ok(found.files)
 }
 
-async fn start_services(config: &Config, data_dir: &Path) -> Result<LocalServices, Failure> {
+async fn start_services(config: &Config, data_dir: &Path) -> Result<LocalServices, CommandError> {
     let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
     let urls = GivenUrls {
         database_url: given(&config.database.url),
@@ -129,7 +129,7 @@ async fn start_services(config: &Config, data_dir: &Path) -> Result<LocalService
     };
     LocalServices::given_or_start(urls, options)
         .await
-        .map_err(|e| Failure::failed(format!("{e:#}")))
+        .map_err(|e| CommandError::failed(format!("{e:#}")))
 }
 
 /// The settings of everything that runs here.
@@ -144,10 +144,10 @@ fn private_config(config: &Config, services: &LocalServices, data_dir: &Path) ->
 async fn work(
     args: &DevArgs,
     mut files: Vec<PathBuf>,
-    context: &Context,
+    context: &Invocation,
     data_dir: &Path,
     given: Given,
-) -> Outcome {
+) -> CommandResult {
     let (tasks, stop) = (Tasks::new(), CancellationToken::new());
     let logs = private_dir(data_dir.join("logs"))?;
     private_dir(data_dir.join("objects"))?;
@@ -161,7 +161,9 @@ async fn work(
     tell_who_works(context, given, address, &crew, &logs, &scrape).await;
     if args.samples {
         let samples = private_dir(data_dir.join("samples"))?;
-        files.extend(samples::write_to(&samples).map_err(|e| Failure::failed(format!("{e:#}")))?);
+        files.extend(
+            samples::write_to(&samples).map_err(|e| CommandError::failed(format!("{e:#}")))?,
+        );
     }
     let worked = show(args, &files, context, given).await;
     stop.cancel();
@@ -171,7 +173,7 @@ async fn work(
 }
 
 async fn tell_who_works(
-    context: &Context,
+    context: &Invocation,
     given: Given,
     api: SocketAddr,
     crew: &Crew,
@@ -200,7 +202,7 @@ async fn tell_who_works(
 }
 
 /// Somebody else on the usual port must not stop a demonstration; an address that was asked for is taken or refused.
-async fn listen(args: &DevArgs, context: &Context) -> Result<TcpListener, Failure> {
+async fn listen(args: &DevArgs, context: &Invocation) -> Result<TcpListener, CommandError> {
     if let Some(address) = &args.listen {
         return api::listen(context, address).await;
     }
@@ -211,7 +213,12 @@ async fn listen(args: &DevArgs, context: &Context) -> Result<TcpListener, Failur
 }
 
 /// Puts the files through and prints what they yielded; then stays, if asked to.
-async fn show(args: &DevArgs, files: &[PathBuf], context: &Context, given: Given) -> Outcome {
+async fn show(
+    args: &DevArgs,
+    files: &[PathBuf],
+    context: &Invocation,
+    given: Given,
+) -> CommandResult {
     if !files.is_empty() {
         let ids = add_all(files, context).await?;
         // A document that fails has come to its end too: the table says why, and the command has done its work.
@@ -229,7 +236,7 @@ async fn show(args: &DevArgs, files: &[PathBuf], context: &Context, given: Given
     Ok(Exit::Done)
 }
 
-async fn add_all(files: &[PathBuf], context: &Context) -> Result<Vec<Uuid>, Failure> {
+async fn add_all(files: &[PathBuf], context: &Invocation) -> Result<Vec<Uuid>, CommandError> {
     let adder = documents::Adder::new(context).await?;
     let mut ids = Vec::with_capacity(files.len());
     for file in files {

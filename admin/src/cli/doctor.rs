@@ -10,7 +10,7 @@ mod tools;
 use clap::Args;
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, Outcome, table};
+use super::{CommandError, CommandResult, Exit, Invocation, table};
 
 #[derive(Debug, Args)]
 pub(super) struct DoctorArgs {}
@@ -69,7 +69,7 @@ impl Check {
     }
 
     /// A server that cannot be asked: the failure's own line says why and what to do.
-    fn down(name: &'static str, failure: &Failure, context: &Context) -> Self {
+    fn down(name: &'static str, failure: &CommandError, context: &Invocation) -> Self {
         let (exit, line) = failure.tell(&context.places());
         let level = match exit {
             Exit::Unreachable => Level::Down,
@@ -99,7 +99,7 @@ impl Check {
     }
 }
 
-pub(super) async fn run(_args: DoctorArgs, context: &Context) -> Outcome {
+pub(super) async fn run(_args: DoctorArgs, context: &Invocation) -> CommandResult {
     let mut checks = postgres::check(context).await;
     // Without the tables there is no fleet to look at, and the check above has said why.
     let schema_is_there = checks
@@ -123,7 +123,7 @@ fn verdict(checks: &[Check]) -> Exit {
     }
 }
 
-fn print(context: &Context, checks: &[Check]) -> Result<(), Failure> {
+fn print(context: &Invocation, checks: &[Check]) -> Result<(), CommandError> {
     for check in checks {
         if context.json {
             table::json(check)?;

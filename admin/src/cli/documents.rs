@@ -18,7 +18,7 @@ pub use self::{
     show::print_summaries,
     watch::watch,
 };
-use super::{Context, Outcome};
+use super::{CommandResult, Invocation};
 
 #[derive(Debug, Args)]
 pub(super) struct DocumentsArgs {
@@ -38,7 +38,7 @@ enum Act {
     Wait(watch::WaitArgs),
 }
 
-pub(super) async fn run(args: DocumentsArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: DocumentsArgs, context: &Invocation) -> CommandResult {
     match args.act {
         Act::Add(args) => add::run(args, context).await,
         Act::List(args) => list::run(args, context).await,

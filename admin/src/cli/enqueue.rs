@@ -17,7 +17,7 @@ use millstream_common::{
 };
 use millstream_producer::Producer;
 
-use super::{Context, Exit, Failure, Outcome, table, time};
+use super::{CommandError, CommandResult, Exit, Invocation, table, time};
 use crate::ops::request::{self, JobRequest};
 
 /// Up to here every id is printed; beyond, a summary.
@@ -70,7 +70,7 @@ pub(super) struct EnqueueArgs {
     timeout: Option<u64>,
 }
 
-pub(super) async fn run(args: EnqueueArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: EnqueueArgs, context: &Invocation) -> CommandResult {
     let template = template(&args)?;
     let producer = context.producer(EnqueueSource::Cli).await?;
     let outcome = if args.count <= LISTED_JOBS_MAX {
@@ -82,7 +82,7 @@ pub(super) async fn run(args: EnqueueArgs, context: &Context) -> Outcome {
     outcome
 }
 
-fn template(args: &EnqueueArgs) -> Result<NewJob, Failure> {
+fn template(args: &EnqueueArgs) -> Result<NewJob, CommandError> {
     let asked = JobRequest {
         kind: args.kind.clone(),
         payload: request::json("payload", &input::read(&args.payload)?)?,
@@ -109,8 +109,8 @@ async fn few(
     args: &EnqueueArgs,
     template: &NewJob,
     producer: &Producer,
-    context: &Context,
-) -> Outcome {
+    context: &Invocation,
+) -> CommandResult {
     let jobs = new_job_ids(args.count as usize).map(|id| NewJob {
         id,
         ..template.clone()
@@ -124,7 +124,7 @@ async fn few(
     Ok(Exit::Done)
 }
 
-fn print(job: &Enqueued, context: &Context) -> Result<(), Failure> {
+fn print(job: &Enqueued, context: &Invocation) -> Result<(), CommandError> {
     if context.json {
         return table::json(
             &serde_json::json!({"id": job.id, "state": job.state, "duplicate": job.duplicate}),

@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use millstream_common::id::JobId;
 
 pub(super) use self::moves::{all as move_all, each as move_each, told};
-use super::{Context, Failure, Outcome, table};
+use super::{CommandError, CommandResult, Invocation, table};
 use crate::ops::jobs::Job;
 
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ enum Act {
     Explain(explain::ExplainArgs),
 }
 
-pub(super) async fn run(args: JobsArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: JobsArgs, context: &Invocation) -> CommandResult {
     match args.act {
         Act::List(args) => list::run(args, context).await,
         Act::Show(args) => show::run(args, context).await,
@@ -51,12 +51,12 @@ pub(super) async fn run(args: JobsArgs, context: &Context) -> Outcome {
 }
 
 /// `millstream dead show`.
-pub(super) async fn show_dead(ids: Vec<JobId>, context: &Context) -> Outcome {
+pub(super) async fn show_dead(ids: Vec<JobId>, context: &Invocation) -> CommandResult {
     show::run(show::ShowArgs { ids }, context).await
 }
 
 /// One line on how a job ended, or the whole job as JSON.
-pub(super) fn print_outcome(job: &Job, context: &Context) -> Result<(), Failure> {
+pub(super) fn print_outcome(job: &Job, context: &Invocation) -> Result<(), CommandError> {
     if context.json {
         return table::json(job);
     }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Context, Exit, Outcome, names, table};
+use super::{CommandResult, Exit, Invocation, names, table};
 use crate::ops::{
     kinds::{self, Kind},
     names::Thing,
@@ -62,7 +62,7 @@ fn tries(text: &str) -> Result<Tries, String> {
         .ok_or_else(|| "use a number from 1 to 1000, or handler".to_owned())
 }
 
-pub(super) async fn run(args: KindsArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: KindsArgs, context: &Invocation) -> CommandResult {
     match args.act {
         Act::List => list(context).await,
         Act::Add { name, max_attempts } => {
@@ -96,7 +96,7 @@ pub(super) async fn run(args: KindsArgs, context: &Context) -> Outcome {
     }
 }
 
-async fn list(context: &Context) -> Outcome {
+async fn list(context: &Invocation) -> CommandResult {
     let kinds = kinds::list(context.pg().await?).await?;
     table::list(
         context,

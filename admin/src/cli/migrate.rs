@@ -8,7 +8,7 @@ use millstream_common::pg::{
 };
 use serde::Serialize;
 
-use super::{Context, Exit, Failure, Outcome, table};
+use super::{CommandError, CommandResult, Exit, Invocation, table};
 use crate::ops::rows;
 
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ enum Act {
     Status,
 }
 
-pub(super) async fn run(args: MigrateArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: MigrateArgs, context: &Invocation) -> CommandResult {
     let url = context.database_url()?;
     match args.act {
         Act::Up => {
@@ -56,7 +56,7 @@ pub(super) async fn run(args: MigrateArgs, context: &Context) -> Outcome {
     Ok(Exit::Done)
 }
 
-fn tell(context: &Context, status: &SchemaStatus) -> Result<(), Failure> {
+fn tell(context: &Invocation, status: &SchemaStatus) -> Result<(), CommandError> {
     if context.json {
         return table::json(status);
     }
@@ -83,7 +83,7 @@ struct Step {
     rows_estimated: BTreeMap<String, i64>,
 }
 
-async fn dry_run(context: &Context, url: &str, to: i64) -> Result<(), Failure> {
+async fn dry_run(context: &Invocation, url: &str, to: i64) -> Result<(), CommandError> {
     let status = schema_status(url).await?;
     let rows = estimates(&Pg::new(url, 1)?).await?;
     let steps: Vec<_> = would_revert(&status, to)
@@ -158,7 +158,7 @@ fn told(step: &Step) -> String {
 }
 
 /// By table; a partition counts for its table.
-async fn estimates(pg: &Pg) -> Result<BTreeMap<String, i64>, Failure> {
+async fn estimates(pg: &Pg) -> Result<BTreeMap<String, i64>, CommandError> {
     let query = sqlx::query_as(
         "SELECT COALESCE(p.relname, c.relname)::text, sum(GREATEST(c.reltuples, 0))::bigint
          FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace

@@ -32,9 +32,9 @@ use clap::{Args, Parser, Subcommand};
 use millstream_documents::tools::sandbox::helper;
 use millstream_worker::program::signals;
 use millstream_worker::program::{self, Options, WorkerArgs, usage};
-pub use millstream_worker::program::{Exit, Failure, Outcome, exit, outage};
+pub use millstream_worker::program::{CommandError, CommandResult, Exit, exit, outage};
 
-pub use self::{context::Context, dev::DevArgs};
+pub use self::{context::Invocation, dev::DevArgs};
 
 /// Durable jobs on Postgres and Redis streams.
 #[derive(Debug, Parser)]
@@ -113,12 +113,12 @@ pub fn main() -> ExitCode {
 fn run(cli: Cli) -> ExitCode {
     let Cli { global, command } = cli;
     program::run(&global.options, command.is_service(), async |config| {
-        let context = Context::new(config, global.json, global.options.quiet);
+        let context = Invocation::new(config, global.json, global.options.quiet);
         dispatch(command, &context).await
     })
 }
 
-async fn dispatch(command: Command, context: &Context) -> Outcome {
+async fn dispatch(command: Command, context: &Invocation) -> CommandResult {
     // Boxed: the futures of the services are large, and this one would be as large as the largest.
     match command {
         Command::Dev(args) => Box::pin(dev::run(args, context)).await,

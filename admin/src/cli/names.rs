@@ -1,10 +1,10 @@
 //! Adding, pausing and resuming, which queues, kinds and tenants have in common.
 
-use super::{Context, Exit, Outcome, table};
+use super::{CommandResult, Exit, Invocation, table};
 use crate::ops::names::{self, Thing};
 
 /// Adds names; one that exists already is left as it is.
-pub(super) async fn add(thing: Thing, all: &[String], context: &Context) -> Outcome {
+pub(super) async fn add(thing: Thing, all: &[String], context: &Invocation) -> CommandResult {
     // All are looked at before the first is written.
     all.iter()
         .try_for_each(|name| names::check_name(thing, name))?;
@@ -26,8 +26,8 @@ pub(super) async fn set_paused(
     thing: Thing,
     all: &[String],
     paused: bool,
-    context: &Context,
-) -> Outcome {
+    context: &Invocation,
+) -> CommandResult {
     for name in all {
         let changed =
             names::set_paused(context.pg().await?, thing, name, paused, &context.actor()).await?;
@@ -53,8 +53,8 @@ fn tell_paused(
     name: &str,
     changed: bool,
     leased: i64,
-    context: &Context,
-) -> Result<(), super::Failure> {
+    context: &Invocation,
+) -> Result<(), super::CommandError> {
     if context.json {
         return table::json(
             &serde_json::json!({ thing.name(): name, "changed": changed, "leased": leased }),
@@ -85,8 +85,8 @@ pub(super) fn tell(
     name: &str,
     text: &str,
     changed: bool,
-    context: &Context,
-) -> Result<(), super::Failure> {
+    context: &Invocation,
+) -> Result<(), super::CommandError> {
     if context.json {
         return table::json(&serde_json::json!({ thing.name(): name, "changed": changed }));
     }

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Context, Exit, Outcome, names, table};
+use super::{CommandResult, Exit, Invocation, names, table};
 use crate::ops::{
     names::Thing,
     queues::{self, Queue},
@@ -38,7 +38,7 @@ enum Act {
     },
 }
 
-pub(super) async fn run(args: QueuesArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: QueuesArgs, context: &Invocation) -> CommandResult {
     match args.act {
         Act::List => list(context).await,
         Act::Add { names } => names::add(Thing::Queue, &names, context).await,
@@ -47,7 +47,7 @@ pub(super) async fn run(args: QueuesArgs, context: &Context) -> Outcome {
     }
 }
 
-async fn list(context: &Context) -> Outcome {
+async fn list(context: &Invocation) -> CommandResult {
     let queues = queues::list(context.pg().await?).await?;
     let header = [
         "queue", "paused", "backlog", "leased", "put off", "dead", "oldest", "counted",

@@ -1,9 +1,9 @@
 //! `millstream retention`: what is there and when it goes. Changes nothing; the workers drop what is over.
 
-use super::{Context, Exit, Outcome, table};
+use super::{CommandResult, Exit, Invocation, table};
 use crate::ops::retention::{self, Day};
 
-pub(super) async fn run(context: &Context) -> Outcome {
+pub(super) async fn run(context: &Invocation) -> CommandResult {
     let days = retention::days(context.pg().await?, context.config.retention.days()).await?;
     table::list(
         context,

@@ -12,7 +12,7 @@ use millstream_common::printable::{printable_json, printable_lines};
 pub use millstream_worker::program::say;
 use serde::Serialize;
 
-use super::{context::Context, exit::Failure};
+use super::{context::Invocation, exit::CommandError};
 
 /// Longest text in one cell in characters; JSON has all of it.
 const CELL_CHARS_MAX: usize = 60;
@@ -22,26 +22,26 @@ const STYLE: TableStyle =
     TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// Prints a line of the answer, or several.
-pub fn line(text: &str) -> Result<(), Failure> {
+pub fn line(text: &str) -> Result<(), CommandError> {
     writeln!(std::io::stdout().lock(), "{}", printable_lines(text))?;
     Ok(())
 }
 
 /// Prints one JSON document on one line.
-pub fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
+pub fn json<T: Serialize>(value: &T) -> Result<(), CommandError> {
     let text = serde_json::to_string(value)
-        .map_err(|e| Failure::failed(format!("the answer cannot be written as JSON: {e}")))?;
+        .map_err(|e| CommandError::failed(format!("the answer cannot be written as JSON: {e}")))?;
     // Payloads are kept as they were written, and may have line ends between their parts; inside a string there can be none.
     line(&printable_json(&text))
 }
 
 /// Prints a list: one JSON object per line, or a table.
 pub fn list<T: Serialize>(
-    context: &Context,
+    context: &Invocation,
     items: &[T],
     header: &[&str],
     cells: impl Fn(&T) -> Vec<String>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     if context.json {
         return items.iter().try_for_each(json);
     }
@@ -50,10 +50,10 @@ pub fn list<T: Serialize>(
 
 /// Prints one thing: one JSON document, or a line per field.
 pub fn one<T: Serialize>(
-    context: &Context,
+    context: &Invocation,
     item: &T,
     fields: impl Fn(&T) -> Vec<(&'static str, String)>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     if context.json {
         return json(item);
     }

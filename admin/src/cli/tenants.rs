@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
-use super::{Context, Exit, Outcome, names, table};
+use super::{CommandResult, Exit, Invocation, names, table};
 use crate::ops::{
     names::Thing,
     retention,
@@ -66,7 +66,7 @@ impl FromStr for Rule {
     }
 }
 
-pub(super) async fn run(args: TenantsArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: TenantsArgs, context: &Invocation) -> CommandResult {
     match args.act {
         Act::List => list(context).await,
         Act::Add { names } => names::add(Thing::Tenant, &names, context).await,
@@ -79,7 +79,7 @@ pub(super) async fn run(args: TenantsArgs, context: &Context) -> Outcome {
     }
 }
 
-async fn keep(name: &str, days: Option<u32>, context: &Context) -> Outcome {
+async fn keep(name: &str, days: Option<u32>, context: &Invocation) -> CommandResult {
     retention::keep(context.pg().await?, name, days, &context.actor()).await?;
     let text = days.map_or(
         "keeps its finished jobs as configured for all".into(),
@@ -94,7 +94,7 @@ async fn keep(name: &str, days: Option<u32>, context: &Context) -> Outcome {
     Ok(Exit::Done)
 }
 
-async fn list(context: &Context) -> Outcome {
+async fn list(context: &Invocation) -> CommandResult {
     let tenants = tenants::list(context.pg().await?).await?;
     table::list(
         context,

@@ -9,11 +9,11 @@ use millstream_worker::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Context, Failure, Outcome};
+use super::{CommandError, CommandResult, Invocation};
 use crate::ops::upload::{keep_swept, open_store};
 
 /// Runs jobs of the kinds in the box until told to stop, and keeps the object store swept meanwhile.
-pub(super) async fn run(args: WorkerArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: WorkerArgs, context: &Invocation) -> CommandResult {
     let is_child = args.child;
     let config = args.over(context.config.clone());
     let serving = Serving::open(&config, is_child).await?;
@@ -39,8 +39,8 @@ pub(super) async fn run(args: WorkerArgs, context: &Context) -> Outcome {
 }
 
 /// Handlers of all kinds in the box.
-fn all_handlers(config: &Config) -> Result<Vec<Handler>, Failure> {
-    let wrong = |e: &dyn std::error::Error| Failure::usage(in_full(e));
+fn all_handlers(config: &Config) -> Result<Vec<Handler>, CommandError> {
+    let wrong = |e: &dyn std::error::Error| CommandError::usage(in_full(e));
     let mut all = built_in(config).map_err(|e| wrong(&e))?;
     all.extend(documents::configured(config).map_err(|e| wrong(&e))?);
     Ok(all)

@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::{Context, Exit, Outcome, table};
+use super::{CommandResult, Exit, Invocation, table};
 use crate::ops::workers::{self, Worker};
 
 #[derive(Debug, Args)]
@@ -21,7 +21,7 @@ enum Act {
     },
 }
 
-pub(super) async fn run(args: WorkersArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: WorkersArgs, context: &Invocation) -> CommandResult {
     let Act::List { all } = args.act;
     let workers = workers::list(context.pg().await?, all).await?;
     let header = [

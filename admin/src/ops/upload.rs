@@ -20,7 +20,7 @@ use millstream_common::{
 };
 pub use millstream_outbound::objects::Objects;
 use millstream_outbound::objects::{ObjectsError, Stored};
-use millstream_worker::program::Failure;
+use millstream_worker::program::CommandError;
 use tokio_util::io::ReaderStream;
 use uuid::Uuid;
 
@@ -52,7 +52,7 @@ impl<E: Into<Error>> From<E> for UploadError {
     }
 }
 
-impl From<UploadError> for Failure {
+impl From<UploadError> for CommandError {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::TooLarge(max) => Self::usage(format!(

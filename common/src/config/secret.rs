@@ -28,6 +28,15 @@ impl Secret {
         &self.0
     }
 
+    /// The text with every occurrence of this value replaced: some servers echo the key that they refuse.
+    pub fn hide_in(&self, text: &str) -> String {
+        if self.0.is_empty() {
+            text.to_owned()
+        } else {
+            text.replace(&self.0, "[redacted]")
+        }
+    }
+
     /// Nothing is set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -72,12 +72,12 @@ impl Description {
 
 /// The registry of a process and the descriptions of all that is in it.
 #[derive(Debug)]
-pub(super) struct Catalog {
+pub(super) struct Families {
     registry: Registry,
     descriptions: Vec<Description>,
 }
 
-impl Catalog {
+impl Families {
     pub(super) fn new() -> Self {
         Self {
             registry: Registry::new(),

@@ -82,7 +82,7 @@ macro_rules! families {
 
         impl $name {
             pub(super) fn register(
-                catalog: &mut $crate::metrics::catalog::Catalog,
+                catalog: &mut $crate::metrics::catalog::Families,
             ) -> Result<Self, $crate::metrics::catalog::MetricsError> {
                 Ok(Self {
                     $($field: catalog.add(&$crate::metrics::family::Spec {

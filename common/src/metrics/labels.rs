@@ -69,7 +69,7 @@ label_values! {
         Rescue => "rescue",
         /// The stream had lost the entry.
         Reconcile => "reconcile",
-        /// A claim could not be used and was given back.
+        /// A job that could not run there was put back.
         PutBack => "put_back",
     }
 }

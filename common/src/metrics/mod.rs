@@ -30,7 +30,7 @@ use std::sync::Arc;
 
 use prometheus::TEXT_FORMAT;
 
-use catalog::Catalog;
+use catalog::Families;
 pub use catalog::{Description, MetricKind, MetricsError};
 pub use counters::Counters;
 pub use gauges::Gauges;
@@ -52,14 +52,14 @@ pub struct Metrics {
     pub histograms: Arc<Histograms>,
     /// How things stand now.
     pub gauges: Arc<Gauges>,
-    catalog: Arc<Catalog>,
+    catalog: Arc<Families>,
 }
 
 impl Metrics {
     /// Registers every metric in a registry of its own. `version` becomes the label of
     /// `millstream_build_info`. It fails only if two metrics share a name, which the tests exclude.
     pub fn new(version: &str) -> Result<Self, MetricsError> {
-        let mut catalog = Catalog::new();
+        let mut catalog = Families::new();
         let counters = Counters::register(&mut catalog)?;
         let histograms = Histograms::register(&mut catalog)?;
         let gauges = Gauges::register(&mut catalog)?;

@@ -138,7 +138,8 @@ fn openai(model: &Model) -> OpenAiSettings {
 fn key(model: &Model) -> Option<Secret> {
     Some(&model.api_key)
         .filter(|key| !key.is_empty())
-        .map(|key| Secret::new(key.expose()))
+        // A file or a variable may have added the end of a line.
+        .map(|key| Secret::new(key.expose().trim()))
 }
 
 fn client(config: &Config, model: &Model) -> Result<OutboundClient, SetupError> {

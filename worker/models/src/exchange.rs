@@ -8,7 +8,7 @@ use millstream_common::redact::error_line;
 use millstream_outbound::{OutboundClient, OutboundReply, OutboundRequest, ReplyClass};
 
 use super::error::ModelError;
-use super::secret::Secret;
+use millstream_common::config::Secret;
 use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;

@@ -21,10 +21,9 @@ pub mod prompts;
 
 pub mod error;
 mod exchange;
-pub mod secret;
 
 pub use embeddings::{EmbeddingServer, Embeddings};
 pub use error::ModelError;
+pub use millstream_common::config::Secret;
 pub use openai::{OpenAiServer, OpenAiSettings};
-pub use secret::Secret;
 pub use tei::{TeiInfo, TeiServer, TeiSettings};

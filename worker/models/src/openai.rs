@@ -9,7 +9,7 @@ use millstream_outbound::{OutboundClient, classify};
 use super::embeddings::{Embeddings, check_texts};
 use super::error::ModelError;
 use super::exchange::Endpoint;
-use super::secret::Secret;
+use millstream_common::config::Secret;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

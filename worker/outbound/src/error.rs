@@ -6,7 +6,7 @@
 use millstream_common::redact::error_line;
 
 use super::classify::ReplyClass;
-use super::guard::Refusal;
+use super::guard::Forbidden;
 use std::error::Error;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const CAUSE_BYTES_MAX: usize = 200;
 pub enum OutboundError {
     /// Refused before anything was sent: give up, or change the request or the allow-list.
     #[error("outbound request refused: {0}")]
-    Refused(Refusal),
+    Refused(Forbidden),
     /// The caller's method or headers cannot be sent: give up, or change the request.
     #[error("outbound request not valid: {0}")]
     Invalid(String),
@@ -80,7 +80,7 @@ impl OutboundError {
     /// A failure between the first packet and the last byte. A refusal by our own resolver arrives
     /// here too, wrapped by the connector, and keeps its meaning.
     pub(super) fn in_flight(origin: &str, error: &reqwest::Error) -> Self {
-        if let Some(refusal) = chain(error).find_map(|cause| cause.downcast_ref::<Refusal>()) {
+        if let Some(refusal) = chain(error).find_map(|cause| cause.downcast_ref::<Forbidden>()) {
             return Self::Refused(refusal.clone());
         }
         let (origin, cause) = (origin.to_owned(), innermost(error));

@@ -21,7 +21,7 @@ const URL_BYTES_MAX: usize = 8 * 1024;
 
 /// Why an outbound request was not sent. Trying again does not help; the job or the list must change.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Forbidden {
     /// The text is no absolute URL, or is longer than 8 KiB.
     #[error("the URL is not valid: {0}")]
     Malformed(&'static str),
@@ -59,15 +59,15 @@ pub struct CheckedUrl {
 }
 
 /// Checks all that a URL tells without asking DNS. `ports` are those open on hosts that are not listed.
-pub fn check_url(text: &str, allow: &AllowList, ports: &[u16]) -> Result<CheckedUrl, Refusal> {
+pub fn check_url(text: &str, allow: &AllowList, ports: &[u16]) -> Result<CheckedUrl, Forbidden> {
     if text.len() > URL_BYTES_MAX {
-        return Err(Refusal::Malformed("longer than 8 KiB"));
+        return Err(Forbidden::Malformed("longer than 8 KiB"));
     }
-    let mut url = Url::parse(text).map_err(|_| Refusal::Malformed("no absolute http(s) URL"))?;
+    let mut url = Url::parse(text).map_err(|_| Forbidden::Malformed("no absolute http(s) URL"))?;
     check_form(&url)?;
     url.set_fragment(None);
     let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
-        return Err(Refusal::Malformed("no host"));
+        return Err(Forbidden::Malformed("no host"));
     };
     let host_is_listed = allow.permits_host(host, port);
     if !host_is_listed {
@@ -79,30 +79,30 @@ pub fn check_url(text: &str, allow: &AllowList, ports: &[u16]) -> Result<Checked
     })
 }
 
-fn check_form(url: &Url) -> Result<(), Refusal> {
+fn check_form(url: &Url) -> Result<(), Forbidden> {
     if !matches!(url.scheme(), "http" | "https") {
-        return Err(Refusal::Scheme(url.scheme().chars().take(32).collect()));
+        return Err(Forbidden::Scheme(url.scheme().chars().take(32).collect()));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(Refusal::UserInfo);
+        return Err(Forbidden::UserInfo);
     }
     Ok(())
 }
 
 /// The `url` crate has already turned decimal, octal, hexadecimal, short and full-width forms of an
 /// address, with or without a trailing dot, into the plain form.
-fn check_host(host: &str, port: u16, allow: &AllowList, ports: &[u16]) -> Result<(), Refusal> {
+fn check_host(host: &str, port: u16, allow: &AllowList, ports: &[u16]) -> Result<(), Forbidden> {
     let literal = literal_ip(host);
     if literal.is_some_and(|ip| allow.permits_ip(ip)) {
         return Ok(());
     }
     if literal.is_some_and(|ip| !is_public(ip)) {
-        return Err(Refusal::Private {
+        return Err(Forbidden::Private {
             host: host.to_owned(),
         });
     }
     if !ports.contains(&port) {
-        return Err(Refusal::Port {
+        return Err(Forbidden::Port {
             host: host.to_owned(),
             port,
         });
@@ -122,13 +122,13 @@ pub fn vet_addresses(
     host: &str,
     addresses: Vec<SocketAddr>,
     allow: &AllowList,
-) -> Result<Vec<SocketAddr>, Refusal> {
+) -> Result<Vec<SocketAddr>, Forbidden> {
     let may_reach =
         |address: &SocketAddr| is_public(address.ip()) || allow.permits_ip(address.ip());
     if addresses.iter().all(may_reach) {
         Ok(addresses)
     } else {
-        Err(Refusal::Private {
+        Err(Forbidden::Private {
             host: host.to_owned(),
         })
     }

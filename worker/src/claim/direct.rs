@@ -17,7 +17,7 @@ use millstream_common::{
     job::Priority,
     limits::{PARCEL_JOBS_MAX, PUBLISH_GRACE, RECONCILE_SETTLE},
     pg::within,
-    rehand::Reach,
+    rehand::Leases,
     seldom::Seldom,
 };
 use sqlx::{PgConnection, Row, postgres::PgRow};
@@ -129,7 +129,7 @@ async fn claim(
     tx.commit().await?;
     drop(lent);
     if is_late(&shared.contact, sent_at) {
-        return give_back(shared, &rows).await;
+        return hand_back_late(shared, &rows).await;
     }
     let (known, newer): (Vec<_>, Vec<_>) = rows.iter().partition(|row| {
         shared
@@ -167,12 +167,12 @@ async fn put_back_newer(shared: &Shared, newer: &[&PgRow]) {
 
 /// Leases whose grant came too late: this worker may have been taken for dead meanwhile. Should this fail too, the heart finds leases without
 /// a run and hands them back.
-async fn give_back(shared: &Shared, rows: &[PgRow]) -> Result<usize, Outage> {
+async fn hand_back_late(shared: &Shared, rows: &[PgRow]) -> Result<usize, Outage> {
     let jobs: Vec<(JobId, i32)> = rows
         .iter()
         .map(|row| (row.get("id"), row.get("epoch")))
         .collect();
-    hand_back(&shared.pg, &jobs, Reach::Leased, None).await?;
+    hand_back(&shared.pg, &jobs, Leases::Included, None).await?;
     Err(Outage::PostgresTimeout {
         op: "claiming from Postgres",
     })

@@ -13,7 +13,7 @@ use millstream_common::{
     id::JobId,
     limits::{PUT_BACK_DELAY, PUT_BACK_DELAY_MAX, PUT_BACKS_PER_DELAY},
     metrics::ReclaimReason,
-    rehand::Reach,
+    rehand::Leases,
     seldom::Seldom,
 };
 
@@ -40,7 +40,7 @@ pub(super) async fn put_back(shared: &Shared, queue: &Queue, jobs: &[Foreign]) {
         by_rest.entry(rest).or_default().push((job.id, job.epoch));
     }
     for (rest, jobs) in by_rest {
-        match hand_back(&shared.pg, &jobs, Reach::Leased, rest).await {
+        match hand_back(&shared.pg, &jobs, Leases::Included, rest).await {
             Ok(back) => shared
                 .meters
                 .queue(queue)

@@ -17,7 +17,7 @@ use millstream_common::{
     job::Priority,
     limits::{CHUNK_JOBS_MAX, CLAIM_JOBS_MAX, READ_BLOCK},
     reconnect::Reconnect,
-    rehand::Reach,
+    rehand::Leases,
     seldom::Seldom,
     stream::{
         GROUP,
@@ -121,7 +121,7 @@ impl Reader {
             return Ok(());
         }
         let mut conn = self.shared.redis.reader("connecting the reader").await?;
-        self.return_own_pending(&mut conn).await?;
+        self.hand_back_own_pending(&mut conn).await?;
         loop {
             self.shared.pulses.turn(name, SILENCE_MAX);
             if self.must_rest() {
@@ -335,7 +335,7 @@ impl Reader {
     }
 
     /// After a reconnect: what the server gave to a request whose answer never came.
-    async fn return_own_pending(&self, conn: &mut MultiplexedConnection) -> Result<(), Outage> {
+    async fn hand_back_own_pending(&self, conn: &mut MultiplexedConnection) -> Result<(), Outage> {
         self.all_claimed().await;
         for stream in self.readable_streams() {
             let mut command = redis::cmd("XREADGROUP");
@@ -349,13 +349,13 @@ impl Reader {
                 .arg(&**stream)
                 .arg("0");
             for (_, entries) in self.query(conn, &command).await? {
-                self.return_entries(stream, entries).await?;
+                self.hand_back_entries(stream, entries).await?;
             }
         }
         Ok(())
     }
 
-    async fn return_entries(&self, stream: &Arc<str>, entries: Vec<Told>) -> Result<(), Outage> {
+    async fn hand_back_entries(&self, stream: &Arc<str>, entries: Vec<Told>) -> Result<(), Outage> {
         let mut lost = Vec::new();
         let mut done = Vec::new();
         for Told { id, hint } in entries {
@@ -370,7 +370,7 @@ impl Reader {
             done.push(id);
         }
         if !lost.is_empty() {
-            hand_back(&self.shared.pg, &lost, Reach::Unleased, None).await?;
+            hand_back(&self.shared.pg, &lost, Leases::Spared, None).await?;
         }
         done.into_iter()
             .for_each(|id| drop(self.shared.work.acks.send((stream.clone(), id))));
@@ -413,6 +413,6 @@ impl Reader {
             return Ok(());
         }
         let mut conn = self.shared.redis.reader("leaving").await?;
-        self.return_own_pending(&mut conn).await
+        self.hand_back_own_pending(&mut conn).await
     }
 }

@@ -11,7 +11,7 @@ use millstream_common::{
     id::JobId,
     limits::CRASHES_MAX,
     pg::Tx,
-    rehand::{Reach, Reason, rehand},
+    rehand::{Leases, Reason, rehand},
 };
 use sqlx::Row;
 
@@ -51,7 +51,10 @@ pub(super) async fn hand_out(
         let is_of =
             |l: &&Left| (crashed && counts(l.crashes, l.started)) == (reason == Reason::Crash);
         let jobs: Vec<_> = left.iter().filter(is_of).map(|l| l.job).collect();
-        again.extend(tx.all(rehand(&jobs, reason, Reach::Leased, None)).await?);
+        again.extend(
+            tx.all(rehand(&jobs, reason, Leases::Included, None))
+                .await?,
+        );
         if reason == Reason::Crash {
             counted = jobs;
         }

@@ -30,7 +30,7 @@ use millstream_common::{
     job::Priority,
     limits::{PUBLISH_GRACE, PUBLISH_GRACE_AFTER_LOSS, RECONCILE_SETTLE},
     metrics::ReclaimReason,
-    rehand::{Reach, Reason, rehand},
+    rehand::{Leases, Reason, rehand},
     stream::remedy::code,
 };
 use sqlx::Row;
@@ -209,7 +209,7 @@ async fn compare(shared: &Shared, doubtful: Vec<Doubtful>) -> Result<(), Outage>
     let mut lent = shared.pg.hot("reconciling").await?;
     if !lost.is_empty() {
         let jobs: Vec<_> = lost.iter().copied().collect();
-        let rehand = rehand(&jobs, Reason::Lost, Reach::Unleased, None);
+        let rehand = rehand(&jobs, Reason::Lost, Leases::Spared, None);
         let again = lent.all(rehand).await?;
         tracing::info!(
             jobs = again.len(),

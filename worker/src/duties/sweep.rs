@@ -10,7 +10,7 @@ use millstream_common::{
     held::held,
     id::JobId,
     pg::Lent,
-    rehand::{Reach, Reason, rehand},
+    rehand::{Leases, Reason, rehand},
 };
 use sqlx::Row;
 
@@ -47,7 +47,7 @@ impl Duty for Sweep {
                 jobs = orphans.len(),
                 "available jobs without a parcel were found and handed out again"
             );
-            let rehand = rehand(&orphans, Reason::Lost, Reach::Unleased, None);
+            let rehand = rehand(&orphans, Reason::Lost, Leases::Spared, None);
             lent.all(rehand).await?;
         }
         Ok(Ran::Done)

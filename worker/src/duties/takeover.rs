@@ -21,7 +21,7 @@ use millstream_common::{
     limits::TAKEOVER_AFTER,
     metrics::ReclaimReason,
     pg::Tx,
-    rehand::{Reach, Reason, rehand},
+    rehand::{Leases, Reason, rehand},
 };
 use sqlx::Row;
 
@@ -265,7 +265,7 @@ async fn hand_out(
     }
     let mut again = 0;
     for (reason, jobs) in [(Reason::Crash, counted), (Reason::Lost, free)] {
-        let rehand = rehand(&jobs, reason, Reach::Unleased, None);
+        let rehand = rehand(&jobs, reason, Leases::Spared, None);
         again += tx.all(rehand).await?.len();
     }
     tx.commit().await?;

@@ -33,11 +33,11 @@ impl From<Exit> for ExitCode {
 }
 
 /// What every command returns.
-pub type Outcome = Result<Exit, Failure>;
+pub type CommandResult = Result<Exit, CommandError>;
 
 /// Why a command failed.
 #[derive(Debug)]
-pub struct Failure(Cause);
+pub struct CommandError(Cause);
 
 #[derive(Debug)]
 enum Cause {
@@ -47,7 +47,7 @@ enum Cause {
     Deaf,
 }
 
-impl Failure {
+impl CommandError {
     /// With this code and this line.
     pub fn new(exit: Exit, text: impl Into<String>) -> Self {
         Self(Cause::Text(exit, text.into()))
@@ -100,21 +100,21 @@ fn one_line(text: &str) -> String {
     words.collect::<Vec<_>>().join(" ")
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for CommandError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.tell(&Places::default()).1.unwrap_or_default())
     }
 }
 
-impl std::error::Error for Failure {}
+impl std::error::Error for CommandError {}
 
-impl From<Outage> for Failure {
+impl From<Outage> for CommandError {
     fn from(outage: Outage) -> Self {
         Self(Cause::Outage(outage))
     }
 }
 
-impl From<Refusal> for Failure {
+impl From<Refusal> for CommandError {
     fn from(refusal: Refusal) -> Self {
         let exit = match refusal {
             Refusal::Invalid(_) | Refusal::TooLarge { .. } | Refusal::Unknown { .. } => Exit::Usage,
@@ -125,7 +125,7 @@ impl From<Refusal> for Failure {
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for CommandError {
     fn from(error: Error) -> Self {
         match error {
             Error::Refused(refusal) => refusal.into(),
@@ -134,7 +134,7 @@ impl From<Error> for Failure {
     }
 }
 
-impl From<std::io::Error> for Failure {
+impl From<std::io::Error> for CommandError {
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             Self::deaf()
@@ -148,7 +148,7 @@ impl From<std::io::Error> for Failure {
 mod tests {
     use super::*;
 
-    fn told(failure: &Failure) -> (Exit, String) {
+    fn told(failure: &CommandError) -> (Exit, String) {
         let (exit, text) = failure.tell(&Places::default());
         (exit, text.unwrap_or_default())
     }
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn an_error_is_one_line_whatever_a_server_says() {
         // S35
-        let failure = Failure::failed("a\nb\r\n  c\u{1b}[31m");
+        let failure = CommandError::failed("a\nb\r\n  c\u{1b}[31m");
         assert_eq!(told(&failure).1, "a b c [31m");
     }
 }

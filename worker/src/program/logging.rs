@@ -23,7 +23,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::exit::Failure;
+use super::exit::CommandError;
 
 /// What a command that answers and ends logs, unless the filter was set to something else than the default.
 const SHORT_COMMAND_FILTER: &str = "warn";
@@ -40,10 +40,10 @@ pub struct Volume {
 }
 
 /// Installs the log of this process. A second call changes nothing.
-pub fn init(config: &Config, volume: Volume) -> Result<(), Failure> {
+pub fn init(config: &Config, volume: Volume) -> Result<(), CommandError> {
     let text = filter(&config.log, volume);
     let filter = EnvFilter::try_new(&text).map_err(|e| {
-        Failure::usage(format!(
+        CommandError::usage(format!(
             "MILLSTREAM_LOG is no log filter ({e}): use for example info or millstream=debug"
         ))
     })?;

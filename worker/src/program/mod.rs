@@ -24,7 +24,7 @@ use millstream_common::{
 };
 
 pub use self::{
-    exit::{Exit, Failure, Outcome},
+    exit::{CommandError, CommandResult, Exit},
     options::{Options, WorkerArgs},
     place::{Places, database_url, redis_url},
     serving::Serving,
@@ -106,11 +106,11 @@ async fn work(
     config: Config,
     is_child: bool,
     handlers: impl FnOnce(&Config) -> Result<Vec<Handler>, Box<dyn Error>>,
-) -> Outcome {
+) -> CommandResult {
     let serving = Serving::open(&config, is_child).await?;
-    let handlers = handlers(&config).map_err(|e| Failure::usage(in_full(&*e)))?;
+    let handlers = handlers(&config).map_err(|e| CommandError::usage(in_full(&*e)))?;
     let metrics =
-        Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| Failure::failed(in_full(&e)))?;
+        Metrics::new(env!("CARGO_PKG_VERSION")).map_err(|e| CommandError::failed(in_full(&e)))?;
     let parts = Parts {
         config,
         metrics,
@@ -125,7 +125,7 @@ async fn work(
 pub fn run(
     options: &Options,
     stays: bool,
-    command: impl AsyncFnOnce(Config) -> Outcome,
+    command: impl AsyncFnOnce(Config) -> CommandResult,
 ) -> ExitCode {
     // rustls needs a crypto provider in the process. Programs install it, libraries never do; a second call would only say that there is one.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -145,8 +145,8 @@ fn start(
     options: &Options,
     stays: bool,
     config: Config,
-    command: impl AsyncFnOnce(Config) -> Outcome,
-) -> Outcome {
+    command: impl AsyncFnOnce(Config) -> CommandResult,
+) -> CommandResult {
     logging::init(&config, options.volume(stays))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -156,7 +156,7 @@ fn start(
     outcome
 }
 
-fn tell(failure: &Failure, places: &Places) -> ExitCode {
+fn tell(failure: &CommandError, places: &Places) -> ExitCode {
     let (exit, line) = failure.tell(places);
     if let Some(line) = line {
         say(&format!("error: {line}"));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use millstream_common::config::{Config, Secret};
 
-use super::{exit::Failure, logging::Volume};
+use super::{exit::CommandError, logging::Volume};
 
 /// Where the settings and the servers are, and how much to log. `millstream` has these for each of its commands.
 #[derive(Debug, Clone, Args)]
@@ -29,8 +29,8 @@ pub struct Options {
 
 impl Options {
     /// All settings: defaults, file, environment, then these options.
-    pub fn settings(&self) -> Result<Config, Failure> {
-        let mut config = Config::load(self.config.as_deref()).map_err(Failure::usage)?;
+    pub fn settings(&self) -> Result<Config, CommandError> {
+        let mut config = Config::load(self.config.as_deref()).map_err(CommandError::usage)?;
         if let Some(url) = &self.database_url {
             config.database.url = Secret::new(url);
         }

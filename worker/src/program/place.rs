@@ -12,7 +12,7 @@ use millstream_common::{
 };
 use redis::{ConnectionAddr, IntoConnectionInfo};
 
-use super::exit::Failure;
+use super::exit::CommandError;
 
 /// Where the servers are looked for: host and port, without credentials.
 #[derive(Debug, Clone, Default)]
@@ -73,31 +73,31 @@ pub fn redis_place(url: &str) -> Option<String> {
 }
 
 /// The URL of Postgres, seen to be one.
-pub fn database_url(config: &Config) -> Result<&str, Failure> {
+pub fn database_url(config: &Config) -> Result<&str, CommandError> {
     let url = config.database.url.expose();
     if url.is_empty() {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "no database is configured: set DATABASE_URL=postgres://USER:PASSWORD@HOST:PORT/NAME, or try everything out with \"millstream dev\"",
         ));
     }
-    let wrong = || Failure::usage(no_postgres_url(url::check(url).err()));
+    let wrong = || CommandError::usage(no_postgres_url(url::check(url).err()));
     if let (Ok(()), Some(fault)) = (url::check(url), ca_fault("DATABASE_URL", url)) {
-        return Err(Failure::usage(fault));
+        return Err(CommandError::usage(fault));
     }
     postgres_place(url).map(|_| url).ok_or_else(wrong)
 }
 
 /// The URL of Redis, seen to be one.
-pub fn redis_url(config: &Config) -> Result<&str, Failure> {
+pub fn redis_url(config: &Config) -> Result<&str, CommandError> {
     let url = config.redis.url.expose();
     if url.is_empty() {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "no Redis is configured: set REDIS_URL=redis://HOST:PORT, or try everything out with \"millstream dev\"",
         ));
     }
-    let wrong = || Failure::usage(no_redis_url(url::check(url).err()));
+    let wrong = || CommandError::usage(no_redis_url(url::check(url).err()));
     if let (Ok(()), Some(fault)) = (url::check(url), ca_fault("REDIS_URL", url)) {
-        return Err(Failure::usage(fault));
+        return Err(CommandError::usage(fault));
     }
     redis_place(url).map(|_| url).ok_or_else(wrong)
 }

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    exit::{Exit, Failure, Outcome},
+    exit::{CommandError, CommandResult, Exit},
     isolation,
     place::{database_url, redis_url},
     probes,
@@ -30,7 +30,7 @@ impl Serving {
     /// Catches signals from here on, so that one during the start ends in order too. Takes the port of the probes before anything is
     /// registered: a port in use must not leave a dead worker behind.
     /// `is_child`: this is the child of a worker and takes standard input, which is the pipe to it.
-    pub async fn open(config: &Config, is_child: bool) -> Result<Self, Failure> {
+    pub async fn open(config: &Config, is_child: bool) -> Result<Self, CommandError> {
         if is_child {
             return Ok(Self(Role::Child(ChildProcess::enter()?)));
         }
@@ -45,7 +45,7 @@ impl Serving {
     /// Works until told to stop: by SIGTERM or SIGINT (a second one cuts the grace period short), or by the word `draining` in the
     /// worker's row.
     /// A child works until its worker is gone, or wants no more.
-    pub async fn run(self, mut parts: Parts) -> Outcome {
+    pub async fn run(self, mut parts: Parts) -> CommandResult {
         let (mut signals, listener) = match self.0 {
             Role::Child(child) => {
                 child.serve(parts.handlers, &parts.config).await?;
@@ -83,17 +83,17 @@ async fn drain(worker: Worker, signals: &mut Signals) {
     }
 }
 
-async fn listen(address: &str) -> Result<Option<TcpListener>, Failure> {
+async fn listen(address: &str) -> Result<Option<TcpListener>, CommandError> {
     if address.is_empty() {
         return Ok(None);
     }
     let address: SocketAddr = address.parse().map_err(|_| {
-        Failure::usage(format!(
+        CommandError::usage(format!(
             "{address} is no address to listen on: use HOST:PORT, for example 127.0.0.1:9090"
         ))
     })?;
     let listener = TcpListener::bind(address)
         .await
-        .map_err(|e| Failure::failed(format!("cannot listen on {address}: {e}")))?;
+        .map_err(|e| CommandError::failed(format!("cannot listen on {address}: {e}")))?;
     Ok(Some(listener))
 }

@@ -2,7 +2,7 @@
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::Failure;
+use super::CommandError;
 
 /// Both ways to ask a process to end.
 pub struct Signals {
@@ -12,7 +12,7 @@ pub struct Signals {
 
 impl Signals {
     /// From here on the signals no longer end the process by themselves.
-    pub fn new() -> Result<Self, Failure> {
+    pub fn new() -> Result<Self, CommandError> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,

@@ -23,7 +23,7 @@ use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use millstream_common::{
     failpoint::reach, limits::ERROR_BYTES_MAX, metrics::JobOutcome, pg::GuardedPool,
-    redact::stored, rehand::Reach, tasks::Tasks,
+    redact::stored, rehand::Leases, tasks::Tasks,
 };
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tracing::Instrument;
@@ -67,7 +67,7 @@ async fn run(runs: Arc<Runs>, job: Claimed) {
     let slot = match start {
         Start::Now(slot) => slot,
         Start::Never => return forget(&job),
-        Start::NotHere => return Box::pin(give_back(shared, job, None)).await,
+        Start::NotHere => return Box::pin(hand_back_run(shared, job, None)).await,
     };
     let run = Run::begin();
     let span = tracing::debug_span!("job", id = %job.hold.id, kind = job.kind.handler.kind(), epoch = job.hold.epoch, trace = job.trace);
@@ -116,8 +116,8 @@ async fn finish(runs: &Runs, job: Claimed, past: Past, end: End) {
         End::Outcome(outcome) => propose(runs, job, past, outcome).await,
         End::Settled(accepted) => Box::pin(conclude_in_child(shared, job, past, accepted)).await,
         End::Lost => forget(&job),
-        End::Abort => Box::pin(give_back(shared, job, None)).await,
-        End::NotHere(rest) => Box::pin(give_back(shared, job, rest)).await,
+        End::Abort => Box::pin(hand_back_run(shared, job, None)).await,
+        End::NotHere(rest) => Box::pin(hand_back_run(shared, job, rest)).await,
     }
 }
 
@@ -274,15 +274,15 @@ fn forget(job: &Claimed) {
     }
 }
 
-/// Goes back unfinished, without using up an attempt; others get it when it has rested.
-async fn give_back(shared: &Shared, job: Claimed, rest: Option<Duration>) {
+/// Hands a job back unfinished, without using up an attempt; others get it when it has rested.
+async fn hand_back_run(shared: &Shared, job: Claimed, rest: Option<Duration>) {
     if job.hold.begin_settle().await.is_none() {
         return;
     }
     match hand_back(
         &shared.pg,
         &[(job.hold.id, job.hold.epoch)],
-        Reach::Leased,
+        Leases::Included,
         rest,
     )
     .await

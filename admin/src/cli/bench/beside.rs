@@ -10,7 +10,7 @@ use millstream_common::{
 use sqlx::{Connection, PgConnection};
 
 use super::{
-    super::Failure,
+    super::CommandError,
     enqueue::{QUEUE, job, many},
     site::Site,
 };
@@ -58,7 +58,7 @@ impl Beside {
     }
 
     /// Brings it about.
-    pub(super) async fn begin(self, site: &Site) -> Result<Guard<'_>, Failure> {
+    pub(super) async fn begin(self, site: &Site) -> Result<Guard<'_>, CommandError> {
         let mut open = None;
         match self {
             Self::Nothing | Self::Tenants => {}
@@ -85,7 +85,7 @@ impl Beside {
 
 impl Guard<'_> {
     /// Undoes it.
-    pub(super) async fn end(self) -> Result<(), Failure> {
+    pub(super) async fn end(self) -> Result<(), CommandError> {
         if let Some(open) = self.open {
             // The transaction ends with its connection.
             drop(open.close().await);
@@ -98,7 +98,7 @@ impl Guard<'_> {
         let start = Instant::now();
         while redis.probe(&[]).await.is_err() {
             if start.elapsed() > NOTICE_MAX {
-                return Err(Failure::failed(
+                return Err(CommandError::failed(
                     "Redis did not come back within half a minute",
                 ));
             }
@@ -115,7 +115,7 @@ fn low() -> NewJob {
     }
 }
 
-async fn waiting(site: &Site, nth: impl Fn(u64) -> NewJob) -> Result<(), Failure> {
+async fn waiting(site: &Site, nth: impl Fn(u64) -> NewJob) -> Result<(), CommandError> {
     let producer = site.context().producer(EnqueueSource::Cli).await?;
     many(&producer, WAITING, nth).await?;
     producer.close().await;
@@ -123,7 +123,7 @@ async fn waiting(site: &Site, nth: impl Fn(u64) -> NewJob) -> Result<(), Failure
 }
 
 /// Rows as a job leaves them, in the partition of today. Made once: a second figure finds them.
-async fn finished(site: &Site) -> Result<(), Failure> {
+async fn finished(site: &Site) -> Result<(), CommandError> {
     let there = site
         .number("SELECT count(*) FROM millstream.job WHERE state = 2")
         .await?
@@ -145,7 +145,7 @@ async fn finished(site: &Site) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn forgotten(site: &Site) -> Result<PgConnection, Failure> {
+async fn forgotten(site: &Site) -> Result<PgConnection, CommandError> {
     let op = "forgetting a transaction";
     let mut conn = site.context().pg().await?.connect(op).await?;
     within(
@@ -160,7 +160,7 @@ async fn forgotten(site: &Site) -> Result<PgConnection, Failure> {
 }
 
 /// Makes the tenants known.
-pub(super) async fn add_tenants(site: &Site) -> Result<(), Failure> {
+pub(super) async fn add_tenants(site: &Site) -> Result<(), CommandError> {
     site.execute("INSERT INTO millstream.tenant (name) SELECT 'bench-' || n FROM generate_series(0, 9999) AS n ON CONFLICT DO NOTHING")
         .await
 }

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Child;
 
 use super::{
-    super::{Failure, child::this_program_as_a_worker},
+    super::{CommandError, child::this_program_as_a_worker},
     meter::peak_mb,
     site::Site,
 };
@@ -33,7 +33,7 @@ impl Crew {
         kind: &str,
         count: u32,
         slots: Option<u32>,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let log = File::options()
             .create(true)
             .append(true)
@@ -65,7 +65,7 @@ impl Crew {
             if start.elapsed() > START_MAX {
                 let said = std::fs::read_to_string(site.workers_log()).unwrap_or_default();
                 let last = said.lines().last().unwrap_or("nothing");
-                return Err(Failure::failed(format!(
+                return Err(CommandError::failed(format!(
                     "the workers did not start within half a minute; the last thing said was: {last}"
                 )));
             }
@@ -85,7 +85,7 @@ impl Crew {
     }
 
     /// SIGTERM, and waits.
-    pub(super) async fn stop(mut self) -> Result<(), Failure> {
+    pub(super) async fn stop(mut self) -> Result<(), CommandError> {
         for pid in self
             .pids()
             .into_iter()
@@ -96,7 +96,7 @@ impl Crew {
         }
         for child in &mut self.0 {
             if tokio::time::timeout(STOP_MAX, child.wait()).await.is_err() {
-                return Err(Failure::failed("a worker did not end within a minute"));
+                return Err(CommandError::failed("a worker did not end within a minute"));
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use millstream_common::{id::JobId, tasks::Tasks};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Failure, api},
+    super::{CommandError, api},
     enqueue::{PAYLOAD, QUEUE},
     site::Site,
 };
@@ -33,7 +33,7 @@ impl Drop for Serving {
 }
 
 impl Http {
-    pub(super) async fn open(site: &Site) -> Result<Self, Failure> {
+    pub(super) async fn open(site: &Site) -> Result<Self, CommandError> {
         let listener = api::listen(site.context(), "127.0.0.1:0").await?;
         let url = format!("http://{}/v1/jobs", listener.local_addr()?).into();
         let stop = CancellationToken::new();
@@ -41,7 +41,7 @@ impl Http {
         let tasks = Tasks::new();
         tasks.spawn(crate::api::serve(served, listener));
         let payload: serde_json::Value =
-            serde_json::from_str(PAYLOAD).map_err(|e| Failure::failed(e.to_string()))?;
+            serde_json::from_str(PAYLOAD).map_err(|e| CommandError::failed(e.to_string()))?;
         let body =
             serde_json::json!({ "kind": "noop", "queue": QUEUE, "payload": payload }).to_string();
         Ok(Self {
@@ -57,13 +57,13 @@ impl Http {
     }
 
     /// One `POST /v1/jobs`.
-    pub(super) async fn enqueue(&self) -> Result<JobId, Failure> {
+    pub(super) async fn enqueue(&self) -> Result<JobId, CommandError> {
         let request = self
             .client
             .post(&*self.url)
             .header("content-type", "application/json")
             .bearer_auth(&self.token);
-        let failed = |error: reqwest::Error| Failure::failed(error.without_url().to_string());
+        let failed = |error: reqwest::Error| CommandError::failed(error.without_url().to_string());
         let answer = request
             .body(self.body.to_string())
             .send()
@@ -75,6 +75,6 @@ impl Http {
         let id = serde_json::from_str::<serde_json::Value>(&text)
             .ok()
             .and_then(|job| job["id"].as_str()?.parse().ok());
-        id.ok_or_else(|| Failure::failed(format!("the API answered without an id: {text}")))
+        id.ok_or_else(|| CommandError::failed(format!("the API answered without an id: {text}")))
     }
 }

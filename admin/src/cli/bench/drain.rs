@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use millstream_common::metrics::EnqueueSource;
 
 use super::{
-    super::Failure,
+    super::CommandError,
     beside::{Beside, add_tenants, of_some_tenant},
     crew::Crew,
     enqueue::{job, many},
@@ -49,7 +49,7 @@ pub(super) async fn backlog(
     name: &'static str,
     backlog: &Backlog,
     jobs: u64,
-) -> Result<Row, Failure> {
+) -> Result<Row, CommandError> {
     let jobs = backlog.jobs.unwrap_or(jobs);
     let raw = raw::drain(site, jobs).await?;
     if backlog.beside == Beside::Tenants {
@@ -73,7 +73,7 @@ async fn worked_off(
     name: &'static str,
     workers: u32,
     jobs: u64,
-) -> Result<Row, Failure> {
+) -> Result<Row, CommandError> {
     site.checkpoint().await;
     let crew = Crew::start(site, "noop", workers, None).await?;
     // What was done before this has cost little: a worker is seen milliseconds after it begins.
@@ -89,7 +89,7 @@ pub(super) async fn while_producing(
     site: &Site,
     name: &'static str,
     jobs: u64,
-) -> Result<Row, Failure> {
+) -> Result<Row, CommandError> {
     let raw = raw::both(site, jobs).await?;
     let before = begin(site).await?;
     site.checkpoint().await;
@@ -113,13 +113,13 @@ pub(super) struct Updates {
 }
 
 /// What has been done from here on is this figure's.
-pub(super) async fn begin(site: &Site) -> Result<Updates, Failure> {
+pub(super) async fn begin(site: &Site) -> Result<Updates, CommandError> {
     site.execute("UPDATE bench_raw.figure SET began = now()")
         .await?;
     updates(site).await
 }
 
-async fn updates(site: &Site) -> Result<Updates, Failure> {
+async fn updates(site: &Site) -> Result<Updates, CommandError> {
     Ok(Updates {
         all: site.number(UPDATES).await?,
         hot: site.number(HOT_UPDATES).await?,
@@ -127,7 +127,7 @@ async fn updates(site: &Site) -> Result<Updates, Failure> {
 }
 
 /// Jobs a second since [`begin`].
-pub(super) async fn rate(site: &Site, jobs: u64) -> Result<f64, Failure> {
+pub(super) async fn rate(site: &Site, jobs: u64) -> Result<f64, CommandError> {
     Ok(jobs as f64 / (site.number(TOOK_MS).await?.max(1) as f64 / 1000.0))
 }
 
@@ -138,7 +138,7 @@ async fn rated(
     jobs: u64,
     before: Updates,
     raw: f64,
-) -> Result<Row, Failure> {
+) -> Result<Row, CommandError> {
     row.jobs_per_s = Some(rate(site, jobs).await?);
     let after = updates(site).await?;
     row.hot_share = (after.all > before.all)
@@ -148,7 +148,7 @@ async fn rated(
 }
 
 /// Waits until no job is left.
-pub(super) async fn done(site: &Site) -> Result<(), Failure> {
+pub(super) async fn done(site: &Site) -> Result<(), CommandError> {
     let (start, mut told) = (Instant::now(), Instant::now());
     loop {
         let left = site.number(LEFT).await?;
@@ -156,7 +156,9 @@ pub(super) async fn done(site: &Site) -> Result<(), Failure> {
             return Ok(());
         }
         if start.elapsed() > DRAIN_MAX {
-            return Err(Failure::failed("the jobs were not done within ten minutes"));
+            return Err(CommandError::failed(
+                "the jobs were not done within ten minutes",
+            ));
         }
         if told.elapsed() > TELL {
             told = Instant::now();

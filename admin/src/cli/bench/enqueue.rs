@@ -12,7 +12,7 @@ use millstream_common::{job::NewJob, metrics::EnqueueSource};
 use millstream_producer::Producer;
 use tokio::task::JoinSet;
 
-use super::{super::Failure, leftovers, meter::Meter, raw, row::Row, site::Site};
+use super::{super::CommandError, leftovers, meter::Meter, raw, row::Row, site::Site};
 
 /// A payload of about 200 bytes, like a real one.
 pub(super) const PAYLOAD: &str = r#"{"document":"01890a5d-ac96-774b-bcce-b302099a8057","page":17,"language":"en","model":"small","note":"a payload as long as a real one, which names a row, a version and an operation, and is not compressible"}"#;
@@ -32,7 +32,7 @@ pub(super) fn job() -> NewJob {
 }
 
 /// `enqueue_many`, one call after the other; then what waits in Redis is weighed, and removed.
-pub(super) async fn bulk(site: &Site, name: &'static str, jobs: u64) -> Result<Row, Failure> {
+pub(super) async fn bulk(site: &Site, name: &'static str, jobs: u64) -> Result<Row, CommandError> {
     let raw = raw::insert(site, jobs, raw::BATCH).await?;
     let empty = site.redis_bytes().await?;
     let producer = site.context().producer(EnqueueSource::Cli).await?;
@@ -55,7 +55,7 @@ pub(super) async fn many(
     producer: &Producer,
     jobs: u64,
     nth: impl Fn(u64) -> NewJob,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     let mut next = 0;
     while next < jobs {
         let end = jobs.min(next + BATCH);
@@ -73,7 +73,7 @@ pub(super) async fn callers(
     name: &'static str,
     callers: usize,
     jobs: u64,
-) -> Result<Row, Failure> {
+) -> Result<Row, CommandError> {
     let jobs = if callers == 1 {
         (jobs / SERIAL_SHARE).max(1)
     } else {
@@ -92,7 +92,7 @@ pub(super) async fn callers(
     }
     let mut ms = Vec::with_capacity(jobs as usize);
     while let Some(of_one) = all.join_next().await {
-        ms.extend(of_one.map_err(|e| Failure::failed(format!("a caller failed: {e}")))??);
+        ms.extend(of_one.map_err(|e| CommandError::failed(format!("a caller failed: {e}")))??);
     }
     let row = meter
         .stop(name, jobs)
@@ -104,7 +104,11 @@ pub(super) async fn callers(
     Ok(row)
 }
 
-async fn call(producer: Producer, next: Arc<AtomicU64>, jobs: u64) -> Result<Vec<f64>, Failure> {
+async fn call(
+    producer: Producer,
+    next: Arc<AtomicU64>,
+    jobs: u64,
+) -> Result<Vec<f64>, CommandError> {
     let mut ms = Vec::new();
     while next.fetch_add(1, Ordering::Relaxed) < jobs {
         let asked = Instant::now();
@@ -115,7 +119,7 @@ async fn call(producer: Producer, next: Arc<AtomicU64>, jobs: u64) -> Result<Vec
 }
 
 /// Nobody is to work on what this figure has left, or to clean up after it.
-async fn clear(site: &Site) -> Result<(), Failure> {
+async fn clear(site: &Site) -> Result<(), CommandError> {
     leftovers::jobs(site).await?;
     // Or autovacuum would do it in the middle of the next figure, at its expense.
     site.try_to("VACUUM millstream.job, millstream.parcel")

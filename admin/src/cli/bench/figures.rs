@@ -1,7 +1,7 @@
 //! The list of figures: what is measured, by which name, and whether a quick run has it.
 
 use super::{
-    super::Failure,
+    super::CommandError,
     beside::Beside,
     drain::{self, Backlog},
     enqueue,
@@ -134,7 +134,7 @@ pub(super) const FIGURES: [Figure; 27] = [
 ];
 
 /// One run of one of them.
-pub(super) async fn measure(site: &Site, figure: &Figure, jobs: u64) -> Result<Row, Failure> {
+pub(super) async fn measure(site: &Site, figure: &Figure, jobs: u64) -> Result<Row, CommandError> {
     match &figure.what {
         What::Bulk => enqueue::bulk(site, figure.name, jobs).await,
         What::Callers(callers) => enqueue::callers(site, figure.name, *callers, jobs).await,

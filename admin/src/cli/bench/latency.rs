@@ -17,7 +17,7 @@ use sqlx::Row as _;
 use tokio::task::JoinSet;
 
 use super::{
-    super::Failure,
+    super::CommandError,
     beside::Beside,
     crew::Crew,
     door::Http,
@@ -64,7 +64,7 @@ pub(super) async fn of(
     name: &'static str,
     door: Door,
     beside: Beside,
-) -> Result<Row, Failure> {
+) -> Result<Row, CommandError> {
     begin(site).await?;
     let producer = site.context().producer(EnqueueSource::Cli).await?;
     let http = if let Door::Http = door {
@@ -106,7 +106,7 @@ async fn sent(
     site: &Site,
     name: &'static str,
     opened: &Opened,
-) -> Result<(Row, HashMap<JobId, DateTime<Utc>>), Failure> {
+) -> Result<(Row, HashMap<JobId, DateTime<Utc>>), CommandError> {
     let crew = Crew::start(site, "noop", 1, None).await?;
     send(opened, WARM_UP).await?;
     let meter = Meter::start(site, Some(&crew)).await?;
@@ -118,7 +118,7 @@ async fn sent(
 }
 
 /// Returns when each was answered.
-async fn send(opened: &Opened, jobs: u64) -> Result<HashMap<JobId, DateTime<Utc>>, Failure> {
+async fn send(opened: &Opened, jobs: u64) -> Result<HashMap<JobId, DateTime<Utc>>, CommandError> {
     let mut tick = tokio::time::interval(EVERY);
     let mut calls = JoinSet::new();
     for _ in 0..jobs {
@@ -133,13 +133,14 @@ async fn send(opened: &Opened, jobs: u64) -> Result<HashMap<JobId, DateTime<Utc>
     }
     let mut answered = HashMap::new();
     while let Some(call) = calls.join_next().await {
-        answered.extend([call.map_err(|e| Failure::failed(format!("a caller failed: {e}")))??]);
+        answered
+            .extend([call.map_err(|e| CommandError::failed(format!("a caller failed: {e}")))??]);
     }
     Ok(answered)
 }
 
 impl Opened {
-    async fn enqueue(&self) -> Result<JobId, Failure> {
+    async fn enqueue(&self) -> Result<JobId, CommandError> {
         match (&self.http, self.door) {
             (Some(http), _) => http.enqueue().await,
             (None, Door::Transaction) => self.in_a_transaction().await,
@@ -148,7 +149,7 @@ impl Opened {
         }
     }
 
-    async fn in_a_transaction(&self) -> Result<JobId, Failure> {
+    async fn in_a_transaction(&self) -> Result<JobId, CommandError> {
         let mut lent = self.pg.main(OP).await?;
         let mut tx = lent.begin().await?;
         let new = urgent();
@@ -158,7 +159,7 @@ impl Opened {
         Ok(id)
     }
 
-    async fn by_sql(&self) -> Result<JobId, Failure> {
+    async fn by_sql(&self) -> Result<JobId, CommandError> {
         let call = sqlx::query_scalar("SELECT millstream.enqueue('noop', $1::jsonb, $2)")
             .bind(PAYLOAD)
             .bind(QUEUE);
@@ -174,7 +175,10 @@ fn urgent() -> NewJob {
     }
 }
 
-async fn waits(site: &Site, answered: &HashMap<JobId, DateTime<Utc>>) -> Result<Vec<f64>, Failure> {
+async fn waits(
+    site: &Site,
+    answered: &HashMap<JobId, DateTime<Utc>>,
+) -> Result<Vec<f64>, CommandError> {
     let ids: Vec<JobId> = answered.keys().copied().collect();
     let query = sqlx::query(
         "SELECT id, started_at FROM millstream.job WHERE id = ANY($1) AND started_at IS NOT NULL",

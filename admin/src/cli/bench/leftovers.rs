@@ -1,7 +1,7 @@
 //! What a bench that ended early leaves behind: unfinished jobs, workers that nobody has seen the end of, keys. Removed before the next
 //! one begins and when one ends; the queue `bench` and workers that serve nothing else are the bench's own.
 
-use super::{super::Failure, site::Site};
+use super::{super::CommandError, site::Site};
 
 /// Parcels whose jobs are ended in one statement: at most 50,000 jobs.
 const STEP: &str = "WITH gone AS (DELETE FROM millstream.parcel WHERE id IN (
@@ -20,12 +20,12 @@ const OWN_WORKERS: &str = "UPDATE millstream.worker SET state = 'stopped', ended
                              AND queues = ARRAY(SELECT id FROM millstream.queue WHERE name = 'bench')";
 
 /// Workers of an earlier bench that nobody has seen the end of.
-pub(super) async fn workers(site: &Site) -> Result<(), Failure> {
+pub(super) async fn workers(site: &Site) -> Result<(), CommandError> {
     site.execute(WORKERS).await
 }
 
 /// Everything, when no worker of a bench is there any more. The schema last: it says which keys there were.
-pub(super) async fn all(site: &Site) -> Result<(), Failure> {
+pub(super) async fn all(site: &Site) -> Result<(), CommandError> {
     site.execute(OWN_WORKERS).await?;
     jobs(site).await?;
     keys(site).await?;
@@ -34,14 +34,14 @@ pub(super) async fn all(site: &Site) -> Result<(), Failure> {
 }
 
 /// Nobody is to work on what is left in the queue.
-pub(super) async fn jobs(site: &Site) -> Result<(), Failure> {
+pub(super) async fn jobs(site: &Site) -> Result<(), CommandError> {
     site.execute(LEASED).await?;
     while site.number(STEP).await? > 0 {}
     Ok(())
 }
 
 /// The keys of this bench, or of the one whose schema is still there.
-async fn keys(site: &Site) -> Result<(), Failure> {
+async fn keys(site: &Site) -> Result<(), CommandError> {
     let op = "removing the keys of the bench";
     let redis = site.context().redis().await?;
     let mut conn = redis.connection(op).await?;
@@ -73,7 +73,7 @@ async fn keys(site: &Site) -> Result<(), Failure> {
 }
 
 /// Of others nobody can say whether they are in use: another database may share this Redis.
-async fn prefixes(site: &Site) -> Result<Vec<String>, Failure> {
+async fn prefixes(site: &Site) -> Result<Vec<String>, CommandError> {
     let mut prefixes = vec![site.context().config.redis.prefix.clone()];
     if site
         .number("SELECT (to_regclass('bench_raw.keys') IS NOT NULL)::int::bigint")

@@ -6,7 +6,7 @@
 use std::{collections::HashMap, fs, time::Instant};
 
 use super::{
-    super::{Context, Failure},
+    super::{CommandError, Invocation},
     crew::Crew,
     row::{Cpu, Row},
     site::Site,
@@ -33,7 +33,10 @@ pub(super) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    pub(super) async fn start(site: &'a Site, crew: Option<&'a Crew>) -> Result<Self, Failure> {
+    pub(super) async fn start(
+        site: &'a Site,
+        crew: Option<&'a Crew>,
+    ) -> Result<Self, CommandError> {
         let wal = wal_bytes(site.context()).await?;
         Ok(Self {
             site,
@@ -45,7 +48,7 @@ impl<'a> Meter<'a> {
     }
 
     /// The figure of `jobs` since the start.
-    pub(super) async fn stop(self, name: &'static str, jobs: u64) -> Result<Row, Failure> {
+    pub(super) async fn stop(self, name: &'static str, jobs: u64) -> Result<Row, CommandError> {
         let seconds = self.start.elapsed().as_secs_f64();
         let (before, after) = (self.used, used(self.site, self.crew));
         let wal = wal_bytes(self.site.context()).await? - self.wal;
@@ -159,7 +162,7 @@ pub(super) fn peak_mb(pid: u32) -> Option<f64> {
     Some(kb / 1024.0)
 }
 
-async fn wal_bytes(context: &Context) -> Result<f64, Failure> {
+async fn wal_bytes(context: &Invocation) -> Result<f64, CommandError> {
     let query =
         sqlx::query_scalar("SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::float8");
     let pg = context.pg().await?;

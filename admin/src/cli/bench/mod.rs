@@ -31,7 +31,7 @@ use self::{
     row::{Row, print},
     site::Site,
 };
-use super::{Context, Exit, Failure, Outcome, signals::Signals};
+use super::{CommandError, CommandResult, Exit, Invocation, signals::Signals};
 
 /// Jobs per figure of a quick run.
 const QUICK_JOBS: u64 = 40_000;
@@ -57,11 +57,11 @@ pub(super) struct BenchArgs {
     out: PathBuf,
 }
 
-pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: BenchArgs, context: &Invocation) -> CommandResult {
     let figures: Vec<&Figure> = FIGURES.iter().filter(|figure| args.wants(figure)).collect();
     if figures.is_empty() {
         let names: Vec<_> = FIGURES.iter().map(|figure| figure.name).collect();
-        return Err(Failure::usage(format!(
+        return Err(CommandError::usage(format!(
             "no figure begins with {}: there are {}",
             args.only.join(" or "),
             names.join(", ")
@@ -80,7 +80,7 @@ pub(super) async fn run(args: BenchArgs, context: &Context) -> Outcome {
     let mut rows = Vec::new();
     let outcome = tokio::select! {
         outcome = Box::pin(all(&site, &figures, jobs, runs, &mut rows)) => outcome,
-        () = signals.next() => Err(Failure::failed("interrupted: these are the figures so far")),
+        () = signals.next() => Err(CommandError::failed("interrupted: these are the figures so far")),
     };
     // What was measured is told first: a server that a failed figure has left down may refuse to be tidied up.
     let told = print(context, &rows).and(write(file, &args.out, &rows));
@@ -107,7 +107,7 @@ async fn all(
     jobs: u64,
     runs: u32,
     rows: &mut Vec<Row>,
-) -> Result<(), Failure> {
+) -> Result<(), CommandError> {
     for (nth, figure) in figures.iter().enumerate() {
         let place = format!("{} of {}", nth + 1, figures.len());
         rows.push(Box::pin(median(site, figure, jobs, runs, &place)).await?);
@@ -122,7 +122,7 @@ async fn median(
     jobs: u64,
     runs: u32,
     place: &str,
-) -> Result<Row, Failure> {
+) -> Result<Row, CommandError> {
     let mut rows = Vec::new();
     for run in 1..=runs {
         site.context()
@@ -140,19 +140,19 @@ async fn median(
 }
 
 /// A file without a name yet: it gets one when there is something in it.
-fn file_in(dir: &Path) -> Result<NamedTempFile, Failure> {
+fn file_in(dir: &Path) -> Result<NamedTempFile, CommandError> {
     let made = std::fs::create_dir_all(dir).and_then(|()| NamedTempFile::new_in(dir));
-    made.map_err(|e| Failure::failed(format!("{} cannot be written to: {e}", dir.display())))
+    made.map_err(|e| CommandError::failed(format!("{} cannot be written to: {e}", dir.display())))
 }
 
 /// One file per run, by its time.
-fn write(file: NamedTempFile, dir: &Path, rows: &[Row]) -> Result<(), Failure> {
+fn write(file: NamedTempFile, dir: &Path, rows: &[Row]) -> Result<(), CommandError> {
     let name = format!(
         "{}.json",
         millstream_common::clock::now().format("%Y%m%dT%H%M%SZ")
     );
-    serde_json::to_writer_pretty(&file, rows).map_err(|e| Failure::failed(e.to_string()))?;
+    serde_json::to_writer_pretty(&file, rows).map_err(|e| CommandError::failed(e.to_string()))?;
     file.persist(dir.join(name))
-        .map_err(|e| Failure::failed(e.to_string()))?;
+        .map_err(|e| CommandError::failed(e.to_string()))?;
     Ok(())
 }

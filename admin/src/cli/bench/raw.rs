@@ -15,7 +15,7 @@ use millstream_common::{
 };
 use redis::aio::ConnectionLike;
 
-use super::{super::Failure, enqueue::PAYLOAD, site::Site};
+use super::{super::CommandError, enqueue::PAYLOAD, site::Site};
 
 /// Jobs per INSERT, and per round of a lane: as the product has them at full load.
 pub(super) const BATCH: usize = 1_000;
@@ -27,7 +27,7 @@ const OP: &str = "measuring the bare path";
 const GROUP: &str = "raw";
 
 /// The schema, once per bench.
-pub(super) async fn prepare(site: &Site) -> Result<(), Failure> {
+pub(super) async fn prepare(site: &Site) -> Result<(), CommandError> {
     for sql in [
         "CREATE SCHEMA bench_raw",
         "CREATE TABLE bench_raw.keys (prefix text)",
@@ -43,7 +43,7 @@ pub(super) async fn prepare(site: &Site) -> Result<(), Failure> {
 }
 
 /// Rows a second by one connection, so many at a time.
-pub(super) async fn insert(site: &Site, jobs: u64, batch: usize) -> Result<f64, Failure> {
+pub(super) async fn insert(site: &Site, jobs: u64, batch: usize) -> Result<f64, CommandError> {
     site.execute("TRUNCATE bench_raw.job").await?;
     site.checkpoint().await;
     let start = Instant::now();
@@ -57,7 +57,7 @@ pub(super) async fn insert(site: &Site, jobs: u64, batch: usize) -> Result<f64, 
 }
 
 /// Jobs a second out of a stream that holds them all.
-pub(super) async fn drain(site: &Site, jobs: u64) -> Result<f64, Failure> {
+pub(super) async fn drain(site: &Site, jobs: u64) -> Result<f64, CommandError> {
     empty(site).await?;
     produce(site, jobs).await?;
     site.checkpoint().await;
@@ -67,7 +67,7 @@ pub(super) async fn drain(site: &Site, jobs: u64) -> Result<f64, Failure> {
 }
 
 /// Both at once.
-pub(super) async fn both(site: &Site, jobs: u64) -> Result<f64, Failure> {
+pub(super) async fn both(site: &Site, jobs: u64) -> Result<f64, CommandError> {
     empty(site).await?;
     site.checkpoint().await;
     let start = Instant::now();
@@ -83,7 +83,7 @@ fn stream(site: &Site) -> String {
     format!("{}:raw", site.context().config.redis.prefix)
 }
 
-async fn empty(site: &Site) -> Result<(), Failure> {
+async fn empty(site: &Site) -> Result<(), CommandError> {
     site.execute("TRUNCATE bench_raw.job").await?;
     let redis = site.context().redis().await?;
     let mut conn = redis.connection(OP).await?;
@@ -95,7 +95,7 @@ async fn empty(site: &Site) -> Result<(), Failure> {
     Ok(redis.within(OP, pipe.query_async(&mut conn)).await?)
 }
 
-async fn produce(site: &Site, jobs: u64) -> Result<(), Failure> {
+async fn produce(site: &Site, jobs: u64) -> Result<(), CommandError> {
     let redis = site.context().redis().await?;
     let mut conn = redis.connection(OP).await?;
     let mut left = jobs as usize;
@@ -113,7 +113,7 @@ async fn produce(site: &Site, jobs: u64) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn put(site: &Site, batch: usize) -> Result<Vec<JobId>, Failure> {
+async fn put(site: &Site, batch: usize) -> Result<Vec<JobId>, CommandError> {
     let ids: Vec<JobId> = new_job_ids(batch).collect();
     let insert = sqlx::query(
         "INSERT INTO bench_raw.job (id, queue_id, kind_id, tenant_id, priority, payload)
@@ -125,14 +125,18 @@ async fn put(site: &Site, batch: usize) -> Result<Vec<JobId>, Failure> {
     Ok(ids)
 }
 
-async fn consume(site: &Site, jobs: u64) -> Result<(), Failure> {
+async fn consume(site: &Site, jobs: u64) -> Result<(), CommandError> {
     let left = std::sync::atomic::AtomicI64::new(jobs.cast_signed());
     let lanes = (0..LANES).map(|nth| lane(site, nth, &left));
     futures::future::try_join_all(lanes).await.map(drop)
 }
 
 /// Read, select, update, acknowledge, until all jobs are done.
-async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> Result<(), Failure> {
+async fn lane(
+    site: &Site,
+    nth: usize,
+    left: &std::sync::atomic::AtomicI64,
+) -> Result<(), CommandError> {
     use std::sync::atomic::Ordering::Relaxed;
     let redis = site.context().redis().await?;
     let mut conn = redis.connection(OP).await?;

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    super::{Context, Failure, table},
+    super::{CommandError, Invocation, table},
     statements::Statement,
 };
 
@@ -65,7 +65,7 @@ impl Row {
 }
 
 /// The table, or one JSON object per line.
-pub(super) fn print(context: &Context, rows: &[Row]) -> Result<(), Failure> {
+pub(super) fn print(context: &Invocation, rows: &[Row]) -> Result<(), CommandError> {
     let header = [
         "figure",
         "jobs/s",

@@ -7,20 +7,20 @@ use millstream_local::{Durability, GivenUrls, LocalServices, Options, Pids, Serv
 use tempfile::TempDir;
 
 use super::{
-    super::{Context, Failure},
+    super::{CommandError, Invocation},
     leftovers, raw,
 };
 
 /// Servers that are ready.
 pub(super) struct Site {
-    context: Context,
+    context: Invocation,
     services: LocalServices,
     folder: TempDir,
 }
 
 impl Site {
     /// Starts what is not given.
-    pub(super) async fn open(context: &Context) -> Result<Self, Failure> {
+    pub(super) async fn open(context: &Invocation) -> Result<Self, CommandError> {
         let folder = tempfile::tempdir()?;
         let given = |url: &Secret| (!url.is_empty()).then(|| url.expose().to_owned());
         let urls = GivenUrls {
@@ -35,7 +35,7 @@ impl Site {
         };
         let services = LocalServices::given_or_start(urls, options)
             .await
-            .map_err(|e| Failure::failed(format!("{e:#}")))?;
+            .map_err(|e| CommandError::failed(format!("{e:#}")))?;
         let mut config = context.config.clone();
         config.database.url = Secret::new(&services.database_url);
         config.redis.url = Secret::new(&services.redis_url);
@@ -44,13 +44,13 @@ impl Site {
         config.retention.keep_days = 0;
         migrate_up(config.database.url.expose()).await?;
         let site = Self {
-            context: Context::new(config, context.json, context.quiet),
+            context: Invocation::new(config, context.json, context.quiet),
             services,
             folder,
         };
         leftovers::workers(&site).await?;
         if site.number("SELECT count(*) FROM millstream.worker WHERE state IN ('active', 'paused', 'draining')").await? > 0 {
-            return Err(Failure::failed(
+            return Err(CommandError::failed(
                 "workers are at work on these servers: a bench would measure them too, and disturb them; stop them first",
             ));
         }
@@ -65,7 +65,7 @@ impl Site {
     }
 
     /// Connections to these servers.
-    pub(super) fn context(&self) -> &Context {
+    pub(super) fn context(&self) -> &Invocation {
         &self.context
     }
 
@@ -80,14 +80,14 @@ impl Site {
     }
 
     /// One number.
-    pub(super) async fn number(&self, sql: &'static str) -> Result<i64, Failure> {
+    pub(super) async fn number(&self, sql: &'static str) -> Result<i64, CommandError> {
         let query = sqlx::query_scalar(sql);
         let pg = self.context.pg().await?;
         Ok(pg.main("looking at the bench").one(query).await?)
     }
 
     /// A statement without an answer.
-    pub(super) async fn execute(&self, sql: &'static str) -> Result<(), Failure> {
+    pub(super) async fn execute(&self, sql: &'static str) -> Result<(), CommandError> {
         let pg = self.context.pg().await?;
         pg.main("preparing the bench")
             .execute(sqlx::query(sql))
@@ -96,7 +96,7 @@ impl Site {
     }
 
     /// Bytes that Redis uses for data; none if it does not say.
-    pub(super) async fn redis_bytes(&self) -> Result<Option<f64>, Failure> {
+    pub(super) async fn redis_bytes(&self) -> Result<Option<f64>, CommandError> {
         let redis = self.context.redis().await?;
         let command = redis::cmd("INFO").arg("memory").to_owned();
         let info: String = redis.ask("asking Redis for its memory", &command).await?;
@@ -119,26 +119,26 @@ impl Site {
     }
 
     /// Takes Redis away; only a private one.
-    pub(super) fn stop_redis(&self) -> Result<(), Failure> {
+    pub(super) fn stop_redis(&self) -> Result<(), CommandError> {
         self.services.stop_redis().map_err(|e| {
-            Failure::failed(format!("{e:#}: figures without Redis need a private one"))
+            CommandError::failed(format!("{e:#}: figures without Redis need a private one"))
         })
     }
 
-    pub(super) fn start_redis(&self) -> Result<(), Failure> {
+    pub(super) fn start_redis(&self) -> Result<(), CommandError> {
         self.services
             .start_redis()
-            .map_err(|e| Failure::failed(format!("{e:#}")))
+            .map_err(|e| CommandError::failed(format!("{e:#}")))
     }
 
     /// Removes what is in nobody's way any more, and stops what is private, whatever else fails.
-    pub(super) async fn close(self) -> Result<(), Failure> {
+    pub(super) async fn close(self) -> Result<(), CommandError> {
         let removed = leftovers::all(&self).await;
         let stopped = self
             .services
             .stop()
             .await
-            .map_err(|e| Failure::failed(format!("{e:#}")));
+            .map_err(|e| CommandError::failed(format!("{e:#}")));
         removed.and(stopped)
     }
 }

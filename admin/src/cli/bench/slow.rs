@@ -5,7 +5,7 @@ use std::time::Duration;
 use millstream_common::{job::NewJob, metrics::EnqueueSource};
 
 use super::{
-    super::Failure,
+    super::CommandError,
     crew::Crew,
     drain::{begin, done, rate},
     enqueue::{job, many},
@@ -22,7 +22,7 @@ const JOBS: u64 = 50_000;
 const IDLE: Duration = Duration::from_secs(5);
 
 /// Twenty milliseconds each.
-pub(super) async fn handlers(site: &Site, name: &'static str) -> Result<Row, Failure> {
+pub(super) async fn handlers(site: &Site, name: &'static str) -> Result<Row, CommandError> {
     begin(site).await?;
     let producer = site.context().producer(EnqueueSource::Cli).await?;
     let slow = |_| NewJob {
@@ -44,7 +44,7 @@ pub(super) async fn handlers(site: &Site, name: &'static str) -> Result<Row, Fai
 }
 
 /// The memory of a worker that has nothing to do.
-pub(super) async fn idle(site: &Site, name: &'static str) -> Result<Row, Failure> {
+pub(super) async fn idle(site: &Site, name: &'static str) -> Result<Row, CommandError> {
     let crew = Crew::start(site, "noop", 1, None).await?;
     tokio::time::sleep(IDLE).await;
     let memory_mb = crew.peak_mb();

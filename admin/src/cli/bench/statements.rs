@@ -3,7 +3,7 @@
 use serde::Serialize;
 use sqlx::Row as _;
 
-use super::{super::Failure, drain, row::Row, site::Site};
+use super::{super::CommandError, drain, row::Row, site::Site};
 
 /// The hot path: what a statement is called, and what it is known by once constants are cut out of it.
 const HOT_PATH: [(&str, &str); 8] = [
@@ -46,14 +46,18 @@ pub(super) struct Statement {
 }
 
 /// Jobs are produced and consumed, and what Postgres did is looked at.
-pub(super) async fn looked_at(site: &Site, name: &'static str, jobs: u64) -> Result<Row, Failure> {
+pub(super) async fn looked_at(
+    site: &Site,
+    name: &'static str,
+    jobs: u64,
+) -> Result<Row, CommandError> {
     let op = "asking for statements";
     if site
         .execute("SELECT pg_stat_statements_reset()")
         .await
         .is_err()
     {
-        return Err(Failure::failed(
+        return Err(CommandError::failed(
             "this Postgres has no pg_stat_statements: add it to shared_preload_libraries and create the extension",
         ));
     }
@@ -77,9 +81,11 @@ pub(super) async fn looked_at(site: &Site, name: &'static str, jobs: u64) -> Res
         .sum();
     row.statements = Some(statements);
     match rest {
-        Some((query, us_per_job)) if us_per_job > all * REST_MAX => Err(Failure::failed(format!(
-            "statements that are not of the hot path take {us_per_job:.2} of {all:.2} us a job, most of all: {query}"
-        ))),
+        Some((query, us_per_job)) if us_per_job > all * REST_MAX => {
+            Err(CommandError::failed(format!(
+                "statements that are not of the hot path take {us_per_job:.2} of {all:.2} us a job, most of all: {query}"
+            )))
+        }
         _ => Ok(row),
     }
 }

@@ -15,7 +15,7 @@ use tokio::{process::Child, sync::Mutex};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Failure, child::this_program_as_a_worker},
+    super::{CommandError, child::this_program_as_a_worker},
     files::failed,
     scrape::Scrape,
 };
@@ -54,7 +54,7 @@ impl Crew {
         config: &Config,
         log_dir: &Path,
         scrape: Scrape,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CommandError> {
         let mut members = Vec::new();
         for number in 1..=count {
             let name = format!("dev-{number}");
@@ -84,7 +84,7 @@ impl Crew {
             .collect()
     }
 
-    async fn tell_addresses(&self) -> Result<(), Failure> {
+    async fn tell_addresses(&self) -> Result<(), CommandError> {
         let addresses: Vec<_> = self
             .addresses()
             .await
@@ -162,7 +162,7 @@ fn spawn(
     log: &Path,
     config: &Config,
     before: Option<SocketAddr>,
-) -> Result<Running, Failure> {
+) -> Result<Running, CommandError> {
     let address = before
         .filter(|address| TcpListener::bind(address).is_ok())
         .map_or_else(free_address, Ok)?;

@@ -12,7 +12,7 @@ use std::{
 
 use rustix::{fs::Mode, process::umask};
 
-use super::super::Failure;
+use super::super::CommandError;
 
 /// For the owner alone.
 const PRIVATE: u32 = 0o700;
@@ -25,7 +25,7 @@ pub(super) fn keep_private() {
 }
 
 /// The folder of everything: made where it is absent, left as it is where somebody made it.
-pub(super) fn data_dir(dir: &Path) -> Result<PathBuf, Failure> {
+pub(super) fn data_dir(dir: &Path) -> Result<PathBuf, CommandError> {
     DirBuilder::new()
         .recursive(true)
         .mode(PASSAGE)
@@ -35,7 +35,7 @@ pub(super) fn data_dir(dir: &Path) -> Result<PathBuf, Failure> {
 }
 
 /// A folder that only this user can enter, also one of an earlier run.
-pub(super) fn private_dir(dir: PathBuf) -> Result<PathBuf, Failure> {
+pub(super) fn private_dir(dir: PathBuf) -> Result<PathBuf, CommandError> {
     DirBuilder::new()
         .recursive(true)
         .mode(PRIVATE)
@@ -47,8 +47,8 @@ pub(super) fn private_dir(dir: PathBuf) -> Result<PathBuf, Failure> {
 }
 
 /// What was to be done with which file, and why it was not.
-pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> Failure {
-    Failure::failed(format!(
+pub(super) fn failed(what: &str, path: &Path, error: &io::Error) -> CommandError {
+    CommandError::failed(format!(
         "cannot {what} {}: {error}; --data-dir names another folder",
         path.display()
     ))

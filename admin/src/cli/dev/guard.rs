@@ -10,7 +10,7 @@ use std::{
 
 use millstream_local::{LocalServices, Server};
 
-use super::super::Failure;
+use super::super::CommandError;
 
 /// How often the servers are looked at: short beside the time that a start takes, and a look costs one system call.
 const LOOK: Duration = Duration::from_millis(200);
@@ -20,7 +20,7 @@ const STARTS_MAX: usize = 10;
 const SPAN: Duration = Duration::from_mins(1);
 
 /// Ends only when a server cannot be kept running, with the reason.
-pub(super) async fn keep(services: Arc<LocalServices>) -> Failure {
+pub(super) async fn keep(services: Arc<LocalServices>) -> CommandError {
     let mut starts = Starts::default();
     loop {
         tokio::time::sleep(LOOK).await;
@@ -28,7 +28,7 @@ pub(super) async fn keep(services: Arc<LocalServices>) -> Failure {
             continue;
         };
         if !starts.allow(Instant::now()) {
-            return Failure::failed(format!(
+            return CommandError::failed(format!(
                 "{STARTS_MAX} starts of the private servers within {} s were not enough: {why}",
                 SPAN.as_secs()
             ));
@@ -40,7 +40,7 @@ pub(super) async fn keep(services: Arc<LocalServices>) -> Failure {
     }
 }
 
-async fn start_again(services: &Arc<LocalServices>, server: Server) -> Result<(), Failure> {
+async fn start_again(services: &Arc<LocalServices>, server: Server) -> Result<(), CommandError> {
     let began = Instant::now();
     let theirs = services.clone();
     let started = tokio::task::spawn_blocking(move || theirs.start_again(server)).await;
@@ -53,10 +53,10 @@ async fn start_again(services: &Arc<LocalServices>, server: Server) -> Result<()
             );
             Ok(())
         }
-        Ok(Err(e)) => Err(Failure::failed(format!(
+        Ok(Err(e)) => Err(CommandError::failed(format!(
             "{server:?} could not be started again: {e:#}"
         ))),
-        Err(e) => Err(Failure::failed(format!(
+        Err(e) => Err(CommandError::failed(format!(
             "{server:?} could not be started again: {e}"
         ))),
     }

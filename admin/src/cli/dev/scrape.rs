@@ -13,7 +13,7 @@ use std::{
 use millstream_common::config::Secret;
 use tempfile::NamedTempFile;
 
-use super::{super::Failure, files::failed};
+use super::{super::CommandError, files::failed};
 
 /// The configuration, below the data directory.
 const CONFIG: &str = "prometheus.yml";
@@ -28,7 +28,7 @@ pub(super) struct Scrape {
 
 impl Scrape {
     /// Writes the configuration for an API at this address.
-    pub(super) fn write(dir: &Path, api: SocketAddr, token: &Secret) -> Result<Self, Failure> {
+    pub(super) fn write(dir: &Path, api: SocketAddr, token: &Secret) -> Result<Self, CommandError> {
         let scrape = Self {
             dir: dir.to_owned(),
         };
@@ -45,7 +45,7 @@ impl Scrape {
     }
 
     /// From now on the workers are at these addresses.
-    pub(super) fn workers(&self, addresses: &[SocketAddr]) -> Result<(), Failure> {
+    pub(super) fn workers(&self, addresses: &[SocketAddr]) -> Result<(), CommandError> {
         let targets: Vec<_> = addresses.iter().map(ToString::to_string).collect();
         replace(
             &self.dir.join(WORKERS),
@@ -71,7 +71,7 @@ fn configuration(api: SocketAddr, token: &Secret, workers: &Path) -> String {
 }
 
 /// Whole or not at all: a Prometheus may be reading it. For the owner alone, as a temporary file is.
-fn replace(path: &Path, text: &str) -> Result<(), Failure> {
+fn replace(path: &Path, text: &str) -> Result<(), CommandError> {
     let written = || {
         let dir = path.parent().unwrap_or(Path::new("."));
         let mut file = NamedTempFile::new_in(dir)?;

@@ -4,7 +4,7 @@
 
 use millstream_worker::program::Places;
 
-use crate::cli::Context;
+use crate::cli::Invocation;
 
 /// Which servers were given.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub(super) struct Given {
 }
 
 impl Given {
-    pub(super) fn of(context: &Context) -> Self {
+    pub(super) fn of(context: &Invocation) -> Self {
         Self {
             postgres: !context.config.database.url.is_empty(),
             redis: !context.config.redis.url.is_empty(),
@@ -58,7 +58,7 @@ impl Given {
     }
 
     /// How another terminal reaches the same. The private servers are for this machine's user: their passwords may stand on their own terminal.
-    pub(super) fn exports(self, context: &Context) -> Vec<String> {
+    pub(super) fn exports(self, context: &Invocation) -> Vec<String> {
         let config = &context.config;
         let url = |name: &str, given: bool, url: &str| {
             if given {

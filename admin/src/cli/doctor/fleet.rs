@@ -2,21 +2,21 @@
 
 use super::Check;
 use crate::{
-    cli::{Context, Failure},
+    cli::{CommandError, Invocation},
     ops::{stats, workers},
 };
 
 /// A parcel that waits longer than this is waiting for workers, not for its turn.
 const PARCEL_AGE_WARN_S: f64 = 300.0;
 
-pub(super) async fn check(context: &Context) -> Vec<Check> {
+pub(super) async fn check(context: &Invocation) -> Vec<Check> {
     match asked(context).await {
         Ok(checks) => checks,
         Err(failure) => vec![Check::down("fleet", &failure, context)],
     }
 }
 
-async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
+async fn asked(context: &Invocation) -> Result<Vec<Check>, CommandError> {
     let pg = context.pg().await?;
     let live = stats::workers(pg).await?;
     let silent = workers::list(pg, false)

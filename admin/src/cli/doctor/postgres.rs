@@ -7,14 +7,14 @@ use millstream_common::pg::{
 
 use super::Check;
 use crate::{
-    cli::{Context, Failure},
+    cli::{CommandError, Invocation},
     ops::row,
 };
 
 /// The oldest major version that the project is tested with.
 const VERSION_MIN: i32 = 14;
 
-pub(super) async fn check(context: &Context) -> Vec<Check> {
+pub(super) async fn check(context: &Invocation) -> Vec<Check> {
     let mut checks = match asked(context).await {
         Ok(checks) => checks,
         Err(failure) => vec![Check::down("postgres", &failure, context)],
@@ -46,7 +46,7 @@ struct Settings {
     lock_timeout_ms: i64,
 }
 
-async fn asked(context: &Context) -> Result<Vec<Check>, Failure> {
+async fn asked(context: &Invocation) -> Result<Vec<Check>, CommandError> {
     let url = context.database_url()?;
     // First on a connection of its own, which fails at once where the pool would try again for seconds.
     let status = schema_status(url).await?;
@@ -91,7 +91,7 @@ fn role(s: &Settings) -> Check {
 }
 
 /// What a worker under this role could not do, each with what grants it.
-async fn rights(url: &str) -> Result<Vec<Check>, Failure> {
+async fn rights(url: &str) -> Result<Vec<Check>, CommandError> {
     let missing = missing_rights(url).await?;
     let mut checks: Vec<_> = missing
         .into_iter()

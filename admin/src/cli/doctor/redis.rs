@@ -12,7 +12,7 @@ use millstream_common::{
 
 use super::Check;
 use crate::{
-    cli::{Context, Failure},
+    cli::{CommandError, Invocation},
     ops::queues::{self, Queue},
 };
 
@@ -21,14 +21,14 @@ const VERSION_MIN: u32 = 7;
 /// A stream is kept short by its window; beyond this something does not read.
 const STREAM_ENTRIES_WARN: u64 = 10_000;
 
-pub(super) async fn check(context: &Context, schema_is_there: bool) -> Vec<Check> {
+pub(super) async fn check(context: &Invocation, schema_is_there: bool) -> Vec<Check> {
     match asked(context, schema_is_there).await {
         Ok(checks) => checks,
         Err(failure) => vec![Check::down("redis", &failure, context)],
     }
 }
 
-async fn asked(context: &Context, schema_is_there: bool) -> Result<Vec<Check>, Failure> {
+async fn asked(context: &Invocation, schema_is_there: bool) -> Result<Vec<Check>, CommandError> {
     context.redis_url()?;
     let redis = if schema_is_there {
         context.redis().await?.clone()

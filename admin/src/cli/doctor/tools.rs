@@ -9,12 +9,12 @@ use millstream_documents::{
 };
 use tokio::process::Command;
 
-use super::{Check, Context};
+use super::{Check, Invocation};
 
 /// A tool that cannot tell its version in this time will not read a page either.
 const DEADLINE: Duration = Duration::from_secs(5);
 
-pub(super) async fn check(context: &Context) -> Vec<Check> {
+pub(super) async fn check(context: &Invocation) -> Vec<Check> {
     let mut checks = Vec::new();
     for tool in Tool::ALL {
         checks.push(match tool.find_in(&search_path()) {

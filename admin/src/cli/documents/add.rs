@@ -15,7 +15,7 @@ use super::{
     watch::watch,
 };
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, table},
     ops::upload::{Objects, Upload, UploadError, add_file, open_store},
 };
 
@@ -50,7 +50,7 @@ pub struct Adder<'a> {
 
 impl<'a> Adder<'a> {
     /// Opens the object store of the configuration.
-    pub async fn new(context: &'a Context) -> Result<Self, Failure> {
+    pub async fn new(context: &'a Invocation) -> Result<Self, CommandError> {
         let objects = open_store(&context.config.objects.url)?;
         Ok(Self {
             pg: context.pg().await?,
@@ -61,7 +61,7 @@ impl<'a> Adder<'a> {
     }
 
     /// Adds one file and returns the document's id.
-    pub async fn add(&self, path: &Path, tenant: &str) -> Result<Uuid, Failure> {
+    pub async fn add(&self, path: &Path, tenant: &str) -> Result<Uuid, CommandError> {
         Ok(self.try_add(path, tenant).await?)
     }
 
@@ -80,11 +80,11 @@ impl<'a> Adder<'a> {
 }
 
 /// One bad file costs a line and exit code 1, not the others; what concerns all of them (a server that is away) ends the command.
-pub(super) async fn run(args: AddArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: AddArgs, context: &Invocation) -> CommandResult {
     let found = files_of(&args.paths);
     found.passed_over.iter().for_each(|line| context.warn(line));
     if found.files.is_empty() {
-        return Err(Failure::not_found("there is no file to add"));
+        return Err(CommandError::not_found("there is no file to add"));
     }
     let adder = Adder::new(context).await?;
     let (ids, mut all_well) = add_all(&adder, &args, &found, context).await?;
@@ -100,8 +100,8 @@ async fn add_all(
     adder: &Adder<'_>,
     args: &AddArgs,
     found: &Found,
-    context: &Context,
-) -> Result<(Vec<Uuid>, bool), Failure> {
+    context: &Invocation,
+) -> Result<(Vec<Uuid>, bool), CommandError> {
     let (mut ids, mut all_well) = (Vec::with_capacity(found.files.len()), !found.is_incomplete);
     for file in &found.files {
         let id = match adder.try_add(file, &args.tenant).await {
@@ -109,7 +109,7 @@ async fn add_all(
             Err(
                 error @ (UploadError::Source(_) | UploadError::TooLarge(_) | UploadError::GivenUp),
             ) => {
-                let (_, line) = Failure::from(error).tell(&context.places());
+                let (_, line) = CommandError::from(error).tell(&context.places());
                 context.warn(&format!(
                     "{} is passed over: {}",
                     file.display(),
@@ -128,7 +128,7 @@ async fn add_all(
     Ok((ids, all_well))
 }
 
-fn print(context: &Context, id: Uuid, file: &Path) -> Result<(), Failure> {
+fn print(context: &Invocation, id: Uuid, file: &Path) -> Result<(), CommandError> {
     if context.json {
         return table::json(&serde_json::json!({"id": id, "file": file}));
     }

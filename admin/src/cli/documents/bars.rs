@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::watch::line;
 use crate::{
-    cli::{Context, table},
+    cli::{Invocation, table},
     ops::documents::Document,
 };
 
@@ -29,7 +29,7 @@ pub(super) enum View {
 }
 
 impl View {
-    pub(super) fn new(context: &Context) -> Self {
+    pub(super) fn new(context: &Invocation) -> Self {
         if context.draws() {
             return Self::Bars(Bars::new());
         }

@@ -4,7 +4,7 @@ use clap::Args;
 use uuid::Uuid;
 
 use crate::{
-    cli::{Context, Exit, Outcome, table},
+    cli::{CommandResult, Exit, Invocation, table},
     ops::{
         PAGE_ROWS, PAGE_ROWS_MAX,
         documents::{self, Document},
@@ -24,7 +24,7 @@ pub(super) struct ListArgs {
     cursor: Option<Uuid>,
 }
 
-pub(super) async fn run(args: ListArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: ListArgs, context: &Invocation) -> CommandResult {
     let page = documents::list(
         context.pg().await?,
         args.state.as_deref(),

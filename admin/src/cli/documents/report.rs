@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    cli::{Context, Failure, table},
+    cli::{CommandError, Invocation, table},
     ops::{
         documents::Document,
         report::{Counts, NoteRow, PageYield, Report},
     },
 };
 
-pub(super) fn print(context: &Context, document: &Document) -> Result<(), Failure> {
+pub(super) fn print(context: &Invocation, document: &Document) -> Result<(), CommandError> {
     let Some(report) = &document.report else {
         return Ok(());
     };

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::report;
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, table},
     ops::documents::{self, Document, Stage, Summary},
 };
 
@@ -19,12 +19,12 @@ pub(super) struct ShowArgs {
     from_page: i32,
 }
 
-pub(super) async fn run(args: ShowArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: ShowArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     for (nth, id) in args.ids.iter().enumerate() {
         let document = documents::one(pg, *id, args.from_page).await?;
-        let document =
-            &document.ok_or_else(|| Failure::not_found(format!("there is no document {id}")))?;
+        let document = &document
+            .ok_or_else(|| CommandError::not_found(format!("there is no document {id}")))?;
         if nth > 0 && !context.json {
             table::line("")?;
         }
@@ -72,7 +72,7 @@ fn stage(stage: &Stage) -> Vec<String> {
 }
 
 /// Prints what documents yielded: a table, or one JSON object per line.
-pub async fn print_summaries(context: &Context, ids: &[Uuid]) -> Result<(), Failure> {
+pub async fn print_summaries(context: &Invocation, ids: &[Uuid]) -> Result<(), CommandError> {
     let summaries = documents::summaries(context.pg().await?, ids).await?;
     table::list(
         context,

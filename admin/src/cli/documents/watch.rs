@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{bars::View, print_summaries};
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, table},
     ops::documents::{self, Document},
 };
 
@@ -27,14 +27,16 @@ pub(super) struct WaitArgs {
     timeout: u64,
 }
 
-pub(super) async fn run(args: WaitArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: WaitArgs, context: &Invocation) -> CommandResult {
     let found = documents::show(context.pg().await?, &args.ids).await?;
     if let Some(id) = args
         .ids
         .iter()
         .find(|id| !found.iter().any(|d| d.id == **id))
     {
-        return Err(Failure::not_found(format!("there is no document {id}")));
+        return Err(CommandError::not_found(format!(
+            "there is no document {id}"
+        )));
     }
     let all_well = watch(context, &args.ids, Duration::from_secs(args.timeout)).await?;
     print_summaries(context, &args.ids).await?;
@@ -43,7 +45,11 @@ pub(super) async fn run(args: WaitArgs, context: &Context) -> Outcome {
 
 /// Shows progress on stderr until all of these documents are done, or fails after `limit`. Returns whether all have
 /// completed. Documents that do not exist count as done.
-pub async fn watch(context: &Context, ids: &[Uuid], limit: Duration) -> Result<bool, Failure> {
+pub async fn watch(
+    context: &Invocation,
+    ids: &[Uuid],
+    limit: Duration,
+) -> Result<bool, CommandError> {
     let pg = context.pg().await?;
     let deadline = Instant::now() + limit;
     let mut view = View::new(context);
@@ -75,8 +81,8 @@ pub async fn watch(context: &Context, ids: &[Uuid], limit: Duration) -> Result<b
     }
 }
 
-fn late(open: usize, limit: Duration) -> Failure {
-    Failure::failed(format!(
+fn late(open: usize, limit: Duration) -> CommandError {
+    CommandError::failed(format!(
         "not done after {} s: {}; \"millstream documents show ID\" says where they are",
         limit.as_secs(),
         table::count(open as u64, "document")

@@ -16,7 +16,7 @@ use millstream_producer::Producer;
 use serde::Serialize;
 
 use super::{EnqueueArgs, wait};
-use crate::cli::{Context, Exit, Failure, Outcome, table};
+use crate::cli::{CommandError, CommandResult, Exit, Invocation, table};
 
 /// Enough that Postgres never waits for the client; more only queue up for its processors.
 const BATCHES_IN_FLIGHT: usize = 4;
@@ -39,8 +39,8 @@ pub(super) async fn run(
     args: &EnqueueArgs,
     template: &NewJob,
     producer: &Producer,
-    context: &Context,
-) -> Outcome {
+    context: &Invocation,
+) -> CommandResult {
     let started = Instant::now();
     let ids = enqueue(args.count, template, producer, context).await?;
     let seconds = started.elapsed().as_secs_f64();
@@ -67,8 +67,8 @@ async fn enqueue(
     count: u32,
     template: &NewJob,
     producer: &Producer,
-    context: &Context,
-) -> Result<Vec<JobId>, Failure> {
+    context: &Invocation,
+) -> Result<Vec<JobId>, CommandError> {
     let bar = bar(count, context, "enqueued");
     let sizes = (0..count as usize)
         .step_by(PARCEL_JOBS_MAX)
@@ -84,7 +84,7 @@ async fn enqueue(
             .into_iter()
             .collect::<Result<Vec<_>, _>>()?;
         bar.inc(size as u64);
-        Ok::<_, Failure>(ids)
+        Ok::<_, CommandError>(ids)
     });
     let ids: Vec<Vec<JobId>> = batches.buffered(BATCHES_IN_FLIGHT).try_collect().await?;
     bar.finish_and_clear();
@@ -111,7 +111,7 @@ pub(super) async fn send(
 }
 
 /// A bar on a terminal, nothing elsewhere.
-pub(super) fn bar(count: u32, context: &Context, what: &'static str) -> ProgressBar {
+pub(super) fn bar(count: u32, context: &Invocation, what: &'static str) -> ProgressBar {
     if !context.draws() {
         return ProgressBar::hidden();
     }
@@ -121,7 +121,7 @@ pub(super) fn bar(count: u32, context: &Context, what: &'static str) -> Progress
         .with_message(what)
 }
 
-fn print(summary: &Summary, context: &Context) -> Result<(), Failure> {
+fn print(summary: &Summary, context: &Invocation) -> Result<(), CommandError> {
     if context.json {
         return table::json(summary);
     }

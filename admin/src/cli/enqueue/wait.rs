@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{EnqueueArgs, many::bar};
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, jobs::print_outcome, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, jobs::print_outcome, table},
     ops::{jobs, wait},
 };
 
@@ -51,7 +51,7 @@ impl Counts {
     }
 
     /// One line for people.
-    pub(super) fn print(&self) -> Result<(), Failure> {
+    pub(super) fn print(&self) -> Result<(), CommandError> {
         table::line(&format!(
             "{} completed, {} dead, {} cancelled, {} open {:.2} s after the first was enqueued: {:.0} jobs/s",
             self.completed,
@@ -65,7 +65,11 @@ impl Counts {
 }
 
 /// Waits and prints every job as it ended.
-pub(super) async fn few(args: &EnqueueArgs, enqueued: &[Enqueued], context: &Context) -> Outcome {
+pub(super) async fn few(
+    args: &EnqueueArgs,
+    enqueued: &[Enqueued],
+    context: &Invocation,
+) -> CommandResult {
     let ids: Vec<_> = enqueued.iter().map(|job| job.id).collect();
     let counts = many(args, &ids, Instant::now(), context).await?;
     for job in jobs::show(context.pg().await?, &ids).await?.iter().rev() {
@@ -79,8 +83,8 @@ pub(super) async fn many(
     args: &EnqueueArgs,
     ids: &[JobId],
     started: Instant,
-    context: &Context,
-) -> Result<Counts, Failure> {
+    context: &Invocation,
+) -> Result<Counts, CommandError> {
     let bar = bar(ids.len() as u32, context, "ended");
     let deadline = tokio::time::Instant::now() + args.timeout.map_or(NO_LIMIT, Duration::from_secs);
     let waited = wait::until_final(context.pg().await?, ids, deadline, PATIENCE, |done| {

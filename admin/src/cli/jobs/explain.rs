@@ -4,7 +4,7 @@ use clap::Args;
 use millstream_common::id::JobId;
 
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, table},
     ops::explain::explain,
 };
 
@@ -15,10 +15,10 @@ pub(super) struct ExplainArgs {
     id: JobId,
 }
 
-pub(super) async fn run(args: ExplainArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: ExplainArgs, context: &Invocation) -> CommandResult {
     let told = explain(context.pg().await?, args.id)
         .await?
-        .ok_or_else(|| Failure::not_found(format!("there is no job {}", args.id)))?;
+        .ok_or_else(|| CommandError::not_found(format!("there is no job {}", args.id)))?;
     if context.json {
         table::json(&told)?;
         return Ok(Exit::Done);

@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::{
     cli::{
-        Context, Exit, Outcome,
+        CommandResult, Exit, Invocation,
         filter::{FilterArgs, PageArgs},
         table,
     },
@@ -19,7 +19,7 @@ pub(super) struct ListArgs {
     page: PageArgs,
 }
 
-pub(super) async fn run(args: ListArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: ListArgs, context: &Invocation) -> CommandResult {
     let page = jobs::list(
         context.pg().await?,
         &args.filter.into_filter(),

@@ -4,7 +4,7 @@ use clap::Args;
 use millstream_common::id::JobId;
 
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, table},
     ops::{
         PAGE_ROWS, PAGE_ROWS_MAX, jobs,
         logs::{self, LogLine},
@@ -24,11 +24,14 @@ pub(super) struct LogArgs {
     cursor: Option<i64>,
 }
 
-pub(super) async fn run(args: LogArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: LogArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     let mut page = logs::page(pg, args.id, args.limit, args.cursor).await?;
     if page.items.is_empty() && jobs::one(pg, args.id).await?.is_none() {
-        return Err(Failure::not_found(format!("there is no job {}", args.id)));
+        return Err(CommandError::not_found(format!(
+            "there is no job {}",
+            args.id
+        )));
     }
     // On a screen the newest line stands last.
     page.items.reverse();

@@ -4,7 +4,7 @@ use clap::Args;
 use millstream_common::id::JobId;
 
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, filter::FilterArgs, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, filter::FilterArgs, table},
     ops::{
         jobs::Filter,
         moves::{Move, Moved},
@@ -23,21 +23,21 @@ pub(super) struct MoveArgs {
     yes: bool,
 }
 
-pub(super) async fn cancel(args: MoveArgs, context: &Context) -> Outcome {
+pub(super) async fn cancel(args: MoveArgs, context: &Invocation) -> CommandResult {
     run(Move::Cancel, args, context).await
 }
 
-pub(super) async fn retry(args: MoveArgs, context: &Context) -> Outcome {
+pub(super) async fn retry(args: MoveArgs, context: &Invocation) -> CommandResult {
     run(Move::Retry, args, context).await
 }
 
-async fn run(action: Move, args: MoveArgs, context: &Context) -> Outcome {
+async fn run(action: Move, args: MoveArgs, context: &Invocation) -> CommandResult {
     let filter = args.filter.into_filter();
     if !args.ids.is_empty() {
         return each(action, &args.ids, context).await;
     }
     if filter.is_empty() {
-        return Err(Failure::usage(
+        return Err(CommandError::usage(
             "say which jobs: ids, or one of --state --queue --kind --tenant --since",
         ));
     }
@@ -45,7 +45,11 @@ async fn run(action: Move, args: MoveArgs, context: &Context) -> Outcome {
 }
 
 /// Moves these jobs and prints what became of each. Also `dead redrive`.
-pub(in crate::cli) async fn each(action: Move, ids: &[JobId], context: &Context) -> Outcome {
+pub(in crate::cli) async fn each(
+    action: Move,
+    ids: &[JobId],
+    context: &Invocation,
+) -> CommandResult {
     let moved = action
         .each(context.pg().await?, ids, &context.actor())
         .await?;
@@ -63,8 +67,8 @@ pub(in crate::cli) async fn all(
     action: Move,
     filter: &Filter,
     yes: bool,
-    context: &Context,
-) -> Outcome {
+    context: &Invocation,
+) -> CommandResult {
     let pg = context.pg().await?;
     if yes {
         let jobs = action.all(pg, filter, &context.actor()).await?;
@@ -90,7 +94,11 @@ pub(in crate::cli) async fn all(
 }
 
 /// Prints the answer in one of its two forms.
-pub(in crate::cli) fn told(context: &Context, answer: &serde_json::Value, text: &str) -> Outcome {
+pub(in crate::cli) fn told(
+    context: &Invocation,
+    answer: &serde_json::Value,
+    text: &str,
+) -> CommandResult {
     if context.json {
         table::json(answer)?;
     } else {
@@ -99,7 +107,7 @@ pub(in crate::cli) fn told(context: &Context, answer: &serde_json::Value, text: 
     Ok(Exit::Done)
 }
 
-fn print(one: &Moved, action: Move, context: &Context) -> Result<(), Failure> {
+fn print(one: &Moved, action: Move, context: &Invocation) -> Result<(), CommandError> {
     if context.json {
         table::json(one)
     } else {
@@ -107,14 +115,14 @@ fn print(one: &Moved, action: Move, context: &Context) -> Result<(), Failure> {
     }
 }
 
-fn refusal(one: &Moved, action: Move) -> Failure {
+fn refusal(one: &Moved, action: Move) -> CommandError {
     match (one.state, action) {
-        (None, _) => Failure::not_found(format!("there is no job {}", one.id)),
-        (Some(state), Move::Cancel) => Failure::refused(format!(
+        (None, _) => CommandError::not_found(format!("there is no job {}", one.id)),
+        (Some(state), Move::Cancel) => CommandError::refused(format!(
             "job {} is {state}: only jobs that have not ended can be cancelled",
             one.id
         )),
-        (Some(state), Move::Retry) => Failure::refused(format!(
+        (Some(state), Move::Retry) => CommandError::refused(format!(
             "job {} is {state}: only scheduled, retryable, rate_limited and dead jobs can be retried",
             one.id
         )),

@@ -5,7 +5,7 @@ use millstream_common::{id::JobId, pg::Pg};
 
 use super::log;
 use crate::{
-    cli::{Context, Exit, Failure, Outcome, table},
+    cli::{CommandError, CommandResult, Exit, Invocation, table},
     ops::{
         jobs::{self, Job, JobError, RawJson},
         logs,
@@ -22,14 +22,14 @@ pub(super) struct ShowArgs {
     pub(super) ids: Vec<JobId>,
 }
 
-pub(super) async fn run(args: ShowArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: ShowArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     let found = jobs::show(pg, &args.ids).await?;
     for (nth, id) in args.ids.iter().enumerate() {
         let job = found
             .iter()
             .find(|job| job.id == *id)
-            .ok_or_else(|| Failure::not_found(format!("there is no job {id}")))?;
+            .ok_or_else(|| CommandError::not_found(format!("there is no job {id}")))?;
         if nth > 0 && !context.json {
             table::line("")?;
         }
@@ -38,7 +38,7 @@ pub(super) async fn run(args: ShowArgs, context: &Context) -> Outcome {
     Ok(Exit::Done)
 }
 
-async fn print(context: &Context, pg: &Pg, job: &Job) -> Result<(), Failure> {
+async fn print(context: &Invocation, pg: &Pg, job: &Job) -> Result<(), CommandError> {
     table::one(context, job, fields)?;
     if context.json {
         return Ok(());

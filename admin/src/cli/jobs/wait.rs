@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::print_outcome;
 use crate::{
-    cli::{Context, Exit, Failure, Outcome},
+    cli::{CommandError, CommandResult, Exit, Invocation},
     ops::{jobs, wait},
 };
 
@@ -25,7 +25,7 @@ pub(super) struct WaitArgs {
     timeout: u64,
 }
 
-pub(super) async fn run(args: WaitArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: WaitArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let waited = wait::until_final(pg, &args.ids, deadline, PATIENCE, |_| {}).await?;
@@ -33,7 +33,7 @@ pub(super) async fn run(args: WaitArgs, context: &Context) -> Outcome {
         print_outcome(job, context)?;
     }
     if let Some(id) = waited.missing.first() {
-        return Err(Failure::not_found(format!("there is no job {id}")));
+        return Err(CommandError::not_found(format!("there is no job {id}")));
     }
     if let Some(id) = waited.open.first() {
         let text = format!(
@@ -42,7 +42,7 @@ pub(super) async fn run(args: WaitArgs, context: &Context) -> Outcome {
             args.ids.len(),
             args.timeout
         );
-        return Err(Failure::failed(text));
+        return Err(CommandError::failed(text));
     }
     let completed = waited.done.values().all(|state| *state == State::Completed);
     Ok(if completed { Exit::Done } else { Exit::Failed })

@@ -7,7 +7,7 @@
 )]
 
 use super::OutboundPolicy;
-use crate::guard::Refusal;
+use crate::guard::Forbidden;
 use crate::test_server::{Answer, TestServer, client, client_with};
 use crate::{AllowList, OutboundError, OutboundRequest, ReplyClass, parse_headers};
 use reqwest::Method;
@@ -67,7 +67,7 @@ async fn a_private_address_is_refused_by_default_and_nothing_is_sent() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, OutboundError::Refused(Refusal::Private { .. })),
+            matches!(error, OutboundError::Refused(Forbidden::Private { .. })),
             "{host}: {error}"
         );
         assert!(matches!(error.class(), ReplyClass::Permanent { .. }));
@@ -90,7 +90,7 @@ async fn a_name_that_resolves_to_a_private_address_is_refused() {
             .await
             .unwrap_err();
         assert!(
-            matches!(error, OutboundError::Refused(Refusal::Private { .. })),
+            matches!(error, OutboundError::Refused(Forbidden::Private { .. })),
             "{host}: {error}"
         );
         assert!(!error.to_string().contains("127.0.0.1"), "{error}");

@@ -6,7 +6,7 @@
     reason = "a test fails by panicking"
 )]
 
-use super::{Refusal, VettingResolver, check_url, vet_addresses};
+use super::{Forbidden, VettingResolver, check_url, vet_addresses};
 use crate::AllowList;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 const PORTS: [u16; 2] = [80, 443];
 
-fn check(url: &str) -> Result<super::CheckedUrl, Refusal> {
+fn check(url: &str) -> Result<super::CheckedUrl, Forbidden> {
     check_url(url, &AllowList::default(), &PORTS)
 }
 
@@ -84,7 +84,7 @@ fn every_disguise_of_a_private_address_is_refused() {
     for url in disguised {
         let refused = check(url);
         assert!(
-            matches!(refused, Err(Refusal::Private { .. })),
+            matches!(refused, Err(Forbidden::Private { .. })),
             "{url}: {refused:?}"
         );
     }
@@ -135,7 +135,7 @@ fn other_schemes_user_names_and_ports_are_refused_by_name() {
         }
     }
     let long = format!("http://example.com/{}", "a".repeat(super::URL_BYTES_MAX));
-    assert_eq!(check(&long), Err(Refusal::Malformed("longer than 8 KiB")));
+    assert_eq!(check(&long), Err(Forbidden::Malformed("longer than 8 KiB")));
 }
 
 // S24
@@ -257,5 +257,5 @@ async fn the_resolver_hands_on_exactly_the_addresses_it_vetted() {
         .await
         .err()
         .unwrap();
-    assert!(refused.downcast_ref::<Refusal>().is_some());
+    assert!(refused.downcast_ref::<Forbidden>().is_some());
 }

@@ -22,7 +22,7 @@ use crate::{
     api::{Failure, Line, Outcome, RunLink as _},
     job::{Claimed, Hold},
     pauses::Leave,
-    run::{End, Run, Runs, attempt, finish, forget, give_back},
+    run::{End, Run, Runs, attempt, finish, forget, hand_back_run},
     settle::effect,
     shared::Shared,
 };
@@ -41,19 +41,19 @@ const SETTLE_MAX: Duration = Duration::from_mins(2);
 /// How long Postgres is left alone after it could not be told of a start.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Runs the job in a child, or gives it back for later.
+/// Runs the job in a child, or hands it back for later.
 pub(in crate::run) async fn run(runs: Arc<Runs>, job: Claimed) {
     let shared = &runs.shared;
     let rights = tokio::select! {
         biased;
         () = job.hold.cancel().cancelled() => return forget(&job),
-        () = shared.signals.draining.cancelled() => return give_back(shared, job, None).await,
-        () = shared.work.pauses.closes(&job) => return give_back(shared, job, None).await,
+        () = shared.signals.draining.cancelled() => return hand_back_run(shared, job, None).await,
+        () = shared.work.pauses.closes(&job) => return hand_back_run(shared, job, None).await,
         rights = rights(&runs, &job) => rights,
     };
     let Some(rights) = rights else {
         let rest = rest(job.hold.epoch);
-        return give_back(shared, job, Some(rest)).await;
+        return hand_back_run(shared, job, Some(rest)).await;
     };
     let run = Run::begin();
     let end = if runs.children.are_possible() {

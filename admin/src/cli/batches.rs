@@ -9,7 +9,7 @@ use millstream_common::{
 };
 use tokio::time::Instant;
 
-use super::{Context, Exit, Failure, Outcome, jobs::told, table};
+use super::{CommandError, CommandResult, Exit, Invocation, jobs::told, table};
 use crate::ops::{
     PAGE_ROWS,
     batches::{self, Batch, BatchReport},
@@ -98,7 +98,7 @@ struct WaitArgs {
     timeout: u64,
 }
 
-pub(super) async fn run(args: BatchesArgs, context: &Context) -> Outcome {
+pub(super) async fn run(args: BatchesArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     match args.act {
         Act::List(args) => list(args, context).await,
@@ -124,7 +124,7 @@ pub(super) async fn run(args: BatchesArgs, context: &Context) -> Outcome {
     }
 }
 
-async fn list(args: ListArgs, context: &Context) -> Outcome {
+async fn list(args: ListArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     let found = batches::list(pg, args.tenant.as_deref(), args.limit, args.cursor).await?;
     let header = [
@@ -193,7 +193,7 @@ fn fields(report: &BatchReport) -> Vec<(&'static str, String)> {
     fields
 }
 
-fn shown(batch: &Batch, context: &Context) -> Outcome {
+fn shown(batch: &Batch, context: &Invocation) -> CommandResult {
     let text = format!("batch {} is {}", batch.id, batch.state.name());
     let answer = serde_json::to_value(batch).unwrap_or_default();
     told(context, &answer, &text)
@@ -216,7 +216,7 @@ impl CreateArgs {
     }
 }
 
-async fn wait(args: WaitArgs, context: &Context) -> Outcome {
+async fn wait(args: WaitArgs, context: &Invocation) -> CommandResult {
     let pg = context.pg().await?;
     let deadline = Instant::now() + Duration::from_secs(args.timeout);
     let mut pauses = Pauses::default();
@@ -236,7 +236,7 @@ async fn wait(args: WaitArgs, context: &Context) -> Outcome {
                 batch.pending,
                 batch.total
             );
-            return Err(Failure::failed(text));
+            return Err(CommandError::failed(text));
         }
         pauses.sleep_until(deadline).await;
     }

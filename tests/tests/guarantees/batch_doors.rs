@@ -65,22 +65,34 @@ async fn f40_jobs_of_a_sealed_batch_add_to_it() {
     .await;
     assert_eq!(counts, (31, 31));
     lab.await_count("completed", 32).await;
-    // An outsider cannot pretend to be one of its jobs.
-    let mut other = lab.pool.begin().await.unwrap();
-    let pretend = "SELECT set_config('millstream.settling', (SELECT max(id::text) FROM millstream.job WHERE batch_id = $1), true)";
-    sqlx::query(pretend)
-        .bind(batch)
-        .execute(&mut *other)
-        .await
-        .unwrap();
-    let late = "SELECT millstream.enqueue('echo', '1', batch => $1)";
-    assert!(
-        sqlx::query(late)
-            .bind(batch)
-            .execute(&mut *other)
-            .await
-            .is_err()
+}
+
+// F40: nobody from outside adds to a sealed batch, however many of its jobs are open
+#[tokio::test]
+async fn f40_a_sealed_batch_refuses_jobs_from_outside() {
+    let lab = Lab::new().await;
+    let producer = lab.producer();
+    let batch = producer.open_batch(&NewBatch::default()).await.unwrap();
+    let job = || NewJob {
+        batch_id: Some(batch),
+        ..NewJob::new("noop", "1")
+    };
+    producer.enqueue_many(vec![job(), job()]).await.unwrap();
+    assert_eq!(
+        producer.seal_batch(batch).await.unwrap(),
+        BatchState::Sealed
     );
+    let late = producer.enqueue(job()).await.unwrap_err().to_string();
+    assert!(late.contains("is sealed"), "{late}");
+    let done =
+        "UPDATE millstream.job SET state = 2 WHERE id = (SELECT id FROM millstream.job LIMIT 1)";
+    sqlx::query(done).execute(&lab.pool).await.unwrap();
+    // Nor does who names a job of it that another transaction has completed.
+    let mut other = lab.pool.begin().await.unwrap();
+    let pretend = "SELECT set_config('millstream.settling', (SELECT id::text FROM millstream.job WHERE state = 2), true)";
+    sqlx::query(pretend).execute(&mut *other).await.unwrap();
+    let late = sqlx::query("SELECT millstream.enqueue('echo', '1', batch => $1)").bind(batch);
+    assert!(late.execute(&mut *other).await.is_err());
 }
 
 // F40
@@ -200,4 +212,23 @@ async fn f40_a_batch_that_cannot_be_is_refused_with_the_reason() {
             .to_string()
             .contains("no batch")
     );
+}
+
+// F63, F40
+#[tokio::test]
+async fn batches_that_ended_long_ago_go_and_no_others() {
+    let lab = Lab::new().await;
+    let batches = "SELECT millstream.seal_batch(millstream.open_batch(name)) FROM unnest(ARRAY['old', 'new']) AS name;
+        SELECT millstream.open_batch('open');
+        UPDATE millstream.batch SET ended_at = ended_at - interval '400 days' WHERE name = 'old';
+        UPDATE millstream.batch SET created_at = created_at - interval '400 days'";
+    sqlx::raw_sql(batches).execute(&lab.pool).await.unwrap();
+    let _worker = lab.worker().await;
+    let left = "SELECT array_agg(name ORDER BY name) FROM millstream.batch HAVING count(*) < 3";
+    let left: Vec<String> = eventually("the old one is gone", async || {
+        let left = sqlx::query_scalar(left).fetch_optional(&lab.pool).await;
+        left.unwrap()
+    })
+    .await;
+    assert_eq!(left, ["new", "open"]);
 }

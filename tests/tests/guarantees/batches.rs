@@ -81,6 +81,9 @@ const INEXACT: &str = "SELECT count(*) FROM millstream.batch b JOIN (
   WHERE (v.total, v.succeeded, v.dead, v.cancelled) <> (j.total, j.succeeded, j.dead, j.cancelled)
   OR b.dead + b.cancelled <> (SELECT count(*) FROM millstream.batch_failure f WHERE f.batch_id = b.id)";
 
+/// When the one batch has ended, in microseconds.
+const END: &str = "SELECT (extract(epoch FROM ended_at) * 1000000)::bigint FROM millstream.batch";
+
 const FOLLOWED: &str = "SELECT count(*) FROM millstream.job WHERE payload LIKE '%\"batch\"%'";
 
 // F40
@@ -135,6 +138,33 @@ async fn f40_an_open_batch_takes_jobs_and_ends_only_when_it_is_sealed() {
     assert_eq!(seal(&lab, empty).await, "completed");
     lab.await_number(FOLLOWED, 2).await;
     assert_eq!(lab.number(INEXACT).await, 0);
+}
+
+// F40: an end within the tolerance is final
+#[tokio::test]
+async fn f40_a_completed_batch_stays_so_when_a_dead_job_of_it_dies_again() {
+    let lab = Lab::new().await;
+    let _worker = lab.worker().await;
+    let batch = open(&lab, 0.5).await;
+    let jobs = [
+        ("noop", "1"),
+        ("fail", r#"{"times":9,"class":"permanent"}"#),
+    ];
+    let jobs = jobs.map(|(kind, payload)| NewJob {
+        metadata: Some(r#"{"work":"one"}"#.into()),
+        ..member(batch, kind, payload)
+    });
+    let dead = send_all(&lab, jobs.into()).await.pop().unwrap();
+    seal(&lab, batch).await;
+    assert_eq!(ended(&lab, batch).await, ("completed".into(), (1, 1, 0)));
+    let first = lab.number(END).await;
+    for _ in 0..2 {
+        let retry = sqlx::query("SELECT millstream.retry_now(ARRAY[$1], 'test')").bind(dead);
+        retry.execute(&lab.pool).await.unwrap();
+        lab.await_state(dead, "dead").await;
+    }
+    assert_eq!(state(&lab, batch).await, ("completed".into(), (1, 1, 0)));
+    assert_eq!(lab.number(END).await, first, "it has ended once");
 }
 
 // F40
@@ -325,6 +355,7 @@ async fn f40_batches_are_locked_in_the_order_of_their_ids() {
 #[tokio::test]
 async fn f40_many_batches_that_end_together_never_deadlock() {
     let lab = Lab::new().await;
+    let producer = lab.producer();
     let mut batches = Vec::new();
     for _ in 0..40 {
         batches.push(open(&lab, 0.0).await);
@@ -336,7 +367,8 @@ async fn f40_many_batches_that_end_together_never_deadlock() {
             order.reverse();
         }
         let jobs = order.into_iter().map(|batch| member(batch, "noop", "1"));
-        send_all(&lab, jobs.collect()).await;
+        let sent = producer.enqueue_many(jobs.collect()).await.unwrap();
+        assert!(sent.iter().all(Result::is_ok));
     }
     for batch in &batches {
         seal(&lab, *batch).await;

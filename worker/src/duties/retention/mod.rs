@@ -76,7 +76,8 @@ impl Duty for Retention {
         let dropped = self.drop_days(shared, &rules, end).await;
         let forgotten = forget::dropped_days(shared, end).await?;
         let swept = sweep::days(shared, &rules, end).await?
-            && sweep::default_partition(shared, &rules, end).await?;
+            && sweep::default_partition(shared, &rules, end).await?
+            && sweep::batches(shared, &rules, end).await?;
         self.next = if dropped? && forgotten && swept {
             EVERY
         } else {

@@ -147,3 +147,24 @@ pub(super) async fn default_partition(
         }
     }
 }
+
+/// Batches that have ended go after as many days as the jobs of their tenant. Those of documents go with their documents. False: the
+/// time is up.
+pub(super) async fn batches(shared: &Shared, rules: &Rules, end: Instant) -> Result<bool, Outage> {
+    loop {
+        let query = sqlx::query(
+            "DELETE FROM millstream.batch WHERE id = ANY(ARRAY(
+               SELECT b.id FROM millstream.batch b JOIN millstream.tenant t ON t.id = b.tenant_id
+               WHERE b.system IS NULL AND b.ended_at < now() - COALESCE(t.keep_days, $1) * interval '1 day' LIMIT $2))",
+        )
+        .bind(rules.keep_days().map(u32::cast_signed))
+        .bind(SLICE);
+        let gone = shared.pg.hot("deleting old batches").execute(query).await?;
+        if gone < SLICE as u64 {
+            return Ok(true);
+        }
+        if Instant::now() > end {
+            return Ok(false);
+        }
+    }
+}

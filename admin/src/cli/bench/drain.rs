@@ -137,14 +137,14 @@ async fn rated(
     mut row: Row,
     jobs: u64,
     before: Updates,
-    raw: f64,
+    raw: Row,
 ) -> Result<Row, CommandError> {
     row.jobs_per_s = Some(rate(site, jobs).await?);
     let after = updates(site).await?;
     row.hot_share = (after.all > before.all)
         .then(|| (after.hot - before.hot) as f64 / (after.all - before.all) as f64);
     row.dead_rows = Some(site.number(DEAD).await? as f64);
-    Ok(row.beside_raw(raw))
+    Ok(row.beside_raw(&raw))
 }
 
 /// Waits until no job is left.
@@ -156,9 +156,7 @@ pub(super) async fn done(site: &Site) -> Result<(), CommandError> {
             return Ok(());
         }
         if start.elapsed() > DRAIN_MAX {
-            return Err(CommandError::failed(
-                "the jobs were not done within ten minutes",
-            ));
+            return Err(CommandError::failed("the jobs were not done within ten minutes"));
         }
         if told.elapsed() > TELL {
             told = Instant::now();

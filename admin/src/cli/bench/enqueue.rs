@@ -39,7 +39,7 @@ pub(super) async fn bulk(site: &Site, name: &'static str, jobs: u64) -> Result<R
     site.checkpoint().await;
     let meter = Meter::start(site, None).await?;
     many(&producer, jobs, |_| job()).await?;
-    let mut row = meter.stop(name, jobs).await?.beside_raw(raw);
+    let mut row = meter.stop(name, jobs).await?.beside_raw(&raw);
     producer.close().await;
     row.redis_bytes_per_waiting_job = site
         .redis_bytes()
@@ -97,7 +97,7 @@ pub(super) async fn callers(
     let row = meter
         .stop(name, jobs)
         .await?
-        .beside_raw(raw)
+        .beside_raw(&raw)
         .with_quantiles(ms);
     producer.close().await;
     clear(site).await?;

@@ -15,7 +15,7 @@ use millstream_common::{
 };
 use redis::aio::ConnectionLike;
 
-use super::{super::CommandError, enqueue::PAYLOAD, site::Site};
+use super::{super::CommandError, enqueue::PAYLOAD, meter::Meter, row::Row, site::Site};
 
 /// Jobs per INSERT, and per round of a lane: as the product has them at full load.
 pub(super) const BATCH: usize = 1_000;
@@ -42,41 +42,53 @@ pub(super) async fn prepare(site: &Site) -> Result<(), CommandError> {
     Ok(())
 }
 
-/// Rows a second by one connection, so many at a time.
-pub(super) async fn insert(site: &Site, jobs: u64, batch: usize) -> Result<f64, CommandError> {
+/// Rows by one connection, so many at a time.
+pub(super) async fn insert(site: &Site, jobs: u64, batch: usize) -> Result<Row, CommandError> {
     site.execute("TRUNCATE bench_raw.job").await?;
-    site.checkpoint().await;
-    let start = Instant::now();
-    let mut left = jobs as usize;
-    while left > 0 {
-        let now = left.min(batch);
-        put(site, now).await?;
-        left -= now;
-    }
-    Ok(rate(jobs, start))
+    measured(site, jobs, async {
+        let mut left = jobs as usize;
+        while left > 0 {
+            let now = left.min(batch);
+            put(site, now).await?;
+            left -= now;
+        }
+        Ok(())
+    })
+    .await
 }
 
-/// Jobs a second out of a stream that holds them all.
-pub(super) async fn drain(site: &Site, jobs: u64) -> Result<f64, CommandError> {
+/// Jobs out of a stream that holds them all.
+pub(super) async fn drain(site: &Site, jobs: u64) -> Result<Row, CommandError> {
     empty(site).await?;
     produce(site, jobs).await?;
-    site.checkpoint().await;
-    let start = Instant::now();
-    consume(site, jobs).await?;
-    Ok(rate(jobs, start))
+    measured(site, jobs, Box::pin(consume(site, jobs))).await
 }
 
 /// Both at once.
-pub(super) async fn both(site: &Site, jobs: u64) -> Result<f64, CommandError> {
+pub(super) async fn both(site: &Site, jobs: u64) -> Result<Row, CommandError> {
     empty(site).await?;
-    site.checkpoint().await;
-    let start = Instant::now();
-    futures::try_join!(produce(site, jobs), consume(site, jobs))?;
-    Ok(rate(jobs, start))
+    // On the heap: these are large futures.
+    let both = Box::pin(async {
+        futures::try_join!(produce(site, jobs), consume(site, jobs))?;
+        Ok(())
+    });
+    measured(site, jobs, both).await
 }
 
-fn rate(jobs: u64, start: Instant) -> f64 {
-    jobs as f64 / start.elapsed().as_secs_f64()
+/// The rate and the CPU time of `work`, whose client is this process.
+async fn measured(
+    site: &Site,
+    jobs: u64,
+    work: impl Future<Output = Result<(), CommandError>>,
+) -> Result<Row, CommandError> {
+    site.checkpoint().await;
+    let meter = Meter::start(site, None).await?;
+    let start = Instant::now();
+    work.await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let mut row = meter.stop("raw", jobs).await?;
+    row.jobs_per_s = Some(jobs as f64 / seconds);
+    Ok(row)
 }
 
 fn stream(site: &Site) -> String {
@@ -132,11 +144,7 @@ async fn consume(site: &Site, jobs: u64) -> Result<(), CommandError> {
 }
 
 /// Read, select, update, acknowledge, until all jobs are done.
-async fn lane(
-    site: &Site,
-    nth: usize,
-    left: &std::sync::atomic::AtomicI64,
-) -> Result<(), CommandError> {
+async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> Result<(), CommandError> {
     use std::sync::atomic::Ordering::Relaxed;
     let redis = site.context().redis().await?;
     let mut conn = redis.connection(OP).await?;
@@ -204,7 +212,7 @@ async fn settle(lent: &mut Lent, mut ids: Vec<JobId>) -> Result<u64, Outage> {
     ids.sort_unstable();
     let (first, last) = (ids.first().copied(), ids.last().copied());
     let select = sqlx::query(
-        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, batch_id, trace, schema_version, crash_count
+        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace, schema_version, crash_count
          FROM bench_raw.job WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND state = 0",
     )
     .bind(&ids)

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    super::{CommandError, Invocation, table},
+    super::{Context, CommandError, table},
     statements::Statement,
 };
 
@@ -28,6 +28,9 @@ pub(super) struct Row {
     pub(super) hot_share: Option<f64>,
     pub(super) raw_jobs_per_s: Option<f64>,
     pub(super) ratio_to_raw: Option<f64>,
+    pub(super) raw_cpu_us_per_job: Cpu,
+    /// The CPU time of the whole path, as a multiple of that of the bare path.
+    pub(super) cpu_to_raw: Option<f64>,
     /// What Postgres did, where that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) statements: Option<Vec<Statement>>,
@@ -57,35 +60,42 @@ impl Row {
     }
 
     /// With what the bare path reaches.
-    pub(super) fn beside_raw(mut self, raw_jobs_per_s: f64) -> Self {
-        self.raw_jobs_per_s = Some(raw_jobs_per_s);
-        self.ratio_to_raw = self.jobs_per_s.map(|mine| mine / raw_jobs_per_s);
+    pub(super) fn beside_raw(mut self, raw: &Self) -> Self {
+        let ratio =
+            |mine: Option<f64>, raw: Option<f64>| Some(mine? / raw.filter(|raw| *raw > 0.0)?);
+        self.raw_jobs_per_s = raw.jobs_per_s;
+        self.ratio_to_raw = ratio(self.jobs_per_s, raw.jobs_per_s);
+        self.raw_cpu_us_per_job = raw.cpu_us_per_job;
+        self.cpu_to_raw = ratio(self.cpu_us_per_job.total, raw.cpu_us_per_job.total);
         self
     }
 }
 
+/// The columns of the table.
+const HEADER: [&str; 18] = [
+    "figure",
+    "jobs/s",
+    "of raw",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "max ms",
+    "CPU us/job",
+    "of raw",
+    "Postgres",
+    "Redis",
+    "worker",
+    "producer",
+    "WAL B/job",
+    "Redis B/job",
+    "MB",
+    "dead rows",
+    "HOT",
+];
+
 /// The table, or one JSON object per line.
-pub(super) fn print(context: &Invocation, rows: &[Row]) -> Result<(), CommandError> {
-    let header = [
-        "figure",
-        "jobs/s",
-        "of raw",
-        "p50 ms",
-        "p95 ms",
-        "p99 ms",
-        "max ms",
-        "CPU us/job",
-        "Postgres",
-        "Redis",
-        "worker",
-        "producer",
-        "WAL B/job",
-        "Redis B/job",
-        "MB",
-        "dead rows",
-        "HOT",
-    ];
-    table::list(context, rows, &header, |row| {
+pub(super) fn print(context: &Context, rows: &[Row]) -> Result<(), CommandError> {
+    table::list(context, rows, &HEADER, |row| {
         let cpu = &row.cpu_us_per_job;
         vec![
             row.name.to_owned(),
@@ -96,6 +106,7 @@ pub(super) fn print(context: &Invocation, rows: &[Row]) -> Result<(), CommandErr
             shown(row.p99_ms, 2),
             shown(row.max_ms, 1),
             shown(cpu.total, 1),
+            shown(row.cpu_to_raw, 2),
             shown(cpu.postgres, 1),
             shown(cpu.redis, 1),
             shown(cpu.worker, 1),
@@ -136,10 +147,14 @@ mod tests {
                 jobs_per_s: Some(50.0),
                 ..Row::default()
             }
-            .beside_raw(100.0),
+            .beside_raw(&Row {
+                jobs_per_s: Some(100.0),
+                ..Row::default()
+            }),
         )
         .expect("a row is JSON");
         assert_eq!(row["ratio_to_raw"], 0.5);
+        assert!(row["cpu_to_raw"].is_null());
         assert!(row["cpu_us_per_job"]["postgres"].is_null() && row["p50_ms"].is_null());
     }
 }

@@ -28,6 +28,8 @@ families! {
             "Results dropped because the job had been taken over, rescued or cancelled meanwhile.";
         stale_hints: IntCounter = "millstream_stale_hints_total" []
             "Stream hints that found nothing to claim in Postgres and were dropped.";
+        children_not_started: IntCounter = "millstream_children_not_started_total" []
+            "Times that no child process could be started for a job that was in hand at a crash.";
         rate_limited: IntCounterVec = "millstream_rate_limited_total" ["kind"]
             "Hand-outs that a rate limit refused or an upstream answered with slow down.";
         redis_errors: IntCounterVec = "millstream_redis_errors_total" ["op"]

@@ -13,6 +13,7 @@ use super::*;
 /// What the outside relies on: name, type, labels. Changing a line here changes a published interface.
 const PUBLISHED: &[(&str, &str, &str)] = &[
     ("millstream_build_info", "gauge", "version"),
+    ("millstream_children_not_started_total", "counter", ""),
     ("millstream_degraded_seconds_total", "counter", "reason"),
     ("millstream_degraded_total", "counter", "reason"),
     ("millstream_documents", "gauge", "state"),

@@ -6,6 +6,13 @@ use millstream_worker::{Context, Failure, Handler, Outcome, Program, Success, wo
 use sqlx::PgConnection;
 
 fn main() -> ExitCode {
+    let is_child = std::env::args().any(|argument| argument == "--child");
+    // What the children of a broken installation do.
+    let fault = std::env::var("CHILD_FAULT").unwrap_or_default();
+    if is_child && fault == "exit" {
+        return ExitCode::from(7);
+    }
+    let lacks = |kind: &str| is_child && fault == format!("lacks {kind}");
     let program = Program {
         name: "isolated_worker",
         version: env!("CARGO_PKG_VERSION"),
@@ -13,14 +20,17 @@ fn main() -> ExitCode {
     };
     worker_main(
         program,
-        vec![
+        [
             Handler::new("pid", pid),
             Handler::new("talk", talk),
             Handler::new("write", write),
             Handler::new("large", large),
             Handler::new("slow", slow).timeout(Duration::from_secs(1)),
             Handler::new("deadly", deadly),
-        ],
+        ]
+        .into_iter()
+        .filter(|handler| !lacks(handler.kind()))
+        .collect(),
     )
 }
 

@@ -275,6 +275,63 @@ async fn without_a_command_isolated_jobs_run_in_the_worker() {
     lab.await_all_completed(1).await;
 }
 
+/// A worker whose children have this fault.
+fn start_with(lab: &Lab, fault: &str) -> Process {
+    let env = [("CHILD_FAULT".to_owned(), fault.to_owned())];
+    Process::start_program_in(&lab.config, "isolated_worker", &[], &env)
+}
+
+// F15: nobody can help a job of which nothing is said, and its worker's death must not count for it
+#[tokio::test]
+async fn a_child_that_cannot_start_is_told_in_the_log_of_the_job_and_costs_it_nothing() {
+    let lab = Lab::new().await;
+    let worker = start_with(&lab, "exit");
+    lab.worker_of(&worker).await;
+    let job = isolated(&lab, "pid", "1", 1).await;
+    let line = eventually("the log tells it", async || {
+        log_of(&lab, job).await.into_iter().next()
+    })
+    .await;
+    assert!(
+        line.starts_with("no child process could be started for it: ended with exit code 7"),
+        "{line}"
+    );
+    drop(worker);
+    assert_eq!(
+        lab.number("SELECT count(*) FROM millstream.job WHERE attempt > 0 OR crash_count > 1")
+            .await,
+        0
+    );
+    let _whole = start(&lab).await;
+    result(&lab, job).await;
+}
+
+// F15
+#[tokio::test]
+async fn a_job_whose_child_lacks_its_handler_rests_and_uses_no_attempt() {
+    let lab = Lab::new().await;
+    let worker = start_with(&lab, "lacks pid");
+    lab.worker_of(&worker).await;
+    let job = isolated(&lab, "pid", "1", 1).await;
+    let line = eventually("the log tells it", async || {
+        log_of(&lab, job).await.into_iter().next()
+    })
+    .await;
+    assert!(line.contains("has no handler for pid"), "{line}");
+    let attempts = "SELECT count(*) FROM millstream.job WHERE attempt = 0 AND state IN (0, 3)";
+    lab.await_number(attempts, 1).await;
+}
+
+// F15: the bound of six is for a job that never comes to an end
+#[tokio::test]
+async fn a_run_that_ends_begins_the_count_of_deaths_anew() {
+    let (lab, _worker) = lab_with_worker().await;
+    let job = isolated(&lab, "talk", "1", 5).await;
+    result(&lab, job).await;
+    let deaths = "SELECT count(*) FROM millstream.job WHERE crash_count = 1 AND attempt = 2";
+    lab.await_number(deaths, 1).await;
+}
+
 // F15, rule 44: whole machines go down with it, and nobody is left to count children
 #[tokio::test]
 async fn the_sixth_death_of_a_worker_that_ran_it_isolated_buries_a_job() {

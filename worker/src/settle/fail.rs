@@ -192,7 +192,8 @@ impl Row {
     }
 }
 
-/// The statement that writes failures; `counted`: dead ones among them have a batch, which counts them at its end.
+/// The statement that writes failures. A run that has come to an end shows that earlier deaths were not of the job's making: it stays isolated,
+/// and the count begins anew. `counted`: dead ones among them have a batch, which counts them at its end.
 macro_rules! failed {
     () => {
         failed!("", "SELECT id FROM settled")
@@ -213,7 +214,8 @@ macro_rules! failed {
              ), settled AS (
                UPDATE millstream.job j SET state = u.to_state, epoch = j.epoch + 1, attempt = j.attempt + u.counts,
                  ready_at = now() + u.delay_ms * interval '1 millisecond', worker_id = $1, started_at = u.started_at,
-                 finished_at = CASE WHEN u.to_state = 8 THEN now() END, error = CASE WHEN u.class IS NULL THEN j.error ELSE u.message END
+                 finished_at = CASE WHEN u.to_state = 8 THEN now() END, error = CASE WHEN u.class IS NULL THEN j.error ELSE u.message END,
+                 crash_count = LEAST(j.crash_count, 1)
                FROM u WHERE j.id = u.id",
             epoch_guard!(),
             " AND j.state = u.from_state

@@ -156,7 +156,9 @@ pub(super) async fn done(site: &Site) -> Result<(), CommandError> {
             return Ok(());
         }
         if start.elapsed() > DRAIN_MAX {
-            return Err(CommandError::failed("the jobs were not done within ten minutes"));
+            return Err(CommandError::failed(
+                "the jobs were not done within ten minutes",
+            ));
         }
         if told.elapsed() > TELL {
             told = Instant::now();

@@ -144,7 +144,11 @@ async fn consume(site: &Site, jobs: u64) -> Result<(), CommandError> {
 }
 
 /// Read, select, update, acknowledge, until all jobs are done.
-async fn lane(site: &Site, nth: usize, left: &std::sync::atomic::AtomicI64) -> Result<(), CommandError> {
+async fn lane(
+    site: &Site,
+    nth: usize,
+    left: &std::sync::atomic::AtomicI64,
+) -> Result<(), CommandError> {
     use std::sync::atomic::Ordering::Relaxed;
     let redis = site.context().redis().await?;
     let mut conn = redis.connection(OP).await?;

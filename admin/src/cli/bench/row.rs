@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::{
-    super::{Context, CommandError, table},
+    super::{CommandError, Invocation, table},
     statements::Statement,
 };
 
@@ -94,7 +94,7 @@ const HEADER: [&str; 18] = [
 ];
 
 /// The table, or one JSON object per line.
-pub(super) fn print(context: &Context, rows: &[Row]) -> Result<(), CommandError> {
+pub(super) fn print(context: &Invocation, rows: &[Row]) -> Result<(), CommandError> {
     table::list(context, rows, &HEADER, |row| {
         let cpu = &row.cpu_us_per_job;
         vec![

@@ -135,10 +135,10 @@ fn bind(terms: &Terms) -> io::Result<()> {
     }
     if terms.memory_bytes_max > 0 {
         let maximum = getrlimit(Resource::Data).maximum;
-        let own = Some(terms.memory_bytes_max.min(maximum.unwrap_or(u64::MAX)));
         let limit = Rlimit {
-            current: own,
-            maximum: own,
+            current: Some(terms.memory_bytes_max.min(maximum.unwrap_or(u64::MAX))),
+            // A tool that a handler starts may raise it again: it has limits of its own.
+            maximum,
         };
         setrlimit(Resource::Data, limit)?;
     }
@@ -218,7 +218,10 @@ impl Runner {
 
     async fn run_one(&self, ears: &mut Ears, job: &Job) {
         let hold = Arc::new(Hold::leased(job.id, job.epoch).cancelled_by(self.end.child_token()));
-        let mut outcome = self.attempt(ears, job, &hold).await;
+        let Some(handler) = self.handlers.get(&job.kind) else {
+            return self.say(Word::NoHandler);
+        };
+        let mut outcome = self.attempt(ears, job, handler, &hold).await;
         self.report(ears, &hold);
         refuse_large_result(&mut outcome);
         let word = match outcome {
@@ -228,10 +231,13 @@ impl Runner {
         self.say(word);
     }
 
-    async fn attempt(&self, ears: &mut Ears, job: &Job, hold: &Arc<Hold>) -> Outcome {
-        let Some(handler) = self.handlers.get(&job.kind) else {
-            return Err(Failure::retry("this process has no handler for the kind"));
-        };
+    async fn attempt(
+        &self,
+        ears: &mut Ears,
+        job: &Job,
+        handler: &Handler,
+        hold: &Arc<Hold>,
+    ) -> Outcome {
         let mut call = pin!(call(handler, self.context(job, hold), &job.payload));
         let mut timeout = pin!(tokio::time::sleep(job.timeout));
         let mut look = tokio::time::interval(REPORT_EVERY);

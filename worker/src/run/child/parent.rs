@@ -1,6 +1,6 @@
 //! An isolated job as its worker sees it: lease, place, slot, mark, child, outcome.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
 use millstream_common::{
@@ -59,7 +59,10 @@ pub(in crate::run) async fn run(runs: Arc<Runs>, job: Claimed) {
     let end = if runs.children.are_possible() {
         in_children(&runs, &job, &run).await
     } else {
-        attempt(&runs, &job, run.started).await
+        match begin(shared, &job).await {
+            Ok(()) => attempt(&runs, &job, run.started).await,
+            Err(end) => end,
+        }
     };
     drop(rights);
     finish(&runs, job, run.past(), end).await;
@@ -75,7 +78,7 @@ struct Rights {
     guards: (Option<OwnedSemaphorePermit>, OwnedSemaphorePermit),
 }
 
-/// Waits for all that a start needs, and says in the lease that the job starts. `None`: others have the places, or the job is lost.
+/// Waits for what a start needs. `None`: others have the places, or the job is lost.
 async fn rights(runs: &Runs, job: &Claimed) -> Option<Rights> {
     let shared = &runs.shared;
     if !job.hold.is_leased_in_the_end().await {
@@ -91,11 +94,29 @@ async fn rights(runs: &Runs, job: &Claimed) -> Option<Rights> {
     while shared.work.pauses.leave(job) != Leave::Granted {
         tokio::time::sleep(PAUSE).await;
     }
+    Some(Rights { guards })
+}
+
+/// Says in the lease that the job starts now, when all that it needs is there; or what becomes of it instead.
+async fn begin(shared: &Shared, job: &Claimed) -> Result<(), End> {
+    // A child may take long to start, and a pause counts until the job does.
+    if shared.work.pauses.leave(job) == Leave::Refused {
+        return Err(End::NotHere(None));
+    }
+    tokio::select! {
+        biased;
+        () = job.hold.cancel().cancelled() => Err(End::Lost),
+        () = shared.signals.aborting.cancelled() => Err(End::Abort),
+        is_ours = mark_patiently(shared, &job.hold) => if is_ours { Ok(()) } else { Err(End::Lost) },
+    }
+}
+
+async fn mark_patiently(shared: &Shared, hold: &Hold) -> bool {
     loop {
-        match mark(shared, &job.hold).await {
-            Ok(is_ours) => return is_ours.then_some(Rights { guards }),
+        match mark(shared, hold).await {
+            Ok(is_ours) => return is_ours,
             Err(outage) => {
-                tracing::debug!(job = %job.hold.id, error = %in_full(&outage), "the start of an isolated job was not written; it is tried again");
+                tracing::debug!(job = %hold.id, error = %in_full(&outage), "the start of an isolated job was not written; it is tried again");
             }
         }
         tokio::time::sleep(PAUSE).await;
@@ -160,24 +181,55 @@ async fn in_children(runs: &Runs, job: &Claimed, run: &Run) -> End {
 }
 
 /// A child for the job, or what becomes of the job without one. A job that is lost meanwhile is not started.
-async fn child(runs: &Runs, job: &Claimed, fresh: bool) -> Result<Child, End> {
+async fn child(runs: &Runs, job: &Claimed, died: bool) -> Result<Child, End> {
     let started = tokio::select! {
         biased;
         () = job.hold.cancel().cancelled() => return Err(End::Lost),
         () = runs.shared.signals.aborting.cancelled() => return Err(End::Abort),
-        started = runs.children.child(fresh) => started,
+        started = runs.children.child(died) => started,
     };
-    started.map_err(|error| {
-        tracing::warn!(job = %job.hold.id, %error, "no child process could be started for a job; it is handed back");
-        End::NotHere(Some(rest(job.hold.epoch)))
-    })
+    let child = started.map_err(|error| without_child(runs, job, &error))?;
+    // After a death the job has begun already.
+    if !died {
+        begin(&runs.shared, job).await?;
+    }
+    Ok(child)
+}
+
+/// The reason is told where people look for it: without a child nothing becomes of the job.
+fn without_child(runs: &Runs, job: &Claimed, error: &io::Error) -> End {
+    tracing::warn!(job = %job.hold.id, %error, "no child process could be started for a job; it is handed back");
+    runs.shared.metrics.counters.children_not_started.inc();
+    let rest = rest(job.hold.epoch);
+    let seconds = rest.as_secs();
+    note(
+        runs,
+        job,
+        &format!(
+            "no child process could be started for it: {error}; it is handed back and rests {seconds} s"
+        ),
+    );
+    End::NotHere(Some(rest))
+}
+
+fn without_handler(runs: &Runs, job: &Claimed) -> End {
+    let kind = job.kind.handler.kind();
+    tracing::error!(job = %job.hold.id, kind, "a child process lacks a handler that its worker has; its job is handed back");
+    let line = format!("the child process has no handler for {kind}, and its worker has one");
+    note(runs, job, &line);
+    End::NotHere(Some(REST_MAX))
 }
 
 fn tell(runs: &Runs, job: &Claimed, death: &Death) {
     let how = &death.how;
     tracing::warn!(job = %job.hold.id, kind = job.kind.handler.kind(), how, counts = death.counts, "the child process of a job has died");
     let line = format!("its process {how}");
-    relay(runs, job, millstream_common::clock::now(), &line);
+    note(runs, job, &line);
+}
+
+/// A line in the log of the job.
+fn note(runs: &Runs, job: &Claimed, line: &str) {
+    relay(runs, job, millstream_common::clock::now(), line);
 }
 
 /// What was said of a job elsewhere.
@@ -229,6 +281,7 @@ async fn in_child(runs: &Runs, job: &Claimed, run: &Run, child: &mut Child) -> R
         match word {
             Some(Word::Progress(share, note)) => job.hold.report(share, note),
             Some(Word::Line(at, text)) => relay(runs, job, at, &text),
+            Some(Word::NoHandler) => return Ran::Ended(without_handler(runs, job)),
             Some(Word::Ended(outcome)) => {
                 return Ran::Ended(unsettled(&runs.shared, job, is_settling, outcome).await);
             }

@@ -64,6 +64,8 @@ pub(super) enum Word {
     Ready,
     Progress(f32, String),
     Line(DateTime<Utc>, String),
+    /// It cannot run this kind.
+    NoHandler,
     /// The run has ended, and its outcome is for the parent to write.
     Ended(Outcome),
     /// The run has ended well and has an effect.

@@ -104,6 +104,8 @@ fn become_tool(arguments: Vec<OsString>) -> Result<ExitCode, String> {
     // The soft limit comes first, so that the signal is SIGXCPU, which tells its reason, and not SIGKILL, which does not.
     limit(Resource::Cpu, order.cpu_s, order.cpu_s + 1);
     limit(Resource::As, order.memory_bytes, order.memory_bytes);
+    // The limit of a child process of a worker is not the tool's.
+    limit(Resource::Data, order.memory_bytes, order.memory_bytes);
     Err(format!(
         "{} could not be started: {}",
         order.program.display(),

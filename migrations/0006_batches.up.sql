@@ -318,9 +318,11 @@ END $$;
 
 -- Seals a batch: nobody outside of it can add jobs any more, so it can end. It waits a moment for
 -- those who are adding. `p_cancel`: its end will be 'cancelled', and the caller cancels its jobs.
--- Returns its state, or null if there is none. Safe to repeat.
+-- Returns its state, or null if there is none. Safe to repeat. Like the other doors for SQL it runs
+-- with its owner's rights.
 CREATE FUNCTION millstream.seal_batch(p_id uuid, p_cancel boolean DEFAULT false)
-RETURNS text LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER
+SET lock_timeout = '200ms' SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
   PERFORM 1 FROM millstream.batch WHERE id = p_id FOR UPDATE;
   PERFORM millstream.fold_changes(ARRAY[p_id]);

@@ -11,7 +11,7 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON millstream.job_key TO millstream_produce
 -- Batches: jobs are added and counted, and a batch that was sealed without open jobs ends.
 GRANT SELECT, INSERT, UPDATE ON millstream.batch, millstream.batch_work TO millstream_producer;
 GRANT SELECT, INSERT, DELETE ON millstream.batch_change TO millstream_producer;
-GRANT SELECT ON millstream.batch_failure TO millstream_producer;
+GRANT SELECT ON millstream.batch_failure, millstream.batch_view TO millstream_producer;
 GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA millstream TO millstream_producer;
 -- These change days of jobs, with the rights of the owner.
 REVOKE EXECUTE ON FUNCTION millstream.ensure_partitions(int), millstream.seal_day(date),

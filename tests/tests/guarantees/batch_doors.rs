@@ -232,3 +232,15 @@ async fn batches_that_ended_long_ago_go_and_no_others() {
     .await;
     assert_eq!(left, ["new", "open"]);
 }
+
+// F40: an application that enqueues by SQL needs no more rights for a batch
+#[tokio::test]
+async fn f40_the_doors_by_sql_need_usage_of_the_schema_only() {
+    let lab = Lab::new().await;
+    let mut tx = lab.pool.begin().await.unwrap();
+    let role = "CREATE ROLE batch_app; GRANT USAGE ON SCHEMA millstream TO batch_app; SET LOCAL ROLE batch_app";
+    sqlx::raw_sql(role).execute(&mut *tx).await.unwrap();
+    let used = "SELECT millstream.seal_batch(b) FROM (SELECT b, millstream.enqueue('echo', '1', batch => b) FROM millstream.open_batch() AS b) AS used";
+    let state: String = sqlx::query_scalar(used).fetch_one(&mut *tx).await.unwrap();
+    assert_eq!(state, "sealed");
+}

@@ -25,6 +25,18 @@ impl<T> Page<T> {
     }
 }
 
+/// All of something that is few.
+#[derive(Debug, Serialize)]
+pub(super) struct Items<T> {
+    items: Vec<T>,
+}
+
+impl<T> Items<T> {
+    pub(super) fn of(items: Vec<T>) -> Self {
+        Self { items }
+    }
+}
+
 /// The id that a cursor stands for.
 pub(super) fn read(text: &str) -> Result<Uuid, Problem> {
     let id = text

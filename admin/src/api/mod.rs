@@ -22,12 +22,14 @@ mod guard;
 mod health;
 mod jobs;
 mod openapi;
-mod overview;
 mod pace;
 mod problem;
+mod queues;
 mod request_id;
 mod routes;
+mod stats;
 mod watch;
+mod workers;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,0 +1,6 @@
+//! `/v1/batches`: groups of jobs (F40). The statements are those of `ops::batches`.
+
+pub(super) mod list;
+pub(super) mod moves;
+pub(super) mod open;
+pub(super) mod show;

@@ -52,7 +52,8 @@ CREATE TABLE millstream.batch_work (
 -- not wait for each other, nor the batch's jobs for an open transaction of a caller. Jobs that end
 -- while somebody holds the row of their batch are counted here too.
 CREATE TABLE millstream.batch_change (
-  batch_id  uuid NOT NULL REFERENCES millstream.batch ON DELETE CASCADE,
+  -- No foreign key: its check would wait for whoever seals the batch in an open transaction.
+  batch_id  uuid NOT NULL,
   work      text,                            -- of jobs that were added
   added     int NOT NULL DEFAULT 0,
   succeeded int NOT NULL DEFAULT 0,
@@ -109,7 +110,9 @@ RETURNS boolean LANGUAGE sql STABLE AS $$
     JOIN (SELECT f.work, count(*) AS jobs FROM millstream.batch_failure f
           WHERE f.batch_id = (p_batch).id GROUP BY f.work) f ON f.work = w.work
     WHERE w.batch_id = (p_batch).id
-      AND f.jobs > COALESCE(w.failure_share_max, (p_batch).failure_share_max) * w.total)
+      -- Shares are compared as they are stored: 7 of 10 are 0.7, and not a little more.
+      AND (f.jobs::float8 / w.total)::real
+          > COALESCE(w.failure_share_max, (p_batch).failure_share_max))
 $$;
 
 -- Starts the job that follows a batch. Its payload has a field `batch` that says how the batch
@@ -231,7 +234,9 @@ BEGIN
   SELECT j.batch_id, j.id, millstream.work_of(j.kind_id, j.metadata),
          CASE j.state WHEN 7 THEN 'cancelled' ELSE COALESCE(j.error, 'no reason was given') END
   FROM millstream.job j JOIN millstream.batch b ON b.id = j.batch_id
-  WHERE j.id = ANY (p_jobs);
+  WHERE j.id = ANY (p_jobs)
+  -- A job that died, was purged and was enqueued again with its id.
+  ON CONFLICT (batch_id, job_id) DO UPDATE SET error = EXCLUDED.error, at = now();
   PERFORM millstream.count_in_batches(v_batches, v_states);
 END $$;
 
@@ -316,13 +321,11 @@ BEGIN
   PERFORM millstream.note_added(v_added);
 END $$;
 
--- Seals a batch: nobody outside of it can add jobs any more, so it can end. It waits a moment for
+-- Closes a batch: nobody outside of it can add jobs any more, so it can end. It waits a moment for
 -- those who are adding. `p_cancel`: its end will be 'cancelled', and the caller cancels its jobs.
--- Returns its state, or null if there is none. Safe to repeat. Like the other doors for SQL it runs
--- with its owner's rights.
-CREATE FUNCTION millstream.seal_batch(p_id uuid, p_cancel boolean DEFAULT false)
-RETURNS text LANGUAGE plpgsql SECURITY DEFINER
-SET lock_timeout = '200ms' SET search_path = pg_catalog, pg_temp AS $$
+-- Returns its state, or null if there is none. Safe to repeat.
+CREATE FUNCTION millstream.close_batch(p_id uuid, p_cancel boolean)
+RETURNS text LANGUAGE plpgsql SET lock_timeout = '200ms' AS $$
 BEGIN
   PERFORM 1 FROM millstream.batch WHERE id = p_id FOR UPDATE;
   PERFORM millstream.fold_changes(ARRAY[p_id]);
@@ -332,6 +335,18 @@ BEGIN
   WHERE id = p_id AND (state = 'open' OR state = 'sealed' AND p_cancel);
   PERFORM millstream.end_batches(ARRAY[p_id]);
   RETURN (SELECT state FROM millstream.batch WHERE id = p_id);
+END $$;
+
+-- The door for callers, who seal their own batches and not those of Millstream. Like the other
+-- doors for SQL it runs with its owner's rights.
+CREATE FUNCTION millstream.seal_batch(p_id uuid)
+RETURNS text LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  IF EXISTS (SELECT 1 FROM millstream.batch WHERE id = p_id AND system IS NOT NULL) THEN
+    RAISE EXCEPTION 'batch % is not one of a caller: Millstream itself moves it', p_id
+      USING ERRCODE = 'invalid_parameter_value';
+  END IF;
+  RETURN millstream.close_batch(p_id, false);
 END $$;
 
 -- The door. Safe to repeat with the same id. `next_kind`: the kind of the job that follows. Its
@@ -354,12 +369,16 @@ DECLARE
     WHEN failure_share_max IS NULL OR NOT failure_share_max BETWEEN 0 AND 1
       THEN 'failure_share_max is a share between 0 and 1'
     WHEN next_kind IS NOT NULL AND v_kind IS NULL THEN format('there is no kind "%s"', next_kind)
+    WHEN next_kind LIKE 'document.%'
+      THEN format('jobs of kind "%s" are made by the document pipeline', next_kind)
     WHEN v_queue IS NULL THEN format('there is no queue "%s"', next_queue)
     WHEN next_on IS NULL OR next_on NOT IN ('ended', 'completed')
       THEN 'next_on is "ended" or "completed"'
     WHEN jsonb_typeof(next_payload) IS DISTINCT FROM 'object'
       THEN 'next_payload is a JSON object: it gets a field "batch"'
-    WHEN octet_length(next_payload::text) > 65000 THEN 'next_payload has at most 65000 bytes'
+    -- With the field `batch`, whose name may have 255 escaped letters, it must fit into a job.
+    WHEN octet_length(next_payload::text) > 60000 THEN 'next_payload has at most 60000 bytes'
+    ELSE 'next_payload ' || millstream.json_fault(next_payload, next_payload::text)
   END;
 BEGIN
   IF v_fault IS NOT NULL THEN
@@ -384,7 +403,10 @@ SELECT b.id, b.name, t.name::text AS tenant, b.system, b.state, n.total,
        b.failure_share_max, k.name::text AS next_kind, b.next_job_id,
        b.created_at, b.sealed_at, b.ended_at,
        CASE WHEN b.state = 'sealed' AND n.ended > 0
-            THEN now() + (now() - b.created_at) * ((n.total - n.ended)::float8 / n.ended)
+            THEN now() + LEAST(
+              extract(epoch FROM now() - b.created_at) * (n.total - n.ended) / n.ended,
+              3155760000                     -- a hundred years, for those that hardly move
+            ) * interval '1 second'
        END AS end_estimated_at
 FROM millstream.batch b
 JOIN millstream.tenant t ON t.id = b.tenant_id

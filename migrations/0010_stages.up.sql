@@ -41,7 +41,7 @@ BEGIN
     ARRAY[json_build_object('document_id', p_document)::text],
     ARRAY[NULL::smallint], ARRAY[NULL::timestamptz], NULL, ARRAY[NULL], ARRAY[NULL],
     ARRAY[p_stage], false, NULL);
-  PERFORM millstream.seal_batch(p_stage);
+  PERFORM millstream.close_batch(p_stage, false);
 END $$;
 
 -- The name of a kind of work in messages and codes.
@@ -200,7 +200,7 @@ BEGIN
     RETURN;
   ELSIF v_batch.state = 'completed' THEN
     PERFORM millstream.complete_stage(counted);
-  ELSIF v_batch.state = 'failed' THEN
+  ELSIF v_batch.state IN ('failed', 'cancelled') THEN
     PERFORM millstream.fail_stage(counted, v_batch.total);
   ELSE
     PERFORM millstream.lift_progress(counted);

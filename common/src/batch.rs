@@ -147,9 +147,12 @@ fn blamed(outage: Outage) -> Error {
 pub async fn seal(pg: &Pg, id: BatchId, cancel: bool) -> Result<Option<BatchState>, Error> {
     let deadline = Instant::now() + SEAL_PATIENCE;
     loop {
-        let query = sqlx::query_scalar("SELECT millstream.seal_batch($1, $2)")
-            .bind(id)
-            .bind(cancel);
+        let query = sqlx::query_scalar(if cancel {
+            "SELECT millstream.close_batch($1, true)"
+        } else {
+            "SELECT millstream.seal_batch($1)"
+        })
+        .bind(id);
         match pg.repeat("sealing a batch").one(query).await {
             Err(outage) if is_held(&outage) && Instant::now() < deadline => {
                 sleep(SEAL_EVERY).await;

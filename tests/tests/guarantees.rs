@@ -2,6 +2,8 @@
 
 #[path = "guarantees/batch_doors.rs"]
 mod batch_doors;
+#[path = "guarantees/batch_faults.rs"]
+mod batch_faults;
 #[path = "guarantees/batches.rs"]
 mod batches;
 #[path = "guarantees/claims.rs"]

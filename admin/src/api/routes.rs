@@ -61,13 +61,9 @@ pub(super) fn routes() -> Vec<Route> {
         post("/v1/batches", batches::open::one, ORDINARY),
         get("/v1/batches", batches::list::one_page, ORDINARY),
         get("/v1/batches/{id}", batches::show::one, ORDINARY),
-        post("/v1/batches/{id}/seal", batches::moves::seal, ORDINARY),
-        post("/v1/batches/{id}/cancel", batches::moves::cancel, ORDINARY),
-        post(
-            "/v1/batches/{id}/retry-failed",
-            batches::moves::retry,
-            ORDINARY,
-        ),
+        post("/v1/batches/{id}/seal", batches::seal, ORDINARY),
+        post("/v1/batches/{id}/cancel", batches::cancel, ORDINARY),
+        post("/v1/batches/{id}/retry-failed", batches::retry, ORDINARY),
         // The upload counts its bytes itself.
         post("/v1/documents", documents::add::one, UPLOAD).endless_body(),
         get("/v1/documents", documents::list::one_page, ORDINARY),

@@ -269,7 +269,7 @@ fn dead(facts: &Facts) -> Finding {
     let reason = match facts.dead_reason.as_deref() {
         Some("attempts") => format!("All {} tries failed", facts.max_attempts),
         Some("permanent") => "It failed in a way that no retry mends".to_owned(),
-        Some("crash") => "It crashed too many workers".to_owned(),
+        Some("crash") => "It ends the process that runs it".to_owned(),
         Some("undecodable") => "Its payload could not be read by its handler".to_owned(),
         Some("deadline") => "Its deadline passed".to_owned(),
         _ => "It failed for good".to_owned(),

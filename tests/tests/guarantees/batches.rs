@@ -64,9 +64,9 @@ async fn ended(lab: &Lab, batch: BatchId) -> (String, Counts) {
 
 /// Counts every end of every batch from here on.
 async fn watch_ends(lab: &Lab) {
-    let watch = "CREATE TABLE ends (batch_id uuid);
+    let watch = "CREATE TABLE public.ends (batch_id uuid);
         CREATE FUNCTION note_end() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN INSERT INTO ends VALUES (NEW.id); RETURN NULL; END $$;
+        BEGIN INSERT INTO public.ends VALUES (NEW.id); RETURN NULL; END $$;
         CREATE TRIGGER note_end AFTER UPDATE ON millstream.batch FOR EACH ROW
           WHEN (OLD.state IN ('open', 'sealed') AND NEW.state NOT IN ('open', 'sealed')) EXECUTE FUNCTION note_end()";
     sqlx::raw_sql(watch).execute(&lab.pool).await.unwrap();
@@ -222,8 +222,13 @@ async fn f41_a_batch_bears_a_share_of_failures_of_each_kind_of_work() {
         metadata: Some(format!(r#"{{"work":"{work}"}}"#)),
         ..member(batch, kind, payload)
     };
-    for (dead, of_their_work, wanted) in [(1, 2, "completed"), (2, 3, "failed"), (1, 1, "failed")] {
-        let batch = open(&lab, 0.5).await;
+    for (share, dead, of_their_work, wanted) in [
+        (0.5, 1, 2, "completed"),
+        (0.5, 2, 3, "failed"),
+        (0.5, 1, 1, "failed"),
+        (0.7, 7, 10, "completed"),
+    ] {
+        let batch = open(&lab, share).await;
         let mut jobs = Vec::new();
         for nth in 0..of_their_work {
             jobs.push(if nth < dead {
@@ -281,9 +286,12 @@ async fn f40_a_held_batch_keeps_no_outcome_waiting_and_is_counted_later() {
     seal(&lab, batch).await;
     let mut connection = lab.pool.acquire().await.unwrap();
     let mut holder = connection.begin().await.unwrap();
-    lock(&mut holder, batch, "FOR NO KEY UPDATE").await.unwrap();
+    // As somebody who seals it in a transaction of his own.
+    lock(&mut holder, batch, "FOR UPDATE").await.unwrap();
     let _worker = lab.worker().await;
     lab.await_all_completed(20).await;
+    let again = "SELECT count(*) FROM millstream.job WHERE epoch > 0";
+    assert_eq!(lab.number(again).await, 0, "no outcome was given up");
     assert_eq!(state(&lab, batch).await, ("sealed".into(), (0, 0, 0)));
     assert_eq!(lab.number(INEXACT).await, 0, "the view knows of them");
     holder.rollback().await.unwrap();

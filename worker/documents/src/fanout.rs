@@ -76,7 +76,7 @@ pub(super) async fn open(
         }
         persist(conn, &slice, false, Ids::MayExist).await?;
     }
-    sqlx::query("SELECT millstream.seal_batch($1)")
+    sqlx::query("SELECT millstream.close_batch($1, false)")
         .bind(stage)
         .execute(conn)
         .await

@@ -6,7 +6,7 @@
 //!
 //! In reading order: what an embedding is and how an answer is checked ([`embeddings`]), the two
 //! protocols ([`openai`], [`tei`]), what we ask a language model ([`prompts`]) and what it may answer
-//! ([`answers`]), failures ([`error`]), keys ([`secret`]) and the exchange they share (`exchange`).
+//! ([`answers`]), failures ([`error`]), keys (`secret`) and the exchange they share (`exchange`).
 //!
 //! It knows nothing of jobs, databases or quotas; it returns the tokens the server counted, for the
 //! caller to settle. Local models live elsewhere.

@@ -216,7 +216,7 @@ async fn settle(lent: &mut Lent, mut ids: Vec<JobId>) -> Result<u64, Outage> {
     ids.sort_unstable();
     let (first, last) = (ids.first().copied(), ids.last().copied());
     let select = sqlx::query(
-        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, stage_id, trace, schema_version, crash_count
+        "SELECT id, epoch, kind_id, tenant_id, attempt, max_attempts, payload, enqueued_at, batch_id, trace, schema_version, crash_count
          FROM bench_raw.job WHERE id = ANY($1) AND id BETWEEN $2 AND $3 AND state = 0",
     )
     .bind(&ids)

@@ -152,15 +152,19 @@ pub(super) async fn default_partition(
 /// time is up.
 pub(super) async fn batches(shared: &Shared, rules: &Rules, end: Instant) -> Result<bool, Outage> {
     loop {
-        let query = sqlx::query(
-            "DELETE FROM millstream.batch WHERE id = ANY(ARRAY(
-               SELECT b.id FROM millstream.batch b JOIN millstream.tenant t ON t.id = b.tenant_id
-               WHERE b.system IS NULL AND b.ended_at < now() - COALESCE(t.keep_days, $1) * interval '1 day' LIMIT $2))",
+        let query = sqlx::query_scalar(
+            "WITH gone AS (
+               DELETE FROM millstream.batch WHERE ended_at IS NOT NULL AND id = ANY(ARRAY(
+                 SELECT b.id FROM millstream.batch b JOIN millstream.tenant t ON t.id = b.tenant_id
+                 WHERE b.system IS NULL AND b.ended_at < now() - COALESCE(t.keep_days, $1) * interval '1 day' LIMIT $2))
+               RETURNING id
+             ), changes AS (DELETE FROM millstream.batch_change c USING gone WHERE c.batch_id = gone.id)
+             SELECT count(*) FROM gone",
         )
         .bind(rules.keep_days().map(u32::cast_signed))
         .bind(SLICE);
-        let gone = shared.pg.hot("deleting old batches").execute(query).await?;
-        if gone < SLICE as u64 {
+        let gone: i64 = shared.pg.hot("deleting old batches").one(query).await?;
+        if gone < SLICE {
             return Ok(true);
         }
         if Instant::now() > end {

@@ -11,13 +11,16 @@
 //!
 //! What it does not know: streams, leases, other tenants; how a stage is counted.
 //!
-//! The stages, with their share of the progress and what makes the document fail: extraction (0 to
-//! 20 per cent, one job), images (20 to 40, one job per image and per page that is read as one;
-//! more than half failed), chunking (40 to 60, one job), analysis (60 to 90, three
-//! `document.analyse` and one `document.embed` per chunk; more than half of one of these four
-//! failed), products (90 to 100, one job). Each kind of work bears failures by itself
-//! (`batch_work`): three analyses that succeed do not make up for vectors that all failed. A stage
-//! without jobs ends at once.
+//! | stage | progress in per cent | jobs | what fails the document |
+//! |---|---|---|---|
+//! | extraction | 0 to 20 | one | its failure |
+//! | images | 20 to 40 | one per image, and per page that is read as one | more than half failed |
+//! | chunking | 40 to 60 | one | its failure |
+//! | analysis | 60 to 90 | three `document.analyse` and one `document.embed` per chunk | more than half of one of these four failed |
+//! | products | 90 to 100 | one | its failure |
+//!
+//! Each kind of work bears failures by itself (`batch_work`): three analyses that succeed do not make
+//! up for vectors that all failed. A stage without jobs ends at once.
 //!
 //! Progress is the start of the stage plus finished / total of its range, only ever raised. A
 //! report of an earlier or frozen run can only repeat what is there. There is no watcher that could

@@ -75,9 +75,10 @@ impl Context {
 
     /// Postgres, for a handler's own statements: a pool of the handlers of this process, beside those of the worker.
     ///
-    /// A borrowed connection comes back to the pool only by [`Lent::done`](millstream_common::pg::Lent::done). Whatever ends
+    /// A borrowed connection goes back to the pool if its last statement or transaction has ended well; after a call of
+    /// [`Lent::conn`](millstream_common::pg::Lent::conn), only by [`Lent::done`](millstream_common::pg::Lent::done). Whatever ends
     /// otherwise (an error, a panic, the handler's timeout, a cancel) closes its connection, and with it whatever transaction was
-    /// open: nothing of a run that was cut short is committed later, or seen by another one.
+    /// open. Nothing of a run that was cut short is committed later, or seen by another one.
     ///
     /// Time limits: 5 s for a connection; 12 s for a statement and 3 s for a lock, by the server (`SET LOCAL statement_timeout` and
     /// `lock_timeout` change them for one transaction); and the timeout of the kind for all of it. A worker lends its handlers
